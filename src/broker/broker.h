@@ -1,0 +1,289 @@
+/* The broker: topics, partitions, appends, consumption and their state, over one journal. Every
+ * protocol and the C library speak to this; nothing here knows a protocol or a socket.
+ *
+ * State (topics, groups' offsets, key-value items, idempotency window) lives in memory, is changed only
+ * by applying committed journal entries in order, and is saved in the checkpoint's tables.
+ *
+ * Threads: all functions are thread-safe unless said otherwise. Completion callbacks run on the
+ * journal's writer thread: they must be short and never block; a loop's callback posts to its loop.
+ * Blocking forms (…_wait) are for the library and the command line, never for a loop. */
+#ifndef WEIR_BROKER_BROKER_H
+#define WEIR_BROKER_BROKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "base/slice.h"
+
+struct broker;
+struct io;
+struct journal;
+struct topic;
+struct partition;
+
+struct broker_conf {
+    const char *dir;
+    struct io *io;
+    bool threads;   /* false: simulation; see broker_step */
+    bool read_only; /* open without changing anything */
+    uint64_t journal_file_bytes, tail_bytes, inflight_bytes; /* 0: defaults, see journal.h */
+    bool topics_auto_create; /* topic_find_or_create may create */
+    int32_t partitions_default;        /* 0 = 1 */
+    int64_t retention_ms_default;      /* -1 none; 0 = 7 days */
+    int64_t dedup_window_ms;           /* 0 = 10 min */
+    uint32_t dedup_ids_max;            /* 0 = 1,000,000 */
+    uint32_t topics_max;               /* 0 = 1,000,000 */
+};
+
+enum err broker_open(const struct broker_conf *conf, struct broker **out, struct errinfo *info);
+/* Waits for what was accepted. All readers, appends and waiters must be gone. */
+void broker_close(struct broker **b);
+struct journal *broker_journal(struct broker *b);
+struct io *broker_io(struct broker *b);
+/* Simulation: runs the writer until idle / one background turn. With threads: no-ops. */
+void broker_step(struct broker *b);
+bool broker_background(struct broker *b);
+/* ERR_OK, ERR_NO_SPACE or ERR_READ_ONLY with the reason: what a write would answer now. */
+enum err broker_writable(struct broker *b, struct errinfo *why);
+
+/* ---- topics ------------------------------------------------------------------------------------- */
+
+enum topic_durability { DURABILITY_FSYNC = 0, DURABILITY_OS = 1 };
+
+/* Topic configuration; names and meaning as Kafka's topic configurations where it has them.
+ * The table is broker/tbl/topic_configs.h; unknown names are rejected. */
+struct topic_conf {
+    int64_t retention_ms;        /* retention.ms: -1 for ever */
+    int64_t retention_bytes;     /* retention.bytes, per partition: -1 no limit */
+    int64_t retention_records_min; /* retention.records.min: kept whatever the rules say; default 0 */
+    int32_t max_message_bytes;   /* max.message.bytes: of a batch */
+    uint8_t durability;          /* durability: fsync | os */
+    uint8_t compression;         /* compression.type: for batches that Weir makes: none, gzip, … */
+    uint8_t cleanup;             /* cleanup.policy: 1 delete, 2 compact, 3 both */
+    uint8_t timestamp_type;      /* message.timestamp.type: 0 CreateTime, 1 LogAppendTime */
+};
+void topic_conf_default(struct broker *b, struct topic_conf *out);
+/* Sets one item by its published name, e.g. ("retention.ms", "3600000"). ERR_CONFIG with a sentence
+ * naming the item, the value and what is allowed. */
+enum err topic_conf_set(struct topic_conf *c, struct slice name, struct slice value,
+                        struct errinfo *info);
+/* Every item in turn: name, value as text, whether it differs from the default, prose. */
+void topic_conf_each(struct broker *b, const struct topic_conf *c,
+                     void (*fn)(void *arg, const char *name, const char *value, bool is_default,
+                                const char *prose),
+                     void *arg);
+
+/* Result of an asynchronous change; writer thread. info is valid for the call. */
+typedef void (*broker_done_fn)(void *arg, enum err e, const struct errinfo *info);
+
+/* Creates; ERR_TOPIC_EXISTS, ERR_TOPIC_NAME, ERR_CONFIG, ERR_LIMIT … either returned at once (done
+ * not called) or passed to done. conf NULL: defaults. partitions 0: default. */
+enum err topic_create(struct broker *b, struct slice name, int32_t partitions,
+                      const struct topic_conf *conf, broker_done_fn done, void *arg,
+                      struct errinfo *info);
+enum err topic_delete(struct broker *b, struct slice name, broker_done_fn done, void *arg,
+                      struct errinfo *info);
+/* partitions 0: unchanged (never fewer than now: ERR_INVALID); conf NULL: unchanged. */
+enum err topic_alter(struct broker *b, struct slice name, int32_t partitions,
+                     const struct topic_conf *conf, broker_done_fn done, void *arg,
+                     struct errinfo *info);
+/* The same, waiting until durable. In simulation they step the writer themselves. */
+enum err topic_create_wait(struct broker *b, struct slice name, int32_t partitions,
+                           const struct topic_conf *conf, struct errinfo *info);
+enum err topic_delete_wait(struct broker *b, struct slice name, struct errinfo *info);
+enum err topic_alter_wait(struct broker *b, struct slice name, int32_t partitions,
+                          const struct topic_conf *conf, struct errinfo *info);
+
+/* Referenced topic (topic_unref), NULL if there is none. A deleted topic stays valid until the last
+ * unref; appends to it answer ERR_TOPIC_NOT_FOUND. */
+struct topic *topic_find(struct broker *b, struct slice name);
+struct topic *topic_find_id(struct broker *b, uint32_t id);
+struct topic *topic_ref(struct topic *t);
+void topic_unref(struct topic **t);
+const char *topic_name(const struct topic *t); /* NUL-terminated */
+uint32_t topic_id(const struct topic *t);
+const uint8_t *topic_uuid(const struct topic *t); /* 16 bytes, random, for Kafka */
+bool topic_deleted(const struct topic *t);
+int64_t topic_created_ms(const struct topic *t);
+void topic_conf_get(struct topic *t, struct topic_conf *out);
+int32_t topic_partitions(const struct topic *t);
+/* Borrowed while the topic is referenced; NULL if out of range. */
+struct partition *topic_partition(struct topic *t, int32_t index);
+/* Partition for a key (murmur2 as Kafka); a null key goes round robin by blocks (sticky). */
+struct partition *topic_partition_for(struct topic *t, struct slice key);
+/* Topics in order of name from the first one > after whose name matches pattern (`*` any run, `?` one
+ * character; NULL all), referenced, at most max; returns how many. */
+size_t topic_list(struct broker *b, struct slice after, const char *pattern, struct topic **out,
+                  size_t max);
+size_t topic_count(struct broker *b);
+
+struct topic *partition_topic(const struct partition *p); /* borrowed */
+int32_t partition_index(const struct partition *p);
+struct plog *partition_log(const struct partition *p);
+
+/* Deletes records below offset (-1: all now there). Asynchronous as above. */
+enum err partition_trim(struct partition *p, int64_t offset, broker_done_fn done, void *arg,
+                        struct errinfo *info);
+
+/* ---- appends ------------------------------------------------------------------------------------ */
+
+struct record_header; /* journal/batch.h */
+
+struct append_record {
+    int64_t timestamp_ms; /* -1: now */
+    struct slice key;     /* NULL ptr: null key */
+    struct slice value;   /* NULL ptr: null value (tombstone) */
+    const struct record_header *headers;
+    unsigned headers_n;
+    struct slice dedup_id; /* not null: within the window, a record of this topic with this id is
+                              written once; later ones answer with the first one's place */
+};
+/* Where a record of an append is; valid while the append lives. */
+struct append_slot {
+    uint32_t part, index; /* private */
+};
+struct append_place {
+    int32_t partition;
+    int64_t offset;
+    uint64_t position;
+    int64_t timestamp_ms;
+    bool duplicate; /* it was there already */
+};
+struct append;
+/* Writer thread. e: of the whole unit. Afterwards append_place answers; append_free releases it. */
+typedef void (*append_done_fn)(struct append *a, void *arg, enum err e);
+
+/* One atomic unit being built: all its records become durable and visible together. Not thread-safe
+ * until submitted. Appends may be reused by append_reset (keeps buffers) instead of free/new. */
+struct append *append_new(struct broker *b, append_done_fn done, void *arg);
+void append_free(struct append **a);
+void append_reset(struct append *a);
+/* Encodes one record (copies it). partition -1: by key. The topic stays referenced by the append.
+ * ERR_TOO_LARGE, ERR_TOPIC_NOT_FOUND (deleted), ERR_PARTITION_NOT_FOUND, ERR_LIMIT. */
+enum err append_record(struct append *a, struct topic *t, int32_t partition,
+                       const struct append_record *r, struct append_slot *slot,
+                       struct errinfo *info);
+/* A ready v2 batch, stored unmodified (its header and CRC are checked; records are not decoded).
+ * The bytes are borrowed until append_submit returns. Slot: of its first record. */
+enum err append_batch(struct append *a, struct partition *p, struct slice batch,
+                      struct append_slot *slot, struct errinfo *info);
+/* A durable key-value change in the same unit (see kv_put). */
+enum err append_kv(struct append *a, const char *ns, struct slice key, struct slice value);
+/* A group's offset in the same unit (see group_commit). */
+enum err append_offset(struct append *a, struct slice group, struct partition *p, int64_t offset,
+                       struct slice metadata);
+size_t append_bytes(const struct append *a);   /* encoded so far */
+size_t append_records(const struct append *a); /* so far */
+/* Sequences and copies. nonblock: ERR_OVERLOADED instead of waiting. On error done is not called and
+ * the append can be submitted again or freed. An append whose records are all duplicates already
+ * durable calls done without writing. */
+enum err append_submit(struct append *a, bool nonblock, struct errinfo *info);
+/* Blocks until durable; for threads that are not loops. done (may be NULL) is called too. */
+enum err append_submit_wait(struct append *a, struct errinfo *info);
+/* After done: the place of a record; per-record error if its topic was deleted meanwhile. */
+enum err append_place(const struct append *a, struct append_slot slot, struct append_place *out);
+
+/* ---- reading ------------------------------------------------------------------------------------ */
+
+/* By partition and offset, whole batches: plog_read(partition_log(p), …) of journal/journal.h.
+ *
+ * A reader gives single records in total order of position over any set of partitions: a topic
+ * (`orders`), the records of one key (`orders:c-1`), all keyed records (`orders:*`), topics by pattern
+ * (`orders.*`, `*`; topics created later join in). One thread at a time. */
+struct reader;
+
+struct reader_conf {
+    struct slice selector;
+    int32_t partition; /* -1 all */
+    enum { READ_FROM_START, READ_FROM_END, READ_FROM_POSITION, READ_FROM_TIME,
+           READ_FROM_OFFSET /* needs partition >= 0 */ } from;
+    uint64_t position;   /* READ_FROM_POSITION: first position wanted (after + 1) */
+    int64_t time_ms;     /* READ_FROM_TIME: first record with timestamp >= */
+    int64_t offset;
+    uint64_t position_max; /* stop before this position; 0 none */
+};
+
+struct reader_record {
+    struct topic *topic; /* borrowed until the next call */
+    int32_t partition;
+    int64_t offset;
+    uint64_t position;
+    int64_t timestamp_ms;
+    struct slice key, value; /* views, valid until the next call on this reader */
+    const struct record_header *headers;
+    unsigned headers_n;
+};
+
+/* ERR_INVALID (selector), ERR_TOPIC_NOT_FOUND (no pattern and no such topic), ERR_OFFSET_RANGE. */
+enum err reader_open(struct broker *b, const struct reader_conf *conf, struct reader **out,
+                     struct errinfo *info);
+void reader_close(struct reader **r);
+/* ERR_OK: *out filled. ERR_AGAIN: everything durable was read; wait and call again. ERR_OFFSET_RANGE:
+ * records were deleted by retention before they were read: the reader has moved to the first kept
+ * one; call again to go on. ERR_TOPIC_NOT_FOUND: its only topic was deleted. ERR_CORRUPT, ERR_IO. */
+enum err reader_next(struct reader *r, struct reader_record *out, struct errinfo *info);
+/* A scan of at most this many records that do not match the key happens in one reader_next before it
+ * answers ERR_AGAIN with *busy set by reader_busy (loops stay responsive). 0: no limit. */
+void reader_scan_limit(struct reader *r, uint32_t records);
+bool reader_busy(const struct reader *r); /* after ERR_AGAIN: more is there at once */
+/* The position to resume from: one past the last record seen, matching or not. */
+uint64_t reader_position(const struct reader *r);
+
+/* Waiting. The waiter belongs to the caller; wake is called once, on the writer thread, soon after
+ * something that the reader may want is durable (or its topics change), then it is disarmed. */
+struct waiter {
+    struct list_node link; /* private */
+    struct broker *broker;
+    void (*wake)(struct waiter *w);
+    bool armed;
+};
+/* Arms w. Returns false (and does not arm) if there is something to read at once. */
+bool reader_wait(struct reader *r, struct waiter *w);
+void waiter_cancel(struct waiter *w); /* after it returns wake is not running and will not run */
+/* Blocks up to timeout_ms (-1 for ever) until something may be there. For threads, not loops. */
+bool reader_block(struct reader *r, int64_t timeout_ms);
+
+/* ---- groups' offsets and key-value state ---------------------------------------------------------- */
+
+struct group_offset {
+    int64_t offset; /* next to read */
+    int64_t committed_ms;
+    char metadata[256];
+};
+enum err group_commit(struct broker *b, struct slice group, struct partition *p, int64_t offset,
+                      struct slice metadata, broker_done_fn done, void *arg, struct errinfo *info);
+enum err group_commit_wait(struct broker *b, struct slice group, struct partition *p, int64_t offset,
+                           struct slice metadata, struct errinfo *info);
+/* ERR_NOT_FOUND if the group never committed there. */
+enum err group_offset_get(struct broker *b, struct slice group, struct partition *p,
+                          struct group_offset *out);
+enum err group_delete(struct broker *b, struct slice group, broker_done_fn done, void *arg,
+                      struct errinfo *info);
+void group_each(struct broker *b, void (*fn)(void *arg, const char *group, struct topic *t,
+                                             int32_t partition, const struct group_offset *o),
+                void *arg);
+
+/* Small durable items of the program itself (checkpoints, tokens, idempotency results): ns is a short
+ * fixed word. value NULL ptr deletes. Limits: key 1 KiB, value 64 KiB. expires_ms 0: never. */
+enum err kv_put(struct broker *b, const char *ns, struct slice key, struct slice value,
+                int64_t expires_ms, broker_done_fn done, void *arg, struct errinfo *info);
+enum err kv_put_wait(struct broker *b, const char *ns, struct slice key, struct slice value,
+                     int64_t expires_ms, struct errinfo *info);
+struct buf;
+/* Copies the value into out (cleared first). ERR_NOT_FOUND. */
+enum err kv_get(struct broker *b, const char *ns, struct slice key, struct buf *out);
+/* In order of key; fn returns false to stop. Holds a lock: fn must not call the broker. */
+void kv_each(struct broker *b, const char *ns,
+             bool (*fn)(void *arg, struct slice key, struct slice value), void *arg);
+
+/* Event ids: "evt_" and 16 lower-case hex digits of the position. */
+#define EVENT_ID_LEN 20
+void event_id_format(uint64_t position, char out[EVENT_ID_LEN + 1]);
+bool event_id_parse(struct slice s, uint64_t *position);
+
+/* Prometheus text of broker and journal (names weir_…), appended to out. */
+enum err broker_metrics(struct broker *b, struct buf *out);
+
+#endif
