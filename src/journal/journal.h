@@ -66,6 +66,10 @@ struct journal_unit {
     /* Called under the journal lock before anything is assigned; may set entries[].skip, or return
      * an error that journal_append then returns. May be NULL. Must not block or allocate much. */
     enum err (*sequence)(struct journal_unit *u);
+    /* Called by journal_append, without the lock, once offsets and positions are assigned and before
+     * bytes are copied: may write into the data of the unit's own entries (not change lengths). May
+     * be NULL. */
+    void (*assigned)(struct journal_unit *u);
     /* See invariant 1. e is ERR_OK, ERR_NO_SPACE, ERR_IO or ERR_READ_ONLY. */
     void (*done)(struct journal_unit *u, enum err e);
     /* filled in */
@@ -89,10 +93,13 @@ struct journal_hooks {
     /* Journal lock held: copy what changed since the last call. Cheap. Returned value goes to
      * checkpoint_write. Everything sequenced so far is included. */
     void *(*checkpoint_collect)(void *arg);
-    /* Background thread, inside a transaction: write what was collected, free it. If db is NULL the
-     * checkpoint failed: merge it back so that the next one includes it. */
+    /* Background thread, inside a transaction, after everything sequenced before the collect is
+     * durable: write what was collected. */
     enum err (*checkpoint_write)(void *arg, void *collected, struct sqlite3 *db,
                                  struct errinfo *info);
+    /* Background thread, once after each collect: committed, or not: then what was collected is to
+     * be merged back so that the next checkpoint has it. Frees it. */
+    void (*checkpoint_end)(void *arg, void *collected, bool committed);
     /* Background thread, about once a second of conf->io time: retention and the like. */
     void (*tick)(void *arg, int64_t wall_ms);
     /* Any thread: the state changed (see journal_state_get). Must not call back into the journal. */
@@ -121,7 +128,9 @@ enum journal_state {
 };
 
 /* Opens or creates the log in conf->dir: takes the directory lock, loads the checkpoint, replays.
- * Errors: ERR_LOCKED (text has the holder's pid), ERR_CORRUPT (text names file, offset and what to
+ * *out is set before hooks->load and apply are called, so that they can make plogs; it is NULL again
+ * when opening fails (plogs made meanwhile are then the broker's to free).
+ * *out is set before the hooks are called. Errors: ERR_LOCKED (text has the holder's pid), ERR_CORRUPT (text names file, offset and what to
  * do), ERR_FORMAT, ERR_IO, ERR_NO_SPACE. */
 enum err journal_open(const struct journal_conf *conf, struct journal **out, struct errinfo *info);
 /* Writes what was accepted, checkpoints, stops threads, frees all (plogs are the broker's to free
@@ -186,9 +195,10 @@ struct plog_info {
 };
 void plog_info_get(struct plog *p, struct plog_info *out);
 
-/* First offset to keep for a retention rule, at batch granularity, never past the end: the first
- * offset whose batch has max timestamp >= ts_ms (-1: no time rule) and such that the bytes from it on
- * are at most `bytes` (UINT64_MAX: no size rule). Keeps at least keep_records records. */
+/* First offset to keep for a retention rule, never past the end. Runs of batches (one batch while it
+ * is in a file not yet sealed, else all batches in one sealed file) go from the start while they are
+ * wholly older than ts_ms (-1: no time rule) or while what is left is at least `bytes` (UINT64_MAX:
+ * no size rule), and as long as keep_records records stay. */
 int64_t plog_retention_offset(struct plog *p, int64_t ts_ms, uint64_t bytes, int64_t keep_records);
 
 /* ---- reading ----------------------------------------------------------------------------------- */
@@ -210,6 +220,7 @@ struct plog_read {
     int64_t end_offset;  /* the plog's at the time of reading */
     int64_t start_offset;
     /* private */
+    struct journal *j;
     void *pins[READ_BATCHES_MAX];
     unsigned pins_n;
     uint8_t *buf;

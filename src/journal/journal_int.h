@@ -1,0 +1,304 @@
+/* What the files of src/journal share. Not for anyone else.
+ *
+ * Who owns what:
+ *   journal lock (j->lock)  sequencing: open and closed frames, next offsets and positions, state,
+ *                           the list of files, spares. Held shortly, never over I/O.
+ *   shard lock (plog)       a plog's committed part: refs, extents, start and end offset.
+ *   writer thread           the active file's place, the frame being written.
+ *   background thread       sealing, checkpoints, rewriting, recycling.
+ * Lock order: journal lock, then a shard lock, then tail lock, then file-cache lock. */
+#ifndef WEIR_JOURNAL_INT_H
+#define WEIR_JOURNAL_INT_H
+
+#include <stdatomic.h>
+
+#include "base/assert.h"
+#include "io/io.h"
+#include "io/thread.h"
+#include "journal/frame.h"
+#include "journal/journal.h"
+
+#define PLOG_MAGIC 0x504c4f47u
+#define JOURNAL_MAGIC 0x4a524e4cu
+#define FILE_HEADER FRAME_ALIGN /* bytes before the first frame of a journal file */
+#define FILE_BYTES_DEFAULT (128ull << 20)
+#define FILE_BYTES_MIN (64ull << 10)
+#define UNIT_BYTES_MAX (64ull << 20)
+#define TAIL_BYTES_DEFAULT (64ull << 20)
+#define INFLIGHT_BYTES_DEFAULT (64ull << 20)
+#define FRAME_BYTES_DEFAULT (1u << 20)
+#define SPARES_DEFAULT 2u
+#define SPARES_RECYCLED_MAX 64u
+#define FRAME_POOL_MAX 8u
+#define SHARDS 256u
+#define STAMP_IDLE_NS 50000000ull
+#define NO_SPACE_RETRY_NS 200000000ull
+#define REWRITE_BYTES_MAX (256ull << 20)
+
+/* ---- data files -------------------------------------------------------------------------------- */
+
+enum jfile_kind { JFILE_JOURNAL = 0, JFILE_SEGMENT = 1 };
+enum jfile_state {
+    JFILE_ACTIVE,   /* frames are being added */
+    JFILE_FULL,     /* waits for its index */
+    JFILE_SEALED,   /* has an index; extents point at it */
+    JFILE_DEAD,     /* nothing in it is wanted; goes after the next checkpoint */
+};
+
+/* A file with batches: a journal file (arrival order, frames) or a segment (rewritten, by plog). */
+struct jfile {
+    struct list_node link; /* j->files, ordered by id; journal lock */
+    struct journal *j;
+    uint64_t id;
+    enum jfile_kind kind;
+    _Atomic int state;
+    atomic_uint pins;             /* readers inside */
+    _Atomic int64_t live_bytes;   /* of batches still wanted */
+    uint64_t size, used;          /* allocated; end of the last frame */
+    uint64_t first_seq, last_seq; /* frames (journal files) */
+    uint32_t last_crc;
+    uint64_t position, position_end;
+    uint64_t frames, records;
+    uint64_t index_rows, index_entries;
+    bool in_checkpoint; /* the saved list of files has it (journal lock) */
+    /* file-cache lock */
+    struct io_file *data, *index;
+    /* writer thread until FULL, then background: plogs that got a batch here */
+    struct plog **touched;
+    uint32_t touched_n, touched_cap;
+    bool rewrite_failed; /* damage found while rewriting: leave it alone */
+};
+
+/* One batch's place. The same 48 bytes on disk (index entry, little-endian) and in memory. */
+struct batch_ref {
+    int64_t base_offset;
+    uint64_t position;
+    int64_t max_ts;
+    uint32_t file_pos, len, count, batch_crc, epoch, crc;
+};
+#define REF_BYTES 48u
+
+struct ref { /* a batch in a file that has no index yet */
+    struct batch_ref b;
+    struct jfile *file;
+};
+
+/* All batches of one plog in one sealed file. */
+struct extent {
+    struct jfile *file;
+    uint64_t first_entry; /* in the file's index */
+    uint32_t count;
+    int64_t base_offset, end_offset;
+    uint64_t position, position_end;
+    int64_t max_ts;
+    uint64_t bytes;
+};
+
+struct plog {
+    struct list_node link; /* j->plogs; journal lock */
+    uint32_t magic, uid;
+    struct journal *j;
+    void *owner;
+    _Atomic bool deleted;
+    atomic_uint refcount; /* the broker's, and one for each file not yet sealed that it is in */
+    int64_t next_offset; /* journal lock */
+    /* shard lock */
+    int64_t start_offset, end_offset, max_ts, last_append_ms;
+    uint64_t bytes, position_end;
+    struct ref *refs; /* refs[refs_head .. refs_head + refs_n) */
+    uint32_t refs_head, refs_n, refs_cap;
+    struct extent *ext;
+    uint32_t ext_n, ext_cap;
+    /* writer thread */
+    uint64_t commit_seq;
+    uint64_t touched_file; /* id */
+};
+
+/* ---- frames in memory --------------------------------------------------------------------------- */
+
+struct frame {
+    struct list_node link; /* closed queue or pool */
+    uint8_t *mem;          /* FRAME_ALIGN-aligned */
+    uint64_t cap, used;    /* used: FRAME_HEADER + entries */
+    atomic_uint refs;
+    atomic_uint copying; /* units whose bytes are not all in yet */
+    uint64_t seq, position, position_end;
+    int64_t wall_ms;
+    uint32_t entries, records;
+    bool os; /* all its units may be answered before the sync */
+    struct list_head units;
+    uint64_t file_id, file_pos; /* once written */
+    uint32_t crc;
+};
+
+struct tail_slot {
+    uint64_t file_id, file_pos;
+    struct frame *frame;
+};
+
+/* ---- the journal -------------------------------------------------------------------------------- */
+
+struct journal {
+    uint32_t magic;
+    struct journal_conf conf;
+    char *dir;
+    struct io *io;
+    struct io_lock *dir_lock;
+    uint8_t id[16];
+    uint64_t log_id;
+
+    struct io_mutex lock;
+    struct io_cond room; /* in-flight bytes went down, or the state changed */
+    enum journal_state state;
+    struct errinfo why;
+    uint64_t no_space_retry_ns;
+    struct frame *open;
+    struct list_head closed;
+    uint64_t unit_bytes_max;
+    uint64_t next_seq, next_position;
+    _Atomic uint64_t inflight;
+    struct list_head files; /* in order of position */
+    struct list_head plogs;
+    uint32_t plogs_n;
+    uint64_t next_file_id;
+    uint64_t sealed_id, sealed_seq; /* the last journal file that got its index, and where its */
+    uint32_t sealed_crc;            /* frames ended: what is replayed comes after it */
+    uint64_t st_rewrites;
+    struct jfile **unused; /* recovery only: files without frames */
+    uint32_t unused_n;
+    bool recovered, closing;
+    char *spares[SPARES_RECYCLED_MAX]; /* names of prepared files, ready to be renamed */
+    uint32_t spares_n;
+    uint32_t full_n; /* files waiting for the sealer */
+    uint32_t dead_n;
+    struct jfile *ready; /* the next journal file, prepared ahead */
+    struct io_file *ready_fd;
+
+    struct io_mutex pool_lock;
+    struct list_head pool;
+    uint32_t pool_n;
+
+    struct io_event writer_event, background_event;
+    struct io_thread *writer, *background;
+    _Atomic bool stop_writer, stop_background;
+
+    /* writer thread */
+    struct jfile *active;
+    struct io_file *active_fd;
+    uint64_t active_pos;
+    uint64_t written_seq, durable_seq_w;
+    uint32_t prev_crc;
+    bool unsynced; /* frames of durability `os` were written after the last sync */
+    struct plog **touched;
+    uint32_t touched_n, touched_cap;
+
+    _Atomic uint64_t durable_seq; /* frames up to it are on stable storage */
+    _Atomic uint64_t position_end;
+
+    struct io_mutex tail_lock;
+    struct tail_slot *tail; /* ring, power of two */
+    uint32_t tail_head, tail_n, tail_cap;
+    uint64_t tail_bytes;
+
+    struct io_mutex shard[SHARDS];
+    struct io_mutex cache_lock;
+    uint32_t cache_open;
+
+    /* background thread, or journal_checkpoint's caller under ckpt_lock */
+    struct io_mutex ckpt_lock;
+    struct checkpoint *ckpt;
+    uint32_t sealed_new, dead_unsaved; /* journal lock: reasons for a checkpoint */
+    enum err background_err;           /* journal lock: of the last turn */
+    struct errinfo background_why;
+    uint64_t tick_ns, release_ns;
+    uint64_t stamp_seq_seen, stamp_since_ns, stamp_seq_done;
+
+    _Atomic uint64_t st_frames, st_entries, st_records, st_used, st_written, st_sync_last,
+        st_sync_max;
+    void (*on_sync)(void *arg, uint64_t ns, uint64_t bytes);
+    void *on_sync_arg;
+};
+
+static inline struct io_mutex *plog_shard(struct plog *p)
+{
+    return &p->j->shard[p->uid % SHARDS];
+}
+
+/* frame memory: writer.c */
+struct frame *frame_new(struct journal *j, uint64_t cap);
+void frame_pool_clear(struct journal *j);
+void frame_unref(struct journal *j, struct frame *f);
+
+/* tail.c */
+void tail_add(struct journal *j, struct frame *f);
+struct frame *tail_find(struct journal *j, uint64_t file_id, uint64_t pos); /* referenced or NULL */
+void tail_clear(struct journal *j);
+
+/* file.c */
+struct jfile *jfile_new(struct journal *j, uint64_t id, enum jfile_kind kind, uint64_t size);
+void jfile_free(struct jfile **f);
+void jfile_path(const struct journal *j, uint64_t id, enum jfile_kind kind, bool index, char *out,
+                size_t cap);
+void jfile_pin(struct jfile *f);
+void jfile_unpin(struct jfile *f);
+/* A descriptor for reading, valid while pinned. */
+enum err jfile_data(struct jfile *f, struct io_file **out, struct errinfo *info);
+enum err jfile_index(struct jfile *f, struct io_file **out, struct errinfo *info);
+void jfile_cache_trim(struct journal *j);
+void jfile_close(struct jfile *f);
+void jfile_live(struct jfile *f, int64_t delta);
+/* First block of a data file. */
+void jfile_header_make(const struct journal *j, uint64_t id, enum jfile_kind kind, uint64_t size,
+                       uint8_t *block);
+bool jfile_header_ok(const struct journal *j, const uint8_t *block, uint64_t id,
+                     enum jfile_kind kind);
+/* Makes a journal file ready for frames, from a spare if there is one; *fd is open for the writer. */
+enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,
+                    struct errinfo *info);
+bool spare_prepare(struct journal *j);
+bool spare_release(struct journal *j);
+void spare_scan(struct journal *j);
+bool files_recycle(struct journal *j);
+
+enum err jfile_open_active(struct journal *j, struct jfile *f, struct io_file **fd,
+                           struct errinfo *info);
+
+/* plog.c */
+/* Recovery: a batch that may lie below the start already. False if it contradicts what is there. */
+bool plog_replay_batch(struct plog *p, const struct batch_ref *b, struct jfile *file,
+                       int64_t wall_ms);
+void plog_commit_batch(struct plog *p, const struct batch_ref *b, struct jfile *file,
+                       int64_t wall_ms);
+void plog_commit_start(struct plog *p, int64_t start);
+void plog_ref(struct plog *p);
+void plog_unref(struct plog *p);
+void plog_extent_add(struct plog *p, const struct extent *e); /* recovery */
+void plog_extents_sort(struct plog *p);
+uint32_t plog_refs_of(struct plog *p, const struct jfile *file, struct batch_ref **out,
+                      uint32_t *cap);
+void plog_seal(struct plog *p, const struct extent *e);
+void plog_replace(struct plog *p, struct jfile *const *from, unsigned n, const struct extent *e);
+bool plog_extent_of(struct plog *p, const struct jfile *file, struct extent *out);
+bool batch_matches(const uint8_t *data, const struct batch_ref *b);
+void batch_ref_crc(struct batch_ref *b);
+bool batch_ref_ok(const struct batch_ref *b);
+void batch_ref_write(uint8_t *dst, const struct batch_ref *b);
+void batch_ref_read(const uint8_t *src, struct batch_ref *b);
+
+/* writer.c */
+bool writer_step(struct journal *j);
+void writer_close_open(struct journal *j); /* journal lock held */
+void writer_main(void *arg);
+void batch_ref_make(struct batch_ref *b, const uint8_t *data, uint32_t len, uint64_t position,
+                    uint64_t file_pos);
+void journal_state_set(struct journal *j, enum journal_state s, const struct errinfo *why);
+
+/* sealer.c */
+bool background_step(struct journal *j);
+void background_main(void *arg);
+enum err checkpoint_run(struct journal *j, struct errinfo *info);
+
+/* recovery.c */
+enum err journal_recover(struct journal *j, struct errinfo *info);
+
+#endif
