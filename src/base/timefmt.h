@@ -1,0 +1,17 @@
+/* RFC 3339 times in UTC, to and from milliseconds since 1970. Any thread. */
+#ifndef WEIR_BASE_TIMEFMT_H
+#define WEIR_BASE_TIMEFMT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+#define TIME_TEXT_LEN 24
+/* "2026-01-02T03:04:05.678Z"; years 0 to 9999, others are clamped. Returns TIME_TEXT_LEN. */
+int time_format(int64_t ms, char out[TIME_TEXT_LEN + 1]);
+/* Date and time with optional fraction (any number of digits, cut to milliseconds) and zone (Z or
+ * +hh:mm; none means UTC), or a date alone. False if it is not one. */
+bool time_parse(struct slice s, int64_t *ms);
+
+#endif
