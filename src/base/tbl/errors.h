@@ -22,6 +22,7 @@ ERR_ROW(ERR_SEQUENCE_ORDER,     "out_of_order_sequence",   409, 45, "a batch of 
 ERR_ROW(ERR_PRODUCER_FENCED,    "producer_fenced",         409, 90, "a newer producer has this id")
 ERR_ROW(ERR_UNAUTHENTICATED,    "unauthenticated",         401, 58, "credentials are missing or wrong")
 ERR_ROW(ERR_FORBIDDEN,          "forbidden",               403, 29, "these credentials do not permit this")
+ERR_ROW(ERR_IDEMPOTENCY,        "idempotency_mismatch",    422, 42, "the idempotency key came with another request before")
 /* load and time */
 ERR_ROW(ERR_OVERLOADED,         "overloaded",              503,  7, "too much is in flight; try again")
 ERR_ROW(ERR_LIMIT,              "limit_reached",           429, 89, "a configured limit is reached")

@@ -1,0 +1,55 @@
+/* Events over HTTP: what the server's wiring needs. docs/http.md says what it does for users.
+ *
+ * One `struct http_proto` serves all loops; each loop has its own context, so that nothing on the way
+ * of a request is shared or locked. Everything here is called before the loops run or after they have
+ * stopped, but http_events_handler's function, which runs on the loops. */
+#ifndef WEIR_PROTO_HTTP_HTTP_EVENTS_H
+#define WEIR_PROTO_HTTP_HTTP_EVENTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "net/http.h"
+
+struct broker;
+struct buf;
+struct http_proto;
+struct loop;
+
+struct http_limits {
+#define HTTP_LIMIT(name, def, least, most, unit, why) uint32_t name;
+#include "proto/http/tbl/limits.h"
+#undef HTTP_LIMIT
+};
+void http_limits_default(struct http_limits *l);
+/* Sets one by its name. ERR_CONFIG with a sentence that has name, value and range; ERR_NOT_FOUND. */
+enum err http_limits_set(struct http_limits *l, struct slice name, uint64_t value,
+                         struct errinfo *info);
+/* Every limit in turn, for `weir config` and the documentation. */
+void http_limits_each(const struct http_limits *l,
+                      void (*fn)(void *arg, const char *name, uint32_t value, uint32_t def,
+                                 uint32_t least, uint32_t most, const char *unit, const char *why),
+                      void *arg);
+
+struct http_proto_conf {
+    struct broker *broker;
+    struct loop *const *loops;
+    unsigned loops_n;
+    bool topics_auto_create;
+    bool open_without_tokens;         /* bound to loopback only, or told to be open */
+    const char *const *cors_origins;  /* exact origins, or "*" alone; kept by the caller */
+    unsigned cors_origins_n;
+    struct http_limits limits;        /* see http_limits_default */
+    /* Appended to /metrics after the broker's and ours; may be NULL (the server's own metrics). */
+    void (*metrics)(void *arg, struct buf *out);
+    void *metrics_arg;
+};
+
+enum err http_proto_new(const struct http_proto_conf *conf, struct http_proto **out,
+                        struct errinfo *info);
+/* The loops have stopped and the connections are closed; appends on their way are waited for. */
+void http_proto_free(struct http_proto **p);
+
+#endif
