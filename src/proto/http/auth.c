@@ -5,7 +5,6 @@
  * pointer work and copies of at most tokens_max entries, never while calling the broker. */
 #include "proto/http/auth.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,18 +14,19 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/rand.h>
 
 #include "base/assert.h"
+#include "base/hex.h"
 #include "base/mem.h"
 #include "broker/broker.h"
-#include "proto/http/event.h"
+#include "io/io.h"
+#include "io/thread.h"
 
-#define NS          "token"
-#define SALT_KEY    "salt"
-#define ID_KEY      "id:"
-#define SALT_LEN    32
-#define JSON_BYTES  8192 /* a stored token at most: 16 grants of 249 bytes and names */
+#define NS         "token"
+#define SALT_KEY   "salt"
+#define ID_KEY     "id:"
+#define SALT_LEN   32
+#define JSON_BYTES 8192 /* a stored token at most: 16 grants of 249 bytes and names */
 
 struct auth_table {
     atomic_int refs;
@@ -39,7 +39,7 @@ struct auth {
     bool open;
     unsigned tokens_max;
     uint8_t salt[SALT_LEN];
-    pthread_mutex_t lock;
+    struct io_mutex lock;
     struct auth_table *table;    /* lock */
     _Atomic uint64_t generation; /* written with lock */
 };
@@ -49,7 +49,8 @@ static const struct principal everybody = {
     .grants = {{.access = AUTH_READ | AUTH_WRITE | AUTH_ADMIN}},
 };
 
-/* ---- tables ------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------------
+ */
 
 static struct auth_table *table_new(unsigned n)
 {
@@ -99,33 +100,14 @@ static const struct principal *table_find_hash(const struct auth_table *t, const
     return found;
 }
 
-/* ---- text forms --------------------------------------------------------------------------------- */
+/* ---- text forms ---------------------------------------------------------------------------------
+ */
 
 static void hash_token(const struct auth *a, struct slice text, uint8_t out[32])
 {
     unsigned n = 32;
 
     ASSERT(HMAC(EVP_sha256(), a->salt, SALT_LEN, text.ptr, text.len, out, &n) && n == 32);
-}
-
-static void hex_put(char *out, const uint8_t *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        snprintf(out + 2 * i, 3, "%02x", p[i]);
-}
-
-static bool hex_take(const char *text, uint8_t *out, size_t n)
-{
-    if (!text || strlen(text) != 2 * n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        unsigned v;
-
-        if (sscanf(text + 2 * i, "%2x", &v) != 1)
-            return false;
-        out[i] = (uint8_t)v;
-    }
-    return true;
 }
 
 const char *auth_access_name(unsigned access)
@@ -193,7 +175,7 @@ static char *principal_text(const struct principal *p)
     char hash[65];
     char *text;
 
-    hex_put(hash, p->hash, 32);
+    hex_encode(p->hash, 32, hash);
     json_object_set_new(o, "hash", json_string(hash));
     json_object_set_new(o, "name", json_string(p->name));
     json_object_set_new(o, "created_ms", json_integer(p->created_ms));
@@ -212,7 +194,8 @@ static char *principal_text(const struct principal *p)
     return text;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------------
+ */
 
 struct loading {
     struct auth *a;
@@ -225,6 +208,7 @@ static bool load_one(void *arg, struct slice key, struct slice value)
 {
     struct loading *l = arg;
     struct principal p;
+    const json_t *hash;
     json_error_t why;
     json_t *o;
 
@@ -238,8 +222,9 @@ static bool load_one(void *arg, struct slice key, struct slice value)
         return false;
     }
     o = json_loadb((const char *)value.ptr, value.len, 0, &why);
-    l->bad = principal_parse(o, &p, NULL) != ERR_OK ||
-             !hex_take(json_string_value(json_object_get(o, "hash")), p.hash, 32);
+    hash = json_object_get(o, "hash");
+    l->bad = principal_parse(o, &p, NULL) != ERR_OK || json_string_length(hash) != 64 ||
+             !hex_decode(json_string_value(hash), 32, p.hash);
     p.created_ms = json_integer_value(json_object_get(o, "created_ms"));
     json_decref(o);
     memcpy(p.id, key.ptr + strlen(ID_KEY), AUTH_ID_LEN);
@@ -265,14 +250,14 @@ enum err auth_open(struct broker *b, bool open_without_tokens, unsigned tokens_m
     a->tokens_max = tokens_max;
     a->table = l.t;
     atomic_init(&a->generation, 1);
-    ASSERT(pthread_mutex_init(&a->lock, NULL) == 0);
+    io_mutex_init(&a->lock);
     kv_each(b, NS, load_one, &l);
     if (l.bad || (l.t->n && !l.salt)) {
         auth_close(&a);
         return errinfo_set(info, ERR_CORRUPT, "a stored token does not decode");
     }
     if (!l.salt)
-        ASSERT(RAND_bytes(a->salt, SALT_LEN) == 1);
+        io_random(broker_io(b), a->salt, SALT_LEN);
     *out = a;
     return ERR_OK;
 }
@@ -282,13 +267,14 @@ void auth_close(struct auth **a)
     if (!*a)
         return;
     table_unref(&(*a)->table);
-    pthread_mutex_destroy(&(*a)->lock);
+    io_mutex_fini(&(*a)->lock);
     OPENSSL_cleanse((*a)->salt, SALT_LEN);
     free(*a);
     *a = NULL;
 }
 
-/* ---- views -------------------------------------------------------------------------------------- */
+/* ---- views --------------------------------------------------------------------------------------
+ */
 
 void auth_view_init(struct auth_view *v, struct auth *a)
 {
@@ -309,12 +295,12 @@ static void view_refresh(struct auth_view *v)
 
     if (v->table && v->generation == atomic_load_explicit(&a->generation, memory_order_acquire))
         return;
-    pthread_mutex_lock(&a->lock);
+    io_mutex_lock(&a->lock);
     table_unref(&v->table);
     v->table = a->table;
     atomic_fetch_add(&v->table->refs, 1);
     v->generation = atomic_load(&a->generation);
-    pthread_mutex_unlock(&a->lock);
+    io_mutex_unlock(&a->lock);
     v->last = NULL;
 }
 
@@ -397,10 +383,11 @@ void auth_each(struct auth_view *v, void (*fn)(void *arg, const struct principal
         fn(arg, &v->table->item[i]);
 }
 
-/* ---- changes ------------------------------------------------------------------------------------ */
+/* ---- changes ------------------------------------------------------------------------------------
+ */
 
 /* 43 characters of base 62 hold 256 bits; bytes of 248 and above are thrown away (no bias). */
-static void token_text(char out[AUTH_TOKEN_LEN + 1])
+static void token_text(struct io *io, char out[AUTH_TOKEN_LEN + 1])
 {
     static const char set[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     size_t n = strlen(AUTH_TOKEN_PREFIX);
@@ -408,7 +395,7 @@ static void token_text(char out[AUTH_TOKEN_LEN + 1])
 
     memcpy(out, AUTH_TOKEN_PREFIX, n);
     while (n < AUTH_TOKEN_LEN) {
-        ASSERT(RAND_bytes(raw, sizeof raw) == 1);
+        io_random(io, raw, sizeof raw);
         for (size_t i = 0; i < sizeof raw && n < AUTH_TOKEN_LEN; i++) {
             if (raw[i] < 248)
                 out[n++] = set[raw[i] % 62];
@@ -433,18 +420,19 @@ enum err auth_make(struct auth *a, struct slice json, struct principal *p,
     json_decref(o);
     if (e)
         return e;
-    pthread_mutex_lock(&a->lock);
+    io_mutex_lock(&a->lock);
     n = a->table->n;
-    pthread_mutex_unlock(&a->lock);
+    io_mutex_unlock(&a->lock);
     if (n == 0 && !auth_permits_all(p, AUTH_ADMIN))
         return errinfo_set(info, ERR_CONFLICT,
                            "the first token must have the grant admin without a prefix");
     if (n >= a->tokens_max)
         return errinfo_set(info, ERR_LIMIT, "there are %u tokens, the most there may be", n);
-    token_text(text);
+    token_text(broker_io(a->broker), text);
+    p->created_ms = io_wall_ms(broker_io(a->broker));
     hash_token(a, slice_str(text), p->hash);
-    ASSERT(RAND_bytes(id, sizeof id) == 1);
-    hex_put(p->id, id, sizeof id);
+    io_random(broker_io(a->broker), id, sizeof id);
+    hex_encode(id, sizeof id, p->id);
     return ERR_OK;
 }
 
@@ -463,7 +451,7 @@ static void change_apply(struct change *c)
     struct auth_table *t;
     unsigned n = 0;
 
-    pthread_mutex_lock(&a->lock);
+    io_mutex_lock(&a->lock);
     t = table_new(a->table->n + 1);
     for (unsigned i = 0; i < a->table->n; i++) {
         if (strcmp(a->table->item[i].id, c->p.id) != 0)
@@ -473,7 +461,7 @@ static void change_apply(struct change *c)
         t->item[n++] = c->p;
     t->n = n;
     table_publish(a, t);
-    pthread_mutex_unlock(&a->lock);
+    io_mutex_unlock(&a->lock);
 }
 
 /* Writer thread. */
@@ -497,8 +485,8 @@ static enum err change_submit(struct auth *a, const struct principal *p, bool re
 
     *c = (struct change){.a = a, .p = *p, .remove = removal, .done = done, .arg = arg};
     snprintf(key, sizeof key, ID_KEY "%s", p->id);
-    e = kv_put(a->broker, NS, slice_str(key), text ? slice_str(text) : SLICE_NULL, 0, change_done, c,
-               info);
+    e = kv_put(a->broker, NS, slice_str(key), text ? slice_str(text) : SLICE_NULL, 0, change_done,
+               c, info);
     free(text);
     if (e)
         free(c);
@@ -516,9 +504,9 @@ enum err auth_put(struct auth *a, const struct principal *p, auth_done_fn done, 
     bool first;
     enum err e = ERR_OK;
 
-    pthread_mutex_lock(&a->lock);
+    io_mutex_lock(&a->lock);
     first = a->table->n == 0;
-    pthread_mutex_unlock(&a->lock);
+    io_mutex_unlock(&a->lock);
     if (first)
         e = kv_put(a->broker, NS, SLICE_LIT(SALT_KEY), slice_of(a->salt, SALT_LEN), 0, salt_done,
                    NULL, info);
@@ -531,11 +519,11 @@ enum err auth_revoke(struct auth *a, struct slice id, auth_done_fn done, void *a
     const struct principal *found;
     struct principal p;
 
-    pthread_mutex_lock(&a->lock);
+    io_mutex_lock(&a->lock);
     found = table_find_id(a->table, id);
     if (found)
         p = *found;
-    pthread_mutex_unlock(&a->lock);
+    io_mutex_unlock(&a->lock);
     if (!found)
         return errinfo_set(info, ERR_NOT_FOUND, "no token has this id");
     return change_submit(a, &p, true, done, arg, info);

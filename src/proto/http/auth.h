@@ -1,13 +1,13 @@
 /* Bearer tokens: who may do what to which topics.
  *
- * A token's text is "weir_" and 43 letters and digits (256 random bits), shown once. Stored is, in the
- * broker's key-value space "token": under "salt" 32 random bytes of this data directory, and under
- * "id:<id>" a JSON object with HMAC-SHA256(salt, text), the grants, a name and the time. As the text has
- * full entropy one HMAC is enough; there is nothing to brute-force.
+ * A token's text is "weir_" and 43 letters and digits (256 random bits), shown once. Stored is, in
+ * the broker's key-value space "token": under "salt" 32 random bytes of this data directory, and
+ * under "id:<id>" a JSON object with HMAC-SHA256(salt, text), the grants, a name and the time. As
+ * the text has full entropy one HMAC is enough; there is nothing to brute-force.
  *
  * All tokens are held in an immutable table that is replaced when one changes. A loop keeps a
- * reference and looks at auth_generation to see that it is current: a revocation is in force for the
- * next request. Lookups compare in constant time.
+ * reference and looks at auth_generation to see that it is current: a revocation is in force for
+ * the next request. Lookups compare in constant time.
  *
  * Threads: any, except that a struct auth_view belongs to one thread. */
 #ifndef WEIR_PROTO_HTTP_AUTH_H
@@ -51,8 +51,8 @@ struct principal {
     struct auth_grant grants[AUTH_GRANTS_MAX];
 };
 
-/* Loads the tokens. open_without_tokens: while there is no token everyone may do everything (a server
- * bound to loopback); otherwise without a token nobody may. */
+/* Loads the tokens. open_without_tokens: while there is no token everyone may do everything (a
+ * server bound to loopback); otherwise without a token nobody may. */
 enum err auth_open(struct broker *b, bool open_without_tokens, unsigned tokens_max,
                    struct auth **out, struct errinfo *info);
 void auth_close(struct auth **a);
@@ -80,8 +80,8 @@ bool auth_permits_all(const struct principal *p, unsigned access);
 bool auth_permits_any(const struct principal *p, unsigned access);
 
 /* Makes a token from {"name"?, "grants":[{"access","prefix"?}]}; text gets what is shown once and p
- * the rest. Then auth_put stores it. The first token must be an admin of everything, or nobody could
- * make another: ERR_CONFLICT. */
+ * the rest. Then auth_put stores it. The first token must be an admin of everything, or nobody
+ * could make another: ERR_CONFLICT. */
 enum err auth_make(struct auth *a, struct slice json, struct principal *p,
                    char text[AUTH_TOKEN_LEN + 1], struct errinfo *info);
 /* Durable, then in force, then done (any thread). */

@@ -10,8 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <openssl/sha.h>
+
 #include "base/assert.h"
+#include "base/hex.h"
 #include "base/mem.h"
+#include "base/timefmt.h"
+#include "base/utf8.h"
 
 enum field {
     F_TYPE,
@@ -379,7 +384,7 @@ static enum err set_time(struct event *e, const struct found *fd, bool ce, struc
                                "\"ts\" as a number is whole milliseconds since 1970");
         return ERR_OK;
     }
-    if (!iso_parse(fd->text[f], &e->timestamp_ms) || e->timestamp_ms < 0)
+    if (!time_parse(fd->text[f], &e->timestamp_ms) || e->timestamp_ms < 0)
         return errinfo_set(info, ERR_INVALID, "\"%s\" is not an ISO 8601 time since 1970",
                            ce ? "time" : "ts");
     return ERR_OK;
@@ -389,17 +394,25 @@ static enum err set_time(struct event *e, const struct found *fd, bool ce, struc
 static void set_dedup(struct event_parser *p, struct event *e, struct slice source)
 {
     uint8_t *both;
+    size_t n;
 
     e->dedup_id = e->id;
     if (!e->id.len || !source.len)
         return;
-    both = scratch(p, e->id.len + 1 + source.len);
+    n = e->id.len + 1 + source.len;
+    both = scratch(p, n + SHA256_DIGEST_LENGTH + 1);
     if (!both)
         return; /* many long attributes: the id alone is the stricter rule */
     memcpy(both, e->id.ptr, e->id.len);
     both[e->id.len] = 0x1f;
     memcpy(both + e->id.len + 1, source.ptr, source.len);
-    e->dedup_id = slice_of(both, e->id.len + 1 + source.len);
+    if (n > EVENT_ID_MAX) { /* more than the broker takes: its hash instead */
+        both[n] = 0x02;     /* which no text begins with */
+        SHA256(both, n, both + n + 1);
+        both += n;
+        n = SHA256_DIGEST_LENGTH + 1;
+    }
+    e->dedup_id = slice_of(both, n);
 }
 
 static enum err set_headers(struct event *e, const struct found *fd, bool ce, struct errinfo *info)
@@ -441,7 +454,8 @@ static enum err set_value(struct event_parser *p, struct event *e, const struct 
         if (fd->set[F_DATA])
             return errinfo_set(info, ERR_INVALID, "both \"data\" and \"data_base64\" are given");
         t = fd->text[F_DATA_BASE64];
-        if (t.len > p->event_bytes_max || !base64_decode(t, big(p, t.len), &n))
+        if (t.len > p->event_bytes_max ||
+            !base64_decode((const char *)t.ptr, t.len, big(p, t.len), &n))
             return errinfo_set(info, ERR_INVALID, "\"data_base64\" is not base64");
         e->value = slice_of(p->big, n);
         return ERR_OK;
@@ -727,144 +741,4 @@ bool media_is_json(struct slice type)
     if (type.len > 5 && eq_nocase(slice_of(type.ptr + type.len - 5, 5), "+json"))
         return true;
     return eq_nocase(type, "application/json") || eq_nocase(type, "text/json");
-}
-
-/* ---- time ---------------------------------------------------------------------------------------
- */
-
-/* Days since 1970 of a date of the Gregorian calendar, and back; years count from 1 March. */
-static int64_t days_of(int64_t y, unsigned m, unsigned d)
-{
-    int64_t era;
-    unsigned yoe, doy;
-
-    y -= m <= 2;
-    era = (y >= 0 ? y : y - 399) / 400;
-    yoe = (unsigned)(y - era * 400);
-    doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
-    return era * 146097 + (int64_t)(yoe * 365 + yoe / 4 - yoe / 100 + doy) - 719468;
-}
-
-static void date_of(int64_t days, unsigned *y, unsigned *m, unsigned *d)
-{
-    int64_t z = days + 719468, era = z / 146097;
-    unsigned doe = (unsigned)(z - era * 146097);
-    unsigned yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    unsigned doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
-
-    *d = doy - (153 * mp + 2) / 5 + 1;
-    *m = mp < 10 ? mp + 3 : mp - 9;
-    *y = (unsigned)(yoe + era * 400 + (*m <= 2));
-}
-
-/* n digits at *p; false: not so. */
-static bool two(const uint8_t **p, const uint8_t *end, unsigned n, unsigned *v)
-{
-    *v = 0;
-    if ((size_t)(end - *p) < n)
-        return false;
-    for (unsigned i = 0; i < n; i++, (*p)++) {
-        if (**p < '0' || **p > '9')
-            return false;
-        *v = *v * 10 + (**p - '0');
-    }
-    return true;
-}
-
-static bool take(const uint8_t **p, const uint8_t *end, uint8_t c)
-{
-    if (*p == end || **p != c)
-        return false;
-    (*p)++;
-    return true;
-}
-
-static unsigned month_days(unsigned y, unsigned m)
-{
-    static const uint8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-
-    return m == 2 && (y % 4 == 0 && (y % 100 || y % 400 == 0)) ? 29 : days[m - 1];
-}
-
-/* Z or ±hh:mm to the end. */
-static bool zone(const uint8_t *p, const uint8_t *end, int *minutes)
-{
-    unsigned h, m;
-    bool west;
-
-    *minutes = 0;
-    if (take(&p, end, 'Z') || take(&p, end, 'z'))
-        return p == end;
-    west = take(&p, end, '-');
-    if (!west && !take(&p, end, '+'))
-        return false;
-    if (!two(&p, end, 2, &h) || !take(&p, end, ':') || !two(&p, end, 2, &m) || h > 23 || m > 59)
-        return false;
-    *minutes = (west ? -1 : 1) * (int)(h * 60 + m);
-    return p == end;
-}
-
-bool iso_parse(struct slice s, int64_t *ms)
-{
-    const uint8_t *p = s.ptr, *end = s.ptr + s.len;
-    unsigned y, mo, d, h, mi, sec, frac = 0;
-    int off;
-
-    if (!two(&p, end, 4, &y) || !take(&p, end, '-') || !two(&p, end, 2, &mo) ||
-        !take(&p, end, '-') || !two(&p, end, 2, &d))
-        return false;
-    if (mo < 1 || mo > 12 || d < 1 || d > month_days(y, mo))
-        return false;
-    *ms = days_of(y, mo, d) * 86400000;
-    if (p == end)
-        return true;
-    if (!take(&p, end, 'T') && !take(&p, end, 't') && !take(&p, end, ' '))
-        return false;
-    if (!two(&p, end, 2, &h) || !take(&p, end, ':') || !two(&p, end, 2, &mi) ||
-        !take(&p, end, ':') || !two(&p, end, 2, &sec) || h > 23 || mi > 59 || sec > 60)
-        return false;
-    if (take(&p, end, '.')) {
-        unsigned scale = 100, n = 0;
-
-        for (; p < end && *p >= '0' && *p <= '9' && n < 18; p++, n++, scale /= 10)
-            frac += scale * (*p - '0');
-        if (n == 0)
-            return false;
-    }
-    if (!zone(p, end, &off))
-        return false;
-    *ms += ((int64_t)h * 3600 + mi * 60 + sec) * 1000 + frac - (int64_t)off * 60000;
-    return true;
-}
-
-static uint8_t *put_digits(uint8_t *out, unsigned v, unsigned n)
-{
-    for (unsigned i = n; i-- > 0; v /= 10)
-        out[i] = (uint8_t)('0' + v % 10);
-    return out + n;
-}
-
-uint8_t *iso_format(uint8_t *out, int64_t ms)
-{
-    const int64_t last = 253402300799999; /* end of year 9999 */
-    unsigned y, m, d, of_day;
-
-    ms = ms < 0 ? 0 : ms > last ? last : ms;
-    date_of(ms / 86400000, &y, &m, &d);
-    of_day = (unsigned)(ms % 86400000);
-    out = put_digits(out, y, 4);
-    *out++ = '-';
-    out = put_digits(out, m, 2);
-    *out++ = '-';
-    out = put_digits(out, d, 2);
-    *out++ = 'T';
-    out = put_digits(out, of_day / 3600000, 2);
-    *out++ = ':';
-    out = put_digits(out, of_day / 60000 % 60, 2);
-    *out++ = ':';
-    out = put_digits(out, of_day / 1000 % 60, 2);
-    *out++ = '.';
-    out = put_digits(out, of_day % 1000, 3);
-    *out++ = 'Z';
-    return out;
 }

@@ -82,10 +82,4 @@ size_t plural(struct slice word, char *out, size_t cap);
 /* Whether a media type is JSON: application/json, text/json, anything +json; parameters ignored. */
 bool media_is_json(struct slice type);
 
-/* RFC 3339 date-time (or a date alone: midnight UTC) to ms since 1970. False: malformed. */
-bool iso_parse(struct slice s, int64_t *ms);
-#define ISO_LEN 24
-/* 2026-11-21T04:49:06.123Z; years 0 to 9999 (others are clamped). Returns the end. */
-uint8_t *iso_format(uint8_t *out, int64_t ms);
-
 #endif

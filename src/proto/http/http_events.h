@@ -1,8 +1,8 @@
 /* Events over HTTP: what the server's wiring needs. docs/http.md says what it does for users.
  *
- * One `struct http_proto` serves all loops; each loop has its own context, so that nothing on the way
- * of a request is shared or locked. Everything here is called before the loops run or after they have
- * stopped, but http_events_handler's function, which runs on the loops. */
+ * One `struct http_proto` serves all loops; each loop has its own context, so that nothing on the
+ * way of a request is shared or locked. Everything here is called before the loops run or after
+ * they have stopped, but http_events_handler's function, which runs on the loops. */
 #ifndef WEIR_PROTO_HTTP_HTTP_EVENTS_H
 #define WEIR_PROTO_HTTP_HTTP_EVENTS_H
 
@@ -24,7 +24,8 @@ struct http_limits {
 #undef HTTP_LIMIT
 };
 void http_limits_default(struct http_limits *l);
-/* Sets one by its name. ERR_CONFIG with a sentence that has name, value and range; ERR_NOT_FOUND. */
+/* Sets one by its name. ERR_CONFIG with a sentence that has name, value and range; ERR_NOT_FOUND.
+ */
 enum err http_limits_set(struct http_limits *l, struct slice name, uint64_t value,
                          struct errinfo *info);
 /* Every limit in turn, for `weir config` and the documentation. */
@@ -38,10 +39,10 @@ struct http_proto_conf {
     struct loop *const *loops;
     unsigned loops_n;
     bool topics_auto_create;
-    bool open_without_tokens;         /* bound to loopback only, or told to be open */
-    const char *const *cors_origins;  /* exact origins, or "*" alone; kept by the caller */
+    bool open_without_tokens;        /* bound to loopback only, or told to be open */
+    const char *const *cors_origins; /* exact origins, or "*" alone; kept by the caller */
     unsigned cors_origins_n;
-    struct http_limits limits;        /* see http_limits_default */
+    struct http_limits limits; /* see http_limits_default */
     /* Appended to /metrics after the broker's and ours; may be NULL (the server's own metrics). */
     void (*metrics)(void *arg, struct buf *out);
     void *metrics_arg;

@@ -12,6 +12,7 @@
 #endif
 
 #include "base/assert.h"
+#include "base/utf8.h"
 
 /* ---- scanning -----------------------------------------------------------------------------------
  */
@@ -62,30 +63,6 @@ bool jtext_accept(struct jtext_scan *s, uint8_t c)
 bool jtext_expect(struct jtext_scan *s, uint8_t c, const char *why)
 {
     return jtext_accept(s, c) || bad(s, s->p == s->end ? "the text ends early" : why);
-}
-
-/* Length of the well-formed sequence at p that starts with a byte >= 0x80; 0: malformed. */
-static unsigned utf8_len(const uint8_t *p, const uint8_t *end)
-{
-    size_t left = (size_t)(end - p);
-    uint8_t c = p[0], low = 0x80, high = 0xbf;
-
-    if (c >= 0xc2 && c <= 0xdf)
-        return left >= 2 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
-    if (c >= 0xe0 && c <= 0xef) {
-        low = c == 0xe0 ? 0xa0 : low;
-        high = c == 0xed ? 0x9f : high;
-        return left >= 3 && p[1] >= low && p[1] <= high && (p[2] & 0xc0) == 0x80 ? 3 : 0;
-    }
-    if (c >= 0xf0 && c <= 0xf4) {
-        low = c == 0xf0 ? 0x90 : low;
-        high = c == 0xf4 ? 0x8f : high;
-        return left >= 4 && p[1] >= low && p[1] <= high && (p[2] & 0xc0) == 0x80 &&
-                       (p[3] & 0xc0) == 0x80
-                   ? 4
-                   : 0;
-    }
-    return 0;
 }
 
 /* First byte from p on that is a quote, a backslash, below 0x20 or above 0x7f; end if none. */
@@ -193,7 +170,7 @@ static bool string_rest(struct jtext_scan *s, bool *escaped)
         } else if (*p < 0x20) {
             return bad(s, "a string has a control character that is not escaped");
         } else {
-            n = utf8_len(p, s->end);
+            n = (unsigned)utf8_next(slice_of(p, (size_t)(s->end - p)));
             if (!n)
                 return bad(s, "a string is not UTF-8");
         }
@@ -400,20 +377,6 @@ bool jtext_valid(struct slice text, unsigned depth_max)
     return jtext_value(&s, &raw, &type) && !jtext_more(&s);
 }
 
-bool utf8_valid(struct slice s)
-{
-    const uint8_t *p = s.ptr, *end = s.ptr + s.len;
-
-    while (p < end) {
-        unsigned n = *p < 0x80 ? 1 : utf8_len(p, end);
-
-        if (!n)
-            return false;
-        p += n;
-    }
-    return true;
-}
-
 /* ---- values -------------------------------------------------------------------------------------
  */
 
@@ -577,70 +540,4 @@ uint8_t *jtext_i64(uint8_t *out, int64_t v)
         return jtext_u64(out, (uint64_t)v);
     *out++ = '-';
     return jtext_u64(out, 0 - (uint64_t)v);
-}
-
-/* ---- base64 -------------------------------------------------------------------------------------
- */
-
-uint8_t *base64_encode(uint8_t *out, struct slice s)
-{
-    static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t i = 0;
-
-    for (; i + 3 <= s.len; i += 3) {
-        uint32_t v = (uint32_t)s.ptr[i] << 16 | (uint32_t)s.ptr[i + 1] << 8 | s.ptr[i + 2];
-
-        *out++ = (uint8_t)set[v >> 18];
-        *out++ = (uint8_t)set[v >> 12 & 63];
-        *out++ = (uint8_t)set[v >> 6 & 63];
-        *out++ = (uint8_t)set[v & 63];
-    }
-    if (i < s.len) {
-        bool two = s.len - i == 2;
-        uint32_t v = (uint32_t)s.ptr[i] << 16 | (two ? (uint32_t)s.ptr[i + 1] << 8 : 0);
-
-        *out++ = (uint8_t)set[v >> 18];
-        *out++ = (uint8_t)set[v >> 12 & 63];
-        *out++ = (uint8_t)(two ? set[v >> 6 & 63] : '=');
-        *out++ = '=';
-    }
-    return out;
-}
-
-static int base64_digit(uint8_t c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-bool base64_decode(struct slice s, uint8_t *out, size_t *out_len)
-{
-    size_t n = 0;
-
-    if (s.len % 4)
-        return false;
-    for (size_t i = 0; i < s.len; i += 4) {
-        bool last = i + 4 == s.len;
-        int pad = last ? (s.ptr[i + 3] == '=') + (s.ptr[i + 3] == '=' && s.ptr[i + 2] == '=') : 0;
-        uint32_t v = 0;
-
-        for (int k = 0; k < 4; k++) {
-            int d = k >= 4 - pad ? 0 : base64_digit(s.ptr[i + (size_t)k]);
-
-            if (d < 0)
-                return false;
-            v = v << 6 | (uint32_t)d;
-        }
-        if ((pad == 1 && (v & 0xff)) || (pad == 2 && (v & 0xffff)))
-            return false;
-        for (int k = 0; k < 3 - pad; k++)
-            out[n++] = (uint8_t)(v >> (16 - 8 * k));
-    }
-    *out_len = n;
-    return true;
 }

@@ -55,8 +55,6 @@ size_t jtext_unescape(struct slice inner, uint8_t *out);
 bool jtext_int(struct slice raw, int64_t *out);
 /* Whether all of `text` is one JSON value (and UTF-8). */
 bool jtext_valid(struct slice text, unsigned depth_max);
-/* Well-formed UTF-8 of any content. */
-bool utf8_valid(struct slice s);
 
 /* ---- writing ------------------------------------------------------------------------------------
  */
@@ -68,14 +66,5 @@ uint8_t *jtext_escape(uint8_t *out, struct slice s);
 /* Decimal; at most 20 bytes; returns the end. */
 uint8_t *jtext_u64(uint8_t *out, uint64_t v);
 uint8_t *jtext_i64(uint8_t *out, int64_t v);
-
-/* ---- base64 (RFC 4648 section 4, with padding)
- * --------------------------------------------------- */
-
-#define BASE64_LEN(n) (((n) + 2) / 3 * 4)
-uint8_t *base64_encode(uint8_t *out, struct slice s);
-/* Strict: length a multiple of 4, canonical padding. out needs s.len / 4 * 3 bytes. False: invalid.
- */
-bool base64_decode(struct slice s, uint8_t *out, size_t *out_len);
 
 #endif

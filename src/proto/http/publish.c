@@ -3,7 +3,8 @@
  * Invariants:
  *  1. A post is finished once, on its loop.
  *  2. publisher->queue holds appends in the order of their requests; the open one, if any, is last.
- *  3. inflight counts submitted appends whose task has not run; only those are touched by the writer.
+ *  3. inflight counts submitted appends whose task has not run; only those are touched by the
+ * writer.
  *  4. A post that waits for topics holds no append; it is parsed again from its first byte. */
 #include "proto/http/publish.h"
 
@@ -24,11 +25,11 @@
 
 struct collect {
     struct task task;
-    struct list_node link;   /* queue or idle */
-    struct list_head posts;  /* of a shared append */
+    struct list_node link;  /* queue or idle */
+    struct list_head posts; /* of a shared append */
     struct publisher *pub;
     struct append *append;
-    struct post *own;        /* of an append of one post */
+    struct post *own; /* of an append of one post */
     enum err err;
     size_t bytes;
 };
@@ -56,7 +57,8 @@ struct publisher {
 
 static void pass(struct post *p);
 
-/* ---- appends ------------------------------------------------------------------------------------ */
+/* ---- appends ------------------------------------------------------------------------------------
+ */
 
 /* Writer thread. The last of what a post waits for sends the task. */
 static void collect_settled(struct collect *c)
@@ -175,7 +177,8 @@ static enum err idem_store(struct collect *c, struct errinfo *info)
     atomic_fetch_add(&p->pending, 1);
     e = kv_put(proto->conf.broker, IDEM_NS, slice_of(p->key_hash, sizeof p->key_hash),
                slice_of(p->fingerprint, sizeof p->fingerprint),
-               ctx_wall_ms(p->ctx) + proto->conf.limits.idempotency_window_ms, idem_stored, c, info);
+               ctx_wall_ms(p->ctx) + proto->conf.limits.idempotency_window_ms, idem_stored, c,
+               info);
     if (e)
         atomic_fetch_sub(&p->pending, 1);
     else
@@ -263,7 +266,8 @@ void publisher_free(struct publisher **pp)
     *pp = NULL;
 }
 
-/* ---- topics by first use ------------------------------------------------------------------------ */
+/* ---- topics by first use ------------------------------------------------------------------------
+ */
 
 static void creation_finish(struct creation *cr)
 {
@@ -372,7 +376,8 @@ static enum err creation_wait(struct post *p, struct slice name, struct errinfo 
     return ERR_OK;
 }
 
-/* ---- one event ---------------------------------------------------------------------------------- */
+/* ---- one event ----------------------------------------------------------------------------------
+ */
 
 /* The record's dedup id: the event's own, or one from the request's key and the event's index. */
 static struct slice dedup_id(struct post *p, const struct event *e, uint8_t room[21])
@@ -471,7 +476,8 @@ static bool outcome(struct post *p, enum err e, struct errinfo *info)
     return p->err == ERR_OK;
 }
 
-/* ---- a whole body ------------------------------------------------------------------------------- */
+/* ---- a whole body -------------------------------------------------------------------------------
+ */
 
 static bool too_many(struct post *p)
 {
@@ -600,7 +606,8 @@ static void take_body(struct post *p, struct collect *c)
         malformed(p, &s);
 }
 
-/* ---- posts -------------------------------------------------------------------------------------- */
+/* ---- posts --------------------------------------------------------------------------------------
+ */
 
 static struct collect *open_collect(struct publisher *pub)
 {
@@ -741,7 +748,8 @@ void post_fini(struct post *p)
     buf_fini(&p->errors);
 }
 
-/* ---- the answer --------------------------------------------------------------------------------- */
+/* ---- the answer ---------------------------------------------------------------------------------
+ */
 
 #define PLACE_BYTES 256 /* without the topic's name */
 

@@ -1,15 +1,15 @@
-/* Writing events: a request's body becomes records in an append, and the answer when they are durable.
- * Transport-free: HTTP requests and WebSocket messages both use it.
+/* Writing events: a request's body becomes records in an append, and the answer when they are
+ * durable. Transport-free: HTTP requests and WebSocket messages both use it.
  *
  *   post_start ── parse ──┬─ bad ────────────────────────────────────────────> finish
  *                         ├─ a topic is missing: create it, wait, parse again
- *                         ├─ one event: into the loop's open append  ┐ submitted in order, at the end
- *                         └─ many, or a key: into an append of its own ┘ of the loop's turn
- *   writer thread: durable ── task to the loop ──────────────────────────────> finish
+ *                         ├─ one event: into the loop's open append  ┐ submitted in order, at the
+ * end └─ many, or a key: into an append of its own ┘ of the loop's turn writer thread: durable ──
+ * task to the loop ──────────────────────────────> finish
  *
- * All requests that a loop sees in one turn share one append, so that a sync and a wake-up serve them
- * all. At most appends_inflight_max appends of a loop are on their way; meanwhile the open one grows.
- * Appends are submitted in the order in which their requests came.
+ * All requests that a loop sees in one turn share one append, so that a sync and a wake-up serve
+ * them all. At most appends_inflight_max appends of a loop are on their way; meanwhile the open one
+ * grows. Appends are submitted in the order in which their requests came.
  *
  * Threads: the loop's, but for the broker's callbacks, which only queue a task to the loop. */
 #ifndef WEIR_PROTO_HTTP_PUBLISH_H
@@ -23,9 +23,9 @@
 #include "proto/http/http_int.h"
 
 enum post_form {
-    POST_JSON,      /* an event or an array of events */
+    POST_JSON, /* an event or an array of events */
     POST_NDJSON,
-    POST_CE,        /* structured */
+    POST_CE, /* structured */
     POST_CE_BATCH,
     POST_CE_BINARY,
 };
@@ -42,11 +42,11 @@ struct post {
     const struct principal *who; /* looked at by post_start only */
     enum post_form form;
     bool partial;
-    struct slice body;         /* stays until finish */
-    struct slice media;        /* POST_CE_BINARY: content type */
-    struct slice stream;       /* default for events without; may be empty */
-    struct slice key;          /* Idempotency-Key; NULL: none. Stays until finish */
-    char owner[16];            /* whose keys: the token's id */
+    struct slice body;   /* stays until finish */
+    struct slice media;  /* POST_CE_BINARY: content type */
+    struct slice stream; /* default for events without; may be empty */
+    struct slice key;    /* Idempotency-Key; NULL: none. Stays until finish */
+    char owner[16];      /* whose keys: the token's id */
     /* POST_CE_BINARY: adds the attributes by event_binary_attribute. */
     enum err (*attributes)(struct post *p, struct event_parser *parser, struct event *e,
                            struct errinfo *info);

@@ -1,8 +1,11 @@
-/* Records as JSON. See render.h. The output's size is bounded first, so that writing needs no checks:
- * invariant: render_event never writes more than render_event_max said. */
+/* Records as JSON. See render.h. The output's size is bounded first, so that writing needs no
+ * checks: invariant: render_event never writes more than render_event_max said. */
 #include "proto/http/render.h"
 
 #include "base/assert.h"
+#include "base/hex.h"
+#include "base/timefmt.h"
+#include "base/utf8.h"
 #include "proto/http/event.h"
 #include "proto/http/jtext.h"
 
@@ -78,7 +81,8 @@ static uint8_t *put_piece(uint8_t *out, struct slice name, struct slice v)
         return jtext_escape(out, v);
     }
     out = PUT_LIT(out, "_base64\":\"");
-    out = base64_encode(out, v);
+    base64_encode(v.ptr, v.len, (char *)out);
+    out += BASE64_LEN(v.len);
     *out++ = '"';
     return out;
 }
@@ -91,15 +95,16 @@ static uint8_t *put_data(uint8_t *out, const struct reader_record *r, struct sli
     if ((!media.ptr || media_is_json(media)) && jtext_valid(r->value, JTEXT_DEPTH_CAP)) {
         out = PUT_LIT(out, ",\"data\":");
         memcpy(out, r->value.ptr, r->value.len);
-        if ((flags & RENDER_ONE_LINE) && (memchr(out, '\n', r->value.len) ||
-                                          memchr(out, '\r', r->value.len))) {
+        if ((flags & RENDER_ONE_LINE) &&
+            (memchr(out, '\n', r->value.len) || memchr(out, '\r', r->value.len))) {
             for (size_t i = 0; i < r->value.len; i++)
                 out[i] = out[i] == '\n' || out[i] == '\r' ? ' ' : out[i];
         }
         return out + r->value.len;
     }
     out = PUT_LIT(out, ",\"data_base64\":\"");
-    out = base64_encode(out, r->value);
+    base64_encode(r->value.ptr, r->value.len, (char *)out);
+    out += BASE64_LEN(r->value.len);
     *out++ = '"';
     return out;
 }
@@ -131,7 +136,7 @@ static uint8_t *put_headers(uint8_t *out, const struct reader_record *r, struct 
 static uint8_t *put_place(uint8_t *out, const struct reader_record *r)
 {
     out = PUT_LIT(out, ",\"ts\":\"");
-    out = iso_format(out, r->timestamp_ms);
+    out += time_format(r->timestamp_ms, (char *)out);
     out = PUT_LIT(out, "\",\"partition\":");
     out = jtext_i64(out, r->partition);
     out = PUT_LIT(out, ",\"offset\":");

@@ -3,16 +3,16 @@
  *   {"id":"evt_…","type":…,"stream":"orders","key":"c-1","ts":"…Z","partition":0,"offset":12,
  *    "event_id":…,"source":…,"datacontenttype":…,"data":…,"headers":[{"name":…,"value":…}]}
  *
- * Nothing is lost: what is not UTF-8 comes as base64 under a name that says so; a payload that is JSON
- * stands there as its own bytes. Pure; any thread. */
+ * Nothing is lost: what is not UTF-8 comes as base64 under a name that says so; a payload that is
+ * JSON stands there as its own bytes. Pure; any thread. */
 #ifndef WEIR_PROTO_HTTP_RENDER_H
 #define WEIR_PROTO_HTTP_RENDER_H
 
 #include "broker/broker.h"
 #include "journal/batch.h"
 
-/* Line feeds in the payload (white space, it being JSON) become spaces: NDJSON and server-sent events
- * need one line. */
+/* Line feeds in the payload (white space, it being JSON) become spaces: NDJSON and server-sent
+ * events need one line. */
 #define RENDER_ONE_LINE 1u
 
 /* Bytes that render_event needs at most. */

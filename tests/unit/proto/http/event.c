@@ -1,4 +1,4 @@
-/* Events as clients write them: plain, CloudEvents structured and binary; streams, plurals, times.
+/* Events as clients write them: plain, CloudEvents structured and binary; streams, plurals.
  */
 #include "proto/http/event.h"
 
@@ -297,59 +297,6 @@ static void test_plural(void **state)
     assert_int_equal(stream_from_type(SLICE_LIT(".x"), out), 0);
 }
 
-static void test_time(void **state)
-{
-    static const struct {
-        const char *text;
-        int64_t ms;
-    } good[] = {
-        {"1970-01-01T00:00:00Z", 0},
-        {"1970-01-01", 0},
-        {"2000-02-29T23:59:59.999Z", 951868799999},
-        {"2026-11-21T04:49:06.123456789Z", 1795236546123},
-        {"2026-11-21 05:49:06.123+01:00", 1795236546123},
-        {"2026-11-20T23:19:06.1-05:30", 1795236546100},
-        {"9999-12-31T23:59:59.999Z", 253402300799999},
-        {"1969-12-31T23:59:59Z", -1000},
-    };
-    static const char *const wrong[] = {"",
-                                        "2026",
-                                        "2026-13-01",
-                                        "2026-02-29",
-                                        "2026-00-01",
-                                        "2026-01-32",
-                                        "2026-01-01T",
-                                        "2026-01-01T00:00",
-                                        "2026-01-01T24:00:00Z",
-                                        "2026-01-01T00:00:00",
-                                        "2026-01-01T00:00:00.Z",
-                                        "2026-01-01T00:00:00+1:00",
-                                        "2026-01-01T00:00:00Zx",
-                                        "2026-01-01T00:60:00Z",
-                                        "now"};
-
-    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-        int64_t ms;
-
-        assert_true(iso_parse(slice_str(good[i].text), &ms));
-        assert_int_equal(ms, good[i].ms);
-    }
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        int64_t ms;
-
-        if (iso_parse(slice_str(wrong[i]), &ms))
-            fail_msg("accepted: %s", wrong[i]);
-    }
-    for (int64_t day = 0; day < 2932896; day += 11) { /* there and back, over all years */
-        uint8_t out[ISO_LEN + 1];
-        int64_t ms = day * 86400000 + day % 86400000, back;
-
-        assert_ptr_equal(iso_format(out, ms), out + ISO_LEN);
-        assert_true(iso_parse(slice_of(out, ISO_LEN), &back));
-        assert_int_equal(back, ms);
-    }
-}
-
 static void test_media(void **state)
 {
     assert_true(media_is_json(SLICE_LIT("application/json")));
@@ -370,7 +317,6 @@ int main(void)
         cmocka_unit_test(test_cloudevents_refused),
         cmocka_unit_test(test_binary),
         cmocka_unit_test(test_plural),
-        cmocka_unit_test(test_time),
         cmocka_unit_test(test_media),
     };
 

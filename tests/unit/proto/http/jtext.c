@@ -1,5 +1,5 @@
 /* The JSON scanner: the grammar case by case, differences from jansson on mutated texts, numbers,
- * escapes, base64. */
+ * escapes. */
 #include "proto/http/jtext.h"
 
 #include <stdarg.h>
@@ -264,42 +264,6 @@ static void test_numbers(void **state)
     }
 }
 
-static void test_base64(void **state)
-{
-    static const char *const pairs[][2] = {{"", ""},
-                                           {"f", "Zg=="},
-                                           {"fo", "Zm8="},
-                                           {"foo", "Zm9v"},
-                                           {"foob", "Zm9vYg=="},
-                                           {"fooba", "Zm9vYmE="},
-                                           {"foobar", "Zm9vYmFy"}};
-    static const char *const wrong[] = {
-        "Zg=", "Zg", "Zh==", "Zm9=", "Z===", "====", "Zg==Zg==", "Zm 9v", "Zm9v\n", "Zm-_"};
-    uint8_t out[64];
-    size_t n;
-
-    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
-        uint8_t *end = base64_encode(out, slice_str(pairs[i][0]));
-
-        assert_true(slice_eq_str(slice_of(out, (size_t)(end - out)), pairs[i][1]));
-        assert_true(base64_decode(slice_str(pairs[i][1]), out, &n));
-        assert_true(slice_eq_str(slice_of(out, n), pairs[i][0]));
-    }
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        if (base64_decode(slice_str(wrong[i]), out, &n))
-            fail_msg("accepted: %s", wrong[i]);
-    }
-}
-
-static void test_utf8(void **state)
-{
-    assert_true(utf8_valid(SLICE_LIT("plain \xc3\xa9 \xf0\x9f\x98\x80")));
-    assert_true(utf8_valid(SLICE_NULL));
-    assert_false(utf8_valid(SLICE_LIT("\x80")));
-    assert_false(utf8_valid(SLICE_LIT("a\xc3")));
-    assert_false(utf8_valid(SLICE_LIT("\xed\xa0\x80")));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -311,8 +275,6 @@ int main(void)
         cmocka_unit_test(test_extent),
         cmocka_unit_test(test_unescape_and_escape),
         cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_base64),
-        cmocka_unit_test(test_utf8),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
