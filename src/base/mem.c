@@ -1,13 +1,14 @@
 /* Allocation that aborts when memory is out. See mem.h. */
 #include "base/mem.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static void *checked(void *p, size_t n)
 {
-    if (p || n == 0)
+    if (p)
         return p;
     fprintf(stderr, "weir: out of memory (%zu bytes)\n", n);
     abort();
@@ -20,7 +21,11 @@ void *xmalloc(size_t n)
 
 void *xcalloc(size_t count, size_t size)
 {
-    return checked(calloc(count ? count : 1, size ? size : 1), count * size);
+    size_t n;
+
+    if (__builtin_mul_overflow(count, size, &n))
+        return checked(NULL, SIZE_MAX);
+    return checked(calloc(n ? n : 1, 1), n ? n : 1);
 }
 
 void *xrealloc(void *p, size_t n)
@@ -46,5 +51,5 @@ void *xaligned(size_t align, size_t n)
 {
     void *p = NULL;
 
-    return checked(posix_memalign(&p, align, n) ? NULL : p, n);
+    return checked(posix_memalign(&p, align, n ? n : 1) ? NULL : p, n);
 }
