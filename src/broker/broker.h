@@ -1,8 +1,8 @@
 /* The broker: topics, partitions, appends, consumption and their state, over one journal. Every
  * protocol and the C library speak to this; nothing here knows a protocol or a socket.
  *
- * State (topics, groups' offsets, key-value items, idempotency window) lives in memory, is changed only
- * by applying committed journal entries in order, and is saved in the checkpoint's tables.
+ * State (topics, groups' offsets, key-value items, idempotency window) lives in memory, is changed
+ * only by applying committed journal entries in order, and is saved in the checkpoint's tables.
  *
  * Threads: all functions are thread-safe unless said otherwise. Completion callbacks run on the
  * journal's writer thread: they must be short and never block; a loop's callback posts to its loop.
@@ -29,12 +29,12 @@ struct broker_conf {
     bool threads;   /* false: simulation; see broker_step */
     bool read_only; /* open without changing anything */
     uint64_t journal_file_bytes, tail_bytes, inflight_bytes; /* 0: defaults, see journal.h */
-    bool topics_auto_create; /* topic_find_or_create may create */
-    int32_t partitions_default;        /* 0 = 1 */
-    int64_t retention_ms_default;      /* -1 none; 0 = 7 days */
-    int64_t dedup_window_ms;           /* 0 = 10 min */
-    uint32_t dedup_ids_max;            /* 0 = 1,000,000 */
-    uint32_t topics_max;               /* 0 = 1,000,000 */
+    bool topics_auto_create;                                 /* topic_find_or_create may create */
+    int32_t partitions_default;                              /* 0 = 1 */
+    int64_t retention_ms_default;                            /* -1 none; 0 = 7 days */
+    int64_t dedup_window_ms;                                 /* 0 = 10 min */
+    uint32_t dedup_ids_max;                                  /* 0 = 1,000,000 */
+    uint32_t topics_max;                                     /* 0 = 1,000,000 */
 };
 
 enum err broker_open(const struct broker_conf *conf, struct broker **out, struct errinfo *info);
@@ -48,21 +48,23 @@ bool broker_background(struct broker *b);
 /* ERR_OK, ERR_NO_SPACE or ERR_READ_ONLY with the reason: what a write would answer now. */
 enum err broker_writable(struct broker *b, struct errinfo *why);
 
-/* ---- topics ------------------------------------------------------------------------------------- */
+/* ---- topics -------------------------------------------------------------------------------------
+ */
 
 enum topic_durability { DURABILITY_FSYNC = 0, DURABILITY_OS = 1 };
 
 /* Topic configuration; names and meaning as Kafka's topic configurations where it has them.
  * The table is broker/tbl/topic_configs.h; unknown names are rejected. */
 struct topic_conf {
-    int64_t retention_ms;        /* retention.ms: -1 for ever */
-    int64_t retention_bytes;     /* retention.bytes, per partition: -1 no limit */
-    int64_t retention_records_min; /* retention.records.min: kept whatever the rules say; default 0 */
-    int32_t max_message_bytes;   /* max.message.bytes: of a batch */
-    uint8_t durability;          /* durability: fsync | os */
-    uint8_t compression;         /* compression.type: for batches that Weir makes: none, gzip, … */
-    uint8_t cleanup;             /* cleanup.policy: 1 delete, 2 compact, 3 both */
-    uint8_t timestamp_type;      /* message.timestamp.type: 0 CreateTime, 1 LogAppendTime */
+    int64_t retention_ms;    /* retention.ms: -1 for ever */
+    int64_t retention_bytes; /* retention.bytes, per partition: -1 no limit */
+    int64_t
+        retention_records_min; /* retention.records.min: kept whatever the rules say; default 0 */
+    int32_t max_message_bytes; /* max.message.bytes: of a batch */
+    uint8_t durability;        /* durability: fsync | os */
+    uint8_t compression;       /* compression.type: for batches that Weir makes: none, gzip, … */
+    uint8_t cleanup;           /* cleanup.policy: 1 delete, 2 compact, 3 both */
+    uint8_t timestamp_type;    /* message.timestamp.type: 0 CreateTime, 1 LogAppendTime */
 };
 void topic_conf_default(struct broker *b, struct topic_conf *out);
 /* Sets one item by its published name, e.g. ("retention.ms", "3600000"). ERR_CONFIG with a sentence
@@ -79,13 +81,15 @@ void topic_conf_each(struct broker *b, const struct topic_conf *c,
 typedef void (*broker_done_fn)(void *arg, enum err e, const struct errinfo *info);
 
 /* Creates; ERR_TOPIC_EXISTS, ERR_TOPIC_NAME, ERR_CONFIG, ERR_LIMIT … either returned at once (done
- * not called) or passed to done. conf NULL: defaults. partitions 0: default. */
+ * not called) or passed to done. conf NULL: defaults. partitions 0: default. Asynchronous forms
+ * never block: ERR_OVERLOADED when too much is in flight. */
 enum err topic_create(struct broker *b, struct slice name, int32_t partitions,
                       const struct topic_conf *conf, broker_done_fn done, void *arg,
                       struct errinfo *info);
 enum err topic_delete(struct broker *b, struct slice name, broker_done_fn done, void *arg,
                       struct errinfo *info);
-/* partitions 0: unchanged (never fewer than now: ERR_INVALID); conf NULL: unchanged. */
+/* partitions 0: unchanged (never fewer than now: ERR_INVALID); conf NULL: unchanged. ERR_CONFLICT
+ * while another alteration of the topic is on its way. */
 enum err topic_alter(struct broker *b, struct slice name, int32_t partitions,
                      const struct topic_conf *conf, broker_done_fn done, void *arg,
                      struct errinfo *info);
@@ -95,6 +99,15 @@ enum err topic_create_wait(struct broker *b, struct slice name, int32_t partitio
 enum err topic_delete_wait(struct broker *b, struct slice name, struct errinfo *info);
 enum err topic_alter_wait(struct broker *b, struct slice name, int32_t partitions,
                           const struct topic_conf *conf, struct errinfo *info);
+
+/* For first use: ERR_OK with *out set (referenced): it is there, done is not called. ERR_OK with
+ * *out NULL: it is being made (by this call or another that came first); after done(ERR_OK)
+ * topic_find has it. ERR_TOPIC_NOT_FOUND if it is not there and conf->topics_auto_create is off. */
+enum err topic_find_or_create(struct broker *b, struct slice name, struct topic **out,
+                              broker_done_fn done, void *arg, struct errinfo *info);
+/* *out is set when it returns ERR_OK. */
+enum err topic_find_or_create_wait(struct broker *b, struct slice name, struct topic **out,
+                                   struct errinfo *info);
 
 /* Referenced topic (topic_unref), NULL if there is none. A deleted topic stays valid until the last
  * unref; appends to it answer ERR_TOPIC_NOT_FOUND. */
@@ -113,8 +126,8 @@ int32_t topic_partitions(const struct topic *t);
 struct partition *topic_partition(struct topic *t, int32_t index);
 /* Partition for a key (murmur2 as Kafka); a null key goes round robin by blocks (sticky). */
 struct partition *topic_partition_for(struct topic *t, struct slice key);
-/* Topics in order of name from the first one > after whose name matches pattern (`*` any run, `?` one
- * character; NULL all), referenced, at most max; returns how many. */
+/* Topics in order of name from the first one > after whose name matches pattern (`*` any run, `?`
+ * one character; NULL all), referenced, at most max; returns how many. */
 size_t topic_list(struct broker *b, struct slice after, const char *pattern, struct topic **out,
                   size_t max);
 size_t topic_count(struct broker *b);
@@ -123,11 +136,14 @@ struct topic *partition_topic(const struct partition *p); /* borrowed */
 int32_t partition_index(const struct partition *p);
 struct plog *partition_log(const struct partition *p);
 
-/* Deletes records below offset (-1: all now there). Asynchronous as above. */
+/* Deletes records below offset (-1: all now there). Asynchronous as above; done is called at once,
+ * by the caller's thread, when there is nothing to delete. */
 enum err partition_trim(struct partition *p, int64_t offset, broker_done_fn done, void *arg,
                         struct errinfo *info);
+enum err partition_trim_wait(struct partition *p, int64_t offset, struct errinfo *info);
 
-/* ---- appends ------------------------------------------------------------------------------------ */
+/* ---- appends ------------------------------------------------------------------------------------
+ */
 
 struct record_header; /* journal/batch.h */
 
@@ -176,33 +192,45 @@ enum err append_offset(struct append *a, struct slice group, struct partition *p
                        struct slice metadata);
 size_t append_bytes(const struct append *a);   /* encoded so far */
 size_t append_records(const struct append *a); /* so far */
-/* Sequences and copies. nonblock: ERR_OVERLOADED instead of waiting. On error done is not called and
- * the append can be submitted again or freed. An append whose records are all duplicates already
- * durable calls done without writing. */
+/* Sequences and copies. nonblock: ERR_OVERLOADED instead of waiting. On error done is not called
+ * and the append can be submitted again or freed. An append whose records are all duplicates
+ * already durable calls done without writing, before this returns. One with duplicates of records
+ * that other appends have under way is done when those are, and fails as they do; if such an append
+ * could not be submitted, done may be called by the thread that tried. */
 enum err append_submit(struct append *a, bool nonblock, struct errinfo *info);
 /* Blocks until durable; for threads that are not loops. done (may be NULL) is called too. */
 enum err append_submit_wait(struct append *a, struct errinfo *info);
 /* After done: the place of a record; per-record error if its topic was deleted meanwhile. */
 enum err append_place(const struct append *a, struct append_slot slot, struct append_place *out);
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------------------
+ */
 
 /* By partition and offset, whole batches: plog_read(partition_log(p), …) of journal/journal.h.
  *
  * A reader gives single records in total order of position over any set of partitions: a topic
- * (`orders`), the records of one key (`orders:c-1`), all keyed records (`orders:*`), topics by pattern
- * (`orders.*`, `*`; topics created later join in). One thread at a time. */
+ * (`orders`), the records of one key (`orders:c-1`), all keyed records (`orders:*`), topics by
+ * pattern
+ * (`orders.*`, `*`, `orders.*:c-1`; topics created later join in). One thread at a time. Memory:
+ * some 64 bytes a partition, and while there is something to read at most LIMIT_READER_BYTES and a
+ * batch. */
 struct reader;
 
 struct reader_conf {
     struct slice selector;
     int32_t partition; /* -1 all */
-    enum { READ_FROM_START, READ_FROM_END, READ_FROM_POSITION, READ_FROM_TIME,
-           READ_FROM_OFFSET /* needs partition >= 0 */ } from;
-    uint64_t position;   /* READ_FROM_POSITION: first position wanted (after + 1) */
-    int64_t time_ms;     /* READ_FROM_TIME: first record with timestamp >= */
+    enum {
+        READ_FROM_START,
+        READ_FROM_END,
+        READ_FROM_POSITION,
+        READ_FROM_TIME,
+        READ_FROM_OFFSET /* needs partition >= 0 */
+    } from;
+    uint64_t position; /* READ_FROM_POSITION: first position wanted (after + 1) */
+    int64_t time_ms;   /* READ_FROM_TIME: first record with timestamp >= */
     int64_t offset;
-    uint64_t position_max; /* stop before this position; 0 none */
+    uint64_t position_max; /* stop before this position: ERR_AGAIN from then on, and
+                              reader_position is at it; 0 none */
 };
 
 struct reader_record {
@@ -220,15 +248,17 @@ struct reader_record {
 enum err reader_open(struct broker *b, const struct reader_conf *conf, struct reader **out,
                      struct errinfo *info);
 void reader_close(struct reader **r);
-/* ERR_OK: *out filled. ERR_AGAIN: everything durable was read; wait and call again. ERR_OFFSET_RANGE:
- * records were deleted by retention before they were read: the reader has moved to the first kept
- * one; call again to go on. ERR_TOPIC_NOT_FOUND: its only topic was deleted. ERR_CORRUPT, ERR_IO. */
+/* ERR_OK: *out filled. ERR_AGAIN: everything durable was read; wait and call again.
+ * ERR_OFFSET_RANGE: records were deleted by retention before they were read: the reader has moved
+ * to the first kept one; call again to go on. ERR_TOPIC_NOT_FOUND: its only topic was deleted.
+ * ERR_CORRUPT, ERR_IO. */
 enum err reader_next(struct reader *r, struct reader_record *out, struct errinfo *info);
-/* A scan of at most this many records that do not match the key happens in one reader_next before it
- * answers ERR_AGAIN with *busy set by reader_busy (loops stay responsive). 0: no limit. */
+/* A scan of at most this many records that do not match the key happens in one reader_next before
+ * it answers ERR_AGAIN with *busy set by reader_busy (loops stay responsive). 0: no limit. */
 void reader_scan_limit(struct reader *r, uint32_t records);
 bool reader_busy(const struct reader *r); /* after ERR_AGAIN: more is there at once */
-/* The position to resume from: one past the last record seen, matching or not. */
+/* The position to resume from: one past the last record seen, matching or not; after ERR_AGAIN that
+ * is not busy, the end of all that was durable when it was said. */
 uint64_t reader_position(const struct reader *r);
 
 /* Waiting. The waiter belongs to the caller; wake is called once, on the writer thread, soon after
@@ -245,7 +275,8 @@ void waiter_cancel(struct waiter *w); /* after it returns wake is not running an
 /* Blocks up to timeout_ms (-1 for ever) until something may be there. For threads, not loops. */
 bool reader_block(struct reader *r, int64_t timeout_ms);
 
-/* ---- groups' offsets and key-value state ---------------------------------------------------------- */
+/* ---- groups' offsets and key-value state
+ * ---------------------------------------------------------- */
 
 struct group_offset {
     int64_t offset; /* next to read */
@@ -254,19 +285,21 @@ struct group_offset {
 };
 enum err group_commit(struct broker *b, struct slice group, struct partition *p, int64_t offset,
                       struct slice metadata, broker_done_fn done, void *arg, struct errinfo *info);
-enum err group_commit_wait(struct broker *b, struct slice group, struct partition *p, int64_t offset,
-                           struct slice metadata, struct errinfo *info);
+enum err group_commit_wait(struct broker *b, struct slice group, struct partition *p,
+                           int64_t offset, struct slice metadata, struct errinfo *info);
 /* ERR_NOT_FOUND if the group never committed there. */
 enum err group_offset_get(struct broker *b, struct slice group, struct partition *p,
                           struct group_offset *out);
 enum err group_delete(struct broker *b, struct slice group, broker_done_fn done, void *arg,
                       struct errinfo *info);
-void group_each(struct broker *b, void (*fn)(void *arg, const char *group, struct topic *t,
-                                             int32_t partition, const struct group_offset *o),
+void group_each(struct broker *b,
+                void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
+                           const struct group_offset *o),
                 void *arg);
 
-/* Small durable items of the program itself (checkpoints, tokens, idempotency results): ns is a short
- * fixed word. value NULL ptr deletes. Limits: key 1 KiB, value 64 KiB. expires_ms 0: never. */
+/* Small durable items of the program itself (checkpoints, tokens, idempotency results): ns is a
+ * short fixed word. value NULL ptr deletes. Limits: key 1 KiB, value 64 KiB. expires_ms 0: never.
+ */
 enum err kv_put(struct broker *b, const char *ns, struct slice key, struct slice value,
                 int64_t expires_ms, broker_done_fn done, void *arg, struct errinfo *info);
 enum err kv_put_wait(struct broker *b, const char *ns, struct slice key, struct slice value,

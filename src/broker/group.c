@@ -1,0 +1,669 @@
+/* Groups: shared consumption by committed offset. A group comes into being with its first commit
+ * and goes with group_delete. It owns its offsets, one a partition, ordered by topic id and
+ * partition.
+ *
+ * For the checkpoint a group that changed is on the dirty list, and so is each of its offsets that
+ * changed (on the group's own list), so the cost follows the change. A deleted group leaves the
+ * index at once and waits on the dirty list as a tombstone; a group made anew under its name is
+ * another object. Tombstones are written before live groups. An offset of a deleted topic (ids are
+ * never used again) is swept by the tick. Guarded by b->items_lock. Changed on the writer thread
+ * (commit), by recovery and by the sweep. */
+#include "broker/group.h"
+
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "base/mem.h"
+#include "broker/broker_int.h"
+
+struct goffset {
+    struct ordered_node node; /* in group.offsets; key: topic id and partition, big-endian */
+    struct list_node dirty_link;
+    enum dirty dirty;
+    bool gone; /* tombstone: out of the index */
+    uint8_t key[8];
+    int64_t offset, committed_ms;
+    uint8_t metadata_len;
+    char *metadata; /* NULL if empty */
+};
+
+struct group {
+    struct ordered_node node;
+    struct list_node dirty_link;
+    enum dirty dirty;
+    bool deleted;
+    struct ordered offsets;
+    struct list_head dirty_offsets, sent_offsets;
+    int64_t updated_ms;
+    char name[];
+};
+
+static struct group *group_of(struct ordered_node *n)
+{
+    return n ? ORDERED_ENTRY(n, struct group, node) : NULL;
+}
+
+static struct goffset *goffset_of(struct ordered_node *n)
+{
+    return n ? ORDERED_ENTRY(n, struct goffset, node) : NULL;
+}
+
+static void goffset_key(uint8_t key[8], uint32_t topic, uint32_t partition)
+{
+    be32_store(key, topic);
+    be32_store(key + 4, partition);
+}
+
+static void goffset_free(struct goffset *o)
+{
+    free(o->metadata);
+    free(o);
+}
+
+static struct group *group_add(struct broker *b, struct slice name)
+{
+    struct group *g = xcalloc(1, sizeof *g + name.len + 1);
+
+    memcpy(g->name, name.ptr, name.len);
+    g->node.key = slice_of(g->name, name.len);
+    ordered_init(&g->offsets, b->hash_seed_word + 4);
+    list_init(&g->dirty_offsets);
+    list_init(&g->sent_offsets);
+    ordered_insert(&b->groups.by_name, &g->node);
+    return g;
+}
+
+/* Tombstones in front, so that they are found at once. */
+static void dirty_push(struct broker *b, struct group *g)
+{
+    struct list_head *d = &b->groups.dirty;
+
+    list_insert_before(g->deleted ? d->node.next : &d->node, &g->dirty_link);
+}
+
+static void group_dirty(struct broker *b, struct group *g)
+{
+    if (g->dirty == DIRTY)
+        return;
+    if (g->dirty == SENT)
+        list_remove(&g->dirty_link);
+    g->dirty = DIRTY;
+    dirty_push(b, g);
+}
+
+static void goffset_dirty(struct group *g, struct goffset *o)
+{
+    if (o->dirty == DIRTY)
+        return;
+    if (o->dirty == SENT)
+        list_remove(&o->dirty_link);
+    o->dirty = DIRTY;
+    list_push_back(&g->dirty_offsets, &o->dirty_link);
+}
+
+/* Frees all offsets, tombstones too. */
+static void group_empty(struct broker *b, struct group *g)
+{
+    struct list_head *lists[] = {&g->dirty_offsets, &g->sent_offsets};
+    struct goffset *o;
+    int i;
+
+    for (i = 0; i < 2; i++)
+        while (!list_empty(lists[i])) {
+            o = list_entry(list_pop_front(lists[i]), struct goffset, dirty_link);
+            o->dirty = CLEAN;
+            if (o->gone)
+                goffset_free(o);
+        }
+    while ((o = goffset_of(g->offsets.root))) {
+        ordered_remove(&g->offsets, &o->node);
+        goffset_free(o);
+        b->groups.offsets_n--;
+    }
+}
+
+void groups_init(struct broker *b)
+{
+    ordered_init(&b->groups.by_name, b->hash_seed_word + 3);
+    list_init(&b->groups.dirty);
+    list_init(&b->groups.sent);
+}
+
+void groups_fini(struct broker *b)
+{
+    struct list_head *lists[] = {&b->groups.dirty, &b->groups.sent};
+    struct group *g;
+    int i;
+
+    for (i = 0; i < 2; i++)
+        while (!list_empty(lists[i])) {
+            g = list_entry(list_pop_front(lists[i]), struct group, dirty_link);
+            if (g->deleted)
+                free(g);
+        }
+    while ((g = group_of(b->groups.by_name.root))) {
+        ordered_remove(&b->groups.by_name, &g->node);
+        group_empty(b, g);
+        free(g);
+    }
+}
+
+/* ---- after-images
+ * -------------------------------------------------------------------------------------- */
+
+static struct goffset *offset_put(struct broker *b, struct group *g,
+                                  const struct entry_group_offset *en)
+{
+    struct goffset *o;
+    uint8_t key[8];
+
+    goffset_key(key, en->topic, en->partition);
+    o = goffset_of(ordered_find(&g->offsets, slice_of(key, 8)));
+    if (!o) {
+        o = xcalloc(1, sizeof *o);
+        memcpy(o->key, key, 8);
+        o->node.key = slice_of(o->key, 8);
+        ordered_insert(&g->offsets, &o->node);
+        b->groups.offsets_n++;
+    }
+    o->offset = en->offset;
+    o->committed_ms = en->committed_ms;
+    free(o->metadata);
+    o->metadata = en->metadata.len ? xmemdup(en->metadata.ptr, en->metadata.len) : NULL;
+    o->metadata_len = (uint8_t)en->metadata.len;
+    return o;
+}
+
+void group_apply_offset(struct broker *b, const struct entry_group_offset *en)
+{
+    struct group *g;
+
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&b->groups.by_name, en->group));
+    if (!g)
+        g = group_add(b, en->group);
+    goffset_dirty(g, offset_put(b, g, en));
+    if (en->committed_ms > g->updated_ms)
+        g->updated_ms = en->committed_ms;
+    group_dirty(b, g);
+    io_mutex_unlock(&b->items_lock);
+}
+
+void group_apply_delete(struct broker *b, struct slice name)
+{
+    struct group *g;
+
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&b->groups.by_name, name));
+    if (g) {
+        ordered_remove(&b->groups.by_name, &g->node);
+        group_empty(b, g);
+        g->deleted = true;
+        group_dirty(b, g);
+    }
+    io_mutex_unlock(&b->items_lock);
+}
+
+/* ---- committing
+ * ------------------------------------------------------------------------------------------- */
+
+enum err group_check(struct broker *b, struct slice group, int64_t offset, struct slice metadata,
+                     struct errinfo *info)
+{
+    enum err e = ERR_OK;
+
+    if (group.len == 0 || group.len > LIMIT_GROUP_NAME)
+        return errinfo_set(info, ERR_INVALID, "a group's name has 1 to %d bytes",
+                           (int)LIMIT_GROUP_NAME);
+    if (metadata.len > LIMIT_GROUP_METADATA)
+        return errinfo_set(info, ERR_TOO_LARGE, "an offset's metadata has at most %d bytes",
+                           (int)LIMIT_GROUP_METADATA);
+    if (offset < 0)
+        return errinfo_set(info, ERR_INVALID, "an offset is not negative");
+    io_mutex_lock(&b->items_lock);
+    if (b->groups.offsets_n >= LIMIT_GROUP_OFFSETS)
+        e = errinfo_set(info, ERR_LIMIT, "there are %u committed offsets, the most allowed",
+                        (unsigned)b->groups.offsets_n);
+    io_mutex_unlock(&b->items_lock);
+    return e;
+}
+
+static enum err topic_alive(struct change *c)
+{
+    return atomic_load(&c->topic->deleting) ? ERR_TOPIC_NOT_FOUND : ERR_OK;
+}
+
+static void offset_commit(struct change *c, enum err e)
+{
+    struct entry_group_offset en;
+
+    if (e)
+        return;
+    e = entry_group_offset_read(slice_of(c->data, c->entry.data.len), &en);
+    ASSERT(!e);
+    group_apply_offset(c->b, &en);
+}
+
+static enum err commit(struct broker *b, struct slice group, struct partition *p, int64_t offset,
+                       struct slice metadata, bool block, broker_done_fn done, void *arg,
+                       struct errinfo *info)
+{
+    struct entry_group_offset en = {.topic = topic_id(p->topic),
+                                    .partition = (uint32_t)p->index,
+                                    .offset = offset,
+                                    .committed_ms = journal_wall_ms(b->journal),
+                                    .group = group,
+                                    .metadata = metadata};
+    struct change *c;
+    enum err e = group_check(b, group, offset, metadata, info);
+
+    if (e)
+        return e;
+    c = change_new(b, ENTRY_GROUP_OFFSET, ENTRY_SMALL_MAX, done, arg);
+    c->entry.data.len = entry_group_offset_write(c->data, &en);
+    c->topic = topic_ref(p->topic);
+    c->check = topic_alive;
+    c->commit = offset_commit;
+    return change_submit(c, block, info);
+}
+
+enum err group_commit(struct broker *b, struct slice group, struct partition *p, int64_t offset,
+                      struct slice metadata, broker_done_fn done, void *arg, struct errinfo *info)
+{
+    return commit(b, group, p, offset, metadata, false, done, arg, info);
+}
+
+enum err group_commit_wait(struct broker *b, struct slice group, struct partition *p,
+                           int64_t offset, struct slice metadata, struct errinfo *info)
+{
+    struct sync_wait w;
+    enum err e;
+
+    sync_wait_init(&w, b);
+    e = commit(b, group, p, offset, metadata, true, sync_wait_done, &w, info);
+    return e ? sync_wait_drop(&w, e) : sync_wait_end(&w, info);
+}
+
+static void delete_commit(struct change *c, enum err e)
+{
+    struct slice group;
+
+    if (e)
+        return;
+    e = entry_group_delete_read(slice_of(c->data, c->entry.data.len), &group);
+    ASSERT(!e);
+    group_apply_delete(c->b, group);
+}
+
+enum err group_delete(struct broker *b, struct slice group, broker_done_fn done, void *arg,
+                      struct errinfo *info)
+{
+    struct change *c;
+    bool there;
+
+    io_mutex_lock(&b->items_lock);
+    there = ordered_find(&b->groups.by_name, group) != NULL;
+    io_mutex_unlock(&b->items_lock);
+    if (!there)
+        return errinfo_set(info, ERR_NOT_FOUND, "there is no such group");
+    c = change_new(b, ENTRY_GROUP_DELETE, ENTRY_SMALL_MAX, done, arg);
+    c->entry.data.len = entry_group_delete_write(c->data, group);
+    c->commit = delete_commit;
+    return change_submit(c, false, info);
+}
+
+static void offset_out(const struct goffset *o, struct group_offset *out)
+{
+    memset(out, 0, sizeof *out);
+    out->offset = o->offset;
+    out->committed_ms = o->committed_ms;
+    if (o->metadata_len)
+        memcpy(out->metadata, o->metadata, o->metadata_len);
+}
+
+enum err group_offset_get(struct broker *b, struct slice group, struct partition *p,
+                          struct group_offset *out)
+{
+    struct goffset *o = NULL;
+    struct group *g;
+    uint8_t key[8];
+
+    goffset_key(key, topic_id(p->topic), (uint32_t)p->index);
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&b->groups.by_name, group));
+    if (g)
+        o = goffset_of(ordered_find(&g->offsets, slice_of(key, 8)));
+    if (o)
+        offset_out(o, out);
+    io_mutex_unlock(&b->items_lock);
+    return o ? ERR_OK : ERR_NOT_FOUND;
+}
+
+/* A place in the walk over all offsets, kept while the lock is let go. */
+struct walk {
+    char group[LIMIT_GROUP_NAME + 1];
+    size_t group_len;
+    uint8_t key[8];
+    struct group_offset o;
+};
+
+/* The next offset after w's; false at the end. items_lock held. */
+static bool walk_next(struct broker *b, struct walk *w)
+{
+    struct slice name = slice_of(w->group, w->group_len);
+    struct group *g = group_of(ordered_find(&b->groups.by_name, name));
+    struct goffset *o = g ? goffset_of(ordered_after(&g->offsets, slice_of(w->key, 8))) : NULL;
+
+    while (!o) {
+        g = group_of(ordered_after(&b->groups.by_name, name));
+        if (!g)
+            return false;
+        name = g->node.key;
+        o = goffset_of(ordered_first(&g->offsets));
+    }
+    memcpy(w->group, g->name, g->node.key.len + 1);
+    w->group_len = g->node.key.len;
+    memcpy(w->key, o->key, 8);
+    offset_out(o, &w->o);
+    return true;
+}
+
+void group_each(struct broker *b,
+                void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
+                           const struct group_offset *o),
+                void *arg)
+{
+    struct walk w = {.group_len = 0};
+    struct topic *t;
+    bool more;
+
+    for (;;) {
+        io_mutex_lock(&b->items_lock);
+        more = walk_next(b, &w);
+        io_mutex_unlock(&b->items_lock);
+        if (!more)
+            return;
+        t = topic_find_id(b, be32_load(w.key));
+        if (t)
+            fn(arg, w.group, t, (int32_t)be32_load(w.key + 4), &w.o);
+        topic_unref(&t);
+    }
+}
+
+static void offset_gone(struct broker *b, struct group *g, struct goffset *o)
+{
+    ordered_remove(&g->offsets, &o->node);
+    b->groups.offsets_n--;
+    o->gone = true;
+    goffset_dirty(g, o);
+    group_dirty(b, g);
+}
+
+void groups_sweep(struct broker *b, unsigned max)
+{
+    struct topic *t;
+    struct group *g;
+    struct goffset *o;
+    uint8_t key[8];
+
+    for (; max; max--) {
+        io_mutex_lock(&b->items_lock);
+        g = group_of(
+            ordered_after(&b->groups.by_name, slice_of(b->sweep_group, b->sweep_group_len)));
+        b->sweep_group_len = g ? g->node.key.len : 0;
+        if (g)
+            memcpy(b->sweep_group, g->name, g->node.key.len);
+        o = g ? goffset_of(ordered_first(&g->offsets)) : NULL;
+        while (o) {
+            memcpy(key, o->key, 8);
+            t = topic_find_id(b, be32_load(key));
+            if (!t)
+                offset_gone(b, g, o);
+            topic_unref(&t);
+            o = goffset_of(ordered_after(&g->offsets, slice_of(key, 8)));
+        }
+        io_mutex_unlock(&b->items_lock);
+        if (!g)
+            return;
+    }
+}
+
+/* ---- the checkpoint
+ * --------------------------------------------------------------------------------------------- */
+
+static enum err load_offsets(struct broker *b, struct sqlite3 *db, struct errinfo *info)
+{
+    struct sqlite3_stmt *st = NULL;
+    enum err e = state_prepare(db,
+                               "SELECT group_id, topic_id, partition, offset, metadata,"
+                               " committed_at FROM stream_offsets ORDER BY group_id",
+                               &st, info);
+    int rc = SQLITE_DONE;
+
+    while (!e && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct entry_group_offset en = {.group = state_column(st, 0),
+                                        .topic = (uint32_t)sqlite3_column_int64(st, 1),
+                                        .partition = (uint32_t)sqlite3_column_int64(st, 2),
+                                        .offset = sqlite3_column_int64(st, 3),
+                                        .metadata = state_column(st, 4),
+                                        .committed_ms = sqlite3_column_int64(st, 5)};
+        struct group *g = group_of(ordered_find(&b->groups.by_name, en.group));
+
+        if (!g || en.topic == 0 || en.offset < 0 || en.metadata.len > LIMIT_GROUP_METADATA) {
+            e = errinfo_set(info, ERR_CORRUPT,
+                            "checkpoint.db: a row of stream_offsets is damaged; run "
+                            "`weir repair`");
+            break;
+        }
+        offset_put(b, g, &en);
+    }
+    if (!e && rc != SQLITE_DONE)
+        e = state_sql_err(db, rc, "reading stream_offsets", info);
+    sqlite3_finalize(st);
+    return e;
+}
+
+enum err groups_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
+{
+    struct sqlite3_stmt *st = NULL;
+    enum err e = state_prepare(db, "SELECT group_id, updated_at FROM stream_groups", &st, info);
+    int rc = SQLITE_DONE;
+
+    while (!e && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct slice name = state_column(st, 0);
+
+        if (name.len == 0 || name.len > LIMIT_GROUP_NAME)
+            e = errinfo_set(info, ERR_CORRUPT,
+                            "checkpoint.db: a row of stream_groups is damaged; run `weir repair`");
+        else
+            group_add(b, name)->updated_ms = sqlite3_column_int64(st, 1);
+    }
+    if (!e && rc != SQLITE_DONE)
+        e = state_sql_err(db, rc, "reading stream_groups", info);
+    sqlite3_finalize(st);
+    return e ? e : load_offsets(b, db, info);
+}
+
+struct group_stmts {
+    struct sqlite3_stmt *put, *del, *off_put, *off_del, *off_del_all;
+};
+
+static enum err stmts_make(struct sqlite3 *db, struct group_stmts *s, struct errinfo *info)
+{
+    enum err e =
+        state_prepare(db, "INSERT OR REPLACE INTO stream_groups VALUES(?, 0, NULL, '[]', '{}', ?)",
+                      &s->put, info);
+
+    if (!e)
+        e = state_prepare(db, "DELETE FROM stream_groups WHERE group_id = ?", &s->del, info);
+    if (!e)
+        e = state_prepare(db,
+                          "INSERT OR REPLACE INTO stream_offsets(group_id, topic_id, partition,"
+                          " offset, metadata, committed_at, topic) VALUES(?,?,?,?,?,?,?)",
+                          &s->off_put, info);
+    if (!e)
+        e = state_prepare(db,
+                          "DELETE FROM stream_offsets WHERE group_id = ? AND topic_id = ?"
+                          " AND partition = ?",
+                          &s->off_del, info);
+    if (!e)
+        e = state_prepare(db, "DELETE FROM stream_offsets WHERE group_id = ?", &s->off_del_all,
+                          info);
+    return e;
+}
+
+/* One row's worth of change, copied under the lock. */
+struct row_copy {
+    enum { ROW_NONE, ROW_DELETED, ROW_GROUP, ROW_OFFSET, ROW_OFFSET_GONE } kind;
+    char group[LIMIT_GROUP_NAME + 1];
+    size_t group_len, metadata_len;
+    uint8_t key[8];
+    int64_t updated_ms, offset, committed_ms;
+    char metadata[LIMIT_GROUP_METADATA];
+};
+
+static void copy_offset(struct group *g, struct row_copy *r)
+{
+    struct goffset *o = list_entry(list_pop_front(&g->dirty_offsets), struct goffset, dirty_link);
+
+    o->dirty = SENT;
+    list_push_back(&g->sent_offsets, &o->dirty_link);
+    r->kind = o->gone ? ROW_OFFSET_GONE : ROW_OFFSET;
+    memcpy(r->key, o->key, 8);
+    r->offset = o->offset;
+    r->committed_ms = o->committed_ms;
+    r->metadata_len = o->metadata_len;
+    if (o->metadata_len)
+        memcpy(r->metadata, o->metadata, o->metadata_len);
+}
+
+/* The next row to write: tombstones (deleted) first; a group's offsets, then the group itself. */
+static bool copy_next(struct broker *b, bool deleted, struct row_copy *r)
+{
+    struct list_head *dirty = &b->groups.dirty;
+    struct group *g = NULL;
+
+    r->kind = ROW_NONE;
+    io_mutex_lock(&b->items_lock);
+    if (!list_empty(dirty))
+        g = list_entry(dirty->node.next, struct group, dirty_link);
+    if (g && g->deleted == deleted) {
+        memcpy(r->group, g->name, g->node.key.len);
+        r->group_len = g->node.key.len;
+        r->updated_ms = g->updated_ms;
+        if (!list_empty(&g->dirty_offsets)) {
+            copy_offset(g, r);
+        } else {
+            r->kind = g->deleted ? ROW_DELETED : ROW_GROUP;
+            list_remove(&g->dirty_link);
+            g->dirty = SENT;
+            list_push_back(&b->groups.sent, &g->dirty_link);
+        }
+    }
+    io_mutex_unlock(&b->items_lock);
+    return r->kind != ROW_NONE;
+}
+
+static enum err save_offset(struct broker *b, struct sqlite3 *db, struct group_stmts *s,
+                            const struct row_copy *r, struct errinfo *info)
+{
+    uint32_t topic = be32_load(r->key);
+    struct topic *t = topic_find_id(b, topic);
+    struct sqlite3_stmt *st = r->kind == ROW_OFFSET ? s->off_put : s->off_del;
+    enum err e;
+
+    state_bind_text(st, 1, slice_of(r->group, r->group_len));
+    sqlite3_bind_int64(st, 2, topic);
+    sqlite3_bind_int64(st, 3, be32_load(r->key + 4));
+    if (r->kind == ROW_OFFSET) {
+        sqlite3_bind_int64(st, 4, r->offset);
+        state_bind_text(st, 5, slice_of(r->metadata, r->metadata_len));
+        sqlite3_bind_int64(st, 6, r->committed_ms);
+        state_bind_text(st, 7, slice_str(t ? topic_name(t) : ""));
+    }
+    e = state_step(db, st, info);
+    topic_unref(&t);
+    return e;
+}
+
+static enum err save_row(struct broker *b, struct sqlite3 *db, struct group_stmts *s,
+                         const struct row_copy *r, struct errinfo *info)
+{
+    struct slice group = slice_of(r->group, r->group_len);
+    enum err e;
+
+    switch (r->kind) {
+    case ROW_DELETED:
+        state_bind_text(s->del, 1, group);
+        state_bind_text(s->off_del_all, 1, group);
+        e = state_step(db, s->del, info);
+        return e ? e : state_step(db, s->off_del_all, info);
+    case ROW_GROUP:
+        state_bind_text(s->put, 1, group);
+        sqlite3_bind_int64(s->put, 2, r->updated_ms);
+        return state_step(db, s->put, info);
+    case ROW_OFFSET:
+    case ROW_OFFSET_GONE:
+        return save_offset(b, db, s, r, info);
+    case ROW_NONE:
+        break;
+    }
+    return ERR_INTERNAL;
+}
+
+enum err groups_save(struct broker *b, struct sqlite3 *db, struct errinfo *info)
+{
+    struct group_stmts s = {0};
+    struct row_copy r;
+    enum err e = stmts_make(db, &s, info);
+
+    while (!e && copy_next(b, true, &r))
+        e = save_row(b, db, &s, &r, info);
+    while (!e && copy_next(b, false, &r))
+        e = save_row(b, db, &s, &r, info);
+    sqlite3_finalize(s.put);
+    sqlite3_finalize(s.del);
+    sqlite3_finalize(s.off_put);
+    sqlite3_finalize(s.off_del);
+    sqlite3_finalize(s.off_del_all);
+    return e;
+}
+
+static void offsets_saved(struct group *g, bool committed)
+{
+    struct goffset *o;
+
+    while (!list_empty(&g->sent_offsets)) {
+        o = list_entry(list_pop_front(&g->sent_offsets), struct goffset, dirty_link);
+        o->dirty = committed ? CLEAN : DIRTY;
+        if (!committed)
+            list_push_back(&g->dirty_offsets, &o->dirty_link);
+        else if (o->gone)
+            goffset_free(o);
+    }
+}
+
+void groups_saved(struct broker *b, bool committed)
+{
+    struct list_head again;
+    struct group *g;
+
+    list_init(&again);
+    io_mutex_lock(&b->items_lock);
+    while (!list_empty(&b->groups.sent)) {
+        g = list_entry(list_pop_front(&b->groups.sent), struct group, dirty_link);
+        offsets_saved(g, committed);
+        g->dirty = committed ? CLEAN : DIRTY;
+        if (!committed)
+            list_push_back(&again, &g->dirty_link);
+        else if (g->deleted)
+            free(g);
+    }
+    list_for_each(g, &b->groups.dirty, struct group, dirty_link)
+        offsets_saved(g, committed); /* changed again since, or not reached */
+    while (!list_empty(&again))
+        dirty_push(b, list_entry(list_pop_front(&again), struct group, dirty_link));
+    io_mutex_unlock(&b->items_lock);
+}

@@ -1,0 +1,82 @@
+/* Prometheus text (exposition format 0.0.4) of broker and journal: names weir_…, base units (bytes,
+ * seconds). Any thread. */
+#include <inttypes.h>
+
+#include "base/buf.h"
+#include "broker/broker_int.h"
+
+static enum err metric(struct buf *out, enum err e, const char *name, const char *type,
+                       const char *help, double value)
+{
+    return e ? e
+             : buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", name, help, name, type,
+                          name, value);
+}
+
+static enum err journal_metrics(struct broker *b, struct buf *o)
+{
+    struct journal_stats s;
+    enum err e = ERR_OK;
+
+    journal_stats_get(b->journal, &s);
+    e = metric(o, e, "weir_journal_frames_total", "counter", "Frames written.", (double)s.frames);
+    e = metric(o, e, "weir_journal_entries_total", "counter", "Entries written.",
+               (double)s.entries);
+    e = metric(o, e, "weir_journal_used_bytes_total", "counter", "Bytes of frames without padding.",
+               (double)s.bytes_used);
+    e = metric(o, e, "weir_journal_written_bytes_total", "counter",
+               "Bytes written, with padding and rewriting.", (double)s.bytes_written);
+    e = metric(o, e, "weir_journal_sync_last_seconds", "gauge", "Duration of the last frame write.",
+               (double)s.sync_ns_last / 1e9);
+    e = metric(o, e, "weir_journal_sync_max_seconds", "gauge",
+               "Longest frame write since the start.", (double)s.sync_ns_max / 1e9);
+    e = metric(o, e, "weir_journal_disk_bytes", "gauge", "Bytes of all data files.",
+               (double)s.disk_bytes);
+    e = metric(o, e, "weir_journal_files", "gauge", "Data files.", s.files);
+    e = metric(o, e, "weir_journal_segments", "gauge", "Rewritten files.", s.segments);
+    e = metric(o, e, "weir_journal_tail_bytes", "gauge", "Frames kept in memory for readers.",
+               (double)s.tail_bytes);
+    e = metric(o, e, "weir_journal_inflight_bytes", "gauge", "Bytes accepted but not yet durable.",
+               (double)journal_inflight(b->journal));
+    e = metric(o, e, "weir_position_end", "gauge", "First position not used yet.",
+               (double)s.position_end);
+    return e;
+}
+
+enum err broker_metrics(struct broker *b, struct buf *o)
+{
+    uint64_t offsets, groups, items, item_bytes;
+    enum err e = ERR_OK;
+
+    io_mutex_lock(&b->items_lock);
+    offsets = b->groups.offsets_n;
+    groups = b->groups.by_name.n;
+    items = b->kvs.live;
+    item_bytes = b->kvs.bytes;
+    io_mutex_unlock(&b->items_lock);
+    e = metric(o, e, "weir_writable", "gauge", "1 if writes are accepted.",
+               broker_writable(b, NULL) == ERR_OK);
+    e = metric(o, e, "weir_topics", "gauge", "Topics.", (double)topic_count(b));
+    e = metric(o, e, "weir_appends_total", "counter", "Atomic appends made durable.",
+               (double)atomic_load(&b->st_appends));
+    e = metric(o, e, "weir_append_errors_total", "counter", "Atomic appends that failed.",
+               (double)atomic_load(&b->st_append_errors));
+    e = metric(o, e, "weir_append_records_total", "counter", "Records made durable.",
+               (double)atomic_load(&b->st_records));
+    e = metric(o, e, "weir_append_bytes_total", "counter", "Encoded bytes of those records.",
+               (double)atomic_load(&b->st_bytes));
+    e = metric(o, e, "weir_append_duplicates_total", "counter",
+               "Records not written because their id was there.",
+               (double)atomic_load(&b->st_duplicates));
+    e = metric(o, e, "weir_dedup_ids", "gauge", "Ids remembered.", (double)dedup_count(b->dedup));
+    e = metric(o, e, "weir_readers", "gauge", "Open readers.", (double)atomic_load(&b->st_readers));
+    e = metric(o, e, "weir_waiters", "gauge", "Readers waiting for records.",
+               atomic_load(&b->waiters_n));
+    e = metric(o, e, "weir_trims_total", "counter", "Times a partition's start moved up.",
+               (double)atomic_load(&b->st_trims));
+    e = metric(o, e, "weir_groups", "gauge", "Consumer groups.", (double)groups);
+    e = metric(o, e, "weir_group_offsets", "gauge", "Committed offsets.", (double)offsets);
+    e = metric(o, e, "weir_kv_items", "gauge", "Key-value items.", (double)items);
+    e = metric(o, e, "weir_kv_bytes", "gauge", "Bytes of key-value items.", (double)item_bytes);
+    return e ? e : journal_metrics(b, o);
+}

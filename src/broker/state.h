@@ -1,0 +1,163 @@
+/* The broker's journal entries: their bytes, encoding and decoding; and the tables of its
+ * checkpoint.
+ *
+ * Every entry is an after-image: it says what is so from then on, never what to add to something.
+ * So applying one twice, or one whose effect a checkpoint already has, changes nothing. All
+ * integers are little-endian; strings are not NUL-terminated; an entry must be exactly as long as
+ * its parts.
+ *
+ *   16 TOPIC_CREATE  u32 id, u8[16] uuid, i64 created_ms, u32 first partition uid, u32 partitions,
+ *                    u8 name length, name, conf
+ *   17 TOPIC_ALTER   u32 id, u32 partitions in all, u32 uid of the first new partition, u32 new
+ *                    partitions (0: uid 0), u8 1 if conf follows, conf
+ *   18 TOPIC_DELETE  u32 id
+ *   19 TOPIC_FLAGS   u32 id, u32 flags (TOPIC_SCATTERED)
+ *   20 GROUP_OFFSET  u32 topic id, u32 partition, i64 offset, i64 committed_ms,
+ *                    u16 group length, group, u16 metadata length, metadata
+ *   21 GROUP_DELETE  u16 group length, group
+ *   22 KV            i64 expires_ms (0 never), u8 ns length, ns, u16 key length, key,
+ *                    u32 value length (0xffffffff: the item is deleted), value
+ *   23 DEDUP         u32 topic partitions (places) n, u32 ids m,
+ *                    n x { u32 partition, i64 base offset (-1: was left out), u64 position }
+ *                    m x { u8[16] id hash, u32 place, u32 index in it, i64 timestamp_ms }
+ *   conf             u8 n, n x { u8 code (tbl/topic_configs.h), i64 value }: what differs from the
+ *                    broker's defaults
+ *
+ * Checkpoint tables (SQLite), all made by state_tables_make:
+ *   topics(id INTEGER PRIMARY KEY, name, uuid, created_at, partitions, partitions_first, flags,
+ * conf) conf: lines name=value of what differs from the defaults partitions(topic, partition, uid,
+ * start_offset) PRIMARY KEY(topic, partition) stream_groups(group_id PRIMARY KEY, generation,
+ * leader, members, assignment, updated_at) stream_offsets(group_id, topic, partition, offset,
+ * metadata, committed_at, topic_id) PRIMARY KEY(group_id, topic_id, partition) kv(ns, key, value,
+ * expires_at) PRIMARY KEY(ns, key) dedup(seq INTEGER PRIMARY KEY, hash, partition, offset,
+ * position, timestamp, added_at) seq: shard in the low 4 bits, number within the shard above
+ *   broker_meta(key PRIMARY KEY, value): format 1, next_topic_id, next_uid
+ * Times are milliseconds since 1970 UTC. No locks, no state: any thread. */
+#ifndef WEIR_BROKER_STATE_H
+#define WEIR_BROKER_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "broker/broker.h"
+#include "journal/journal.h"
+
+enum broker_entry {
+    ENTRY_TOPIC_CREATE = ENTRY_BROKER,
+    ENTRY_TOPIC_ALTER,
+    ENTRY_TOPIC_DELETE,
+    ENTRY_TOPIC_FLAGS,
+    ENTRY_GROUP_OFFSET,
+    ENTRY_GROUP_DELETE,
+    ENTRY_KV,
+    ENTRY_DEDUP,
+    ENTRY_BROKER_END
+};
+
+#define TOPIC_SCATTERED 1u /* a key's records may be in several partitions */
+#define TOPIC_FLAGS_ALL TOPIC_SCATTERED
+
+#define CONF_ITEMS_MAX 32u
+struct conf_item {
+    uint8_t code;
+    int64_t value;
+};
+struct conf_items {
+    unsigned n;
+    struct conf_item item[CONF_ITEMS_MAX];
+};
+
+struct entry_topic_create {
+    uint32_t id, first_uid, partitions;
+    uint8_t uuid[16];
+    int64_t created_ms;
+    struct slice name;
+    struct conf_items conf;
+};
+struct entry_topic_alter {
+    uint32_t id, partitions, first_uid, added;
+    bool has_conf;
+    struct conf_items conf;
+};
+struct entry_topic_flags {
+    uint32_t id, flags;
+};
+struct entry_group_offset {
+    uint32_t topic, partition;
+    int64_t offset, committed_ms;
+    struct slice group, metadata;
+};
+struct entry_kv {
+    int64_t expires_ms;
+    struct slice ns, key, value; /* value NULL: deleted */
+};
+struct dedup_place {
+    uint32_t partition;
+    int64_t base_offset;
+    uint64_t position;
+};
+struct dedup_id {
+    uint8_t hash[16];
+    uint32_t place, index;
+    int64_t timestamp_ms;
+};
+#define DEDUP_HEAD_BYTES  8u
+#define DEDUP_PLACE_BYTES 20u
+#define DEDUP_ID_BYTES    32u
+
+/* Largest of the entries of fixed shape (all but KV and DEDUP). */
+#define ENTRY_SMALL_MAX 1024u
+
+/* Encoders: write to dst, which has room for the size named, and return the bytes written. */
+size_t entry_topic_create_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_topic_create *e);
+size_t entry_topic_alter_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_topic_alter *e);
+size_t entry_topic_delete_write(uint8_t dst[ENTRY_SMALL_MAX], uint32_t id);
+size_t entry_topic_flags_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_topic_flags *e);
+size_t entry_group_offset_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_group_offset *e);
+size_t entry_group_delete_write(uint8_t dst[ENTRY_SMALL_MAX], struct slice group);
+size_t entry_kv_size(const struct entry_kv *e);
+size_t entry_kv_write(uint8_t *dst, const struct entry_kv *e);
+/* DEDUP is written in place: head, then places and ids by number. */
+size_t entry_dedup_size(uint32_t places, uint32_t ids);
+void entry_dedup_head_write(uint8_t *dst, uint32_t places, uint32_t ids);
+void entry_dedup_place_write(uint8_t *dst, uint32_t i, const struct dedup_place *p);
+void entry_dedup_id_write(uint8_t *dst, uint32_t places, uint32_t i, const struct dedup_id *d);
+
+/* Decoders: ERR_CORRUPT when the bytes are not such an entry. Slices borrow from `data`. */
+enum err entry_topic_create_read(struct slice data, struct entry_topic_create *e);
+enum err entry_topic_alter_read(struct slice data, struct entry_topic_alter *e);
+enum err entry_topic_delete_read(struct slice data, uint32_t *id);
+enum err entry_topic_flags_read(struct slice data, struct entry_topic_flags *e);
+enum err entry_group_offset_read(struct slice data, struct entry_group_offset *e);
+enum err entry_group_delete_read(struct slice data, struct slice *group);
+enum err entry_kv_read(struct slice data, struct entry_kv *e);
+/* Checks the counts against the length, and every id's place; then items are got by number. */
+enum err entry_dedup_read(struct slice data, uint32_t *places, uint32_t *ids);
+void entry_dedup_place_get(struct slice data, uint32_t i, struct dedup_place *p);
+void entry_dedup_id_get(struct slice data, uint32_t places, uint32_t i, struct dedup_id *d);
+
+/* ---- the checkpoint
+ * ------------------------------------------------------------------------------ */
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+enum err state_tables_make(struct sqlite3 *db, struct errinfo *info);
+/* Whether this database has the broker's tables. ERR_FORMAT if of another format. */
+enum err state_tables_check(struct sqlite3 *db, bool *there, struct errinfo *info);
+/* An error of SQLite as ours; what: what was being done. */
+enum err state_sql_err(struct sqlite3 *db, int rc, const char *what, struct errinfo *info);
+enum err state_prepare(struct sqlite3 *db, const char *sql, struct sqlite3_stmt **st,
+                       struct errinfo *info);
+/* Runs a statement without rows and resets it. */
+enum err state_step(struct sqlite3 *db, struct sqlite3_stmt *st, struct errinfo *info);
+void state_bind_text(struct sqlite3_stmt *st, int i, struct slice s);
+void state_bind_blob(struct sqlite3_stmt *st, int i, struct slice s);
+struct slice state_column(struct sqlite3_stmt *st, int i); /* text or blob; until the next step */
+enum err state_meta_put(struct sqlite3 *db, const char *key, int64_t value, struct errinfo *info);
+/* 0 if it is not there. */
+enum err state_meta_get(struct sqlite3 *db, const char *key, int64_t *value, struct errinfo *info);
+
+#endif

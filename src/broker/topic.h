@@ -1,0 +1,125 @@
+/* Topics and partitions: the catalogue. See topic.c. */
+#ifndef WEIR_BROKER_TOPIC_H
+#define WEIR_BROKER_TOPIC_H
+
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "base/tbl/limits.h"
+#include "broker/broker.h"
+#include "broker/ordered.h"
+#include "broker/state.h"
+#include "io/thread.h"
+
+#define TOPIC_MAGIC      0x544f5049u
+#define PARTITION_CHUNKS 14u /* chunk k holds 2^k partitions: 16,383 in all */
+
+struct partition {
+    struct topic *topic;
+    struct plog *log;
+    struct partition *uid_next; /* topics_lock */
+    uint32_t uid;
+    int32_t index;
+    int64_t start_saved; /* topics_lock: first kept offset that is or will be in the checkpoint */
+    uint64_t trim_at;    /* topics_lock: number of its last struct trim, plus 1 */
+};
+
+enum dirty { CLEAN, DIRTY, SENT };
+
+struct topic {
+    uint32_t magic, id;
+    atomic_uint refs; /* the catalogue holds one */
+    struct broker *broker;
+    struct ordered_node by_name; /* topics_lock, as the next four */
+    struct topic *name_next, *id_next;
+    struct list_node dirty_link;
+    enum dirty dirty;
+    bool changing;         /* an alter is on its way */
+    _Atomic bool deleting; /* a delete is sequenced or done: appends are refused; journal lock */
+    _Atomic bool deleted;
+    _Atomic bool scattered;       /* a key's records may be in several partitions */
+    _Atomic bool scattered_saved; /* and that is journalled */
+    bool touched;                 /* writer thread: in b->touched */
+    _Atomic uint32_t sticky;      /* counts null keys */
+    uint8_t uuid[16];
+    int64_t created_ms;
+    int32_t partitions_first; /* partitions when it was made */
+    _Atomic int32_t partitions_n;
+    struct partition *chunk[PARTITION_CHUNKS]; /* set before partitions_n covers them */
+    /* the configuration: what appends need, apart; the rest only if it is not all default */
+    _Atomic int32_t max_message_bytes;
+    _Atomic uint8_t durability, compression, timestamp_type;
+    struct topic_conf *conf; /* topics_lock; NULL: the defaults */
+    _Atomic uint64_t commits;
+    struct list_head waiters; /* wait_lock */
+    char name[];
+};
+
+/* A first kept offset that the next checkpoint must save. */
+struct trim {
+    struct topic *topic; /* referenced */
+    int32_t partition;
+    int64_t start;
+    uint64_t ticket;
+};
+
+struct topics {
+    struct ordered by_name;
+    struct topic **names, **ids;
+    struct partition **uids;
+    uint32_t names_cap, uids_cap, uids_n; /* powers of two */
+    struct ordered creating;              /* struct creation: names being made */
+    uint32_t next_id, next_uid;
+    struct list_head dirty, sent;
+    struct trim *trims; /* numbered from trims_base */
+    uint64_t trims_base;
+    uint32_t trims_n, trims_cap, trims_sent;
+};
+
+void topics_init(struct broker *b);
+void topics_fini(struct broker *b);
+
+/* ---- recovery (single-threaded)
+ * ----------------------------------------------------------------------- */
+
+enum err topics_load(struct broker *b, struct sqlite3 *db, struct errinfo *info);
+enum err topics_apply(struct broker *b, uint8_t type, struct slice data, struct errinfo *info);
+struct partition *topics_partition_uid(struct broker *b, uint32_t uid); /* NULL: none */
+/* After replay: start offsets that moved since the checkpoint are to be saved with the next. */
+void topics_recovered(struct broker *b);
+
+/* ---- checkpoint (background thread)
+ * -------------------------------------------------------------------- */
+
+enum err topics_save(struct broker *b, struct sqlite3 *db, uint64_t ticket, struct errinfo *info);
+void topics_saved(struct broker *b, bool committed);
+
+/* ---- for the other files
+ * --------------------------------------------------------------------------------- */
+
+/* The log starts at `start` from now on; writer thread, in the done() of the unit. */
+void partition_trimmed(struct partition *p, int64_t start, uint64_t ticket);
+/* Referenced topics with ids from *at on, looking at `probes` ids at most; *at goes on, and wraps
+ * to 0 after the last. For incremental background work. */
+size_t topics_walk(struct broker *b, uint32_t *at, uint32_t probes, struct topic **out, size_t max);
+struct partition *topic_partition_at(struct topic *t, int32_t index);
+void topic_scattered_set(struct topic *t); /* journalled: writer thread or recovery */
+
+/* ---- configuration: topic_conf.c
+ * --------------------------------------------------------------------------- */
+
+void topic_conf_diff(const struct topic_conf *defaults, const struct topic_conf *c,
+                     struct conf_items *out);
+/* Applies items over the defaults. Codes unknown or values out of range: ERR_CORRUPT. */
+enum err topic_conf_items(const struct topic_conf *defaults, const struct conf_items *items,
+                          struct topic_conf *out);
+/* Checks every field's range (a caller may have filled the struct by hand). */
+enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info);
+/* Lines name=value of what differs; and back. */
+#define TOPIC_CONF_TEXT_MAX 1024u
+size_t topic_conf_text(const struct topic_conf *defaults, const struct topic_conf *c,
+                       char out[TOPIC_CONF_TEXT_MAX]);
+enum err topic_conf_parse(const struct topic_conf *defaults, struct slice text,
+                          struct topic_conf *out, struct errinfo *info);
+
+#endif

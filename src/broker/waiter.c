@@ -1,0 +1,127 @@
+/* Waiting for records, and the wake-ups.
+ *
+ * A waiter is armed on one list: its topic's, or the broker's for readers of patterns. The order of
+ * things on the writer thread when a frame is committed:
+ *   1. records are readable (journal), 2. recent_parts has the partitions (hooks->committed),
+ *   3. visible_end covers them, 4. `commits` of the topics and of the broker grow, 5. waiters fire.
+ * A reader reads `commits`, then visible_end, then recent_parts, then records; finding nothing it
+ * arms with the `commits` that it read. Under wait_lock that is compared again, so a commit between
+ * the look and the arming is seen either by the comparison or by step 5.
+ *
+ * wake runs without wait_lock held; `waking` names the waiter meanwhile, and waiter_cancel waits
+ * for its end unless called by that very wake. A waiter is not touched after its wake returned. */
+#include "broker/broker_int.h"
+
+/* The waiter whose wake this thread is running. */
+static _Thread_local struct waiter *waking_here;
+
+void recent_add(struct recent *r, uint32_t id)
+{
+    uint64_t n = atomic_load_explicit(&r->n, memory_order_relaxed);
+
+    atomic_store_explicit(&r->id[n & (RECENT_MAX - 1)], id, memory_order_relaxed);
+    atomic_store_explicit(&r->n, n + 1, memory_order_release);
+}
+
+uint32_t recent_since(struct recent *r, uint64_t *seen, uint32_t *out)
+{
+    uint64_t from = *seen, n = atomic_load_explicit(&r->n, memory_order_acquire);
+    uint32_t k = 0;
+
+    *seen = n;
+    if (n - from >= RECENT_MAX)
+        return UINT32_MAX;
+    for (; from < n; from++)
+        out[k++] = atomic_load_explicit(&r->id[from & (RECENT_MAX - 1)], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    /* the slot of number m is written again with number m + RECENT_MAX, before n says so */
+    return atomic_load(&r->n) - (n - k) >= RECENT_MAX ? UINT32_MAX : k;
+}
+
+bool waiter_arm(struct broker *b, struct topic *t, uint64_t seen, struct waiter *w)
+{
+    struct list_head *list = t ? &t->waiters : &b->pattern_waiters;
+    _Atomic uint64_t *commits = t ? &t->commits : &b->commits;
+    bool armed;
+
+    ASSERT(w->wake && !w->armed);
+    w->broker = b;
+    io_mutex_lock(&b->wait_lock);
+    atomic_fetch_add(&b->waiters_n, 1);
+    armed = atomic_load(commits) == seen;
+    if (armed) {
+        w->armed = true;
+        list_push_back(list, &w->link);
+    } else {
+        atomic_fetch_sub(&b->waiters_n, 1);
+    }
+    io_mutex_unlock(&b->wait_lock);
+    return armed;
+}
+
+void waiter_cancel(struct waiter *w)
+{
+    struct broker *b = w->broker;
+
+    if (!b)
+        return; /* never armed */
+    io_mutex_lock(&b->wait_lock);
+    if (w->armed) {
+        list_remove(&w->link);
+        w->armed = false;
+        atomic_fetch_sub(&b->waiters_n, 1);
+    }
+    while (b->waking == w && waking_here != w)
+        io_cond_wait(&b->wait_cond, &b->wait_lock);
+    io_mutex_unlock(&b->wait_lock);
+}
+
+/* Calls the wake of all on the list. wait_lock held; let go around each call. */
+static void fire(struct broker *b, struct list_head *list)
+{
+    struct list_head now;
+
+    if (list_empty(list))
+        return;
+    list_init(&now); /* those that arm again in their wake go to `list` */
+    now.node = list->node;
+    now.node.prev->next = now.node.next->prev = &now.node;
+    list_init(list);
+    while (!list_empty(&now)) {
+        struct waiter *w = list_entry(list_pop_front(&now), struct waiter, link), *outer;
+
+        w->armed = false;
+        atomic_fetch_sub(&b->waiters_n, 1);
+        b->waking = w;
+        outer = waking_here;
+        waking_here = w;
+        io_mutex_unlock(&b->wait_lock);
+        w->wake(w);
+        io_mutex_lock(&b->wait_lock);
+        waking_here = outer;
+        b->waking = NULL;
+        io_cond_broadcast(&b->wait_cond);
+    }
+}
+
+void waiters_wake(struct broker *b, struct topic **topics, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++)
+        atomic_fetch_add(&topics[i]->commits, 1);
+    atomic_fetch_add(&b->commits, 1);
+    if (atomic_load(&b->waiters_n) == 0)
+        return;
+    io_mutex_lock(&b->wait_lock);
+    for (i = 0; i < n; i++)
+        fire(b, &topics[i]->waiters);
+    fire(b, &b->pattern_waiters);
+    io_mutex_unlock(&b->wait_lock);
+}
+
+void broker_topic_changed(struct broker *b, struct topic *t)
+{
+    recent_add(&b->recent_topics, t->id);
+    waiters_wake(b, &t, 1);
+}
