@@ -1,34 +1,50 @@
-/* CRC32C by the processor's instruction where it has one, by table otherwise. Long inputs run three
- * streams side by side (the instruction has a latency of three cycles) and are joined by combining. */
+/* CRC32C. See crc32c.h.
+ *
+ * A CRC is a polynomial modulo P; bit 31 is the coefficient of x^0 (reflected). Appending n zero
+ * bytes multiplies it by x^(8n), so CRCs of parts are joined by one multiplication, which serves
+ * two uses: crc32c_combine, and three parts computed side by side, because the crc32 instruction
+ * can start each cycle but answers after three.
+ *
+ * On x86-64 the multiplication is a carry-less one, and its 64-bit product is reduced by the crc32
+ * instruction itself, which multiplies by x^32; the reflected product stands one bit too low. Both
+ * together are x^33, so the constants hold x^(8n - 33).
+ *
+ * Tables are made by a constructor, before main or inside dlopen: no thread sees half of them. */
 #include "base/crc32c.h"
+
+#include <stdbool.h>
 
 #include "base/endian.h"
 
-#define POLY 0x82f63b78u
-
-/* a * b modulo the polynomial, in the reflected representation. */
-static uint32_t mulmod(uint32_t a, uint32_t b)
-{
-    uint32_t m = 1u << 31, p = 0;
-
-    for (;;) {
-        if (a & m) {
-            p ^= b;
-            if ((a & (m - 1)) == 0)
-                return p;
-        }
-        m >>= 1;
-        b = b & 1 ? (b >> 1) ^ POLY : b >> 1;
-    }
-}
+#define POLY   0x82f63b78u
+#define ONE    (1u << 31) /* x^0 */
+#define X8     (1u << 23) /* x^8 */
+#define DIGITS 16         /* of a 64-bit length in base 16 */
 
 static uint32_t table[8][256];
-static uint32_t zeros[64]; /* zeros[k]: x^(8 * 2^k) */
+static uint32_t zeros[DIGITS][16]; /* zeros[k][d]: x^(8 * d * 16^k) */
+#if defined(__x86_64__) || (defined(__aarch64__) && defined(__linux__))
+static bool hardware;
+#endif
+#if defined(__x86_64__)
+static uint32_t zeros_hw[DIGITS][16]; /* the same, divided by x^33 */
+#endif
 
-/* Before main, so that no thread ever sees half a table. */
-__attribute__((constructor)) static void tables_make(void)
+/* a * b modulo P. */
+static uint32_t mulmod(uint32_t a, uint32_t b)
 {
-    uint32_t i, k, c;
+    uint32_t p = 0;
+
+    for (; a; a <<= 1) {
+        p ^= a & ONE ? b : 0;
+        b = (b >> 1) ^ (b & 1 ? POLY : 0);
+    }
+    return p;
+}
+
+static void tables_fill(void)
+{
+    uint32_t i, k, c, unit = X8;
 
     for (i = 0; i < 256; i++) {
         c = i;
@@ -39,26 +55,28 @@ __attribute__((constructor)) static void tables_make(void)
     for (i = 0; i < 256; i++)
         for (k = 1; k < 8; k++)
             table[k][i] = (table[k - 1][i] >> 8) ^ table[0][table[k - 1][i] & 0xff];
-    zeros[0] = 0x00800000u; /* x^8 */
-    for (k = 1; k < 64; k++)
-        zeros[k] = mulmod(zeros[k - 1], zeros[k - 1]);
+    for (k = 0; k < DIGITS; k++) {
+        zeros[k][0] = ONE;
+        for (i = 1; i < 16; i++)
+            zeros[k][i] = mulmod(zeros[k][i - 1], unit);
+        unit = mulmod(zeros[k][15], unit);
+    }
 }
 
-uint32_t crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b)
+uint32_t crc32c_combine_portable(uint32_t a, uint32_t b, uint64_t len_b)
 {
-    uint32_t shift = 1u << 31; /* x^0 */
     unsigned k;
 
-    if (len_b == 0)
-        return a;
-    for (k = 0; len_b; len_b >>= 1, k++)
-        if (len_b & 1)
-            shift = mulmod(zeros[k], shift);
-    return mulmod(shift, a) ^ b;
+    for (k = 0; len_b; len_b >>= 4, k++)
+        if (len_b & 15)
+            a = mulmod(zeros[k][len_b & 15], a);
+    return a ^ b;
 }
 
-static uint32_t portable(uint32_t crc, const uint8_t *p, size_t n)
+uint32_t crc32c_portable(uint32_t crc, const void *data, size_t n)
 {
+    const uint8_t *p = data;
+
     crc = ~crc;
     for (; n >= 8; n -= 8, p += 8) {
         uint32_t lo = crc ^ le32_load(p), hi = le32_load(p + 4);
@@ -74,52 +92,151 @@ static uint32_t portable(uint32_t crc, const uint8_t *p, size_t n)
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
+#include <wmmintrin.h>
 
-#define LANE 4096u
+#define TARGET __attribute__((target("sse4.2,pclmul")))
+static const uint32_t lanes[] = {2048, 256, 64}; /* bytes of each of the three parts, by turns */
+static uint32_t lane_one[3], lane_two[3];        /* x^(8n - 33) for n = one and two lanes */
 
-__attribute__((target("sse4.2"))) static uint32_t lane(uint32_t crc, const uint8_t *p, size_t n)
+__attribute__((constructor)) static void tables_make(void)
 {
-    uint64_t c = crc;
+    uint32_t inverse = ONE; /* x^-33: dividing by x undoes one step of mulmod */
+    unsigned i, k;
 
+    tables_fill();
+    __builtin_cpu_init();
+    hardware = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
+    for (i = 0; i < 33; i++)
+        inverse = inverse & ONE ? (inverse ^ POLY) << 1 | 1 : inverse << 1;
+    for (k = 0; k < DIGITS; k++)
+        for (i = 0; i < 16; i++)
+            zeros_hw[k][i] = mulmod(zeros[k][i], inverse);
+    for (i = 0; i < 3; i++) {
+        lane_one[i] = mulmod(crc32c_combine_portable(ONE, 0, lanes[i]), inverse);
+        lane_two[i] = mulmod(crc32c_combine_portable(ONE, 0, 2ull * lanes[i]), inverse);
+    }
+}
+
+TARGET static inline uint64_t clmul(uint32_t a, uint32_t b)
+{
+    return (uint64_t)_mm_cvtsi128_si64(
+        _mm_clmulepi64_si128(_mm_cvtsi32_si128((int)a), _mm_cvtsi32_si128((int)b), 0));
+}
+
+TARGET static inline uint32_t three(uint32_t crc, const uint8_t *p, unsigned turn)
+{
+    const uint32_t lane = lanes[turn];
+    uint64_t a = crc, b = 0, c = 0;
+    uint32_t i;
+
+    for (i = 0; i < lane; i += 16) {
+        a = _mm_crc32_u64(a, le64_load(p + i));
+        b = _mm_crc32_u64(b, le64_load(p + lane + i));
+        c = _mm_crc32_u64(c, le64_load(p + 2 * lane + i));
+        a = _mm_crc32_u64(a, le64_load(p + i + 8));
+        b = _mm_crc32_u64(b, le64_load(p + lane + i + 8));
+        c = _mm_crc32_u64(c, le64_load(p + 2 * lane + i + 8));
+    }
+    return (uint32_t)_mm_crc32_u64(0, clmul((uint32_t)a, lane_two[turn]) ^
+                                          clmul((uint32_t)b, lane_one[turn])) ^
+           (uint32_t)c;
+}
+
+TARGET static uint32_t by_hardware(uint32_t crc, const uint8_t *p, size_t n)
+{
+    uint64_t c;
+    unsigned turn;
+
+    crc = ~crc;
+    for (turn = 0; turn < 3; turn++)
+        for (; n >= 3 * lanes[turn]; n -= 3 * lanes[turn], p += 3 * lanes[turn])
+            crc = three(crc, p, turn);
+    c = crc;
     for (; n >= 8; n -= 8, p += 8)
         c = _mm_crc32_u64(c, le64_load(p));
     for (; n; n--)
         c = _mm_crc32_u8((uint32_t)c, *p++);
-    return (uint32_t)c;
+    return ~(uint32_t)c;
 }
 
-__attribute__((target("sse4.2"))) static uint32_t hardware(uint32_t crc, const uint8_t *p, size_t n)
+TARGET static uint32_t combine_by_hardware(uint32_t a, uint64_t len_b)
 {
-    static uint32_t shift; /* x^(8 * LANE): the same value whoever computes it first */
-    uint32_t k = __atomic_load_n(&shift, __ATOMIC_RELAXED);
+    unsigned k;
 
-    if (!k) {
-        k = zeros[12];
-        __atomic_store_n(&shift, k, __ATOMIC_RELAXED);
-    }
+    for (k = 0; len_b; len_b >>= 4, k++)
+        if (len_b & 15)
+            a = (uint32_t)_mm_crc32_u64(0, clmul(a, zeros_hw[k][len_b & 15]));
+    return a;
+}
+
+uint32_t crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b)
+{
+    return hardware ? combine_by_hardware(a, len_b) ^ b : crc32c_combine_portable(a, b, len_b);
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+#include <arm_acle.h>
+#include <sys/auxv.h>
+
+#define CAP_CRC32 (1ul << 7) /* HWCAP_CRC32 */
+#define LANE      1024u
+
+static uint32_t lane_one, lane_two; /* x^(8n) for n = one and two lanes */
+
+__attribute__((constructor)) static void tables_make(void)
+{
+    tables_fill();
+    hardware = (getauxval(AT_HWCAP) & CAP_CRC32) != 0;
+    lane_one = crc32c_combine_portable(ONE, 0, LANE);
+    lane_two = crc32c_combine_portable(ONE, 0, 2 * LANE);
+}
+
+__attribute__((target("+crc"))) static uint32_t by_hardware(uint32_t crc, const uint8_t *p,
+                                                            size_t n)
+{
     crc = ~crc;
     for (; n >= 3 * LANE; n -= 3 * LANE, p += 3 * LANE) {
-        uint64_t a = crc, b = 0, c = 0;
-        size_t i;
+        uint32_t a = crc, b = 0, c = 0, i;
 
         for (i = 0; i < LANE; i += 8) {
-            a = _mm_crc32_u64(a, le64_load(p + i));
-            b = _mm_crc32_u64(b, le64_load(p + LANE + i));
-            c = _mm_crc32_u64(c, le64_load(p + 2 * LANE + i));
+            a = __crc32cd(a, le64_load(p + i));
+            b = __crc32cd(b, le64_load(p + LANE + i));
+            c = __crc32cd(c, le64_load(p + 2 * LANE + i));
         }
-        crc = mulmod(k, (uint32_t)a) ^ (uint32_t)b;
-        crc = mulmod(k, crc) ^ (uint32_t)c;
+        crc = mulmod(a, lane_two) ^ mulmod(b, lane_one) ^ c;
     }
-    return ~lane(crc, p, n);
+    for (; n >= 8; n -= 8, p += 8)
+        crc = __crc32cd(crc, le64_load(p));
+    for (; n; n--)
+        crc = __crc32cb(crc, *p++);
+    return ~crc;
 }
+
+uint32_t crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b)
+{
+    return crc32c_combine_portable(a, b, len_b);
+}
+
+#else
+static const bool hardware = false;
+
+__attribute__((constructor)) static void tables_make(void)
+{
+    tables_fill();
+}
+
+static uint32_t by_hardware(uint32_t crc, const uint8_t *p, size_t n)
+{
+    return crc32c_portable(crc, p, n);
+}
+
+uint32_t crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b)
+{
+    return crc32c_combine_portable(a, b, len_b);
+}
+#endif
 
 uint32_t crc32c(uint32_t crc, const void *p, size_t n)
 {
-    return __builtin_cpu_supports("sse4.2") ? hardware(crc, p, n) : portable(crc, p, n);
+    return hardware ? by_hardware(crc, p, n) : crc32c_portable(crc, p, n);
 }
-#else
-uint32_t crc32c(uint32_t crc, const void *p, size_t n)
-{
-    return portable(crc, p, n);
-}
-#endif
