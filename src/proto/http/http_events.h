@@ -2,7 +2,7 @@
  *
  * One `struct http_proto` serves all loops; each loop has its own context, so that nothing on the
  * way of a request is shared or locked. Everything here is called before the loops run or after
- * they have stopped, but http_events_handler's function, which runs on the loops. */
+ * they have stopped, but the callbacks, which run on the loops. */
 #ifndef WEIR_PROTO_HTTP_HTTP_EVENTS_H
 #define WEIR_PROTO_HTTP_HTTP_EVENTS_H
 
@@ -16,7 +16,6 @@
 struct broker;
 struct buf;
 struct http_proto;
-struct loop;
 
 struct http_limits {
 #define HTTP_LIMIT(name, def, least, most, unit, why) uint32_t name;
@@ -50,7 +49,9 @@ struct http_proto_conf {
 
 enum err http_proto_new(const struct http_proto_conf *conf, struct http_proto **out,
                         struct errinfo *info);
-/* The loops have stopped and the connections are closed; appends on their way are waited for. */
+/* Fills in ctx and the callbacks of a server's configuration; loops must be conf->loops. */
+void http_proto_serve(struct http_proto *p, struct http_server_conf *conf);
+/* The loops have stopped and the server is freed; what is on its way to the disk is waited for. */
 void http_proto_free(struct http_proto **p);
 
 #endif

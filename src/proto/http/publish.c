@@ -10,11 +10,13 @@
 
 #include <stdlib.h>
 
-#include <openssl/sha.h>
+#include <openssl/evp.h>
 
 #include "base/assert.h"
 #include "base/endian.h"
 #include "base/mem.h"
+#include "io/io.h"
+#include "proto/http/http_int.h"
 #include "proto/http/render.h"
 
 #define IDEM_NS          "idem"
@@ -24,7 +26,7 @@
 #define EMPTY_ERRINFO    ((struct errinfo){.code = ERR_OK})
 
 struct collect {
-    struct task task;
+    struct loop_task task;
     struct list_node link;  /* queue or idle */
     struct list_head posts; /* of a shared append */
     struct publisher *pub;
@@ -36,7 +38,7 @@ struct collect {
 
 /* A topic being created by first use, with the posts that wait for it. */
 struct creation {
-    struct task task;
+    struct loop_task task;
     struct list_node link;
     struct publisher *pub;
     struct post **posts;
@@ -64,7 +66,7 @@ static void pass(struct post *p);
 static void collect_settled(struct collect *c)
 {
     if (!c->own || atomic_fetch_sub(&c->own->pending, 1) == 1)
-        ctx_task_post(c->pub->ctx, &c->task);
+        loop_post(c->pub->ctx->loop, &c->task);
 }
 
 static void collect_done(struct append *a, void *arg, enum err e)
@@ -75,7 +77,7 @@ static void collect_done(struct append *a, void *arg, enum err e)
     collect_settled(c);
 }
 
-static void collect_run(struct task *t);
+static void collect_run(struct loop_task *t);
 
 static struct collect *collect_get(struct publisher *pub)
 {
@@ -87,7 +89,7 @@ static struct collect *collect_get(struct publisher *pub)
     }
     c = xcalloc(1, sizeof *c);
     c->pub = pub;
-    c->task.run = collect_run;
+    c->task.fn = collect_run;
     c->append = append_new(pub->ctx->proto->conf.broker, collect_done, c);
     list_init(&c->posts);
     return c;
@@ -148,7 +150,7 @@ static void collect_finish(struct collect *c, enum err e, const struct errinfo *
     collect_put(c);
 }
 
-static void collect_run(struct task *t)
+static void collect_run(struct loop_task *t)
 {
     struct collect *c = list_entry(t, struct collect, task);
 
@@ -177,7 +179,7 @@ static enum err idem_store(struct collect *c, struct errinfo *info)
     atomic_fetch_add(&p->pending, 1);
     e = kv_put(proto->conf.broker, IDEM_NS, slice_of(p->key_hash, sizeof p->key_hash),
                slice_of(p->fingerprint, sizeof p->fingerprint),
-               ctx_wall_ms(p->ctx) + proto->conf.limits.idempotency_window_ms, idem_stored, c,
+               io_wall_ms(broker_io(proto->conf.broker)) + proto->conf.limits.idempotency_window_ms, idem_stored, c,
                info);
     if (e)
         atomic_fetch_sub(&p->pending, 1);
@@ -290,7 +292,7 @@ static void creation_finish(struct creation *cr)
     free(cr);
 }
 
-static void creation_run(struct task *t)
+static void creation_run(struct loop_task *t)
 {
     creation_finish(list_entry(t, struct creation, task));
 }
@@ -303,7 +305,7 @@ static void creation_done(void *arg, enum err e, const struct errinfo *info)
     cr->err = e;
     if (info)
         cr->info = *info;
-    ctx_task_post(cr->pub->ctx, &cr->task);
+    loop_post(cr->pub->ctx->loop, &cr->task);
 }
 
 /* Those that someone else was creating: a while later they are there, or can be tried again. */
@@ -315,7 +317,7 @@ static void creations_retry(struct publisher *pub)
         struct creation *cr = list_entry(n, struct creation, link);
 
         n = n->next;
-        if (!cr->submitted && ctx_now_ms(pub->ctx) > cr->tried_ms)
+        if (!cr->submitted && (int64_t)loop_now_ms(pub->ctx->loop) > cr->tried_ms)
             creation_finish(cr);
     }
 }
@@ -340,7 +342,7 @@ static enum err creation_get(struct post *p, struct slice name, struct creation 
                            p->ctx->proto->conf.limits.topics_created_max);
     cr = xcalloc(1, sizeof *cr);
     cr->pub = pub;
-    cr->task.run = creation_run;
+    cr->task.fn = creation_run;
     memcpy(cr->name, name.ptr, name.len);
     cr->submitted = true;
     list_push_back(&pub->creations, &cr->link);
@@ -352,7 +354,7 @@ static enum err creation_get(struct post *p, struct slice name, struct creation 
     }
     if (e) {
         cr->submitted = false;
-        cr->tried_ms = ctx_now_ms(p->ctx);
+        cr->tried_ms = (int64_t)loop_now_ms(p->ctx->loop);
     }
     *out = cr;
     return ERR_OK;
@@ -692,23 +694,26 @@ static enum err check_key(struct post *p, struct errinfo *info)
     return ERR_OK;
 }
 
+static void hash_parts(uint8_t out[32], const struct slice *part, size_t n)
+{
+    EVP_MD_CTX *h = EVP_MD_CTX_new();
+
+    ASSERT(h && EVP_DigestInit_ex(h, EVP_sha256(), NULL) == 1);
+    for (size_t i = 0; i < n; i++)
+        ASSERT(EVP_DigestUpdate(h, part[i].ptr, part[i].len) == 1);
+    ASSERT(EVP_DigestFinal_ex(h, out, NULL) == 1);
+    EVP_MD_CTX_free(h);
+}
+
 static void hash_key(struct post *p)
 {
-    uint8_t full[SHA256_DIGEST_LENGTH], form = (uint8_t)p->form;
-    SHA256_CTX h;
+    uint8_t full[32], what[2] = {(uint8_t)p->form, p->partial};
+    const struct slice key[] = {slice_of(p->owner, sizeof p->owner), p->key};
+    const struct slice request[] = {slice_of(what, 2), p->stream, slice_of("", 1), p->body};
 
-    SHA256_Init(&h);
-    SHA256_Update(&h, p->owner, sizeof p->owner);
-    SHA256_Update(&h, p->key.ptr, p->key.len);
-    SHA256_Final(full, &h);
+    hash_parts(full, key, 2);
     memcpy(p->key_hash, full, sizeof p->key_hash);
-    SHA256_Init(&h);
-    SHA256_Update(&h, &form, 1);
-    SHA256_Update(&h, p->partial ? "p" : "a", 1);
-    SHA256_Update(&h, p->stream.ptr, p->stream.len);
-    SHA256_Update(&h, "", 1);
-    SHA256_Update(&h, p->body.ptr, p->body.len);
-    SHA256_Final(p->fingerprint, &h);
+    hash_parts(p->fingerprint, request, 4);
 }
 
 void post_start(struct post *p)

@@ -11,7 +11,7 @@
  * them all. At most appends_inflight_max appends of a loop are on their way; meanwhile the open one
  * grows. Appends are submitted in the order in which their requests came.
  *
- * Threads: the loop's, but for the broker's callbacks, which only queue a task to the loop. */
+ * Threads: the loop's, but for the broker's callbacks, which only post a task to the loop. */
 #ifndef WEIR_PROTO_HTTP_PUBLISH_H
 #define WEIR_PROTO_HTTP_PUBLISH_H
 
@@ -20,7 +20,11 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "broker/broker.h"
-#include "proto/http/http_int.h"
+#include "net/loop.h"
+#include "proto/http/event.h"
+
+struct ctx;
+struct principal;
 
 enum post_form {
     POST_JSON, /* an event or an array of events */
@@ -64,7 +68,7 @@ struct post {
     unsigned rejected; /* partial: others */
 
     /* private */
-    struct task task;
+    struct loop_task task;
     struct list_node link;
     struct append *append;
     struct collect *own;
