@@ -515,7 +515,7 @@ enum err conn_server_listen(struct conn_server *s, const char *addr, struct tls_
 {
     struct listener *ln = &s->listeners[s->listeners_n];
     struct sockaddr_storage a;
-    socklen_t len;
+    socklen_t len = 0;
     int one = 1, fd;
     enum err e;
 

@@ -451,23 +451,24 @@ static bool must_wait(struct http1 *h)
 static void parse(struct http1 *h, struct slice data)
 {
     llhttp_errno_t e = llhttp_execute(&h->p, (const char *)data.ptr, data.len);
+    bool upgraded = h->c->proto != &http1_proto;
     const char *pos;
     size_t left = 0;
 
-    if (h->dead)
+    if (h->dead && !upgraded)
         return;
     if (e == HPE_PAUSED || e == HPE_PAUSED_UPGRADE) {
         pos = llhttp_get_error_pos(&h->p);
         left = data.len - (size_t)(pos - (const char *)data.ptr);
-        if (e == HPE_PAUSED)
-            llhttp_resume(&h->p);
-        else
-            llhttp_resume_after_upgrade(&h->p);
-        if (h->c->proto != &http1_proto) { /* upgraded inside: the rest is the new protocol's */
+        if (upgraded) { /* inside the callback: the rest is the new protocol's */
             if (left)
                 h->c->proto->on_data(h->c, slice_of(pos, left));
             return;
         }
+        if (e == HPE_PAUSED)
+            llhttp_resume(&h->p);
+        else
+            llhttp_resume_after_upgrade(&h->p);
         if (left && buf_append(&h->rest, pos, left))
             conn_close(h->c, false);
         if (!h->dead && must_wait(h))
@@ -476,7 +477,7 @@ static void parse(struct http1 *h, struct slice data)
             resume_later(h);
         return;
     }
-    if (e != HPE_OK)
+    if (e != HPE_OK && !upgraded)
         refuse(h, e);
 }
 
