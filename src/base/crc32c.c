@@ -175,7 +175,6 @@ uint32_t crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b)
 }
 
 #elif defined(__aarch64__) && defined(__linux__)
-#include <arm_acle.h>
 #include <sys/auxv.h>
 
 #define CAP_CRC32 (1ul << 7) /* HWCAP_CRC32 */
@@ -191,24 +190,36 @@ __attribute__((constructor)) static void tables_make(void)
     lane_two = crc32c_combine_portable(ONE, 0, 2 * LANE);
 }
 
-__attribute__((target("+crc"))) static uint32_t by_hardware(uint32_t crc, const uint8_t *p,
-                                                            size_t n)
+/* As assembly: the compilers disagree on how to name these for one function only. */
+static inline uint32_t crc_u64(uint32_t crc, uint64_t v)
+{
+    __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(v));
+    return crc;
+}
+
+static inline uint32_t crc_u8(uint32_t crc, uint8_t v)
+{
+    __asm__(".arch_extension crc\n\tcrc32cb %w0, %w0, %w1" : "+r"(crc) : "r"(v));
+    return crc;
+}
+
+static uint32_t by_hardware(uint32_t crc, const uint8_t *p, size_t n)
 {
     crc = ~crc;
     for (; n >= 3 * LANE; n -= 3 * LANE, p += 3 * LANE) {
         uint32_t a = crc, b = 0, c = 0, i;
 
         for (i = 0; i < LANE; i += 8) {
-            a = __crc32cd(a, le64_load(p + i));
-            b = __crc32cd(b, le64_load(p + LANE + i));
-            c = __crc32cd(c, le64_load(p + 2 * LANE + i));
+            a = crc_u64(a, le64_load(p + i));
+            b = crc_u64(b, le64_load(p + LANE + i));
+            c = crc_u64(c, le64_load(p + 2 * LANE + i));
         }
         crc = mulmod(a, lane_two) ^ mulmod(b, lane_one) ^ c;
     }
     for (; n >= 8; n -= 8, p += 8)
-        crc = __crc32cd(crc, le64_load(p));
+        crc = crc_u64(crc, le64_load(p));
     for (; n; n--)
-        crc = __crc32cb(crc, *p++);
+        crc = crc_u8(crc, *p++);
     return ~crc;
 }
 

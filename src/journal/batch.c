@@ -1,8 +1,8 @@
 /* Record batches: parsing, walking, building. See batch.h for the bytes.
  *
- * A record: varint length of what follows; i8 attributes (0); varlong timestamp delta; varint offset
- * delta; varint key length (-1 null), key; varint value length (-1 null), value; varint headers, each:
- * varint key length, key, varint value length (-1 null), value. */
+ * A record: varint length of what follows; i8 attributes (0); varlong timestamp delta; varint
+ * offset delta; varint key length (-1 null), key; varint value length (-1 null), value; varint
+ * headers, each: varint key length, key, varint value length (-1 null), value. */
 #include "journal/batch.h"
 
 #include "base/assert.h"
@@ -33,6 +33,7 @@ enum err batch_parse(struct slice d, struct batch_info *o)
     o->base_sequence = (int32_t)be32_load(d.ptr + 53);
     o->count = (int32_t)be32_load(d.ptr + 57);
     if (o->last_offset_delta < 0 || o->count < 0 || o->base_offset < 0 ||
+        o->base_offset > INT64_MAX - LIMIT_BATCH_RECORDS * 16 ||
         o->last_offset_delta >= (int32_t)LIMIT_BATCH_RECORDS * 16 ||
         o->count > o->last_offset_delta + 1 || (o->attributes & BATCH_CODEC_MASK) >= CODEC_N)
         return ERR_CORRUPT_INPUT;
@@ -54,7 +55,8 @@ void batch_set_leader_epoch(uint8_t *batch, int32_t epoch)
     be32_store(batch + 12, (uint32_t)epoch);
 }
 
-/* ---- walking ------------------------------------------------------------------------------------- */
+/* ---- walking
+ * ------------------------------------------------------------------------------------- */
 
 enum err batch_iter_init(struct batch_iter *it, struct slice batch, struct buf *scratch)
 {
@@ -179,14 +181,15 @@ enum err batch_validate(struct slice batch, struct buf *scratch)
     return e == ERR_EOF ? ERR_OK : e;
 }
 
-/* ---- building ------------------------------------------------------------------------------------ */
+/* ---- building
+ * ------------------------------------------------------------------------------------ */
 
 void batch_builder_init(struct batch_builder *b, enum codec codec, size_t bytes_max)
 {
     ASSERT(bytes_max > BATCH_HEADER && bytes_max <= LIMIT_BATCH_BYTES);
     memset(b, 0, sizeof *b);
     buf_init(&b->buf, bytes_max);
-    buf_init(&b->packed, bytes_max);
+    buf_init(&b->packed, BATCH_HEADER + codec_bound(bytes_max));
     b->codec = codec;
     batch_builder_reset(b);
 }
