@@ -1,4 +1,5 @@
-/* Events over HTTP: the protocol object, the loops' contexts, routes and dispatch. See http_events.h.
+/* Events over HTTP: the protocol object, the loops' contexts, routes and dispatch. See
+ * http_events.h.
  *
  * A request runs on its connection's loop: http_proto_serve's callbacks find the loop's context, a
  * struct rq is taken from its pool, the route's function runs and answers now or later. */
@@ -12,7 +13,8 @@
 #include "net/ws.h"
 #include "proto/http/http_int.h"
 
-/* ---- limits ------------------------------------------------------------------------------------- */
+/* ---- limits -------------------------------------------------------------------------------------
+ */
 
 static const struct {
     const char *name;
@@ -20,7 +22,7 @@ static const struct {
     uint32_t def, least, most;
     const char *unit, *why;
 } limits[] = {
-#define HTTP_LIMIT(name, def, least, most, unit, why)                                              \
+#define HTTP_LIMIT(name, def, least, most, unit, why) \
     {#name, offsetof(struct http_limits, name), def, least, most, unit, why},
 #include "proto/http/tbl/limits.h"
 #undef HTTP_LIMIT
@@ -67,7 +69,8 @@ void http_limits_each(const struct http_limits *l,
            limits[i].unit, limits[i].why);
 }
 
-/* ---- contexts ----------------------------------------------------------------------------------- */
+/* ---- contexts -----------------------------------------------------------------------------------
+ */
 
 struct topic *ctx_topic(struct ctx *ctx, struct slice name)
 {
@@ -108,6 +111,7 @@ static void ctx_init(struct ctx *ctx, struct http_proto *p, struct loop *loop)
     event_parser_init(&ctx->parser, p->conf.limits.depth_max, p->conf.limits.event_bytes_max);
     ctx->publisher = publisher_new(ctx);
     ctx->live = live_new(ctx);
+    ws_handler_fill(ctx);
     loop_timer_init(&ctx->flush_timer, flush_timer);
     ctx->hook = (struct loop_hook){.fn = turn_end, .arg = ctx};
     loop_hook_add(loop, &ctx->hook, false);
@@ -156,8 +160,8 @@ enum err http_proto_new(const struct http_proto_conf *conf, struct http_proto **
     return ERR_OK;
 }
 
-/* The loop has been stopped, but tasks for it may still come from the writer thread: it is run until
- * nothing is on its way. */
+/* The loop has been stopped, but tasks for it may still come from the writer thread: it is run
+ * until nothing is on its way. */
 struct settle {
     struct loop_timer timer;
     struct ctx *ctx;
@@ -201,7 +205,8 @@ void http_proto_free(struct http_proto **pp)
     *pp = NULL;
 }
 
-/* ---- routes ------------------------------------------------------------------------------------- */
+/* ---- routes -------------------------------------------------------------------------------------
+ */
 
 #define OPEN 1u /* no token needed */
 
@@ -306,7 +311,8 @@ static void methods_of(struct slice path, char out[64])
         *out = 0;
 }
 
-/* ---- origins ------------------------------------------------------------------------------------ */
+/* ---- origins ------------------------------------------------------------------------------------
+ */
 
 static bool origin_listed(const struct http_proto *p, struct slice origin, bool *any)
 {
@@ -353,8 +359,7 @@ static bool origin_check(struct rq *rq)
     }
     if (origin_own(rq->req, origin))
         return true;
-    return (m == HTTP_GET || m == HTTP_HEAD || m == HTTP_OPTIONS) &&
-           !http_is_ws_upgrade(rq->req);
+    return (m == HTTP_GET || m == HTTP_HEAD || m == HTTP_OPTIONS) && !http_is_ws_upgrade(rq->req);
 }
 
 static void options(struct rq *rq, const char *allow)
@@ -370,7 +375,8 @@ static void options(struct rq *rq, const char *allow)
     rq_reply_empty(rq, 204);
 }
 
-/* ---- dispatch ----------------------------------------------------------------------------------- */
+/* ---- dispatch -----------------------------------------------------------------------------------
+ */
 
 /* Sets rq->who. The token may be in the query where a browser cannot set headers. */
 static enum err who(struct rq *rq, bool browser, struct errinfo *info)
@@ -458,6 +464,8 @@ static void on_close(void *arg, unsigned loop, struct http_req *req)
 
 void http_proto_serve(struct http_proto *p, struct http_server_conf *conf)
 {
+    p->output_max = conf->output_max ? conf->output_max : p->conf.limits.subscriber_buffer_bytes;
+    conf->output_max = p->output_max;
     conf->ctx = p;
     conf->on_request = on_request;
     conf->on_head = NULL;

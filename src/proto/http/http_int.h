@@ -3,9 +3,9 @@
  *
  *   struct http_proto  one; read-only while loops run, but for auth and idem (their own locks)
  *   struct ctx         one a loop, touched by that loop only
- *   struct rq          one request: from dispatch until it is answered and nothing is on its way for
- *                      it any more. The peer may go before that: rq->req is NULL then, answering
- *                      only gives the memory back, and what is on its way ends by itself. */
+ *   struct rq          one request: from dispatch until it is answered and nothing is on its way
+ * for it any more. The peer may go before that: rq->req is NULL then, answering only gives the
+ * memory back, and what is on its way ends by itself. */
 #ifndef WEIR_PROTO_HTTP_HTTP_INT_H
 #define WEIR_PROTO_HTTP_HTTP_INT_H
 
@@ -16,6 +16,7 @@
 #include "broker/broker.h"
 #include "io/thread.h"
 #include "net/http.h"
+#include "net/ws.h"
 #include "proto/http/auth.h"
 #include "proto/http/event.h"
 #include "proto/http/http_events.h"
@@ -25,7 +26,8 @@
 struct live;
 struct rq;
 
-/* ---- idempotency keys of requests on their way, over all loops ---------------------------------- */
+/* ---- idempotency keys of requests on their way, over all loops ----------------------------------
+ */
 
 #define IDEM_BUCKETS 256u
 struct idem {
@@ -38,10 +40,15 @@ void idem_fini(struct idem *i);
 bool idem_enter(struct idem *i, const uint8_t key[16], const uint8_t fingerprint[32]);
 void idem_leave(struct idem *i, const uint8_t key[16]);
 
-/* ---- the protocol and its contexts -------------------------------------------------------------- */
+/* ---- the protocol and its contexts --------------------------------------------------------------
+ */
+
+/* The server closes a connection whose output grows to 16 times output_max. */
+#define OUTPUT_TIMES_MAX 8u
 
 struct http_proto {
     struct http_proto_conf conf;
+    uint32_t output_max; /* the server's */
     struct auth *auth;
     struct idem idem;
     struct ctx *ctx;
@@ -60,6 +67,7 @@ struct ctx {
     struct auth_view auth;
     struct publisher *publisher;
     struct live *live;
+    struct ws_handler ws;
     struct list_head rq_idle;
     unsigned rq_idle_n, rq_n, reads_n;
     struct topic *topics[TOPIC_CACHE];
@@ -72,7 +80,8 @@ struct ctx {
 /* The topic of this name, borrowed until the loop's turn ends; NULL if there is none. */
 struct topic *ctx_topic(struct ctx *ctx, struct slice name);
 
-/* ---- requests ----------------------------------------------------------------------------------- */
+/* ---- requests -----------------------------------------------------------------------------------
+ */
 
 #define RQ_EXTRA_MAX 6
 
@@ -84,11 +93,12 @@ struct rq {
     struct slice seg[2];         /* variable parts of the path; valid as long as req */
     const struct principal *who; /* valid in the turn of dispatch */
     uint64_t start_ns;
-    struct buf out;              /* the answer's body */
+    struct buf out;                      /* the answer's body */
     struct http_hdr extra[RQ_EXTRA_MAX]; /* the answer's further headers */
     unsigned extra_n;
-    void (*gone)(struct rq *rq); /* the peer left before the answer; NULL: wait for what is on its way */
-    void *state;                 /* the route's own */
+    void (*gone)(
+        struct rq *rq); /* the peer left before the answer; NULL: wait for what is on its way */
+    void *state;        /* the route's own */
 
     /* changes at the broker */
     struct loop_task task;
@@ -104,24 +114,23 @@ struct rq {
 struct rq *rq_new(struct ctx *ctx, struct http_req *req);
 /* Gives it back without an answer: its connection became something else, or the peer has gone. */
 void rq_free(struct rq *rq);
-/* Answers and gives the request back: it is not to be touched afterwards. Header values added before
- * must live until then. */
+/* Answers and gives the request back: it is not to be touched afterwards. Header values added
+ * before must live until then. */
 void rq_header(struct rq *rq, const char *name, struct slice value);
 void rq_reply(struct rq *rq, int status, const char *media, struct slice body);
 void rq_reply_out(struct rq *rq, int status, const char *media); /* rq->out */
 void rq_reply_empty(struct rq *rq, int status);
 void rq_fail(struct rq *rq, enum err e, const struct errinfo *info);
 void rq_fail_index(struct rq *rq, enum err e, const struct errinfo *info, int64_t index);
-void rq_problem(struct rq *rq, int status, const char *code, const char *title,
-                const char *detail);
+void rq_problem(struct rq *rq, int status, const char *code, const char *title, const char *detail);
 /* Begins a streamed answer (CORS headers included). */
 void rq_stream(struct rq *rq, int status, const char *media, void (*on_drain)(struct http_req *));
 /* The problem document of an error, appended; index < 0: without. */
 enum err problem_write(struct buf *out, enum err e, const struct errinfo *info, int64_t index);
 
-/* Broker calls that finish later: rq_begin, then each call with rq_done and rq, then rq_end with the
- * error of a call that failed at once. then() runs on the loop when all have come; rq->err is the
- * first error. */
+/* Broker calls that finish later: rq_begin, then each call with rq_done and rq, then rq_end with
+ * the error of a call that failed at once. then() runs on the loop when all have come; rq->err is
+ * the first error. */
 void rq_begin(struct rq *rq, void (*then)(struct rq *rq));
 void rq_one_more(struct rq *rq);
 void rq_done(void *arg, enum err e, const struct errinfo *info);
@@ -138,7 +147,8 @@ enum err rq_permit(struct rq *rq, unsigned access, struct slice topic, struct er
 #define MEDIA_NDJSON  "application/x-ndjson"
 #define MEDIA_PROBLEM "application/problem+json"
 
-/* ---- what a reader wants: stream or topic, after, from, type (select.c) ------------------------- */
+/* ---- what a reader wants: stream or topic, after, from, type (select.c) -------------------------
+ */
 
 struct selection {
     struct reader_conf conf;
@@ -151,7 +161,8 @@ bool types_match(struct slice types, const struct reader_record *r);
 /* The best of the media types that the client accepts; -1: none. Without Accept the first. */
 int accept_pick(struct slice accept, const char *const *offers, unsigned n);
 
-/* ---- routes ------------------------------------------------------------------------------------- */
+/* ---- routes -------------------------------------------------------------------------------------
+ */
 
 void route_hello(struct rq *rq);
 void route_health(struct rq *rq);
@@ -184,11 +195,13 @@ unsigned routes_count(void);
 const char *route_method(unsigned i);
 const char *route_path(unsigned i);
 
-/* ---- live readers (live.c) ---------------------------------------------------------------------- */
+/* ---- live readers (live.c) ----------------------------------------------------------------------
+ */
 
 struct live *live_new(struct ctx *ctx);
 /* All connections are closed. */
 void live_free(struct live **l);
 bool live_idle(const struct live *l);
+void ws_handler_fill(struct ctx *ctx);
 
 #endif

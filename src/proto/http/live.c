@@ -1,4 +1,5 @@
 /* Feeds and followers. See live_int.h. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 #include "proto/http/live_int.h"
 #include "proto/http/render.h"
 
-#define FEED_BUCKETS 1024u
+#define FEED_BUCKETS   1024u
 #define ITEM_BYTES_MAX (256u << 20) /* a record of the largest size, escaped or as base64 */
 
 struct feed {
@@ -25,7 +26,7 @@ struct feed {
 struct live {
     struct ctx *ctx;
     struct list_head bucket[FEED_BUCKETS];
-    struct list_head followers; /* all of them */
+    struct list_head followers;              /* all of them */
     unsigned followers_n, feeds_n, memory_n; /* memory_n: followers not freed yet */
     struct loop_timer timer;
     struct buf text, sse;
@@ -34,7 +35,8 @@ struct live {
 static void catch_up(struct follower *f);
 static void feed_turn(struct feed *fd);
 
-/* ---- items -------------------------------------------------------------------------------------- */
+/* ---- items --------------------------------------------------------------------------------------
+ */
 
 static enum err item_init(struct live *l, struct item *it, const struct reader_record *r)
 {
@@ -75,7 +77,8 @@ struct slice item_sse(struct item *it)
     return buf_slice(it->sse);
 }
 
-/* ---- notes -------------------------------------------------------------------------------------- */
+/* ---- notes --------------------------------------------------------------------------------------
+ */
 
 static enum sent note_lag(struct follower *f)
 {
@@ -87,19 +90,20 @@ static enum sent note_lag(struct follower *f)
     return f->kind->note(f, "lag", slice_of(text, (size_t)n));
 }
 
-/* Records from `from` on, below `to`, were deleted before they could be sent. */
-static enum sent note_lost(struct follower *f, uint64_t from, uint64_t to)
+/* Records from f->lost_from on were deleted before they could be sent. False: not now. */
+static bool note_lost(struct follower *f)
 {
-    char after[EVENT_ID_LEN + 1], before[EVENT_ID_LEN + 1], text[128];
+    char after[EVENT_ID_LEN + 1], text[64];
     int n;
 
-    event_id_format(from ? from - 1 : 0, after);
-    event_id_format(to, before);
-    n = snprintf(text, sizeof text, "{\"after\":\"%s\",\"before\":\"%s\"}", after, before);
-    return f->kind->note(f, "lost", slice_of(text, (size_t)n));
+    event_id_format(f->lost_from ? f->lost_from - 1 : 0, after);
+    n = snprintf(text, sizeof text, "{\"after\":\"%s\"}", after);
+    f->lost = f->kind->note(f, "lost", slice_of(text, (size_t)n)) == FULL;
+    return !f->lost;
 }
 
-/* ---- feeds -------------------------------------------------------------------------------------- */
+/* ---- feeds --------------------------------------------------------------------------------------
+ */
 
 static struct list_head *bucket_of(struct live *l, const char *selector, const char *types)
 {
@@ -235,7 +239,8 @@ static void deliver(struct follower *f, struct item *it)
     }
 }
 
-static void feed_each(struct feed *fd, struct item *it, uint64_t lost_from, uint64_t lost_to)
+/* it NULL: records were lost. */
+static void feed_each(struct feed *fd, struct item *it)
 {
     struct list_node *n = fd->followers.node.next;
 
@@ -243,12 +248,13 @@ static void feed_each(struct feed *fd, struct item *it, uint64_t lost_from, uint
         struct follower *f = list_entry(n, struct follower, link);
 
         n = n->next;
-        if (it)
+        if (it) {
             deliver(f, it);
-        else if (note_lost(f, lost_from, lost_to) == FULL)
-            pause_at(f, f->next); /* its own reader will find the gap again and tell */
-        else
-            f->next = lost_to;
+            continue;
+        }
+        f->lost_from = f->next;
+        if (!note_lost(f))
+            pause_at(f, f->next);
     }
 }
 
@@ -266,7 +272,6 @@ static void feed_end(struct feed *fd, enum err e, const struct errinfo *info)
 /* One record or none. False: the turn is over. */
 static bool feed_step(struct feed *fd, size_t *bytes)
 {
-    uint64_t before = reader_position(fd->reader);
     struct errinfo info = {0};
     struct reader_record r;
     struct item it;
@@ -275,7 +280,7 @@ static bool feed_step(struct feed *fd, size_t *bytes)
     if (e == ERR_AGAIN)
         return false;
     if (e == ERR_OFFSET_RANGE) {
-        feed_each(fd, NULL, before, reader_position(fd->reader));
+        feed_each(fd, NULL);
         return true;
     }
     if (!e && !types_match(slice_str(fd->types), &r))
@@ -286,7 +291,7 @@ static bool feed_step(struct feed *fd, size_t *bytes)
         feed_end(fd, e, &info);
         return false;
     }
-    feed_each(fd, &it, 0, 0);
+    feed_each(fd, &it);
     *bytes += it.text->len;
     item_fini(&it);
     return true;
@@ -313,7 +318,8 @@ static void feed_turn(struct feed *fd)
     feed_again(fd);
 }
 
-/* ---- followers ---------------------------------------------------------------------------------- */
+/* ---- followers ----------------------------------------------------------------------------------
+ */
 
 void follower_hold(struct follower *f)
 {
@@ -387,7 +393,8 @@ static bool catch_up_step(struct follower *f, size_t *bytes)
         return false;
     }
     if (e == ERR_OFFSET_RANGE) {
-        if (note_lost(f, before, reader_position(f->reader)) == FULL)
+        f->lost_from = before;
+        if (!note_lost(f))
             pause_at(f, before);
         return f->state == CATCHING_UP;
     }
@@ -454,8 +461,8 @@ enum err follower_init(struct follower *f, struct rq *rq, const struct selection
         reader_scan_limit(f->reader, f->ctx->proto->conf.limits.scan_records);
         f->next = reader_position(f->reader);
         f->has_selector = true;
-        f->selector = xmemdup(sel->conf.selector.ptr, sel->conf.selector.len + 1);
-        f->selector[sel->conf.selector.len] = 0;
+        f->selector = xcalloc(1, sel->conf.selector.len + 1);
+        memcpy(f->selector, sel->conf.selector.ptr, sel->conf.selector.len);
         f->types = xcalloc(1, sel->types.len + 1);
         if (sel->types.len)
             memcpy(f->types, sel->types.ptr, sel->types.len);
@@ -487,6 +494,7 @@ void follower_start(struct follower *f)
     struct live *l = f->ctx->live;
 
     l->followers_n++;
+    metric_add(f->open, 1);
     list_push_back(&l->followers, &f->all);
     if (!f->has_selector)
         return;
@@ -500,7 +508,7 @@ void follower_drained(struct follower *f)
         return;
     f->lagged = false;
     f->state = CATCHING_UP;
-    if (note_lag(f) == GONE)
+    if (note_lag(f) == GONE || (f->lost && !note_lost(f)))
         return;
     catch_up_later(f);
 }
@@ -513,8 +521,20 @@ void follower_close(struct follower *f)
         reader_close(&f->reader);
     f->state = CLOSED;
     f->ctx->live->followers_n--;
+    metric_add(f->open, (uint64_t)-1);
     list_remove(&f->all);
     follower_release(f);
+}
+
+static void end_task(struct loop_task *t)
+{
+    follower_close(list_entry(t, struct follower, end_task));
+}
+
+void follower_close_later(struct follower *f)
+{
+    f->end_task.fn = end_task;
+    loop_post(f->ctx->loop, &f->end_task);
 }
 
 bool follower_permitted(struct follower *f, unsigned access, struct slice topic,
@@ -526,7 +546,8 @@ bool follower_permitted(struct follower *f, unsigned access, struct slice topic,
            (topic.ptr == NULL || auth_permits(*who, access, topic));
 }
 
-/* ---- the loop's set ----------------------------------------------------------------------------- */
+/* ---- the loop's set -----------------------------------------------------------------------------
+ */
 
 /* Now and then: heartbeats; and whoever lost the permission to read is sent away. */
 static void live_timer(struct loop_timer *t)

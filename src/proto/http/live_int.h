@@ -7,8 +7,8 @@
  *                   CATCHING UP <── drained ──┘
  *
  * A feed has one reader for all followers of one selector and filter; each record is rendered and
- * framed once. Invariant: a follower has been sent, or been told as lost, every matching record below
- * `next`, and nothing from `next` on. Threads: the loop's, but for the waiter's wake. */
+ * framed once. Invariant: a follower has been sent, or been told as lost, every matching record
+ * below `next`, and nothing from `next` on. Threads: the loop's, but for the waiter's wake. */
 #ifndef WEIR_PROTO_HTTP_LIVE_INT_H
 #define WEIR_PROTO_HTTP_LIVE_INT_H
 
@@ -50,17 +50,18 @@ struct follower {
     const struct follower_kind *kind;
     struct ctx *ctx;
     enum follower_state state;
-    struct list_node link;  /* feed->live */
-    struct list_node all;   /* live->followers */
-    struct feed *feed;      /* LIVE */
-    struct reader *reader;  /* CATCHING_UP */
-    uint64_t next;
+    struct list_node link; /* feed->live */
+    struct list_node all;  /* live->followers */
+    struct feed *feed;     /* LIVE */
+    struct reader *reader; /* CATCHING_UP */
+    uint64_t next, lost_from;
     char *selector, *types; /* own memory */
-    bool has_selector, has_token, lagged;
+    bool has_selector, has_token, lagged, lost;
     char token[AUTH_TOKEN_LEN];
-    struct loop_task task;
+    struct loop_task task, end_task;
     bool posted;
-    unsigned holds;         /* memory is kept while not 0 */
+    metric *open;   /* gauge that counts it */
+    unsigned holds; /* memory is kept while not 0 */
 };
 
 /* Opens a reader and fills in f (zeroed before, kind and ctx set). Nothing is kept on error. */
@@ -73,6 +74,8 @@ void follower_start(struct follower *f);
 void follower_drained(struct follower *f);
 /* Its connection is gone. Memory is freed (free(f)) once nothing holds it. */
 void follower_close(struct follower *f);
+/* The same soon, for a caller that may be inside one of the follower's own functions. */
+void follower_close_later(struct follower *f);
 void follower_hold(struct follower *f);
 void follower_release(struct follower *f);
 /* May it still do this? By its token as of now. */

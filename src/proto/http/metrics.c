@@ -7,8 +7,8 @@
 #include "proto/http/http_int.h"
 
 /* Upper bounds in microseconds; the last bucket is +Inf. */
-static const uint64_t bound_us[METRIC_BUCKETS - 1] = {100,   250,   500,    1000,   2500,   5000,  10000,
-                                                      25000, 50000, 100000, 250000, 1000000, 10000000};
+static const uint64_t bound_us[METRIC_BUCKETS - 1] = {
+    100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 1000000, 10000000};
 
 void metrics_answer(struct http_metrics *m, unsigned route, int status, uint64_t ns)
 {
@@ -46,8 +46,8 @@ static enum err requests(struct http_proto *p, struct buf *out)
 
     for (unsigned r = 0; !e && r < METRIC_ROUTES; r++) {
         for (unsigned s = 1; !e && s < 6; s++) {
-            uint64_t v = sum(p, offsetof(struct http_metrics, status) +
-                                    (r * 6 + s) * sizeof(metric));
+            uint64_t v =
+                sum(p, offsetof(struct http_metrics, status) + (r * 6 + s) * sizeof(metric));
 
             if (v)
                 e = buf_printf(out,

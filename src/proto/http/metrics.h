@@ -1,5 +1,5 @@
-/* Counters of events over HTTP, one set a loop. Written by the loop, read by any: relaxed atomics, so
- * that a counter costs no more than an addition. */
+/* Counters of events over HTTP, one set a loop. Written by the loop, read by any: relaxed atomics,
+ * so that a counter costs no more than an addition. */
 #ifndef WEIR_PROTO_HTTP_METRICS_H
 #define WEIR_PROTO_HTTP_METRICS_H
 
@@ -11,15 +11,15 @@
 struct buf;
 struct http_proto;
 
-#define METRIC_ROUTES    32u /* at most; the last is for no route */
-#define METRIC_BUCKETS   14u
+#define METRIC_ROUTES  32u /* at most; the last is for no route */
+#define METRIC_BUCKETS 14u
 
 typedef _Atomic uint64_t metric;
 
 struct http_metrics {
-    metric status[METRIC_ROUTES][6];              /* by hundreds */
+    metric status[METRIC_ROUTES][6];               /* by hundreds */
     metric seconds[METRIC_ROUTES][METRIC_BUCKETS]; /* not cumulative */
-    metric seconds_ns[METRIC_ROUTES];             /* sum */
+    metric seconds_ns[METRIC_ROUTES];              /* sum */
     metric events_written, events_read, events_pushed;
     metric ws_open, sse_open; /* now */
     metric lags;

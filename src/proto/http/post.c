@@ -64,9 +64,8 @@ static enum err binary_attributes(struct post *p, struct event_parser *parser, s
 
         if (h[i].name.len <= 3 || strncasecmp((const char *)h[i].name.ptr, "ce-", 3) != 0)
             continue;
-        err = event_binary_attribute(parser, e,
-                                     slice_of(h[i].name.ptr + 3, h[i].name.len - 3), h[i].value,
-                                     info);
+        err = event_binary_attribute(parser, e, slice_of(h[i].name.ptr + 3, h[i].name.len - 3),
+                                     h[i].value, info);
         if (err)
             return err;
     }

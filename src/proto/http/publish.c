@@ -179,8 +179,8 @@ static enum err idem_store(struct collect *c, struct errinfo *info)
     atomic_fetch_add(&p->pending, 1);
     e = kv_put(proto->conf.broker, IDEM_NS, slice_of(p->key_hash, sizeof p->key_hash),
                slice_of(p->fingerprint, sizeof p->fingerprint),
-               io_wall_ms(broker_io(proto->conf.broker)) + proto->conf.limits.idempotency_window_ms, idem_stored, c,
-               info);
+               io_wall_ms(broker_io(proto->conf.broker)) + proto->conf.limits.idempotency_window_ms,
+               idem_stored, c, info);
     if (e)
         atomic_fetch_sub(&p->pending, 1);
     else
@@ -362,7 +362,7 @@ static enum err creation_get(struct post *p, struct slice name, struct creation 
 
 static enum err creation_wait(struct post *p, struct slice name, struct errinfo *info)
 {
-    struct creation *cr;
+    struct creation *cr = NULL;
     enum err e = creation_get(p, name, &cr, info);
 
     if (e)

@@ -7,8 +7,8 @@
  *                                                   └─ time is over ──────> answer
  *
  * Threads: the loop's, but for woken(), which runs on the writer thread and only posts the task.
- * Invariant: the task is posted at most once at a time (`posted`); while it is, the read is not freed,
- * but marked `over`. */
+ * Invariant: the task is posted at most once at a time (`posted`); while it is, the read is not
+ * freed, but marked `over`. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,6 +92,7 @@ static void answer(struct read *r)
 {
     struct rq *rq = r->rq;
     uint64_t at = reader_position(r->reader);
+    struct errinfo info = {0};
     bool lines = r->lines;
     enum err e = ERR_OK;
 
@@ -110,8 +111,10 @@ static void answer(struct read *r)
     }
     metric_add(&rq->ctx->metrics.events_read, r->n);
     read_free(r);
+    if (!e && rq->out.len > (size_t)rq->ctx->proto->output_max * OUTPUT_TIMES_MAX)
+        e = errinfo_set(&info, ERR_TOO_LARGE, "an event is larger than this server sends");
     if (e)
-        rq_fail(rq, e, NULL);
+        rq_fail(rq, e, &info);
     else
         rq_reply_out(rq, 200, lines ? MEDIA_NDJSON : MEDIA_JSON);
 }
@@ -155,6 +158,15 @@ static void wait_or_answer(struct read *r)
     answer(r);
 }
 
+/* A page ends here; and well below what the server sends at once. */
+static size_t page_bytes(const struct read *r)
+{
+    size_t most = (size_t)r->ctx->proto->output_max * OUTPUT_TIMES_MAX / 2;
+    size_t conf = r->ctx->proto->conf.limits.read_bytes_max;
+
+    return conf < most ? conf : most;
+}
+
 static void turn(struct read *r)
 {
     const struct http_limits *l = &r->rq->ctx->proto->conf.limits;
@@ -165,7 +177,7 @@ static void turn(struct read *r)
         struct errinfo info = {0};
         enum err e;
 
-        if (r->n >= r->limit || r->rq->out.len >= l->read_bytes_max) {
+        if (r->n >= r->limit || r->rq->out.len >= page_bytes(r)) {
             answer(r);
             return;
         }
@@ -229,8 +241,8 @@ static enum err wait_parse(struct slice v, uint32_t most, uint64_t *ms, struct e
     }
     *ms = whole * scale + part;
     if (i == 0 || i != v.len || *ms > most)
-        return errinfo_set(info, ERR_INVALID, "\"wait\" must be 0 to %u seconds (5, 0.5, 500ms, 5s)",
-                           most / 1000);
+        return errinfo_set(info, ERR_INVALID,
+                           "\"wait\" must be 0 to %u seconds (5, 0.5, 500ms, 5s)", most / 1000);
     return ERR_OK;
 }
 
@@ -289,12 +301,17 @@ static enum err read_new(struct rq *rq, bool lines, struct read **out, struct er
 void route_events_get(struct rq *rq)
 {
     struct errinfo info = {0};
-    struct read *r;
+    struct read *r = NULL;
     int form;
     enum err e;
 
     if (http_is_ws_upgrade(rq->req)) {
         route_events_ws(rq);
+        return;
+    }
+    if (slice_eq_str(http_header(rq->req, "upgrade"), "websocket")) {
+        rq_header(rq, "Sec-WebSocket-Version", SLICE_LIT("13"));
+        rq_problem(rq, 426, "bad_upgrade", "not a proper WebSocket upgrade", NULL);
         return;
     }
     form = form_wanted(rq);

@@ -4,7 +4,8 @@
 #include "base/timefmt.h"
 #include "proto/http/http_int.h"
 
-/* `from`: a word or a time. In a query "+" may have become a space: the zone of a time gets it back. */
+/* `from`: a word or a time. In a query "+" may have become a space: the zone of a time gets it
+ * back. */
 static enum err from_parse(struct slice from, struct reader_conf *c, struct errinfo *info)
 {
     char text[64];
@@ -121,7 +122,8 @@ bool types_match(struct slice types, const struct reader_record *r)
     return false;
 }
 
-/* ---- Accept (RFC 9110, 12.5.1) ------------------------------------------------------------------ */
+/* ---- Accept (RFC 9110, 12.5.1) ------------------------------------------------------------------
+ */
 
 static struct slice trim(struct slice s)
 {

@@ -20,7 +20,7 @@ HTTP_LIMIT(read_events_default,     100,       1,     100000,      "events",
            "a page of GET /events without limit")
 HTTP_LIMIT(read_events_max,         10000,     1,     100000,      "events",
            "a page of GET /events at most")
-HTTP_LIMIT(read_bytes_max,          8388608,   65536, 268435456,   "bytes",
+HTTP_LIMIT(read_bytes_max,          4194304,   65536, 268435456,   "bytes",
            "a page of GET /events ends after this much; also memory of one read")
 HTTP_LIMIT(wait_ms_max,             60000,     0,     600000,      "ms",
            "how long GET /events may wait for an event")
@@ -28,10 +28,11 @@ HTTP_LIMIT(reads_max,               10000,     1,     1000000,     "requests",
            "reads of a loop at a time, waiting ones among them")
 HTTP_LIMIT(subscribers_max,         20000,     1,     1000000,     "connections",
            "WebSocket and server-sent event readers of a loop")
-HTTP_LIMIT(subscriber_buffer_bytes, 262144,    16384, 16777216,    "bytes",
-           "output waiting in a follower's connection before the log is not read for it any more")
+HTTP_LIMIT(subscriber_buffer_bytes, 1048576,   16384, 16777216,    "bytes",
+           "output waiting in a follower's connection before the log is not read for it any more; an "
+           "event, or a page, of more than 8 times this is not sent")
 HTTP_LIMIT(publishes_max,           64,        1,     10000,       "messages",
-           "published on one WebSocket and not yet acknowledged; more wait in the peer")
+           "published on one WebSocket and not yet acknowledged; more are refused")
 HTTP_LIMIT(filter_types_max,        32,        1,     256,         "types",
            "types in one filter")
 HTTP_LIMIT(scan_records,            4096,      64,    1000000,     "records",
