@@ -821,6 +821,11 @@ uint64_t reader_position(const struct reader *r)
  * --------------------------------------------------------------------------------------------------------
  */
 
+static _Atomic uint64_t *commits_of(struct reader *r)
+{
+    return r->topic ? &r->topic->commits : &r->b->commits;
+}
+
 static bool something(struct reader *r)
 {
     if (r->busy || !r->begun)
@@ -852,7 +857,8 @@ static void block_wake(struct waiter *w)
 bool reader_block(struct reader *r, int64_t timeout_ms)
 {
     struct block_wait bw = {.w.wake = block_wake};
-    bool woken;
+    uint64_t now = io_mono_ns(r->b->conf.io), end = UINT64_MAX;
+    bool woken = false;
 
     if (!r->b->conf.threads)
         broker_step(r->b);
@@ -861,20 +867,15 @@ bool reader_block(struct reader *r, int64_t timeout_ms)
         io_event_fini(&bw.event);
         return true;
     }
-    if (r->b->conf.threads && timeout_ms != 0) {
-        uint64_t now = io_mono_ns(r->b->conf.io), end = UINT64_MAX;
-
-        if (timeout_ms > 0)
-            end = now + (uint64_t)timeout_ms * 1000000u;
-        while (!io_event_wait(&bw.event, end == UINT64_MAX ? UINT64_MAX : end - now)) {
-            now = io_mono_ns(r->b->conf.io);
-            if (now >= end)
-                break;
-        }
+    if (timeout_ms >= 0)
+        end = now + (uint64_t)timeout_ms * 1000000u;
+    while (r->b->conf.threads && !woken && now < end) {
+        woken = io_event_wait(&bw.event, end == UINT64_MAX ? UINT64_MAX : end - now);
+        now = io_mono_ns(r->b->conf.io);
     }
-    waiter_cancel(&bw.w);
+    waiter_cancel(&bw.w); /* a wake that was late is over after this */
+    woken = woken || atomic_load(commits_of(r)) != r->commits_seen;
     io_event_fini(&bw.event);
-    woken = atomic_load(r->topic ? &r->topic->commits : &r->b->commits) != r->commits_seen;
     return woken;
 }
 

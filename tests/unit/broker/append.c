@@ -477,8 +477,8 @@ static void writer_main(void *arg)
         snprintf(id, sizeof id, "id%d", i);
         add(a, w->t, -1, "k", id, id, &s);
         add(a, w->t, -1, "k", "filler", NULL, NULL);
-        assert_int_equal(append_submit_wait(a, NULL), ERR_OK);
-        assert_int_equal(append_place(a, s, &p), ERR_OK);
+        MUST((append_submit_wait(a, NULL)) == ERR_OK);
+        MUST((append_place(a, s, &p)) == ERR_OK);
         w->position[i] = p.position;
         append_free(&a);
     }

@@ -19,6 +19,15 @@
 #include "io/io.h"
 #include "journal/journal.h"
 
+/* For threads other than the test's own, where cmocka's assertions cannot be used. */
+#define MUST(x)                                                                                    \
+    do {                                                                                           \
+        if (!(x)) {                                                                                \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
 struct fx {
     struct broker *b;
     struct broker_conf conf;

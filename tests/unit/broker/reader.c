@@ -469,10 +469,9 @@ static void writer_main(void *arg)
 
             snprintf(v, sizeof v, "%d/%d", w->n, i + k);
             r = rec_of(NULL, v, NULL);
-            assert_int_equal(append_record(a, t[(i + k) & 1], (i * 7 + k) % 30, &r, NULL, NULL),
-                             ERR_OK);
+            MUST((append_record(a, t[(i + k) & 1], (i * 7 + k) % 30, &r, NULL, NULL)) == ERR_OK);
         }
-        assert_int_equal(append_submit_wait(a, NULL), ERR_OK);
+        MUST((append_submit_wait(a, NULL)) == ERR_OK);
         append_free(&a);
     }
     topic_unref(&t[0]);
@@ -499,12 +498,12 @@ static void follower_main(void *arg)
     while (fo->records < want) {
         e = reader_next(r, &rec, NULL);
         if (e == ERR_AGAIN) {
-            assert_true(reader_block(r, 10000));
+            MUST(reader_block(r, 10000));
             continue;
         }
-        assert_int_equal(e, ERR_OK);
-        assert_true(rec.position > last);
-        assert_true(!all || rec.position == last + 1);
+        MUST((e) == ERR_OK);
+        MUST(rec.position > last);
+        MUST(!all || rec.position == last + 1);
         last = rec.position;
         fo->records++;
     }
