@@ -92,6 +92,8 @@ bool base64_decode(const char *s, size_t len, uint8_t *out, size_t *out_len)
                 return false;
             v = v << 6 | (uint32_t)x;
         }
+        if (take < 4 && (v & (take == 2 ? 0xffffu : 0xffu)))
+            return false; /* bits that belong to no byte: only one spelling is accepted */
         for (k = 0; k + 1 < take; k++)
             out[n++] = (uint8_t)(v >> (16 - 8 * k));
     }

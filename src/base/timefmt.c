@@ -139,7 +139,7 @@ static int64_t zone(struct cursor *c)
 bool time_parse(struct slice s, int64_t *ms)
 {
     static const int len[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    struct cursor c = {s.ptr, s.ptr + s.len, false};
+    struct cursor c = {s.ptr, s.ptr ? s.ptr + s.len : NULL, false};
     int64_t y, t = 0;
     int m, d, max;
 

@@ -68,7 +68,7 @@ enum err batch_iter_init(struct batch_iter *it, struct slice batch, struct buf *
     codec = (enum codec)(it->info.attributes & BATCH_CODEC_MASK);
     it->left = it->info.count;
     it->rest = slice_of(batch.ptr + BATCH_HEADER, it->info.length - BATCH_HEADER);
-    if (codec == CODEC_NONE || it->info.count == 0)
+    if (codec == CODEC_NONE || it->rest.len == 0)
         return ERR_OK;
     buf_clear(scratch);
     e = codec_inflate(codec, it->rest, scratch);

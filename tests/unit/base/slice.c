@@ -1,0 +1,31 @@
+/* Slices: absence and emptiness, comparison. */
+#include "base/slice.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static void compares(void **state)
+{
+    assert_true(slice_is_null(SLICE_NULL));
+    assert_false(slice_is_null(SLICE_LIT("")));
+    assert_true(slice_eq(SLICE_NULL, SLICE_LIT("")));
+    assert_true(slice_eq_str(SLICE_LIT("ab"), "ab"));
+    assert_false(slice_eq_str(SLICE_LIT("ab"), "abc"));
+    assert_false(slice_eq_str(SLICE_LIT("ab"), "aB"));
+    assert_true(slice_has_prefix(SLICE_LIT("abc"), SLICE_LIT("ab")));
+    assert_true(slice_has_prefix(SLICE_LIT("abc"), SLICE_NULL));
+    assert_false(slice_has_prefix(SLICE_LIT("a"), SLICE_LIT("ab")));
+    assert_int_equal(SLICE_LIT("a\0b").len, 3);
+    assert_int_equal(slice_str(NULL).len, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(compares)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
