@@ -1467,7 +1467,8 @@ static void trims_drop(struct topics *ts, struct topic **gone)
             p->trim_at = TRIM_NONE;
         gone[i] = ts->trims[i].topic;
     }
-    memmove(ts->trims, ts->trims + n, (ts->trims_n - n) * sizeof *ts->trims);
+    if (n)
+        memmove(ts->trims, ts->trims + n, (ts->trims_n - n) * sizeof *ts->trims);
     ts->trims_n -= n;
     ts->trims_base += n;
     ts->trims_sent = 0;
