@@ -144,8 +144,6 @@ void append_reset(struct append *a)
         dedup_detach(a->b->dedup, a->attaches[i]);
         free(a->attaches[i]);
     }
-    if (a->index)
-        memset(a->index, 0, a->index_cap * sizeof *a->index);
     if (a->ids_index)
         memset(a->ids_index, 0, a->ids_index_cap * sizeof *a->ids_index);
     free(a->dedup_entry);
@@ -209,13 +207,24 @@ static void index_put(struct append *a, uint32_t part)
     a->index[i] = part + 1;
 }
 
-static void index_grow(struct append *a)
+/* The index is kept from the part on that makes a search one by one too long. */
+static void index_update(struct append *a)
 {
     uint32_t i;
 
-    a->index_cap = a->index_cap ? a->index_cap * 2 : 64;
-    free(a->index);
-    a->index = xcalloc(a->index_cap, sizeof *a->index);
+    if (a->parts_n <= LINEAR_PARTS)
+        return;
+    if (a->parts_n > LINEAR_PARTS + 1 && a->parts_n * 2 <= a->index_cap) {
+        index_put(a, a->parts_n - 1);
+        return;
+    }
+    if (a->parts_n * 2 > a->index_cap) {
+        free(a->index);
+        a->index_cap = a->index_cap ? a->index_cap * 2 : 64;
+        a->index = xcalloc(a->index_cap, sizeof *a->index);
+    } else {
+        memset(a->index, 0, a->index_cap * sizeof *a->index);
+    }
     for (i = 0; i < a->parts_n; i++)
         index_put(a, i);
 }
@@ -268,12 +277,7 @@ static struct append_part *part_add(struct append *a, struct topic *t, struct pa
     pt->os = atomic_load_explicit(&t->durability, memory_order_relaxed) == DURABILITY_OS;
     pt->log_time = atomic_load_explicit(&t->timestamp_type, memory_order_relaxed) == 1;
     a->last = a->parts_n++;
-    if (a->parts_n > LINEAR_PARTS) {
-        if (a->parts_n * 2 > a->index_cap || a->parts_n == LINEAR_PARTS + 1)
-            index_grow(a);
-        else
-            index_put(a, a->last);
-    }
+    index_update(a);
     return pt;
 }
 

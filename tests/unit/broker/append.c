@@ -169,6 +169,35 @@ static void test_rollover(void **state)
     fx_end(&f);
 }
 
+/* Many partitions in one append, again and again in the same object. */
+static void test_many_parts(void **state)
+{
+    struct append_slot slot[120];
+    struct append_place p;
+    struct append *a;
+    struct topic *t;
+    int round, i;
+    struct fx f;
+
+    fx_start(&f, false);
+    t = fx_topic(&f, "t", 60);
+    a = append_new(f.b, NULL, NULL);
+    for (round = 0; round < 40; round++) {
+        for (i = 0; i < 120; i++)
+            add(a, t, i * 7 % 60, NULL, "v", NULL, &slot[i]);
+        assert_int_equal(append_submit_wait(a, NULL), ERR_OK);
+        for (i = 0; i < 120; i++) {
+            assert_int_equal(append_place(a, slot[i], &p), ERR_OK);
+            assert_int_equal(p.partition, i * 7 % 60);
+            assert_int_equal(p.offset, round * 2 + i / 60);
+        }
+        append_reset(a);
+    }
+    append_free(&a);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
 static void test_deleted_topic(void **state)
 {
     struct append_slot s1, s2;
@@ -351,8 +380,8 @@ static void test_duplicates(void **state)
     fx_end(&f);
 }
 
-/* Two appends with the same ids under way at once: the second writes only what is its own, and is done
- * after the first. */
+/* Two appends with the same ids under way at once: the second writes only what is its own, and is
+ * done after the first. */
 static void test_duplicate_under_way(void **state)
 {
     struct outcome o1 = {0}, o2 = {0};
@@ -450,10 +479,11 @@ static void test_window(void **state)
     fx_end(&f);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------ */
+/* ---- threads
+ * ------------------------------------------------------------------------------------------ */
 
 #define WRITERS 4
-#define EACH 300
+#define EACH    300
 
 struct writer {
     struct fx *f;
@@ -523,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_rollover),
+        cmocka_unit_test(test_many_parts),
         cmocka_unit_test(test_deleted_topic),
         cmocka_unit_test(test_ready_batch),
         cmocka_unit_test(test_unit_with_items),

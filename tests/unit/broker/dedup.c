@@ -12,10 +12,11 @@
 #include "base/endian.h"
 #include "broker/dedup.h"
 
-#define IDS 20000
+#define IDS    20000
 #define WINDOW 1000
 
-/* All in one shard, and with homes close together, so that probing and moving back are exercised. */
+/* All in one shard, and with homes close together, so that probing and moving back are exercised.
+ */
 static void hash_of(int i, uint8_t h[16])
 {
     memset(h, 0, 16);

@@ -1,6 +1,6 @@
-/* Failed writes: what was not made durable must not show, must be answered as failed, and, where the
- * failure passes (a full disk), must be possible again. The real files, with writes that fail on
- * demand. */
+/* Failed writes: what was not made durable must not show, must be answered as failed, and, where
+ * the failure passes (a full disk), must be possible again. The real files, with writes that fail
+ * on demand. */
 #include "fixture.h"
 
 #include "broker/broker_int.h"
@@ -110,9 +110,9 @@ static void everything_fails(struct fx *f, struct topic *t, enum err e, void (*g
     assert_int_equal(topic_alter(f->b, SLICE_LIT("t"), 5, NULL, note, &o[4], NULL), ERR_OK);
     assert_int_equal(kv_put(f->b, "ns", SLICE_LIT("k"), SLICE_LIT("v"), 0, note, &o[5], NULL),
                      ERR_OK);
-    assert_int_equal(group_commit(f->b, SLICE_LIT("g"), topic_partition(t, 0), 1, SLICE_NULL, note,
-                                  &o[6], NULL),
-                     ERR_OK);
+    assert_int_equal(
+        group_commit(f->b, SLICE_LIT("g"), topic_partition(t, 0), 1, SLICE_NULL, note, &o[6], NULL),
+        ERR_OK);
     assert_int_equal(topic_delete(f->b, SLICE_LIT("t"), note, &o[7], NULL), ERR_OK);
     go(f);
     for (i = 0; i < 8; i++) {

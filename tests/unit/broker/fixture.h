@@ -1,5 +1,5 @@
-/* Shared by the broker's unit tests: a broker in a directory of its own, with or without threads, that
- * can be closed and opened again. */
+/* Shared by the broker's unit tests: a broker in a directory of its own, with or without threads,
+ * that can be closed and opened again. */
 #ifndef WEIR_TESTS_BROKER_FIXTURE_H
 #define WEIR_TESTS_BROKER_FIXTURE_H
 
@@ -20,12 +20,12 @@
 #include "journal/journal.h"
 
 /* For threads other than the test's own, where cmocka's assertions cannot be used. */
-#define MUST(x)                                                                                    \
-    do {                                                                                           \
-        if (!(x)) {                                                                                \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                \
-            abort();                                                                               \
-        }                                                                                          \
+#define MUST(x)                                                     \
+    do {                                                            \
+        if (!(x)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
+            abort();                                                \
+        }                                                           \
     } while (0)
 
 struct fx {
@@ -142,8 +142,8 @@ static inline struct append_place fx_put(struct fx *f, struct topic *t, int32_t 
 static inline struct reader *fx_reader(struct fx *f, const char *selector, int from,
                                        uint64_t position)
 {
-    struct reader_conf c = {.selector = slice_str(selector), .partition = -1, .from = from,
-                            .position = position};
+    struct reader_conf c = {
+        .selector = slice_str(selector), .partition = -1, .from = from, .position = position};
     struct errinfo info = {0};
     struct reader *r;
 
@@ -153,23 +153,23 @@ static inline struct reader *fx_reader(struct fx *f, const char *selector, int f
 }
 
 /* The next record's value equals text. */
-#define assert_next(r, want_)                                                                       \
+#define assert_next(r, want_)                                                                      \
     do {                                                                                           \
         struct reader_record rec_;                                                                 \
         struct errinfo info_ = {0};                                                                \
         enum err e_ = reader_next(r, &rec_, &info_);                                               \
         if (e_)                                                                                    \
-            fail_msg("%s:%d: wanted %s, got %s %s", __FILE__, __LINE__, want_, err_code(e_),        \
+            fail_msg("%s:%d: wanted %s, got %s %s", __FILE__, __LINE__, want_, err_code(e_),       \
                      info_.text);                                                                  \
-        if (!slice_eq_str(rec_.value, want_))                                                       \
-            fail_msg("%s:%d: wanted %s, got %.*s", __FILE__, __LINE__, want_, (int)rec_.value.len,  \
+        if (!slice_eq_str(rec_.value, want_))                                                      \
+            fail_msg("%s:%d: wanted %s, got %.*s", __FILE__, __LINE__, want_, (int)rec_.value.len, \
                      (const char *)rec_.value.ptr);                                                \
     } while (0)
-#define assert_drained(r)                                                                          \
-    do {                                                                                           \
-        struct reader_record rec_;                                                                 \
-        assert_int_equal(reader_next(r, &rec_, NULL), ERR_AGAIN);                                  \
-        assert_false(reader_busy(r));                                                              \
+#define assert_drained(r)                                         \
+    do {                                                          \
+        struct reader_record rec_;                                \
+        assert_int_equal(reader_next(r, &rec_, NULL), ERR_AGAIN); \
+        assert_false(reader_busy(r));                             \
     } while (0)
 
 #endif

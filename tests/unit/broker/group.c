@@ -1,5 +1,5 @@
-/* Groups' offsets and key-value items: changes, deletion, expiry, limits; again after a restart from
- * the log, from a checkpoint, and from a checkpoint with a log behind it. */
+/* Groups' offsets and key-value items: changes, deletion, expiry, limits; again after a restart
+ * from the log, from a checkpoint, and from a checkpoint with a log behind it. */
 #include "fixture.h"
 
 #include "base/tbl/limits.h"
@@ -214,14 +214,15 @@ static void test_item_limits(void **state)
 
     fx_start(&f, false);
     buf_init(&v, 1 << 20);
-    assert_int_equal(kv_put_wait(f.b, "n", slice_of(big, LIMIT_KV_KEY + 1), SLICE_LIT("v"), 0, NULL),
-                     ERR_TOO_LARGE);
+    assert_int_equal(
+        kv_put_wait(f.b, "n", slice_of(big, LIMIT_KV_KEY + 1), SLICE_LIT("v"), 0, NULL),
+        ERR_TOO_LARGE);
     assert_int_equal(kv_put_wait(f.b, "n", SLICE_LIT("k"), slice_of(big, sizeof big), 0, NULL),
                      ERR_TOO_LARGE);
     assert_int_equal(kv_put_wait(f.b, "", SLICE_LIT("k"), SLICE_LIT("v"), 0, NULL), ERR_INVALID);
-    assert_int_equal(kv_put_wait(f.b, "n", slice_of(big, LIMIT_KV_KEY),
-                                 slice_of(big, LIMIT_KV_VALUE), 0, NULL),
-                     ERR_OK);
+    assert_int_equal(
+        kv_put_wait(f.b, "n", slice_of(big, LIMIT_KV_KEY), slice_of(big, LIMIT_KV_VALUE), 0, NULL),
+        ERR_OK);
     fx_crash(&f);
     assert_int_equal(kv_get(f.b, "n", slice_of(big, LIMIT_KV_KEY), &v), ERR_OK);
     assert_int_equal(v.len, LIMIT_KV_VALUE);

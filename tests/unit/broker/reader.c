@@ -1,5 +1,5 @@
-/* Readers: total order over partitions, selectors, starting points, resuming, waiting, trimming, and
- * order while writers are at work. */
+/* Readers: total order over partitions, selectors, starting points, resuming, waiting, trimming,
+ * and order while writers are at work. */
 #include "fixture.h"
 
 #include "base/murmur2.h"
@@ -278,8 +278,8 @@ static void test_starts(void **state)
     }
     assert_int_equal(append_submit_wait(a, NULL), ERR_OK);
     append_free(&a);
-    c = (struct reader_conf){.selector = SLICE_LIT("t"), .partition = -1, .from = READ_FROM_TIME,
-                             .time_ms = 2003};
+    c = (struct reader_conf){
+        .selector = SLICE_LIT("t"), .partition = -1, .from = READ_FROM_TIME, .time_ms = 2003};
     assert_int_equal(reader_open(f.b, &c, &r, NULL), ERR_OK);
     assert_next(r, "d");
     assert_next(r, "e");
@@ -348,7 +348,8 @@ static void test_trimmed(void **state)
     fx_end(&f);
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------------- */
+/* ---- waiting
+ * ------------------------------------------------------------------------------------------- */
 
 struct counter {
     struct waiter w; /* first */
@@ -444,7 +445,8 @@ static void test_scan_limit(void **state)
     fx_end(&f);
 }
 
-/* ---- threads --------------------------------------------------------------------------------------------- */
+/* ---- threads
+ * --------------------------------------------------------------------------------------------- */
 
 #define RECORDS 3000
 #define WRITERS 3
@@ -524,13 +526,13 @@ static void test_order_while_writing(void **state)
     u = fx_topic(&f, "u", 30);
     for (i = 0; i < 3; i++) {
         fo[i].f = &f;
-        assert_int_equal(
-            io_thread_start("r", IO_PRIO_NORMAL, follower_main, &fo[i], &th[i], NULL), ERR_OK);
+        assert_int_equal(io_thread_start("r", IO_PRIO_NORMAL, follower_main, &fo[i], &th[i], NULL),
+                         ERR_OK);
     }
     for (i = 0; i < WRITERS; i++) {
         w[i] = (struct writer){&f, i};
-        assert_int_equal(
-            io_thread_start("w", IO_PRIO_NORMAL, writer_main, &w[i], &th[3 + i], NULL), ERR_OK);
+        assert_int_equal(io_thread_start("w", IO_PRIO_NORMAL, writer_main, &w[i], &th[3 + i], NULL),
+                         ERR_OK);
     }
     for (i = 0; i < 3 + WRITERS; i++)
         io_thread_join(&th[i]);
@@ -543,14 +545,10 @@ static void test_order_while_writing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_selectors),
-        cmocka_unit_test(test_scattered_keys),
-        cmocka_unit_test(test_starts),
-        cmocka_unit_test(test_trimmed),
-        cmocka_unit_test(test_waiting),
-        cmocka_unit_test(test_scan_limit),
-        cmocka_unit_test(test_order_while_writing),
+        cmocka_unit_test(test_order),          cmocka_unit_test(test_selectors),
+        cmocka_unit_test(test_scattered_keys), cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_trimmed),        cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_scan_limit),     cmocka_unit_test(test_order_while_writing),
     };
 
     return cmocka_run_group_tests_name("broker/reader", tests, NULL, NULL);

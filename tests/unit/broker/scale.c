@@ -1,5 +1,5 @@
-/* 100,000 idle topics: memory of each, time to open. Prints the figures; the bounds are those of the
- * project's budget, with room for a slow machine. */
+/* 100,000 idle topics: memory of each, time to open. Prints the figures; the bounds are those of
+ * the project's budget, with room for a slow machine. */
 #include "fixture.h"
 
 #include "broker/broker_int.h"

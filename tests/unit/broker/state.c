@@ -1,5 +1,5 @@
-/* Entries: encode and decode, and damaged ones: every cut and every flipped byte of every entry must be
- * refused or decode to something within its limits, never crash (run under ASan, too). */
+/* Entries: encode and decode, and damaged ones: every cut and every flipped byte of every entry
+ * must be refused or decode to something within its limits, never crash (run under ASan, too). */
 #include "fixture.h"
 
 #include "base/tbl/limits.h"

@@ -1,5 +1,5 @@
-/* Topics: names, configuration, creation, alteration, deletion, listing; and all of it again after a
- * restart, from the log alone and from a checkpoint. */
+/* Topics: names, configuration, creation, alteration, deletion, listing; and all of it again after
+ * a restart, from the log alone and from a checkpoint. */
 #include "fixture.h"
 
 struct outcome {
@@ -26,8 +26,7 @@ static void test_names(void **state)
     fx_start(&f, false);
     for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         info.text[0] = 0;
-        assert_int_equal(topic_create_wait(f.b, slice_str(bad[i]), 1, NULL, &info),
-                         ERR_TOPIC_NAME);
+        assert_int_equal(topic_create_wait(f.b, slice_str(bad[i]), 1, NULL, &info), ERR_TOPIC_NAME);
         assert_true(info.text[0] != 0);
     }
     memset(longest, 'x', sizeof longest);
@@ -274,8 +273,8 @@ static void test_read_only(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),    cmocka_unit_test(test_conf),
-        cmocka_unit_test(test_restart),  cmocka_unit_test(test_visible_only_when_durable),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_conf),
+        cmocka_unit_test(test_restart),        cmocka_unit_test(test_visible_only_when_durable),
         cmocka_unit_test(test_alter_conflict), cmocka_unit_test(test_list),
         cmocka_unit_test(test_read_only),
     };
