@@ -18,13 +18,16 @@
 static inline FILE *vectors_open(const char *file)
 {
     const char *shared = getenv("WEIR_SHARED"), *root = getenv("WEIR_SOURCE_ROOT");
+    int dir = (int)(strrchr(__FILE__, '/') - __FILE__);
     char path[1024];
     FILE *f;
 
     if (shared)
         snprintf(path, sizeof path, "%s/reference/%s", shared, file);
+    else if (root)
+        snprintf(path, sizeof path, "%s/../shared/reference/%s", root, file);
     else
-        snprintf(path, sizeof path, "%s/../shared/reference/%s", root ? root : ".", file);
+        snprintf(path, sizeof path, "%.*s/../../../shared/reference/%s", dir, __FILE__, file);
     f = fopen(path, "r");
     if (!f)
         printf("SKIPPED: no test vectors at %s (set WEIR_SHARED)\n", path);

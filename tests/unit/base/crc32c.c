@@ -2,7 +2,7 @@
  */
 #include "base/crc32c.h"
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

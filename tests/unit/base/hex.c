@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

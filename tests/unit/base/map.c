@@ -1,7 +1,7 @@
 /* Maps: against a plain array as model, limits, memory, walks. */
 #include "base/map.h"
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

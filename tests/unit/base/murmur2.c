@@ -1,7 +1,7 @@
 /* Kafka's murmur2 and partitions. */
 #include "base/murmur2.h"
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

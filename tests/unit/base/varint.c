@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../vectors.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/tbl/limits.h"
 #include "base/varint.h"
-#include "vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,8 +3,8 @@
 
 #include <pthread.h>
 
+#include "../vectors.h"
 #include "base/tbl/limits.h"
-#include "vectors.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
