@@ -460,7 +460,7 @@ size_t http_reply_write(struct http_req *r, struct slice data)
         r->ops->data(r, data);
     queued = r->ops->queued(r);
     if (queued >= r->hl->s->conf.output_max)
-        r->was_full = true;
+        r->was_full = r->c->was_full = true; /* the connection's flush looks at its own */
     return queued;
 }
 
