@@ -108,7 +108,7 @@ struct reader {
     uint32_t bufs_n;
     size_t bufs_bytes;
     struct plog_read *rd;
-    uint32_t *ids; /* RECENT_MAX, for recent_since */
+    uint32_t *ids; /* RECENT_MAX, for recent_since; NULL until needed */
     struct record_header *headers;
     uint32_t headers_cap;
 };
@@ -420,6 +420,14 @@ static void cursors_sweep(struct reader *r)
  * ---------------------------------------------------------------------------------------------------
  */
 
+/* What changed since *seen, into r->ids. */
+static uint32_t recent_ids(struct reader *r, struct recent *recent, uint64_t *seen)
+{
+    if (!r->ids)
+        r->ids = xmalloc(RECENT_MAX * sizeof *r->ids);
+    return recent_since(recent, seen, r->ids);
+}
+
 /* Topics that came, grew or went. After the bound was read, before records are looked for. */
 static enum err round_topics(struct reader *r, struct errinfo *info)
 {
@@ -438,7 +446,7 @@ static enum err round_topics(struct reader *r, struct errinfo *info)
         r->scattered = scattered;
         return topic_join(r, t, info);
     }
-    n = recent_since(&r->b->recent_topics, &r->topics_seen, r->ids);
+    n = recent_ids(r, &r->b->recent_topics, &r->topics_seen);
     if (n == UINT32_MAX) {
         cursors_sweep(r);
         return topics_join_all(r, info);
@@ -480,7 +488,7 @@ static void round_partitions(struct reader *r)
     uint32_t i, c, n;
 
     if (r->cur_n > FEW_CURSORS && r->begun) {
-        n = recent_since(&r->b->recent_parts, &r->parts_seen, r->ids);
+        n = recent_ids(r, &r->b->recent_parts, &r->parts_seen);
         if (n != UINT32_MAX) {
             for (i = 0; i < n; i++)
                 if ((c = cursor_find(r, r->ids[i])) != NO_CURSOR)
@@ -839,8 +847,11 @@ bool reader_wait(struct reader *r, struct waiter *w)
     given_end(r);
     if (something(r))
         return false;
-    if (r->heap_n == 0)
+    if (r->heap_n == 0) { /* an idle reader is small */
         cbufs_clear(r);
+        free(r->ids);
+        r->ids = NULL;
+    }
     return waiter_arm(r->b, r->topic, r->commits_seen, w);
 }
 
@@ -984,7 +995,6 @@ enum err reader_open(struct broker *b, const struct reader_conf *conf, struct re
     if (!e && r->topic && r->partition >= topic_partitions(r->topic))
         e = errinfo_set(info, ERR_PARTITION_NOT_FOUND, "\"%s\" has no partition %d", r->topic->name,
                         (int)r->partition);
-    r->ids = xmalloc(RECENT_MAX * sizeof *r->ids);
     if (!e)
         e = reader_begin(r, conf, info);
     if (e) {

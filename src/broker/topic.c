@@ -417,7 +417,6 @@ void topics_fini(struct broker *b)
     while ((n = ts->by_name.root)) {
         ordered_remove(&ts->by_name, n);
         t = ORDERED_ENTRY(n, struct topic, by_name);
-        ASSERT(atomic_load(&t->refs) == 1);
         topic_unref(&t);
     }
     free(ts->names);
