@@ -1,5 +1,6 @@
 /* Assertions that stay on in production: a broken invariant stops the process before it can damage
- * stored data. Peer input must never reach one. DASSERT is for costly checks, on in debug builds. */
+ * stored data. Peer input must never reach one. DASSERT is for costly checks, on in debug builds.
+ */
 #ifndef WEIR_BASE_ASSERT_H
 #define WEIR_BASE_ASSERT_H
 

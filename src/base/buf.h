@@ -1,5 +1,5 @@
-/* A growable run of bytes with a maximum that must be named. Appending past it answers ERR_TOO_LARGE
- * and changes nothing. One owner, one thread at a time. */
+/* A growable run of bytes with a maximum that must be named. Appending past it answers
+ * ERR_TOO_LARGE and changes nothing. One owner, one thread at a time. */
 #ifndef WEIR_BASE_BUF_H
 #define WEIR_BASE_BUF_H
 
@@ -29,6 +29,7 @@ enum err buf_append_u8(struct buf *b, uint8_t v);
 enum err buf_append_be16(struct buf *b, uint16_t v);
 enum err buf_append_be32(struct buf *b, uint32_t v);
 enum err buf_append_be64(struct buf *b, uint64_t v);
+/* Needs room for the text and a NUL, which is written but not counted. */
 enum err buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Moves the bytes out: the caller frees them with free(); *len is their number. */
 uint8_t *buf_take(struct buf *b, size_t *len);

@@ -6,17 +6,17 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ENDIAN_FN(order, bits)                                                                     \
-    static inline uint##bits##_t order##bits##_load(const void *p)                                 \
-    {                                                                                              \
-        uint##bits##_t v;                                                                          \
-        memcpy(&v, p, sizeof v);                                                                   \
-        return order##bits##toh(v);                                                                \
-    }                                                                                              \
-    static inline void order##bits##_store(void *p, uint##bits##_t v)                              \
-    {                                                                                              \
-        v = hto##order##bits(v);                                                                   \
-        memcpy(p, &v, sizeof v);                                                                   \
+#define ENDIAN_FN(order, bits)                                        \
+    static inline uint##bits##_t order##bits##_load(const void *p)    \
+    {                                                                 \
+        uint##bits##_t v;                                             \
+        memcpy(&v, p, sizeof v);                                      \
+        return order##bits##toh(v);                                   \
+    }                                                                 \
+    static inline void order##bits##_store(void *p, uint##bits##_t v) \
+    {                                                                 \
+        v = hto##order##bits(v);                                      \
+        memcpy(p, &v, sizeof v);                                      \
     }
 
 ENDIAN_FN(be, 16)

@@ -1,6 +1,7 @@
 /* JSON text. See json_write.h. */
 #include "base/json_write.h"
 
+#include "base/endian.h"
 #include "base/utf8.h"
 
 static enum err escaped(struct buf *b, uint8_t c)
@@ -30,12 +31,25 @@ static enum err escaped(struct buf *b, uint8_t c)
     }
 }
 
+/* Whether any of the eight bytes is a control character, a quote, a backslash or above ASCII. */
+static bool special(uint64_t x)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    uint64_t q = x ^ '"' * ones, b = x ^ '\\' * ones;
+
+    return (((x - 0x20 * ones) | (q - ones) | (b - ones) | x) & high) != 0;
+}
+
 /* Length of the run at p that needs no change. */
 static size_t plain_run(const uint8_t *p, size_t n)
 {
     size_t i = 0, k;
 
     while (i < n) {
+        if (n - i >= 8 && !special(le64_load(p + i))) {
+            i += 8;
+            continue;
+        }
         if (p[i] < 0x80) {
             if (p[i] < 0x20 || p[i] == '"' || p[i] == '\\')
                 break;

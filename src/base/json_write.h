@@ -1,5 +1,5 @@
-/* Writing JSON text into a buffer. Strings are escaped as RFC 8259 demands; bytes that are not UTF-8
- * become U+FFFD. Any thread. */
+/* Writing JSON text into a buffer. Strings are escaped as RFC 8259 demands; bytes that are not
+ * UTF-8 become U+FFFD. Any thread. */
 #ifndef WEIR_BASE_JSON_WRITE_H
 #define WEIR_BASE_JSON_WRITE_H
 

@@ -1,5 +1,6 @@
-/* Intrusive doubly linked lists. A node is a member of the listed struct; a head is a node that links
- * to itself when empty. No allocation; no locking: the owner of the head says which lock guards it. */
+/* Intrusive doubly linked lists. A node is a member of the listed struct; a head is a node that
+ * links to itself when empty. No allocation; no locking: the owner of the head says which lock
+ * guards it. */
 #ifndef WEIR_BASE_LIST_H
 #define WEIR_BASE_LIST_H
 
@@ -58,8 +59,8 @@ static inline bool list_is_first(const struct list_head *h, const struct list_no
     return h->node.next == n;
 }
 
-#define list_for_each(var, head, type, member)                                                     \
-    for (var = list_entry((head)->node.next, type, member); &var->member != &(head)->node;         \
+#define list_for_each(var, head, type, member)                                             \
+    for (var = list_entry((head)->node.next, type, member); &var->member != &(head)->node; \
          var = list_entry(var->member.next, type, member))
 
 #endif

@@ -1,5 +1,6 @@
 /* Allocation that does not fail: small, bounded objects abort the process when memory is out. Sizes
- * that come from a peer or a file are checked against a limit before they reach these. Any thread. */
+ * that come from a peer or a file are checked against a limit before they reach these. Any thread.
+ */
 #ifndef WEIR_BASE_MEM_H
 #define WEIR_BASE_MEM_H
 

@@ -1,5 +1,5 @@
-/* SipHash-2-4 (Aumasson, Bernstein), 64- and 128-bit: hashing of what peers choose, under a key that
- * they do not know. Any thread. */
+/* SipHash-2-4 (Aumasson, Bernstein), 64- and 128-bit: hashing of what peers choose, under a key
+ * that they do not know. Any thread. */
 #ifndef WEIR_BASE_SIPHASH_H
 #define WEIR_BASE_SIPHASH_H
 

@@ -2,7 +2,7 @@
 #include "base/timefmt.h"
 
 #define DAY_MS 86400000ll
-#define MAX_MS 253402300799999ll /* 9999-12-31T23:59:59.999Z */
+#define MAX_MS 253402300799999ll   /* 9999-12-31T23:59:59.999Z */
 #define MIN_MS (-62167219200000ll) /* 0000-01-01 */
 
 static int64_t days_of(int64_t y, int m, int d)

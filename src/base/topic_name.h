@@ -10,8 +10,8 @@
 
 /* 1 to 249 characters of a-z A-Z 0-9 . _ -, neither "." nor "..". */
 bool topic_name_valid(struct slice name);
-/* Glob: `*` any run of characters, `?` one; everything else itself. Linear in practice: one step back
- * at most for each character. */
+/* Glob: `*` any run of characters, `?` one; everything else itself. Linear in practice: one step
+ * back at most for each character. */
 bool glob_match(const char *pattern, const char *text);
 
 #endif

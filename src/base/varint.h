@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VARINT_MAX 5  /* bytes of a 32-bit value at most */
+#define VARINT_MAX  5  /* bytes of a 32-bit value at most */
 #define VARLONG_MAX 10 /* of a 64-bit one */
 
 /* Writes v; returns the bytes written (dst has VARLONG_MAX). */

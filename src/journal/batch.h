@@ -1,16 +1,24 @@
 /* The record batch of Kafka, magic 2: the unit that is stored and sent. Big-endian (Kafka protocol
  * guide, "Record Batch"):
  *
- *    0 i64 base offset           21 i16 attributes (0-2 codec, 3 log append time,    43 i64 producer id
- *    8 i32 length of what             4 transactional, 5 control)                    51 i16 producer epoch
- *          follows               23 i32 last offset delta                            53 i32 base sequence
- *   12 i32 leader epoch          27 i64 first timestamp                              57 i32 records
- *   16 i8  magic 2               35 i64 max timestamp                                61 records
- *   17 u32 CRC32C of 21..end
+ *    0  i64  base offset
+ *    8  i32  length of what follows
+ *   12  i32  leader epoch
+ *   16  i8   magic: 2
+ *   17  u32  CRC32C of 21 to the end
+ *   21  i16  attributes: bits 0-2 codec, 3 log append time, 4 transactional, 5 control
+ *   23  i32  last offset delta
+ *   27  i64  first timestamp
+ *   35  i64  max timestamp
+ *   43  i64  producer id
+ *   51  i16  producer epoch
+ *   53  i32  base sequence
+ *   57  i32  records
+ *   61       records
  *
- * Offset and epoch are outside the CRC: a broker sets them without touching the rest. Decoders check
- * every length against what remains; none allocates by a declared count. Any thread; a builder or an
- * iterator is used by one thread at a time. */
+ * Offset and epoch are outside the CRC: a broker sets them without touching the rest. Decoders
+ * check every length against what remains; none allocates by a declared count. Any thread; a
+ * builder or an iterator is used by one thread at a time. */
 #ifndef WEIR_JOURNAL_BATCH_H
 #define WEIR_JOURNAL_BATCH_H
 
@@ -22,11 +30,11 @@
 #include "base/slice.h"
 #include "journal/compress.h"
 
-#define BATCH_HEADER 61u
-#define BATCH_CODEC_MASK 7
+#define BATCH_HEADER          61u
+#define BATCH_CODEC_MASK      7
 #define BATCH_LOG_APPEND_TIME 8
-#define BATCH_TRANSACTIONAL 16
-#define BATCH_CONTROL 32
+#define BATCH_TRANSACTIONAL   16
+#define BATCH_CONTROL         32
 
 struct batch_info {
     int64_t base_offset;
@@ -59,8 +67,8 @@ struct record_header {
 
 struct record {
     int64_t offset, timestamp_ms;
-    struct slice key, value;   /* views; NULL ptr: null */
-    struct slice headers_raw;  /* encoded headers, for record_headers */
+    struct slice key, value;  /* views; NULL ptr: null */
+    struct slice headers_raw; /* encoded headers, for record_headers */
     uint32_t headers_n;
 };
 
@@ -102,8 +110,8 @@ static inline size_t batch_builder_bytes(const struct batch_builder *b)
 {
     return b->buf.len;
 }
-/* Base offset 0, epoch -1, CRC set; compressed if that is smaller. producer_id -1: none. The slice is
- * valid until the next call on the builder. count must be > 0. */
+/* Base offset 0, epoch -1, CRC set; compressed if that is smaller. producer_id -1: none. The slice
+ * is valid until the next call on the builder. count must be > 0. */
 enum err batch_builder_finish(struct batch_builder *b, int16_t attributes, int64_t producer_id,
                               int16_t producer_epoch, int32_t base_sequence, struct slice *out);
 

@@ -41,6 +41,34 @@ static void not_utf8(void **state)
     check(SLICE_LIT("\xe4\xb8"), "\"" BAD BAD "\"");
 }
 
+/* Eight bytes are looked at together: a special one is seen at any place, and no other is taken for
+ * it. */
+static void any_place(void **state)
+{
+    static const char plain[] = "!#[]^~\x7f{z Aa09";
+    uint8_t in[24], quoted;
+    unsigned at, c, i;
+    struct buf b;
+
+    buf_init(&b, 200);
+    for (c = 0; c < 256; c++) {
+        for (at = 0; at < sizeof in; at++) {
+            for (i = 0; i < sizeof in; i++)
+                in[i] = (uint8_t)plain[i % (sizeof plain - 1)];
+            in[at] = (uint8_t)c;
+            buf_clear(&b);
+            assert_int_equal(json_write_string(&b, slice_of(in, sizeof in)), ERR_OK);
+            quoted = c < 0x20 || c == '"' || c == '\\' || c >= 0x80;
+            assert_int_equal(b.len > sizeof in + 2, quoted);
+            if (!quoted)
+                assert_memory_equal(b.ptr + 1, in, sizeof in);
+            else
+                assert_memory_equal(b.ptr + 1, in, at);
+        }
+    }
+    buf_fini(&b);
+}
+
 static void numbers(void **state)
 {
     struct buf b;
@@ -77,10 +105,8 @@ static void max_is_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(strings),
-        cmocka_unit_test(not_utf8),
-        cmocka_unit_test(numbers),
-        cmocka_unit_test(max_is_kept),
+        cmocka_unit_test(strings), cmocka_unit_test(not_utf8),    cmocka_unit_test(any_place),
+        cmocka_unit_test(numbers), cmocka_unit_test(max_is_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
