@@ -1,18 +1,6 @@
-/* Checking and mending a data directory, offline.
- *
- * journal_check reads everything and changes nothing: the checkpoint (SQLite's integrity check), every
- * frame of every journal file and its entries and batches, every index (header, directory, entries)
- * against its data file, the chain of frames across files.
- *
- * journal_repair brings the directory into a state that journal_open accepts, losing only what cannot
- * be read. It never deletes: what it takes out of use goes to DIR/damaged/. It works by making the
- * checkpoint forget what is bad:
- *   damaged or missing index       -> the index is made anew from the data file's valid batches
- *   sealed file missing            -> it is struck from the checkpoint's list
- *   bad frame between good ones    -> the log from there on is rewritten without it: valid later
- *                                     frames are kept, renumbered
- *   checkpoint missing or damaged  -> a new one; the broker's state is what replay of all journal
- *                                     files that are still there gives
+/* Checking a data directory, offline: reads everything and changes nothing. The checkpoint (SQLite's
+ * integrity check), every frame of every journal file with its entries and batches, every index (header,
+ * directory, entries) against its data file, the chain of frames across files. Mending is repair.c.
  * Single-threaded; takes the directory lock. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,24 +11,9 @@
 #include "base/endian.h"
 #include "base/mem.h"
 #include "journal/batch.h"
-#include "journal/checkpoint.h"
-#include "journal/index.h"
-#include "journal/recovery.h"
+#include "journal/check_int.h"
 
-typedef void (*report_fn)(void *arg, bool problem, const char *text);
-
-struct check {
-    struct journal j; /* only dir, io, ids: enough for paths and scans */
-    report_fn fn;
-    void *arg;
-    struct journal_check_result *out;
-    struct checkpoint_file *sealed;
-    uint32_t sealed_n, sealed_cap;
-    struct checkpoint_meta meta;
-};
-
-__attribute__((format(printf, 3, 4))) static void say(struct check *c, bool problem,
-                                                      const char *fmt, ...)
+void check_say(struct check *c, bool problem, const char *fmt, ...)
 {
     char text[512];
     va_list ap;
@@ -54,7 +27,7 @@ __attribute__((format(printf, 3, 4))) static void say(struct check *c, bool prob
         c->fn(c->arg, problem, text);
 }
 
-static void check_init(struct check *c, struct io *io, const char *dir, report_fn fn, void *arg,
+void check_init(struct check *c, struct io *io, const char *dir, report_fn fn, void *arg,
                        struct journal_check_result *out)
 {
     memset(c, 0, sizeof *c);
@@ -70,7 +43,7 @@ static void check_init(struct check *c, struct io *io, const char *dir, report_f
     c->out = out;
 }
 
-static void check_fini(struct check *c)
+void check_fini(struct check *c)
 {
     io_unlock(&c->j.dir_lock);
     io_mutex_fini(&c->j.lock);
@@ -79,7 +52,7 @@ static void check_fini(struct check *c)
     free(c->j.dir);
 }
 
-static enum err check_lock(struct check *c, struct errinfo *info)
+enum err check_lock(struct check *c, struct errinfo *info)
 {
     char path[512];
     long pid = 0;
@@ -114,7 +87,7 @@ static void meta_take(struct check *c)
 }
 
 /* Reads the checkpoint; a problem is reported, not returned. False: it cannot be used. */
-static bool check_checkpoint(struct check *c)
+bool check_checkpoint(struct check *c)
 {
     struct checkpoint *ck = NULL;
     struct errinfo why = {0};
@@ -130,7 +103,7 @@ static bool check_checkpoint(struct check *c)
         e = checkpoint_files_load(ck, keep_file, c, &why);
     checkpoint_close(&ck);
     if (e)
-        say(c, true, "%s", why.text);
+        check_say(c, true, "%s", why.text);
     else
         meta_take(c);
     return e == ERR_OK;
@@ -152,14 +125,14 @@ static void check_entries(struct check *c, uint64_t id, uint64_t pos, const stru
         if (eh.type != ENTRY_BATCH)
             continue;
         if (batch_parse(data, &bi) || bi.length != data.len || !batch_crc_ok(data))
-            say(c, true, "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
+            check_say(c, true, "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
                          ": a batch of partition log %u is damaged",
                 id, h->seq, pos, eh.uid);
         c->out->batches++;
         c->out->records += eh.records;
     }
     if (e != ERR_EOF || n != h->entries)
-        say(c, true, "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
+        check_say(c, true, "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
                      ": its entries do not fit",
             id, h->seq, pos);
 }
@@ -240,7 +213,7 @@ static void check_ref(struct row_check *rc, const struct batch_ref *b, uint32_t 
     rc->e = io_pread(rc->data, *buf, b->len, b->file_pos, &got, NULL);
     if (rc->e || got < b->len || !batch_matches(*buf, b)) {
         rc->bad++;
-        say(rc->c, true, "file %016" PRIx64 ", byte %u: the batch of partition log %u at offset %" PRId64
+        check_say(rc->c, true, "file %016" PRIx64 ", byte %u: the batch of partition log %u at offset %" PRId64
                          " is damaged",
             rc->f->id, b->file_pos, uid, b->base_offset);
     }
@@ -260,7 +233,7 @@ static void check_row(void *arg, struct jfile *f, const struct index_row *r)
     rc->e = io_pread(rc->index, raw, n, index_entry_at(f, r->first_entry), &got, NULL);
     if (rc->e || got < n || crc32c(0, raw, n) != r->entries_crc) {
         rc->bad++;
-        say(rc->c, true, "index of file %016" PRIx64 ": the entries of partition log %u are damaged",
+        check_say(rc->c, true, "index of file %016" PRIx64 ": the entries of partition log %u are damaged",
             f->id, r->uid);
     }
     for (i = 0; i < got / REF_BYTES; i++) {
@@ -273,7 +246,7 @@ static void check_row(void *arg, struct jfile *f, const struct index_row *r)
 }
 
 /* Index and batches of one sealed file. Returns how many problems it has. */
-static uint64_t check_sealed(struct check *c, const struct checkpoint_file *cf)
+uint64_t check_sealed(struct check *c, const struct checkpoint_file *cf)
 {
     struct jfile *f = jfile_new(&c->j, cf->id, (enum jfile_kind)cf->kind, cf->size);
     struct row_check rc = {.c = c, .f = f};
@@ -288,7 +261,7 @@ static uint64_t check_sealed(struct check *c, const struct checkpoint_file *cf)
         e = index_load(f, check_row, &rc, &why);
     if (e) {
         rc.bad++;
-        say(c, true, "%s", why.text);
+        check_say(c, true, "%s", why.text);
     }
     c->out->files++;
     jfile_unpin(f);
@@ -306,7 +279,7 @@ static int id_order(const void *a, const void *b)
 }
 
 /* Ids of the journal files that recovery would replay, ascending. */
-static enum err replayed(struct check *c, uint64_t **ids, uint32_t *n, struct errinfo *info)
+enum err check_replayed(struct check *c, uint64_t **ids, uint32_t *n, struct errinfo *info)
 {
     struct folder d;
     uint32_t i;
@@ -357,29 +330,34 @@ enum err journal_check(struct io *io, const char *dir, report_fn fn, void *arg,
     check_init(&c, io, dir, fn, arg, out);
     if ((e = check_lock(&c, info)))
         goto out;
-    say(&c, false, "checkpoint");
+    check_say(&c, false, "checkpoint");
     if (!check_checkpoint(&c))
         goto out;
     for (i = 0; i < c.sealed_n; i++) {
-        say(&c, false, "file %u of %u: %016" PRIx64, i + 1, c.sealed_n, c.sealed[i].id);
+        check_say(&c, false, "file %u of %u: %016" PRIx64, i + 1, c.sealed_n, c.sealed[i].id);
         check_sealed(&c, &c.sealed[i]);
         if (c.sealed[i].kind == JFILE_JOURNAL) {
             struct chain own = {0};
 
+            struct journal_check_result seen = *out;
+
             e = check_log_file(&c, c.sealed[i].id, &own, &end, info);
+            seen.problems = out->problems;
+            seen.frames = out->frames;
+            *out = seen; /* its batches were counted by the index */
             if (!e && (own.seq < c.sealed[i].last_seq))
-                say(&c, true, "file %016" PRIx64 ".log: a frame at byte %" PRIu64 " is damaged",
+                check_say(&c, true, "file %016" PRIx64 ".log: a frame at byte %" PRIu64 " is damaged",
                     c.sealed[i].id, end);
         }
     }
-    e = replayed(&c, &ids, &n, info);
+    e = check_replayed(&c, &ids, &n, info);
     ch = (struct chain){c.j.sealed_seq, c.j.sealed_crc, true};
     for (i = 0; !e && i < n; i++) {
-        say(&c, false, "journal file %016" PRIx64, ids[i]);
+        check_say(&c, false, "journal file %016" PRIx64, ids[i]);
         e = check_log_file(&c, ids[i], &ch, &end, info);
     }
     if (!e && later_proof(&c, ids, n, ch.seq, &proof))
-        say(&c, true, "frame %" PRIu64 " is damaged or missing; frames up to %" PRIu64
+        check_say(&c, true, "frame %" PRIu64 " is damaged or missing; frames up to %" PRIu64
                       " were durable",
             ch.seq + 1, proof);
 out:

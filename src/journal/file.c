@@ -1,12 +1,12 @@
 /* Data files: names, headers, descriptors, preparation, recycling.
  *
  *   DIR/log/<16 hex id>.log    journal file: header block, then frames
- *   DIR/log/<16 hex id>.seg    segment: header block, then batches, 8-aligned, sorted by plog
+ *   DIR/log/<16 hex id>.seg    segment: header block, then entries (see frame.h), sorted by plog
  *   DIR/log/<16 hex id>.idx    index of either
  *   DIR/log/spare-<16 hex>     a prepared (zero-written or recycled) file, to become a journal file
  *
  * First block of a data file (4 KiB): "WEIRLOG1", u32 version, u32 kind, u64 log id, u64 file id,
- * u64 size, zeros, u32 CRC32C of the first 4092 bytes. A file whose block is not right and that comes
+ * u64 size, the log's whole id (16 bytes), zeros, u32 CRC32C of the first 4092 bytes. A file whose block is not right and that comes
  * after the last frame is unused; anywhere else it is damage. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -46,6 +46,7 @@ void jfile_header_make(const struct journal *j, uint64_t id, enum jfile_kind kin
     le64_store(block + 16, j->log_id);
     le64_store(block + 24, id);
     le64_store(block + 32, size);
+    memcpy(block + 40, j->id, sizeof j->id);
     le32_store(block + FILE_HEADER - 4, crc32c(0, block, FILE_HEADER - 4));
 }
 

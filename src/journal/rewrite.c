@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crc32c.h"
+#include "base/endian.h"
 #include "base/mem.h"
 #include "journal/index.h"
 #include "journal/sealer.h"
@@ -118,12 +120,23 @@ struct refs {
     uint32_t n, cap;
 };
 
-static enum err copy_batch(struct out *o, const struct read_batch *b, struct refs *refs,
-                           struct errinfo *info)
+/* Each batch has an entry header before it, so that a lost index can be made anew; the wall clock's
+ * place has the CRC of the 24 bytes before it. */
+static enum err copy_batch(struct out *o, uint32_t uid, const struct read_batch *b,
+                           struct refs *refs, struct errinfo *info)
 {
     static const uint8_t zeros[8];
-    uint64_t at = o->at + o->n;
-    enum err e = out_put(o, b->data.ptr, b->data.len, info);
+    uint8_t head[ENTRY_HEADER];
+    struct entry_header eh = {ENTRY_BATCH, (uint32_t)b->data.len, uid,
+                              (uint32_t)(b->last_offset - b->base_offset + 1), b->position, 0};
+    uint64_t at = o->at + o->n + ENTRY_HEADER;
+    enum err e;
+
+    entry_header_write(head, &eh);
+    le64_store(head + 24, crc32c(0, head, 24));
+    e = out_put(o, head, sizeof head, info);
+    if (!e)
+        e = out_put(o, b->data.ptr, b->data.len, info);
 
     if (!e)
         e = out_put(o, zeros, (8 - b->data.len % 8) % 8, info);
@@ -153,7 +166,7 @@ static enum err copy_extent(struct plog *p, const struct extent *x, struct out *
         if (e || r.n == 0)
             break;
         for (i = 0; !e && i < r.n && r.batch[i].base_offset < x->end_offset; i++) {
-            e = copy_batch(o, &r.batch[i], refs, info);
+            e = copy_batch(o, p->uid, &r.batch[i], refs, info);
             at = r.batch[i].last_offset + 1;
         }
     }

@@ -1,0 +1,591 @@
+/* Mending a data directory that journal_open refuses, offline. It loses only what cannot be read and
+ * deletes nothing: a file that is replaced or taken out goes to DIR/damaged/.
+ *
+ *   checkpoint missing or damaged   a new one is made from the data files' headers and indexes; the
+ *                                   broker's state is then what replaying the journal files that are
+ *                                   left gives
+ *   index missing or damaged,       the index is made anew from the entries that can be read
+ *   or a damaged batch
+ *   sealed file missing             struck from the checkpoint's list
+ *   damaged or missing frame        the file, and those after it, are written anew: frames that can be
+ *   between good ones               read are kept with their numbers, each missing one is replaced by
+ *                                   an empty frame, the chain of checksums is made to fit
+ *
+ * Single-threaded; takes the directory lock. Every replacement is written under a temporary name,
+ * synced, and renamed. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "base/endian.h"
+#include "base/mem.h"
+#include "journal/batch.h"
+#include "journal/check_int.h"
+
+#define MISSING_MAX 1000000u /* frames that may be replaced by empty ones */
+
+struct repair {
+    struct check c;
+    bool dry;
+    struct checkpoint *ck;
+};
+
+static void name_of(const struct check *c, const char *name, char *out, size_t cap)
+{
+    snprintf(out, cap, "%s/%s", c->j.dir, name);
+}
+
+/* Moves DIR/<sub><name> to DIR/damaged/<name>. */
+static enum err set_aside(struct repair *r, const char *sub, const char *name, struct errinfo *info)
+{
+    char from[512], to[512], dir[512];
+    uint64_t size = 0;
+    bool there = false;
+    enum err e;
+
+    snprintf(from, sizeof from, "%s/%s%s", r->c.j.dir, sub, name);
+    snprintf(to, sizeof to, "%s/damaged/%s", r->c.j.dir, name);
+    name_of(&r->c, "damaged", dir, sizeof dir);
+    if ((e = io_stat(r->c.j.io, from, &size, &there, info)) || !there)
+        return e;
+    check_say(&r->c, false, "%s is moved to %s", from, to);
+    if (r->dry)
+        return ERR_OK;
+    e = io_mkdir(r->c.j.io, dir, info);
+    return e ? e : io_rename(r->c.j.io, from, to, info);
+}
+
+/* ---- indexes ------------------------------------------------------------------------------------- */
+
+struct found {
+    uint32_t uid;
+    struct batch_ref b;
+};
+
+struct finds {
+    struct found *v;
+    uint64_t n, cap;
+};
+
+static void find_add(struct finds *f, uint32_t uid, const struct batch_ref *b)
+{
+    if (f->n == f->cap) {
+        f->cap = f->cap ? f->cap * 2 : 256;
+        f->v = xrealloc(f->v, f->cap * sizeof *f->v);
+    }
+    f->v[f->n++] = (struct found){uid, *b};
+}
+
+static int find_order(const void *a, const void *b)
+{
+    const struct found *x = a, *y = b;
+
+    if (x->uid != y->uid)
+        return x->uid < y->uid ? -1 : 1;
+    return x->b.base_offset < y->b.base_offset ? -1 : x->b.base_offset > y->b.base_offset;
+}
+
+/* The batch at data, if it is whole: adds it. */
+static bool find_batch(struct finds *f, const struct entry_header *eh, struct slice data,
+                       uint64_t file_pos)
+{
+    struct batch_info bi;
+    struct batch_ref b;
+
+    if (eh->type != ENTRY_BATCH || batch_parse(data, &bi) || bi.length != data.len ||
+        !batch_crc_ok(data))
+        return false;
+    batch_ref_make(&b, data.ptr, (uint32_t)data.len, eh->position, file_pos);
+    find_add(f, eh->uid, &b);
+    return true;
+}
+
+/* Valid frames of a journal file, wherever they are. Fills f's numbers. */
+static enum err find_frames(struct repair *r, struct jfile *f, struct finds *out,
+                            struct errinfo *info)
+{
+    struct frame_header h;
+    struct entry_header eh;
+    struct slice data;
+    const uint8_t *frame;
+    struct scan s;
+    uint64_t pos = FILE_HEADER;
+    enum err e;
+
+    scan_init(&s, &r->c.j, f->id);
+    e = scan_open(&s, info);
+    f->size = s.size;
+    while (!e && pos < s.size) {
+        uint32_t off = FRAME_HEADER, start = off;
+
+        e = scan_frame(&s, pos, &h, &frame, info);
+        if (e || !frame || h.seq <= f->last_seq) {
+            pos += FRAME_ALIGN;
+            continue;
+        }
+        while (!frame_entry_next(frame, h.length, &off, &eh, &data)) {
+            find_batch(out, &eh, data, pos + start + ENTRY_HEADER);
+            start = off;
+        }
+        if (!f->first_seq) {
+            f->first_seq = h.seq;
+            f->position = h.position;
+        }
+        f->last_seq = h.seq;
+        f->last_crc = h.crc;
+        f->position_end = h.position + h.records;
+        f->frames++;
+        f->records += h.records;
+        pos += frame_padded(h.length);
+        f->used = pos;
+    }
+    scan_fini(&s);
+    return e;
+}
+
+/* Valid entries of a segment: every 8 bytes may begin one. */
+static enum err find_entries(struct repair *r, struct jfile *f, struct finds *out,
+                             struct errinfo *info)
+{
+    struct io_file *fd;
+    uint8_t *mem = NULL;
+    uint64_t size = 0, pos = FILE_HEADER;
+    size_t got = 0;
+    enum err e;
+
+    jfile_pin(f);
+    e = jfile_data(f, &fd, info);
+    if (!e)
+        e = io_size(fd, &size, info);
+    if (!e && size > 4ull << 30)
+        e = errinfo_set(info, ERR_TOO_LARGE, "segment %016" PRIx64 " is too large", f->id);
+    if (!e) {
+        mem = xmalloc(size + 1);
+        e = io_pread(fd, mem, size, 0, &got, info);
+    }
+    while (!e && pos + ENTRY_HEADER < got) {
+        const uint8_t *p = mem + pos;
+        struct entry_header eh = {p[0], le32_load(p + 4), le32_load(p + 8), le32_load(p + 12),
+                                  le64_load(p + 16), 0};
+
+        if (le64_load(p + 24) == crc32c(0, p, 24) && eh.length <= got - pos - ENTRY_HEADER &&
+            find_batch(out, &eh, slice_of(p + ENTRY_HEADER, eh.length), pos + ENTRY_HEADER))
+            pos += entry_room(eh.length);
+        else
+            pos += 8;
+    }
+    f->size = f->used = size;
+    free(mem);
+    jfile_unpin(f);
+    return e;
+}
+
+static enum err write_index(struct repair *r, struct jfile *f, struct finds *found,
+                            struct errinfo *info)
+{
+    struct index_build b = {0};
+    struct batch_ref *refs = xmalloc((found->n + 1) * sizeof *refs);
+    char name[64];
+    uint64_t i, n;
+    enum err e;
+
+    qsort(found->v, found->n, sizeof *found->v, find_order);
+    for (i = 0; i < found->n; i += n) {
+        uint32_t k = 0;
+
+        for (n = 0; i + n < found->n && found->v[i + n].uid == found->v[i].uid; n++)
+            if (k == 0 || found->v[i + n].b.base_offset >=
+                              refs[k - 1].base_offset + refs[k - 1].count)
+                refs[k++] = found->v[i + n].b;
+        index_add(&b, found->v[i].uid, refs, k);
+    }
+    free(refs);
+    snprintf(name, sizeof name, "%016" PRIx64 ".idx", f->id);
+    e = set_aside(r, "log/", name, info);
+    check_say(&r->c, false, "a new index for file %016" PRIx64 ": %" PRIu64 " batches", f->id,
+              found->n);
+    f->index_rows = b.rows_n;
+    f->index_entries = b.entries_n;
+    if (!e && !r->dry)
+        e = index_write(&b, f, info);
+    index_build_fini(&b);
+    return e;
+}
+
+/* Makes the index of a sealed file anew; updates *cf by what was found. */
+static enum err mend_sealed(struct repair *r, struct checkpoint_file *cf, struct errinfo *info)
+{
+    struct jfile *f = jfile_new(&r->c.j, cf->id, (enum jfile_kind)cf->kind, cf->size);
+    struct finds found = {0};
+    enum err e;
+
+    if (f->kind == JFILE_SEGMENT) {
+        f->position = cf->position;
+        f->position_end = cf->position_end;
+        e = find_entries(r, f, &found, info);
+    } else {
+        e = find_frames(r, f, &found, info);
+    }
+    if (!e)
+        e = write_index(r, f, &found, info);
+    cf->size = f->size;
+    cf->used = f->used;
+    cf->first_seq = f->first_seq;
+    cf->last_seq = f->last_seq;
+    cf->last_crc = f->last_crc;
+    cf->position = f->position;
+    cf->position_end = f->position_end;
+    free(found.v);
+    jfile_free(&f);
+    return e;
+}
+
+static enum err save_file(struct repair *r, const struct checkpoint_file *cf, bool gone,
+                          struct errinfo *info)
+{
+    enum err e;
+
+    if (r->dry)
+        return ERR_OK;
+    if ((e = checkpoint_begin(r->ck, info)))
+        return e;
+    e = gone ? checkpoint_file_delete(r->ck, cf->id, info) : checkpoint_file_save(r->ck, cf, info);
+    if (!e)
+        e = checkpoint_commit(r->ck, info);
+    checkpoint_rollback(r->ck);
+    return e;
+}
+
+static enum err mend_all_sealed(struct repair *r, struct errinfo *info)
+{
+    char path[512];
+    uint64_t size = 0;
+    bool there = false;
+    enum err e = ERR_OK;
+    uint32_t i;
+
+    for (i = 0; !e && i < r->c.sealed_n; i++) {
+        struct checkpoint_file *cf = &r->c.sealed[i];
+
+        jfile_path(&r->c.j, cf->id, (enum jfile_kind)cf->kind, false, path, sizeof path);
+        if ((e = io_stat(r->c.j.io, path, &size, &there, info)))
+            break;
+        if (!there) {
+            check_say(&r->c, true, "%s is missing: its records are lost", path);
+            e = save_file(r, cf, true, info);
+        } else if (check_sealed(&r->c, cf) > 0) {
+            e = mend_sealed(r, cf, info);
+            if (!e)
+                e = save_file(r, cf, false, info);
+        }
+    }
+    return e;
+}
+
+/* ---- the checkpoint ------------------------------------------------------------------------------ */
+
+static enum err read_head(struct repair *r, uint64_t id, enum jfile_kind kind, uint8_t *block,
+                          struct errinfo *info)
+{
+    struct io_file *fd = NULL;
+    char path[512];
+    size_t got = 0;
+    enum err e;
+
+    jfile_path(&r->c.j, id, kind, false, path, sizeof path);
+    e = io_open(r->c.j.io, path, IO_RDONLY, &fd, info);
+    if (!e)
+        e = io_pread(fd, block, FILE_HEADER, 0, &got, info);
+    io_close(&fd);
+    if (!e && (got < FILE_HEADER || memcmp(block, "WEIRLOG1", 8) != 0 ||
+               le32_load(block + FILE_HEADER - 4) != crc32c(0, block, FILE_HEADER - 4)))
+        e = ERR_CORRUPT;
+    return e;
+}
+
+/* The first frame of the oldest journal file: where a replay of all begins. */
+static void chain_start(struct repair *r, uint64_t id)
+{
+    struct frame_header h;
+    const uint8_t *frame = NULL;
+    struct scan s;
+    uint64_t pos;
+
+    scan_init(&s, &r->c.j, id);
+    if (!scan_open(&s, NULL))
+        for (pos = FILE_HEADER; pos < s.size && !frame; pos += FRAME_ALIGN)
+            if (scan_frame(&s, pos, &h, &frame, NULL))
+                break;
+    if (frame) {
+        r->c.meta.sealed_seq = h.seq - 1;
+        r->c.meta.sealed_crc = h.prev_crc;
+        r->c.meta.next_position = h.position;
+    }
+    scan_fini(&s);
+}
+
+static enum err new_checkpoint(struct repair *r, struct errinfo *info)
+{
+    uint8_t *block = xmalloc(FILE_HEADER);
+    bool id_known = false, chained = false;
+    struct folder d;
+    uint32_t i;
+    enum err e = folder_list(&r->c.j, &d, info);
+
+    memset(&r->c.meta, 0, sizeof r->c.meta);
+    r->c.sealed_n = 0;
+    for (i = 0; !e && i < d.n; i++) {
+        enum jfile_kind kind = d.ext[i] == 's' ? JFILE_SEGMENT : JFILE_JOURNAL;
+
+        if (d.id[i] >= r->c.meta.next_file_id)
+            r->c.meta.next_file_id = d.id[i] + 1;
+        if ((d.ext[i] != 'l' && d.ext[i] != 's') || read_head(r, d.id[i], kind, block, NULL))
+            continue;
+        if (!id_known) {
+            memcpy(r->c.meta.log_id, block + 40, 16);
+            memcpy(r->c.j.id, block + 40, 16);
+            r->c.j.log_id = le64_load(r->c.j.id);
+            id_known = true;
+        }
+        if (d.ext[i] == 'l' && !chained) {
+            chain_start(r, d.id[i]);
+            chained = true;
+        }
+    }
+    folder_fini(&d);
+    free(block);
+    if (!e && !id_known)
+        e = errinfo_set(info, ERR_CORRUPT, "%s has no data file with a readable header",
+                        r->c.j.dir);
+    if (!e)
+        e = set_aside(r, "", "checkpoint.db", info);
+    if (!e)
+        e = set_aside(r, "", "checkpoint.db-journal", info);
+    check_say(&r->c, false, "a new checkpoint: all journal files will be replayed");
+    return e;
+}
+
+static enum err save_meta(struct repair *r, struct errinfo *info)
+{
+    enum err e;
+
+    if (r->dry)
+        return ERR_OK;
+    r->c.meta.clean = false;
+    if ((e = checkpoint_begin(r->ck, info)))
+        return e;
+    e = checkpoint_meta_save(r->ck, &r->c.meta, info);
+    if (!e)
+        e = checkpoint_commit(r->ck, info);
+    checkpoint_rollback(r->ck);
+    return e;
+}
+
+/* ---- frames -------------------------------------------------------------------------------------- */
+
+struct weave {
+    struct repair *r;
+    uint64_t seq; /* last frame written or found */
+    uint32_t crc;
+    uint64_t position;
+    struct io_file *out;
+    uint64_t pos;
+    bool changed; /* the chain differs from what is on disk: all later frames are written anew */
+    uint64_t lost;
+};
+
+static enum err weave_put(struct weave *w, const uint8_t *frame, struct frame_header h,
+                          struct errinfo *info)
+{
+    uint64_t padded = frame_padded(h.length);
+    uint8_t *mem;
+    enum err e;
+
+    h.prev_crc = w->crc;
+    mem = xcalloc(1, padded);
+    memcpy(mem, frame, h.length);
+    frame_header_write(mem, &h, crc32c(0, frame + FRAME_HEADER, h.length - FRAME_HEADER));
+    e = w->r->dry ? ERR_OK : io_pwrite(w->out, mem, padded, w->pos, info);
+    free(mem);
+    w->pos += padded;
+    w->seq = h.seq;
+    w->crc = h.crc;
+    w->position = h.position + h.records;
+    return e;
+}
+
+/* An empty frame in the place of the missing number w->seq + 1. */
+static enum err weave_fill(struct weave *w, struct errinfo *info)
+{
+    uint8_t mem[FRAME_HEADER + ENTRY_HEADER] = {0};
+    struct entry_header eh = {.type = ENTRY_STAMP};
+    struct frame_header h = {.length = sizeof mem,
+                             .seq = w->seq + 1,
+                             .durable_seq = w->seq,
+                             .position = w->position,
+                             .log_id = w->r->c.j.log_id,
+                             .entries = 1};
+
+    entry_header_write(mem + FRAME_HEADER, &eh);
+    w->lost++;
+    return weave_put(w, mem, h, info);
+}
+
+/* Does the file hold exactly the frames that continue the chain, and nothing after them? */
+static enum err weave_look(struct weave *w, struct scan *s, bool *good, struct errinfo *info)
+{
+    struct weave at = *w;
+    struct frame_header h;
+    const uint8_t *frame;
+    uint64_t pos = FILE_HEADER;
+    bool end = false;
+    enum err e = ERR_OK;
+
+    *good = true;
+    for (; !e && pos < s->size; pos += end ? FRAME_ALIGN : frame_padded(h.length)) {
+        e = scan_frame(s, pos, &h, &frame, info);
+        if (!end && !e && frame && h.seq == at.seq + 1 && h.prev_crc == at.crc) {
+            at.seq = h.seq;
+            at.crc = h.crc;
+            at.position = h.position + h.records;
+            continue;
+        }
+        end = true;
+        if (!e && frame && h.seq > at.seq && h.durable_seq > at.seq)
+            *good = false;
+    }
+    if (!e && *good)
+        *w = at;
+    return e;
+}
+
+static enum err weave_frames(struct weave *w, struct scan *s, struct errinfo *info)
+{
+    struct frame_header h;
+    const uint8_t *frame;
+    uint64_t pos = FILE_HEADER;
+    enum err e = ERR_OK;
+
+    while (!e && pos < s->size) {
+        e = scan_frame(s, pos, &h, &frame, info);
+        if (e || !frame || h.seq <= w->seq || h.seq - w->seq > MISSING_MAX) {
+            pos += FRAME_ALIGN;
+            continue;
+        }
+        while (!e && h.seq > w->seq + 1)
+            e = weave_fill(w, info);
+        if (!e)
+            e = weave_put(w, frame, h, info);
+        pos += frame_padded(h.length);
+    }
+    return e;
+}
+
+static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errinfo *info)
+{
+    struct repair *r = w->r;
+    char path[512], tmp[520], name[64];
+    uint8_t *block = xcalloc(1, FILE_HEADER);
+    struct scan s;
+    bool good = false;
+    enum err e;
+
+    scan_init(&s, &r->c.j, id);
+    e = scan_open(&s, info);
+    if (!e && !w->changed)
+        e = weave_look(w, &s, &good, info);
+    if (e || (good && !(last && w->seq < r->c.meta.applied_seq)))
+        goto out;
+    w->changed = true;
+    check_say(&r->c, false, "journal file %016" PRIx64 " is written anew from what can be read", id);
+    jfile_path(&r->c.j, id, JFILE_JOURNAL, false, path, sizeof path);
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    snprintf(name, sizeof name, "%016" PRIx64 ".log", id);
+    jfile_header_make(&r->c.j, id, JFILE_JOURNAL, s.size, block);
+    if (!r->dry)
+        e = io_open(r->c.j.io, tmp, IO_CREATE | IO_TRUNC, &w->out, info);
+    if (!e && !r->dry)
+        e = io_pwrite(w->out, block, FILE_HEADER, 0, info);
+    w->pos = FILE_HEADER;
+    if (good) { /* complete, but the log once went on: start from the beginning of this file */
+        w->changed = true;
+    }
+    if (!e)
+        e = weave_frames(w, &s, info);
+    while (!e && last && w->seq < r->c.meta.applied_seq &&
+           r->c.meta.applied_seq - w->seq <= MISSING_MAX)
+        e = weave_fill(w, info);
+    if (!e && !r->dry)
+        e = io_truncate(w->out, w->pos > s.size ? w->pos : s.size, info);
+    if (!e && !r->dry)
+        e = io_sync(w->out, info);
+    io_close(&w->out);
+    if (!e)
+        e = set_aside(r, "log/", name, info);
+    if (!e && !r->dry)
+        e = io_rename(r->c.j.io, tmp, path, info);
+out:
+    scan_fini(&s);
+    free(block);
+    return e;
+}
+
+static enum err mend_frames(struct repair *r, struct errinfo *info)
+{
+    struct weave w = {.r = r,
+                      .seq = r->c.meta.sealed_seq,
+                      .crc = r->c.meta.sealed_crc,
+                      .position = r->c.meta.next_position};
+    uint64_t *ids = NULL;
+    uint32_t n = 0, i;
+    char dir[512];
+    enum err e = check_replayed(&r->c, &ids, &n, info);
+
+    for (i = 0; !e && i < n; i++) {
+        struct weave before = w;
+
+        e = weave_file(&w, ids[i], i + 1 == n, info);
+        if (!e && i + 1 == n && !w.changed && w.seq < r->c.meta.applied_seq) {
+            w = before;
+            w.changed = true;
+            e = weave_file(&w, ids[i], true, info);
+        }
+    }
+    free(ids);
+    if (!e && w.lost)
+        check_say(&r->c, true, "%" PRIu64 " frames could not be read: what was in them is lost",
+                  w.lost);
+    if (!e && w.seq < r->c.meta.applied_seq)
+        r->c.meta.applied_seq = w.seq;
+    name_of(&r->c, "log", dir, sizeof dir);
+    return e || r->dry ? e : io_sync_dir(r->c.j.io, dir, info);
+}
+
+enum err journal_repair(struct io *io, const char *dir, bool dry_run,
+                        void (*fn)(void *arg, bool problem, const char *text), void *arg,
+                        struct errinfo *info)
+{
+    struct journal_check_result res;
+    struct repair r = {.dry = dry_run};
+    enum err e;
+
+    check_init(&r.c, io, dir, fn, arg, &res);
+    if ((e = check_lock(&r.c, info)))
+        goto out;
+    if (!check_checkpoint(&r.c))
+        e = new_checkpoint(&r, info);
+    if (!e && !r.dry)
+        e = checkpoint_open(io, dir, false, &r.ck, info);
+    if (!e)
+        e = mend_all_sealed(&r, info);
+    if (!e)
+        e = mend_frames(&r, info);
+    if (!e)
+        e = save_meta(&r, info);
+out:
+    checkpoint_close(&r.ck);
+    check_fini(&r.c);
+    return e;
+}

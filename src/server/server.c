@@ -1,0 +1,435 @@
+/* Wiring and running the server. See server.h.
+ *
+ * Threads: the main thread starts everything, then waits for signals (signalfd); loops run in threads of
+ * their own; the journal has its two. Shutdown order: stop accepting and let connections finish -> stop
+ * loops -> close connections -> protocol -> broker (which saves a checkpoint). */
+#include "server/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/json_write.h"
+#include "base/mem.h"
+#include "base/timefmt.h"
+#include "broker/broker.h"
+#include "io/io.h"
+#include "io/thread.h"
+#include "net/http.h"
+#include "net/tls.h"
+#include "proto/http/http_events.h"
+
+#define LOOPS_MAX 256
+
+struct server {
+    const struct config *c;
+    struct broker *broker;
+    struct loop *loops[LOOPS_MAX];
+    struct io_thread *threads[LOOPS_MAX];
+    unsigned loops_n, started;
+    struct tls_conf *tls;
+    struct http_proto *proto;
+    struct http_server *http;
+    const char *cors[64];
+    unsigned cors_n;
+    int drained[2]; /* pipe: drain is done */
+    uint64_t start_ns;
+};
+
+/* ---- log ----------------------------------------------------------------------------------------- */
+
+static const char *const levels[] = {"error", "warn", "info", "debug"};
+
+__attribute__((format(printf, 3, 4))) static void say(const struct config *c, int level,
+                                                      const char *fmt, ...)
+{
+    char text[512], when[TIME_TEXT_LEN + 1];
+    struct buf b;
+    va_list ap;
+
+    if (level > c->log_level.n)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    time_format(io_wall_ms(io_real()), when);
+    if (c->log_format.n == 0) {
+        fprintf(stderr, "%s %-5s %s\n", when, levels[level], text);
+        return;
+    }
+    buf_init(&b, 8192);
+    buf_printf(&b, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":", when, levels[level]);
+    json_write_string(&b, slice_str(text));
+    fprintf(stderr, "%.*s}\n", (int)b.len, (const char *)b.ptr);
+    buf_fini(&b);
+}
+
+/* ---- checks -------------------------------------------------------------------------------------- */
+
+static bool is_local(const char *addr)
+{
+    return strncmp(addr, "127.", 4) == 0 || strncmp(addr, "localhost:", 10) == 0 ||
+           strncmp(addr, "[::1]:", 6) == 0 || strncmp(addr, "unix:", 5) == 0;
+}
+
+/* Calls fn for each comma-separated part. */
+static enum err each_part(const char *list, enum err (*fn)(void *arg, const char *part), void *arg)
+{
+    char *copy = xstrdup(list), *save = NULL, *p;
+    enum err e = ERR_OK;
+
+    for (p = strtok_r(copy, ", ", &save); !e && p; p = strtok_r(NULL, ", ", &save))
+        e = fn(arg, p);
+    free(copy);
+    return e;
+}
+
+static enum err note_public(void *arg, const char *part)
+{
+    if (!is_local(part))
+        *(bool *)arg = true;
+    return ERR_OK;
+}
+
+static bool is_token(void *arg, struct slice key, struct slice value)
+{
+    if (slice_has_prefix(key, SLICE_LIT("id:")))
+        *(bool *)arg = true;
+    return !*(bool *)arg;
+}
+
+static bool has_tokens(struct broker *b)
+{
+    bool found = false;
+
+    kv_each(b, "token", is_token, &found);
+    return found;
+}
+
+static enum err safety_check(struct server *s, bool *open_without, struct errinfo *info)
+{
+    bool public_addr = false;
+
+    each_part(s->c->http.text, note_public, &public_addr);
+    *open_without = !public_addr || s->c->insecure.n;
+    if (!public_addr || s->c->insecure.n)
+        return ERR_OK;
+    if (!s->c->tls_cert.n)
+        return errinfo_set(info, ERR_CONFIG,
+                           "%s is reachable by others: set http.tls.cert and http.tls.key, or allow it "
+                           "with --insecure",
+                           s->c->http.text);
+    if (!has_tokens(s->broker))
+        return errinfo_set(info, ERR_CONFIG,
+                           "%s is reachable by others and there is no token: make one with `weir token "
+                           "create --data %s --admin`, or allow it with --insecure",
+                           s->c->http.text, s->c->data.text);
+    return ERR_OK;
+}
+
+/* ---- starting ------------------------------------------------------------------------------------ */
+
+static void files_raise(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max > 1048576 ? 1048576 : r.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+static enum err loops_make(struct server *s, struct errinfo *info)
+{
+    long n = s->c->loops.n ? (long)s->c->loops.n : sysconf(_SC_NPROCESSORS_ONLN);
+    enum err e = ERR_OK;
+
+    n = n < 1 ? 1 : n > LOOPS_MAX ? LOOPS_MAX : n;
+    for (s->loops_n = 0; !e && s->loops_n < (unsigned)n; s->loops_n++)
+        e = loop_new(&s->loops[s->loops_n], info);
+    return e;
+}
+
+static enum err cors_add(void *arg, const char *part)
+{
+    struct server *s = arg;
+
+    if (s->cors_n == sizeof s->cors / sizeof *s->cors)
+        return ERR_LIMIT;
+    s->cors[s->cors_n++] = xstrdup(part);
+    return ERR_OK;
+}
+
+static void metrics(void *arg, struct buf *out)
+{
+    struct server *s = arg;
+    struct http_stats st;
+
+    http_server_stats(s->http, &st);
+    buf_printf(out,
+               "# HELP weir_http_connections Connections open now.\n"
+               "# TYPE weir_http_connections gauge\nweir_http_connections %" PRIu64 "\n"
+               "# HELP weir_http_connections_accepted_total Connections accepted.\n"
+               "# TYPE weir_http_connections_accepted_total counter\n"
+               "weir_http_connections_accepted_total %" PRIu64 "\n"
+               "# HELP weir_http_connections_refused_total Connections refused by a limit.\n"
+               "# TYPE weir_http_connections_refused_total counter\n"
+               "weir_http_connections_refused_total %" PRIu64 "\n"
+               "# HELP weir_http_connection_timeouts_total Connections closed for being idle or slow.\n"
+               "# TYPE weir_http_connection_timeouts_total counter\n"
+               "weir_http_connection_timeouts_total %" PRIu64 "\n"
+               "# HELP weir_http_received_bytes_total Bytes read from peers.\n"
+               "# TYPE weir_http_received_bytes_total counter\n"
+               "weir_http_received_bytes_total %" PRIu64 "\n"
+               "# HELP weir_http_sent_bytes_total Bytes written to peers.\n"
+               "# TYPE weir_http_sent_bytes_total counter\nweir_http_sent_bytes_total %" PRIu64 "\n"
+               "# HELP process_uptime_seconds Time since the server started.\n"
+               "# TYPE process_uptime_seconds gauge\nprocess_uptime_seconds %.3f\n",
+               st.conns_open, st.conns_accepted, st.conns_refused, st.timeouts, st.bytes_in,
+               st.bytes_out, (double)(io_mono_ns(io_real()) - s->start_ns) * 1e-9);
+}
+
+static enum err broker_start(struct server *s, struct errinfo *info)
+{
+    const struct config *c = s->c;
+    struct broker_conf bc = {.dir = c->data.text,
+                             .io = io_real(),
+                             .threads = true,
+                             .journal_file_bytes = (uint64_t)c->file_bytes.n,
+                             .tail_bytes = (uint64_t)c->tail_bytes.n,
+                             .inflight_bytes = (uint64_t)c->inflight_bytes.n,
+                             .topics_auto_create = c->auto_create.n,
+                             .partitions_default = (int32_t)c->partitions.n,
+                             .retention_ms_default = c->retention_ms.n,
+                             .dedup_window_ms = c->dedup_ms.n,
+                             .dedup_ids_max = (uint32_t)c->dedup_max.n,
+                             .topics_max = (uint32_t)c->topics_max.n};
+
+    return broker_open(&bc, &s->broker, info);
+}
+
+static enum err http_start(struct server *s, bool open_without, struct errinfo *info)
+{
+    const struct config *c = s->c;
+    struct http_proto_conf pc = {.broker = s->broker,
+                                 .loops = s->loops,
+                                 .loops_n = s->loops_n,
+                                 .topics_auto_create = c->auto_create.n,
+                                 .open_without_tokens = open_without,
+                                 .cors_origins = s->cors,
+                                 .limits = c->limits,
+                                 .metrics = metrics,
+                                 .metrics_arg = s};
+    struct http_server_conf hc = {.loops = s->loops,
+                                  .loops_n = s->loops_n,
+                                  .body_max = (uint32_t)c->body_max.n,
+                                  .conns_max = (uint32_t)c->conns_max.n,
+                                  .conns_ip_max = (uint32_t)c->conns_ip_max.n,
+                                  .idle_ms = (uint32_t)c->idle_ms.n,
+                                  .head_ms = (uint32_t)c->head_ms.n};
+    enum err e;
+
+    e = each_part(c->cors.text, cors_add, s);
+    pc.cors_origins_n = s->cors_n;
+    if (e)
+        return errinfo_set(info, e, "http.cors: too many origins");
+    if ((e = http_proto_new(&pc, &s->proto, info)))
+        return e;
+    http_proto_serve(s->proto, &hc);
+    return http_server_new(&hc, &s->http, info);
+}
+
+struct listen_arg {
+    struct server *s;
+    struct errinfo *info;
+};
+
+static enum err listen_one(void *arg, const char *addr)
+{
+    struct listen_arg *a = arg;
+    const char *scheme = a->s->tls ? "https" : "http", *colon = strrchr(addr, ':');
+    uint16_t port = 0;
+    enum err e = http_server_listen(a->s->http, addr, a->s->tls, &port, a->info);
+
+    if (e)
+        return e;
+    if (strncmp(addr, "unix:", 5) == 0)
+        printf("http listening on %s\n", addr);
+    else
+        printf("http listening on %s://%.*s:%u\n", scheme, (int)(colon - addr), addr, port);
+    return ERR_OK;
+}
+
+static void loop_main(void *arg)
+{
+    loop_run(arg);
+}
+
+static enum err loops_start(struct server *s, struct errinfo *info)
+{
+    char name[32];
+    enum err e = ERR_OK;
+
+    for (; !e && s->started < s->loops_n; s->started++) {
+        snprintf(name, sizeof name, "weir-loop-%u", s->started);
+        e = io_thread_start(name, IO_PRIO_NORMAL, loop_main, s->loops[s->started],
+                            &s->threads[s->started], info);
+        if (e)
+            break;
+    }
+    return e;
+}
+
+/* Tells a service manager that waits for it (sd_notify protocol, systemd's NOTIFY_SOCKET). */
+static void notify(const char *text)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (!path || strlen(path) >= sizeof a.sun_path)
+        return;
+    memcpy(a.sun_path, path, strlen(path));
+    if (a.sun_path[0] == '@')
+        a.sun_path[0] = 0;
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&a,
+           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
+    close(fd);
+}
+
+static enum err start(struct server *s, struct errinfo *info)
+{
+    struct listen_arg a = {s, info};
+    bool open_without = false;
+    enum err e;
+
+    if ((e = broker_start(s, info)) || (e = safety_check(s, &open_without, info)))
+        return e;
+    if (s->c->tls_cert.n &&
+        (e = tls_conf_new(s->c->tls_cert.text, s->c->tls_key.text,
+                          s->c->tls_ca.n ? s->c->tls_ca.text : NULL, &s->tls, info)))
+        return e;
+    if ((e = loops_make(s, info)) || (e = http_start(s, open_without, info)))
+        return e;
+    if ((e = each_part(s->c->http.text, listen_one, &a)) || (e = loops_start(s, info)))
+        return e;
+    fflush(stdout);
+    notify("READY=1");
+    say(s->c, 2, "serving %s with %u loops; started in %.1f ms", s->c->data.text, s->loops_n,
+        (double)(io_mono_ns(io_real()) - s->start_ns) * 1e-6);
+    return ERR_OK;
+}
+
+/* ---- stopping ------------------------------------------------------------------------------------ */
+
+static void on_drained(void *arg)
+{
+    struct server *s = arg;
+
+    if (write(s->drained[1], "x", 1) < 0)
+        say(s->c, 0, "telling that connections are closed failed: %s", strerror(errno));
+}
+
+static void stop(struct server *s)
+{
+    unsigned i;
+
+    for (i = 0; i < s->started; i++)
+        loop_stop(s->loops[i]);
+    for (i = 0; i < s->started; i++)
+        io_thread_join(&s->threads[i]);
+    http_server_free(&s->http);
+    http_proto_free(&s->proto);
+    for (i = 0; i < s->loops_n; i++)
+        loop_free(&s->loops[i]);
+    broker_close(&s->broker);
+    tls_conf_free(&s->tls);
+    for (i = 0; i < s->cors_n; i++)
+        free((void *)(uintptr_t)s->cors[i]);
+}
+
+/* Waits for signals. True: stop in order. */
+static void serve(struct server *s, int sigfd)
+{
+    struct pollfd p[2] = {{.fd = sigfd, .events = POLLIN}, {.fd = s->drained[0], .events = POLLIN}};
+    struct signalfd_siginfo si;
+    struct errinfo why;
+    bool stopping = false;
+
+    for (;;) {
+        if (poll(p, 2, -1) < 0 && errno != EINTR)
+            return;
+        if (p[1].revents)
+            return;
+        if (!p[0].revents || read(sigfd, &si, sizeof si) != sizeof si)
+            continue;
+        if (si.ssi_signo == SIGHUP) {
+            if (s->tls && tls_conf_reload(s->tls, &why))
+                say(s->c, 0, "certificates stay as they were: %s", why.text);
+            else
+                say(s->c, 2, "%s", s->tls ? "certificates read again" : "SIGHUP: nothing to read again");
+            continue;
+        }
+        if (stopping) {
+            say(s->c, 1, "second signal: ending at once");
+            _exit(130);
+        }
+        stopping = true;
+        notify("STOPPING=1");
+        say(s->c, 2, "stopping: connections get %.1f s to finish", (double)s->c->drain_ms.n / 1000);
+        http_server_drain(s->http, (uint32_t)s->c->drain_ms.n, on_drained, s);
+    }
+}
+
+enum err server_run(const struct config *c, struct errinfo *info)
+{
+    struct server *s = xcalloc(1, sizeof *s);
+    sigset_t set;
+    int sigfd;
+    enum err e;
+
+    s->c = c;
+    s->start_ns = io_mono_ns(io_real());
+    mallopt(M_ARENA_MAX, 2);
+    files_raise();
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    sigfd = signalfd(-1, &set, SFD_CLOEXEC);
+    if (sigfd < 0 || pipe2(s->drained, O_CLOEXEC)) {
+        e = errinfo_os(info, errno, "preparing for signals");
+        free(s);
+        return e;
+    }
+    e = start(s, info);
+    if (!e)
+        serve(s, sigfd);
+    stop(s);
+    if (!e)
+        say(c, 2, "stopped");
+    close(sigfd);
+    close(s->drained[0]);
+    close(s->drained[1]);
+    free(s);
+    return e;
+}

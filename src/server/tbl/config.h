@@ -1,0 +1,37 @@
+/* Every setting of the server, as data. One row drives the YAML file, the environment (WEIR_ and the key
+ * in capitals with underscores), the flags (--set KEY=VALUE and the short ones), `weir config show` and
+ * docs/configuration.md. Included with CONFIG defined.
+ *
+ * CONFIG(field, key, kind, default as text, least, most, unit, prose) */
+CONFIG(data, "data", TEXT, "weir-data", 1, 400, "path", "Directory of the log. Made if it is not there.")
+CONFIG(http, "http.listen", TEXT, "127.0.0.1:8787", 0, 1000, "addresses",
+       "Where HTTP and WebSocket are served: HOST:PORT, [V6]:PORT or unix:/PATH, several with commas; port 0 asks the system. Empty: nowhere.")
+CONFIG(tls_cert, "http.tls.cert", TEXT, "", 0, 400, "path",
+       "PEM file with the certificate and its chain: HTTP becomes HTTPS. Read again on SIGHUP.")
+CONFIG(tls_key, "http.tls.key", TEXT, "", 0, 400, "path", "PEM file with the certificate's private key.")
+CONFIG(tls_ca, "http.tls.client_ca", TEXT, "", 0, 400, "path",
+       "PEM file with authorities: clients must show a certificate that one of them signed.")
+CONFIG(cors, "http.cors", TEXT, "", 0, 2000, "origins",
+       "Origins of web pages that may call, with commas; * for all. Empty: none but the same.")
+CONFIG(body_max, "http.body.max", SIZE, "16MiB", 1024, 1073741824, "bytes", "Largest request body.")
+CONFIG(conns_max, "http.connections.max", NUMBER, "20000", 1, 1000000, "connections", "Open at once; more are closed.")
+CONFIG(conns_ip_max, "http.connections.ip_max", NUMBER, "0", 0, 1000000, "connections",
+       "Of one address; 0 for no limit.")
+CONFIG(idle_ms, "http.idle", TIME, "75s", 100, 86400000, "time", "A connection without a request is closed after it.")
+CONFIG(head_ms, "http.head_time", TIME, "10s", 100, 3600000, "time", "From a request's first byte to the end of its headers.")
+CONFIG(loops, "loops", NUMBER, "0", 0, 256, "threads", "Event loops; 0: one for each processor.")
+CONFIG(insecure, "insecure", BOOL, "false", 0, 0, "",
+       "Allow a public address without TLS and tokens.")
+CONFIG(auto_create, "topics.auto_create", BOOL, "true", 0, 0, "", "Topics are made when first written to.")
+CONFIG(partitions, "topics.partitions", NUMBER, "1", 1, 10000, "partitions", "Of topics made without saying how many.")
+CONFIG(retention_ms, "topics.retention", TIME, "7d", -1, 3153600000000, "time",
+       "Records of topics without their own retention.ms are kept for it; -1 for ever.")
+CONFIG(topics_max, "topics.max", NUMBER, "1000000", 1, 10000000, "topics", "Topics there may be.")
+CONFIG(dedup_ms, "dedup.window", TIME, "10m", 1000, 604800000, "time", "Event ids and idempotency keys are remembered for it.")
+CONFIG(dedup_max, "dedup.ids", NUMBER, "1000000", 1000, 100000000, "ids", "Event ids remembered at most.")
+CONFIG(file_bytes, "journal.file_bytes", SIZE, "128MiB", 65536, 4294963200, "bytes", "Size of a journal file, a multiple of 4 KiB.")
+CONFIG(tail_bytes, "journal.tail_bytes", SIZE, "64MiB", 65536, 68719476736, "bytes", "Recent records kept in memory for readers at the end.")
+CONFIG(inflight_bytes, "journal.inflight_bytes", SIZE, "64MiB", 1048576, 4294967296, "bytes", "Accepted but not yet durable, at most; then senders are held back.")
+CONFIG(log_level, "log.level", CHOICE, "info", 0, 0, "error|warn|info|debug", "Least important messages that are written to standard error.")
+CONFIG(log_format, "log.format", CHOICE, "text", 0, 0, "text|json", "Form of the messages.")
+CONFIG(drain_ms, "shutdown.grace", TIME, "10s", 0, 3600000, "time", "Time that connections get to finish when the server stops.")
