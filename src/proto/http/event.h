@@ -19,6 +19,7 @@
 
 #include "base/err.h"
 #include "base/slice.h"
+#include "base/stream_name.h"
 #include "journal/batch.h"
 #include "proto/http/jtext.h"
 
@@ -71,13 +72,6 @@ enum err event_binary_attribute(struct event_parser *p, struct event *out, struc
 enum err event_binary_end(struct event_parser *p, struct event *out, struct slice content_type,
                           struct slice body, struct errinfo *info);
 
-/* `orders` or `orders:c-1` into its parts; key is NULL without a colon. False: empty part. */
-bool stream_split(struct slice stream, struct slice *topic, struct slice *key);
-/* The topic for a type: its first part (up to the first dot), made plural; out has room for
- * EVENT_TOPIC_MAX + 1. 0: it gives no topic name. */
-size_t stream_from_type(struct slice type, char *out);
-/* English plural by a few rules (docs/http.md has them); out has room for cap. 0: does not fit. */
-size_t plural(struct slice word, char *out, size_t cap);
 
 /* Whether a media type is JSON: application/json, text/json, anything +json; parameters ignored. */
 bool media_is_json(struct slice type);

@@ -780,17 +780,13 @@ static uint8_t *put_place(uint8_t *out, const struct post_place *pl, const struc
 static enum err answer_place(struct post *p, const struct post_place *pl, bool first, bool object,
                              struct buf *out)
 {
+    uint8_t room[PLACE_BYTES + EVENT_TOPIC_MAX], *o = room;
     struct append_place at;
     enum err e = append_place(p->append, pl->slot, &at);
-    uint8_t *o, *from;
 
     if (e)
         return e;
-    e = buf_reserve(out, PLACE_BYTES + EVENT_TOPIC_MAX);
-    if (e)
-        return e;
     p->written |= !at.duplicate;
-    o = from = out->ptr + out->len;
     if (!first)
         *o++ = ',';
     if (object)
@@ -803,8 +799,7 @@ static enum err answer_place(struct post *p, const struct post_place *pl, bool f
     o = put_place(o, pl, &at);
     if (object)
         *o++ = '}';
-    out->len += (size_t)(o - from);
-    return ERR_OK;
+    return buf_append(out, room, (size_t)(o - room));
 }
 
 enum err post_answer_members(struct post *p, struct buf *out)

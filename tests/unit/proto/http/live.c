@@ -29,6 +29,20 @@ static void emit_many(const char *stream, int from, int n)
     free(body);
 }
 
+/* n events of some 2 KB, numbered from `from` on. */
+static void emit_padded(const char *stream, int from, int n)
+{
+    char *body = malloc((size_t)n * 2200 + 2), *at = body;
+
+    for (int i = 0; i < n; i++)
+        at += sprintf(
+            at, "%s{\"type\":\"a\",\"stream\":\"%s\",\"data\":{\"n\":%d,\"pad\":\"%02000d\"}}",
+            i ? "," : "[", stream, from + i, 0);
+    strcpy(at, "]");
+    emit(&fx, body);
+    free(body);
+}
+
 /* The next n messages are the events with data from `from` on, in steps. */
 static void expect(struct client *c, int from, int n, int step)
 {
@@ -139,9 +153,8 @@ static void narrow(struct fix *f)
  */
 static void test_ws_slow(void **state)
 {
-    enum { N = 3000, PAD = 2000 };
+    enum { N = 3000 };
     struct client slow, quick;
-    char *body = malloc(PAD + 200);
     int n = 0, lags = 0, size = 4096;
 
     fix_stop(&fx);
@@ -170,16 +183,14 @@ static void test_ws_slow(void **state)
     }
     ws_connect(&quick, &fx, "/events?stream=slow", "");
     usleep(100000);
-    for (int i = 0; i < N; i++) {
-        json_t *j;
+    for (int i = 0; i < N; i += 50) {
+        emit_padded("slow", i, 50);
+        for (int k = i; k < i + 50; k++) {
+            json_t *j = ws_json(&quick);
 
-        snprintf(body, PAD + 200,
-                 "{\"type\":\"a\",\"stream\":\"slow\",\"data\":{\"n\":%d,\"pad\":\"%0*d\"}}", i,
-                 PAD, 0);
-        emit(&fx, body);
-        j = ws_json(&quick);
-        assert_int_equal(int_of(json_object_get(j, "data"), "n"), i);
-        json_decref(j);
+            assert_int_equal(int_of(json_object_get(j, "data"), "n"), k);
+            json_decref(j);
+        }
     }
     while (n < N) {
         json_t *j = ws_json(&slow);
@@ -195,7 +206,6 @@ static void test_ws_slow(void **state)
         json_decref(j);
     }
     assert_true(lags > 0);
-    free(body);
     client_close(&slow);
     client_close(&quick);
 }
@@ -435,19 +445,14 @@ static void test_sse_heartbeat_and_slow(void **state)
     struct message m;
     size_t left = 0;
     int comments = 0, next = 0;
-    char *body = malloc(4096);
 
     fix_stop(&fx);
     fix_start(&fx, beating);
     emit(&fx, "{\"type\":\"a\",\"stream\":\"beat\",\"data\":{\"n\":-1}}");
     sse_connect(&c, "/events/stream?stream=beat", "");
     usleep(450000);
-    for (int i = 0; i < 2500; i++) { /* some 5 MB that nobody reads yet */
-        snprintf(body, 4096,
-                 "{\"type\":\"a\",\"stream\":\"beat\",\"data\":{\"n\":%d,\"pad\":\"%02000d\"}}", i,
-                 0);
-        emit(&fx, body);
-    }
+    for (int i = 0; i < 2500; i += 50) /* some 5 MB that nobody reads yet */
+        emit_padded("beat", i, 50);
     while (next < 2500) {
         json_t *j;
 
@@ -461,7 +466,6 @@ static void test_sse_heartbeat_and_slow(void **state)
     }
     assert_true(comments >= 3);
     client_close(&c);
-    free(body);
 }
 
 static void test_sse_refused(void **state)
