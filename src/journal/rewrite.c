@@ -41,7 +41,7 @@ static uint64_t live_of(struct jfile *f)
 static bool sparse(struct jfile *f)
 {
     return atomic_load(&f->state) == JFILE_SEALED && !f->rewrite_failed && live_of(f) > 0 &&
-           live_of(f) < f->size / 2;
+           live_of(f) < (f->size - FILE_HEADER) / 2; /* a tiny segment's header is no waste */
 }
 
 static bool small_segment(struct jfile *f, uint64_t live)
