@@ -83,11 +83,10 @@ static void dirty_push(struct broker *b, struct group *g)
     list_insert_before(g->deleted ? d->node.next : &d->node, &g->dirty_link);
 }
 
+/* Also moves a group to its place when it became a tombstone. */
 static void group_dirty(struct broker *b, struct group *g)
 {
-    if (g->dirty == DIRTY)
-        return;
-    if (g->dirty == SENT)
+    if (g->dirty != CLEAN)
         list_remove(&g->dirty_link);
     g->dirty = DIRTY;
     dirty_push(b, g);
