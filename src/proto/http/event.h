@@ -72,7 +72,6 @@ enum err event_binary_attribute(struct event_parser *p, struct event *out, struc
 enum err event_binary_end(struct event_parser *p, struct event *out, struct slice content_type,
                           struct slice body, struct errinfo *info);
 
-
 /* Whether a media type is JSON: application/json, text/json, anything +json; parameters ignored. */
 bool media_is_json(struct slice type);
 

@@ -43,7 +43,11 @@ struct creation {
     struct publisher *pub;
     struct post **posts;
     unsigned posts_n, posts_cap;
-    bool submitted; /* the broker will call back */
+    enum {
+        CREATION_WAITS,     /* for the broker to have room */
+        CREATION_SUBMITTED, /* the broker will call back */
+        CREATION_THERE,     /* nothing more to wait for */
+    } state;
     int64_t tried_ms;
     enum err err;
     struct errinfo info;
@@ -277,7 +281,7 @@ static void creation_finish(struct creation *cr)
     for (unsigned i = 0; i < cr->posts_n; i++) {
         struct post *p = cr->posts[i];
 
-        if (cr->err && cr->err != ERR_TOPIC_EXISTS && !p->err) {
+        if (cr->err && !p->err) {
             p->err = cr->err;
             p->info = cr->info;
         }
@@ -308,7 +312,28 @@ static void creation_done(void *arg, enum err e, const struct errinfo *info)
     loop_post(cr->pub->ctx->loop, &cr->task);
 }
 
-/* Those that someone else was creating: a while later they are there, or can be tried again. */
+/* Asks the broker, which joins a creation that is on its way by another loop. ERR_OVERLOADED: try
+ * again later. */
+static enum err creation_try(struct creation *cr, struct errinfo *info)
+{
+    struct ctx *ctx = cr->pub->ctx;
+    struct topic *t = NULL;
+    enum err e;
+
+    cr->tried_ms = (int64_t)loop_now_ms(ctx->loop);
+    cr->state = CREATION_SUBMITTED; /* done may come before the call returns */
+    e = topic_find_or_create(ctx->proto->conf.broker, slice_str(cr->name), &t, creation_done, cr,
+                             info);
+    if (e)
+        cr->state = CREATION_WAITS;
+    if (t) {
+        cr->state = CREATION_THERE;
+        topic_unref(&t);
+    }
+    return e;
+}
+
+/* Those that the broker had no room for, or that came into being meanwhile. */
 static void creations_retry(struct publisher *pub)
 {
     struct list_node *n = pub->creations.node.next;
@@ -317,9 +342,28 @@ static void creations_retry(struct publisher *pub)
         struct creation *cr = list_entry(n, struct creation, link);
 
         n = n->next;
-        if (!cr->submitted && (int64_t)loop_now_ms(pub->ctx->loop) > cr->tried_ms)
+        if (cr->state == CREATION_WAITS && (int64_t)loop_now_ms(pub->ctx->loop) > cr->tried_ms) {
+            cr->err = creation_try(cr, &cr->info);
+            if (cr->err == ERR_OVERLOADED)
+                cr->err = ERR_OK;
+            else if (cr->err)
+                cr->state = CREATION_THERE;
+        }
+        if (cr->state == CREATION_THERE)
             creation_finish(cr);
     }
+}
+
+static struct creation *creation_find(struct publisher *pub, struct slice name)
+{
+    struct creation *cr;
+
+    list_for_each(cr, &pub->creations, struct creation, link)
+    {
+        if (slice_eq_str(name, cr->name))
+            return cr;
+    }
+    return NULL;
 }
 
 /* Starts to create the topic, or finds that under way. */
@@ -327,16 +371,11 @@ static enum err creation_get(struct post *p, struct slice name, struct creation 
                              struct errinfo *info)
 {
     struct publisher *pub = p->ctx->publisher;
-    struct creation *cr;
+    struct creation *cr = *out = creation_find(pub, name);
     enum err e;
 
-    list_for_each(cr, &pub->creations, struct creation, link)
-    {
-        if (slice_eq_str(name, cr->name)) {
-            *out = cr;
-            return ERR_OK;
-        }
-    }
+    if (cr)
+        return ERR_OK;
     if (p->creates++ >= p->ctx->proto->conf.limits.topics_created_max)
         return errinfo_set(info, ERR_LIMIT, "the request would create more than %u topics",
                            p->ctx->proto->conf.limits.topics_created_max);
@@ -344,18 +383,12 @@ static enum err creation_get(struct post *p, struct slice name, struct creation 
     cr->pub = pub;
     cr->task.fn = creation_run;
     memcpy(cr->name, name.ptr, name.len);
-    cr->submitted = true;
-    list_push_back(&pub->creations, &cr->link);
-    e = topic_create(p->ctx->proto->conf.broker, name, 0, NULL, creation_done, cr, info);
-    if (e && e != ERR_TOPIC_EXISTS) {
-        list_remove(&cr->link);
+    e = creation_try(cr, info);
+    if (e && e != ERR_OVERLOADED) {
         free(cr);
         return e;
     }
-    if (e) {
-        cr->submitted = false;
-        cr->tried_ms = (int64_t)loop_now_ms(p->ctx->loop);
-    }
+    list_push_back(&pub->creations, &cr->link);
     *out = cr;
     return ERR_OK;
 }
@@ -436,6 +469,8 @@ static enum err take_event(struct post *p, struct collect *c, const struct event
     if (!p->checked && !auth_permits(p->who, AUTH_WRITE, e->topic))
         return errinfo_set(info, ERR_FORBIDDEN, "the token does not permit writing to \"%.*s\"",
                            (int)e->topic.len, (const char *)e->topic.ptr);
+    if (!list_empty(&ctx->publisher->creations) && creation_find(ctx->publisher, e->topic))
+        return creation_wait(p, e->topic, info); /* not before those that wait already */
     t = ctx_topic(ctx, e->topic);
     if (!t && !ctx->proto->conf.topics_auto_create)
         return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "there is no topic \"%.*s\"",
