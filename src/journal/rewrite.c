@@ -292,8 +292,6 @@ static void run_replace(struct journal *j, const struct run *run, struct jfile *
     unsigned i;
 
     io_mutex_lock(&j->ckpt_lock);
-    seg->position = run->file[0]->position;
-    seg->position_end = run->file[run->n - 1]->position_end;
     atomic_store(&seg->state, JFILE_SEALED);
     io_mutex_lock(&j->lock);
     list_insert_before(&run->file[0]->link, &seg->link);
@@ -340,6 +338,8 @@ bool rewrite_step(struct journal *j)
     io_mutex_unlock(&j->lock);
     if (!found)
         return false;
+    seg->position = run.file[0]->position; /* goes into the index: files are sorted by it */
+    seg->position_end = run.file[run.n - 1]->position_end;
     plogs = plogs_of(j, &run, &n);
     e = segment_write(j, &run, seg, plogs, n, &b, &info);
     if (!e) {
