@@ -1,13 +1,13 @@
-/* Random changes against a plain model of what must be so, with checkpoints, background work, restarts
- * and crashes in between, in small journal files. Seeds are fixed; WEIR_SEED and WEIR_STEPS choose
- * others. */
+/* Random changes against a plain model of what must be so, with checkpoints, background work,
+ * restarts and crashes in between, in small journal files. Seeds are fixed; WEIR_SEED and
+ * WEIR_STEPS choose others. */
 #include "fixture.h"
 
 #define TOPICS 6
-#define PARTS 4
-#define KEYS 8
+#define PARTS  4
+#define KEYS   8
 #define GROUPS 3
-#define IDS 64
+#define IDS    64
 
 struct mrec {
     char value[24];
@@ -132,9 +132,8 @@ static void step_append(struct model *m, unsigned i)
         r.value = slice_str(value[k]);
         if (ids[k] >= 0)
             r.dedup_id = slice_str(id[k]);
-        assert_int_equal(append_record(a, t, (int32_t)rnd(m, (unsigned)mt->parts), &r, &slot[k],
-                                       NULL),
-                         ERR_OK);
+        assert_int_equal(
+            append_record(a, t, (int32_t)rnd(m, (unsigned)mt->parts), &r, &slot[k], NULL), ERR_OK);
     }
     assert_int_equal(append_submit_wait(a, NULL), ERR_OK);
     for (k = 0; k < n; k++) {
@@ -168,9 +167,9 @@ static void step_items(struct model *m, unsigned i)
     snprintf(m->kv[k], sizeof m->kv[k], "%.*s", del ? 0 : 15, "value");
     if (!del)
         snprintf(m->kv[k], sizeof m->kv[k], "v%d", m->serial++);
-    assert_int_equal(kv_put_wait(m->f.b, "ns", slice_str(key),
-                                 del ? SLICE_NULL : slice_str(m->kv[k]), 0, NULL),
-                     ERR_OK);
+    assert_int_equal(
+        kv_put_wait(m->f.b, "ns", slice_str(key), del ? SLICE_NULL : slice_str(m->kv[k]), 0, NULL),
+        ERR_OK);
     if (!mt->there)
         return;
     part = rnd(m, (unsigned)mt->parts);
@@ -179,8 +178,8 @@ static void step_items(struct model *m, unsigned i)
         struct mpart *mp = &mt->part[part];
 
         mp->start += (int64_t)rnd(m, (unsigned)(mp->n - mp->start) + 1);
-        assert_int_equal(
-            partition_trim_wait(topic_partition(t, (int32_t)part), mp->start, NULL), ERR_OK);
+        assert_int_equal(partition_trim_wait(topic_partition(t, (int32_t)part), mp->start, NULL),
+                         ERR_OK);
     } else if (rnd(m, 12) == 0) {
         unsigned a, b;
         enum err e;
@@ -207,8 +206,8 @@ static void step_items(struct model *m, unsigned i)
 
 static void check_partition(struct model *m, struct topic *t, int i, const struct mpart *mp)
 {
-    struct reader_conf rc = {.selector = slice_str(topic_name(t)), .partition = i,
-                             .from = READ_FROM_START};
+    struct reader_conf rc = {
+        .selector = slice_str(topic_name(t)), .partition = i, .from = READ_FROM_START};
     struct reader_record rec;
     struct plog_info info;
     struct group_offset go;
