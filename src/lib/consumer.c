@@ -1,0 +1,347 @@
+/* Consumers: a broker's reader with waiting, groups and commits. One thread at a time.
+ *
+ * A group's place is kept by partition, as Kafka keeps it: commit writes, for each partition of the
+ * stream's topics, the first offset whose position is beyond the last record returned. So another
+ * consumer, by whatever protocol, goes on at the same record. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/stream_name.h"
+#include "base/tbl/limits.h"
+#include "io/io.h"
+#include "journal/batch.h"
+#include "journal/journal.h"
+#include "lib/lib_int.h"
+
+#define PATTERN_PAGE 64u
+
+struct weir_consumer {
+    struct weir *w;
+    struct reader_conf conf;
+    char *stream, *group;
+    struct reader *r;
+    uint64_t next;      /* one past the last record returned; 0: none yet */
+    uint64_t committed; /* value of next at the last commit */
+    int64_t auto_commit_ms;
+    uint64_t committed_ns;
+    struct weir_header headers[LIB_HEADERS_MAX];
+    struct buf names; /* of the headers */
+};
+
+/* ---- groups -------------------------------------------------------------------------------------- */
+
+/* Calls fn for each partition that the stream covers. */
+static enum err each_partition(struct weir_consumer *c,
+                               enum err (*fn)(struct weir_consumer *c, struct partition *p, void *arg,
+                                              struct errinfo *info),
+                               void *arg, struct errinfo *info)
+{
+    struct topic *page[PATTERN_PAGE];
+    char pattern[TOPIC_NAME_MAX + 1], after[TOPIC_NAME_MAX + 1] = "";
+    struct slice topic, key;
+    enum err e = ERR_OK;
+    size_t n, i;
+    int32_t k;
+
+    if (!stream_split(slice_str(c->stream), &topic, &key) || topic.len > TOPIC_NAME_MAX)
+        return errinfo_set(info, ERR_INVALID, "'%.100s' is not a stream", c->stream);
+    memcpy(pattern, topic.ptr, topic.len);
+    pattern[topic.len] = 0;
+    do {
+        n = topic_list(c->w->b, slice_str(after), pattern, page, PATTERN_PAGE);
+        for (i = 0; i < n; i++) {
+            memcpy(after, topic_name(page[i]), strlen(topic_name(page[i])) + 1);
+            for (k = 0; !e && k < topic_partitions(page[i]); k++)
+                if (c->conf.partition < 0 || c->conf.partition == k)
+                    e = fn(c, topic_partition(page[i], k), arg, info);
+            topic_unref(&page[i]);
+        }
+    } while (!e && n == PATTERN_PAGE);
+    return e;
+}
+
+/* Lowest position that the group has not dealt with. */
+static enum err find_committed(struct weir_consumer *c, struct partition *p, void *arg,
+                               struct errinfo *info)
+{
+    struct plog *log = partition_log(p);
+    uint64_t *lowest = arg, position;
+    struct group_offset o;
+    struct plog_read r = {0};
+    struct plog_info pi;
+    int64_t at;
+    enum err e = group_offset_get(c->w->b, slice_str(c->group), p, &o);
+
+    plog_info_get(log, &pi);
+    at = e == ERR_NOT_FOUND || o.offset < pi.start_offset ? pi.start_offset : o.offset;
+    if (at >= pi.end_offset)
+        return ERR_OK; /* nothing left in this one */
+    e = plog_read(log, at, 1, &r, info);
+    if (!e && r.n) {
+        position = r.batch[0].position + (uint64_t)(at - r.batch[0].base_offset);
+        if (position < *lowest)
+            *lowest = position;
+    }
+    plog_read_release(&r);
+    return e;
+}
+
+static enum err commit_one(struct weir_consumer *c, struct partition *p, void *arg,
+                           struct errinfo *info)
+{
+    struct append *a = arg;
+    int64_t offset;
+    enum err e = plog_seek_position(partition_log(p), c->next, &offset, info);
+
+    return e ? e : append_offset(a, slice_str(c->group), p, offset, SLICE_NULL);
+}
+
+static enum err commit(struct weir_consumer *c, struct errinfo *info)
+{
+    struct append *a;
+    enum err e;
+
+    if (!c->group)
+        return errinfo_set(info, ERR_INVALID, "this consumer has no group");
+    if (c->next == c->committed)
+        return ERR_OK;
+    a = append_new(c->w->b, NULL, NULL);
+    e = each_partition(c, commit_one, a, info);
+    if (!e)
+        e = append_submit_wait(a, info);
+    append_free(&a);
+    if (!e)
+        c->committed = c->next;
+    c->committed_ns = io_mono_ns(io_real());
+    return e;
+}
+
+/* ---- the public part ----------------------------------------------------------------------------- */
+
+static enum err place_options(struct weir_consumer *c, const struct weir_consumer_options *o,
+                              struct errinfo *info)
+{
+    uint64_t lowest = UINT64_MAX;
+    enum err e = ERR_OK;
+
+    c->conf = (struct reader_conf){.selector = slice_str(c->stream),
+                                   .partition = o->partition_1 - 1,
+                                   .position = o->position,
+                                   .time_ms = o->at_ms,
+                                   .offset = o->offset};
+    switch (o->from) {
+    case WEIR_FROM_BEGINNING:
+        c->conf.from = READ_FROM_START;
+        break;
+    case WEIR_FROM_END:
+        c->conf.from = READ_FROM_END;
+        break;
+    case WEIR_FROM_OFFSET:
+        c->conf.from = READ_FROM_OFFSET;
+        break;
+    case WEIR_FROM_TIME:
+        c->conf.from = READ_FROM_TIME;
+        break;
+    case WEIR_FROM_POSITION:
+        c->conf.from = READ_FROM_POSITION;
+        break;
+    case WEIR_FROM_GROUP:
+        if (!c->group)
+            return errinfo_set(info, ERR_INVALID, "WEIR_FROM_GROUP needs a group");
+        e = each_partition(c, find_committed, &lowest, info);
+        c->conf.from = READ_FROM_POSITION;
+        c->conf.position = lowest == UINT64_MAX ? journal_position_end(broker_journal(c->w->b))
+                                                : lowest;
+        break;
+    default:
+        return errinfo_set(info, ERR_INVALID, "there is no such place to begin");
+    }
+    return e;
+}
+
+weir_err weir_consumer_new(struct weir *w, const char *stream,
+                           const struct weir_consumer_options *options, struct weir_consumer **out,
+                           struct weir_error *error)
+{
+    struct weir_consumer *c = xcalloc(1, sizeof *c);
+    struct weir_consumer_options o = {0};
+    struct errinfo info = {0};
+    enum err e;
+
+    *out = NULL;
+    if (options)
+        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    c->w = w;
+    buf_init(&c->names, LIMIT_BATCH_INFLATED);
+    c->stream = xstrdup(stream ? stream : "");
+    c->group = o.group ? xstrdup(o.group) : NULL;
+    c->auto_commit_ms = o.auto_commit_ms;
+    c->committed_ns = io_mono_ns(io_real());
+    e = place_options(c, &o, &info);
+    if (!e)
+        e = reader_open(w->b, &c->conf, &c->r, &info);
+    if (e) {
+        c->next = c->committed = 0;
+        weir_consumer_close(&c);
+        return lib_fail(e, &info, error);
+    }
+    *out = c;
+    return WEIR_OK;
+}
+
+static void message_out(struct weir_consumer *c, const struct reader_record *r,
+                        struct weir_message *m)
+{
+    unsigned i, n = r->headers_n < LIB_HEADERS_MAX ? r->headers_n : LIB_HEADERS_MAX;
+    size_t room = 0;
+
+    for (i = 0; i < n; i++)
+        room += r->headers[i].key.len + 1;
+    buf_clear(&c->names);
+    if (buf_reserve(&c->names, room))
+        n = 0; /* cannot be: a batch is smaller */
+    for (i = 0; i < n; i++) { /* names are handed out as C strings */
+        c->headers[i].name = (const char *)c->names.ptr + c->names.len;
+        buf_append_slice(&c->names, r->headers[i].key);
+        buf_append_u8(&c->names, 0);
+        c->headers[i].value = r->headers[i].value.ptr;
+        c->headers[i].value_len = r->headers[i].value.len;
+    }
+    *m = (struct weir_message){.topic = topic_name(r->topic),
+                               .partition = r->partition,
+                               .offset = r->offset,
+                               .position = r->position,
+                               .timestamp_ms = r->timestamp_ms,
+                               .key = r->key.ptr,
+                               .key_len = r->key.len,
+                               .value = r->value.ptr,
+                               .value_len = r->value.len,
+                               .headers = c->headers,
+                               .headers_n = n};
+}
+
+static enum err auto_commit(struct weir_consumer *c, struct errinfo *info)
+{
+    uint64_t now;
+
+    if (!c->group || c->auto_commit_ms <= 0 || c->next == c->committed)
+        return ERR_OK;
+    now = io_mono_ns(io_real());
+    return now - c->committed_ns >= (uint64_t)c->auto_commit_ms * 1000000u ? commit(c, info)
+                                                                          : ERR_OK;
+}
+
+static enum err next(struct weir_consumer *c, int64_t timeout_ms, struct weir_message *out,
+                     struct errinfo *info)
+{
+    uint64_t until = io_mono_ns(io_real()) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000u;
+    struct reader_record r;
+    int64_t left;
+    enum err e;
+
+    for (;;) {
+        e = reader_next(c->r, &r, info);
+        if (!e) {
+            message_out(c, &r, out);
+            c->next = r.position + 1;
+            return ERR_OK;
+        }
+        if (e != ERR_AGAIN || timeout_ms == 0)
+            return e;
+        left = -1;
+        if (timeout_ms > 0) {
+            left = (int64_t)(until - io_mono_ns(io_real())) / 1000000;
+            if (left <= 0)
+                return ERR_AGAIN;
+        }
+        reader_block(c->r, left);
+    }
+}
+
+weir_err weir_consumer_next(struct weir_consumer *c, int64_t timeout_ms, struct weir_message *out,
+                            struct weir_error *error)
+{
+    struct errinfo info = {0};
+    enum err e = auto_commit(c, &info);
+
+    if (!e)
+        e = next(c, timeout_ms, out, &info);
+    return lib_fail(e, &info, error);
+}
+
+weir_err weir_consumer_commit(struct weir_consumer *c, struct weir_error *error)
+{
+    struct errinfo info = {0};
+
+    return lib_fail(commit(c, &info), &info, error);
+}
+
+weir_err weir_consumer_seek(struct weir_consumer *c, uint64_t position, struct weir_error *error)
+{
+    struct reader_conf conf = c->conf;
+    struct errinfo info = {0};
+    struct reader *r = NULL;
+    enum err e;
+
+    conf.from = READ_FROM_POSITION;
+    conf.position = position;
+    e = reader_open(c->w->b, &conf, &r, &info);
+    if (e)
+        return lib_fail(e, &info, error);
+    reader_close(&c->r);
+    c->r = r;
+    c->conf = conf;
+    c->next = position;
+    return WEIR_OK;
+}
+
+uint64_t weir_consumer_position(const struct weir_consumer *c)
+{
+    return reader_position(c->r);
+}
+
+void weir_consumer_close(struct weir_consumer **cp)
+{
+    struct weir_consumer *c = *cp;
+
+    if (!c)
+        return;
+    if (c->r && c->group && c->auto_commit_ms > 0)
+        commit(c, NULL);
+    reader_close(&c->r);
+    buf_fini(&c->names);
+    free(c->stream);
+    free(c->group);
+    free(c);
+    *cp = NULL;
+}
+
+weir_err weir_read(struct weir *w, const char *stream, uint64_t after, size_t limit,
+                   bool (*fn)(void *arg, const struct weir_message *m), void *arg,
+                   uint64_t *position, struct weir_error *error)
+{
+    struct weir_consumer_options o = {.size = sizeof o, .from = WEIR_FROM_POSITION,
+                                      .position = after + 1};
+    struct weir_consumer *c;
+    struct weir_message m;
+    weir_err e = weir_consumer_new(w, stream, &o, &c, error);
+    size_t n;
+
+    if (e)
+        return e;
+    for (n = 0; !e && n < limit; n++) {
+        e = weir_consumer_next(c, 0, &m, error);
+        if (e == WEIR_ERR_OFFSET_RANGE) { /* older ones are gone: go on with what is left */
+            e = WEIR_OK;
+            n--;
+            continue;
+        }
+        if (!e && !fn(arg, &m))
+            break;
+    }
+    if (position)
+        *position = weir_consumer_position(c) - 1;
+    weir_consumer_close(&c);
+    return e == WEIR_ERR_AGAIN ? WEIR_OK : e;
+}

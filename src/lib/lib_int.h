@@ -1,0 +1,29 @@
+/* What the files of the C library share. Private to src/lib. */
+#ifndef WEIR_LIB_INT_H
+#define WEIR_LIB_INT_H
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/slice.h"
+#include "broker/broker.h"
+#include "io/thread.h"
+#include "weir.h"
+
+struct weir {
+    struct broker *b;
+    bool auto_create;
+};
+
+/* The public code of an error, and *out filled in (may be NULL) from info, or from e alone. */
+weir_err lib_fail(enum err e, const struct errinfo *info, struct weir_error *out);
+weir_err lib_code(enum err e);
+/* The topic, made if it is missing and that is allowed; referenced. */
+enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct errinfo *info);
+/* Fills in a broker record; h has room for r->headers_n headers. ERR_INVALID for null pointers with a
+ * length. */
+struct record_header;
+enum err lib_record(const struct weir_record *r, struct record_header *h,
+                    struct append_record *out, struct errinfo *info);
+#define LIB_HEADERS_MAX 128u
+
+#endif

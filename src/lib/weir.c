@@ -1,0 +1,501 @@
+/* The C library: opening, topics, simple writing, checking. See include/weir.h for the contract. A thin
+ * layer: it turns the public types into the broker's and waits where the public function waits. */
+#include "weir.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "io/io.h"
+#include "journal/batch.h"
+#include "journal/journal.h"
+#include "lib/lib_int.h"
+
+const char *weir_version(void)
+{
+    return WEIR_VERSION;
+}
+
+/* ---- errors -------------------------------------------------------------------------------------- */
+
+static const struct {
+    enum err e;
+    weir_err code;
+} codes[] = {
+    {ERR_INVALID, WEIR_ERR_INVALID},
+    {ERR_TOPIC_NAME, WEIR_ERR_INVALID},
+    {ERR_CORRUPT_INPUT, WEIR_ERR_INVALID},
+    {ERR_TOO_LARGE, WEIR_ERR_TOO_LARGE},
+    {ERR_LIMIT, WEIR_ERR_TOO_LARGE},
+    {ERR_TOPIC_NOT_FOUND, WEIR_ERR_TOPIC_NOT_FOUND},
+    {ERR_PARTITION_NOT_FOUND, WEIR_ERR_TOPIC_NOT_FOUND},
+    {ERR_TOPIC_EXISTS, WEIR_ERR_TOPIC_EXISTS},
+    {ERR_CONFIG, WEIR_ERR_CONFIG},
+    {ERR_OFFSET_RANGE, WEIR_ERR_OFFSET_RANGE},
+    {ERR_NOT_FOUND, WEIR_ERR_NOT_FOUND},
+    {ERR_OVERLOADED, WEIR_ERR_OVERLOADED},
+    {ERR_TIMEOUT, WEIR_ERR_TIMEOUT},
+    {ERR_AGAIN, WEIR_ERR_AGAIN},
+    {ERR_CLOSED, WEIR_ERR_CLOSED},
+    {ERR_IO, WEIR_ERR_IO},
+    {ERR_NO_SPACE, WEIR_ERR_NO_SPACE},
+    {ERR_READ_ONLY, WEIR_ERR_READ_ONLY},
+    {ERR_CORRUPT, WEIR_ERR_CORRUPT},
+    {ERR_FORMAT, WEIR_ERR_CORRUPT},
+    {ERR_LOCKED, WEIR_ERR_LOCKED},
+};
+
+weir_err lib_code(enum err e)
+{
+    size_t i;
+
+    if (e == ERR_OK)
+        return WEIR_OK;
+    for (i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (codes[i].e == e)
+            return codes[i].code;
+    return WEIR_ERR_OTHER;
+}
+
+static enum err inner(weir_err c)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (codes[i].code == c)
+            return codes[i].e;
+    return c == WEIR_OK ? ERR_OK : ERR_INTERNAL;
+}
+
+const char *weir_err_name(weir_err c)
+{
+    return err_code(inner(c));
+}
+
+const char *weir_strerror(weir_err c)
+{
+    return err_text(inner(c));
+}
+
+weir_err lib_fail(enum err e, const struct errinfo *info, struct weir_error *out)
+{
+    const char *text = info && info->text[0] && e ? info->text : err_text(e);
+
+    if (out) {
+        out->code = lib_code(e);
+        snprintf(out->text, sizeof out->text, "%s", text);
+    }
+    return lib_code(e);
+}
+
+/* ---- opening ------------------------------------------------------------------------------------- */
+
+weir_err weir_open(const char *dir, const struct weir_options *options, struct weir **out,
+                   struct weir_error *error)
+{
+    struct weir_options o = {0};
+    struct errinfo info = {0};
+    struct broker_conf conf;
+    struct weir *w;
+    enum err e;
+
+    *out = NULL;
+    if (!dir || !dir[0])
+        return lib_fail(errinfo_set(&info, ERR_INVALID, "a directory is needed"), &info, error);
+    if (options) /* an older program's struct is shorter: the rest stays zero */
+        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    w = xcalloc(1, sizeof *w);
+    w->auto_create = !o.no_auto_create;
+    conf = (struct broker_conf){.dir = dir,
+                                .io = io_real(),
+                                .threads = true,
+                                .read_only = o.read_only,
+                                .journal_file_bytes = o.journal_file_bytes,
+                                .tail_bytes = o.tail_bytes,
+                                .inflight_bytes = o.inflight_bytes,
+                                .topics_auto_create = w->auto_create,
+                                .retention_ms_default = o.retention_ms,
+                                .dedup_window_ms = o.dedup_window_ms};
+    e = broker_open(&conf, &w->b, &info);
+    if (e) {
+        free(w);
+        return lib_fail(e, &info, error);
+    }
+    *out = w;
+    return WEIR_OK;
+}
+
+void weir_close(struct weir **wp)
+{
+    struct weir *w = *wp;
+
+    if (!w)
+        return;
+    broker_close(&w->b);
+    free(w);
+    *wp = NULL;
+}
+
+void weir_stats_get(struct weir *w, struct weir_stats *out)
+{
+    struct journal_stats s;
+
+    journal_stats_get(broker_journal(w->b), &s);
+    *out = (struct weir_stats){.position_end = s.position_end,
+                               .topics = topic_count(w->b),
+                               .records_written = s.records,
+                               .bytes_written = s.bytes_written,
+                               .frames_written = s.frames,
+                               .disk_bytes = s.disk_bytes,
+                               .last_sync_ns = s.sync_ns_last,
+                               .longest_sync_ns = s.sync_ns_max};
+}
+
+weir_err weir_writable(struct weir *w, struct weir_error *error)
+{
+    struct errinfo info = {0};
+
+    return lib_fail(broker_writable(w->b, &info), &info, error);
+}
+
+weir_err weir_checkpoint(struct weir *w, struct weir_error *error)
+{
+    struct errinfo info = {0};
+
+    return lib_fail(journal_checkpoint(broker_journal(w->b), &info), &info, error);
+}
+
+/* ---- topics -------------------------------------------------------------------------------------- */
+
+static enum err settings(struct topic_conf *c, const struct weir_setting *s, size_t n,
+                         struct errinfo *info)
+{
+    enum err e = ERR_OK;
+    size_t i;
+
+    for (i = 0; !e && i < n; i++)
+        e = s[i].name && s[i].value
+                ? topic_conf_set(c, slice_str(s[i].name), slice_str(s[i].value), info)
+                : errinfo_set(info, ERR_INVALID, "a setting needs a name and a value");
+    return e;
+}
+
+weir_err weir_topic_create(struct weir *w, const char *topic, int32_t partitions,
+                           const struct weir_setting *s, size_t n, struct weir_error *error)
+{
+    struct errinfo info = {0};
+    struct topic_conf c;
+    enum err e;
+
+    topic_conf_default(w->b, &c);
+    e = settings(&c, s, n, &info);
+    if (!e)
+        e = topic_create_wait(w->b, slice_str(topic), partitions, n ? &c : NULL, &info);
+    return lib_fail(e, &info, error);
+}
+
+static enum err find(struct weir *w, const char *topic, struct topic **out, struct errinfo *info)
+{
+    *out = topic_find(w->b, slice_str(topic));
+    return *out ? ERR_OK
+                : errinfo_set(info, ERR_TOPIC_NOT_FOUND, "there is no topic '%.100s'",
+                              topic ? topic : "");
+}
+
+weir_err weir_topic_alter(struct weir *w, const char *topic, int32_t partitions,
+                          const struct weir_setting *s, size_t n, struct weir_error *error)
+{
+    struct errinfo info = {0};
+    struct topic_conf c;
+    struct topic *t;
+    enum err e = find(w, topic, &t, &info);
+
+    if (e)
+        return lib_fail(e, &info, error);
+    topic_conf_get(t, &c);
+    topic_unref(&t);
+    e = settings(&c, s, n, &info);
+    if (!e)
+        e = topic_alter_wait(w->b, slice_str(topic), partitions, n ? &c : NULL, &info);
+    return lib_fail(e, &info, error);
+}
+
+weir_err weir_topic_delete(struct weir *w, const char *topic, struct weir_error *error)
+{
+    struct errinfo info = {0};
+
+    return lib_fail(topic_delete_wait(w->b, slice_str(topic), &info), &info, error);
+}
+
+weir_err weir_topic_describe(struct weir *w, const char *topic, struct weir_topic_info *out,
+                             struct weir_error *error)
+{
+    struct errinfo info = {0};
+    struct plog_info pi;
+    struct topic *t;
+    int32_t i;
+    enum err e = find(w, topic, &t, &info);
+
+    if (e)
+        return lib_fail(e, &info, error);
+    *out = (struct weir_topic_info){.partitions = topic_partitions(t),
+                                    .created_ms = topic_created_ms(t)};
+    for (i = 0; i < out->partitions; i++) {
+        plog_info_get(partition_log(topic_partition(t, i)), &pi);
+        out->records += (uint64_t)(pi.end_offset - pi.start_offset);
+        out->bytes += pi.bytes;
+    }
+    topic_unref(&t);
+    return WEIR_OK;
+}
+
+static enum err partition_of(struct weir *w, const char *topic, int32_t n, struct topic **t,
+                             struct partition **p, struct errinfo *info)
+{
+    enum err e = find(w, topic, t, info);
+
+    if (e)
+        return e;
+    *p = topic_partition(*t, n);
+    if (*p)
+        return ERR_OK;
+    topic_unref(t);
+    return errinfo_set(info, ERR_PARTITION_NOT_FOUND, "'%.100s' has no partition %d", topic, n);
+}
+
+weir_err weir_partition_describe(struct weir *w, const char *topic, int32_t partition,
+                                 struct weir_partition_info *out, struct weir_error *error)
+{
+    struct errinfo info = {0};
+    struct partition *p;
+    struct plog_info pi;
+    struct topic *t;
+    enum err e = partition_of(w, topic, partition, &t, &p, &info);
+
+    if (e)
+        return lib_fail(e, &info, error);
+    plog_info_get(partition_log(p), &pi);
+    *out = (struct weir_partition_info){pi.start_offset, pi.end_offset, pi.bytes};
+    topic_unref(&t);
+    return WEIR_OK;
+}
+
+weir_err weir_topic_list(struct weir *w, const char *pattern,
+                         bool (*fn)(void *arg, const char *topic), void *arg,
+                         struct weir_error *error)
+{
+    struct topic *page[64];
+    char after[256] = "";
+    bool more = true;
+    size_t n, i;
+
+    do {
+        n = topic_list(w->b, slice_str(after), pattern, page, 64);
+        for (i = 0; i < n; i++) {
+            snprintf(after, sizeof after, "%s", topic_name(page[i]));
+            more = more && fn(arg, after);
+            topic_unref(&page[i]);
+        }
+    } while (n && more);
+    return WEIR_OK;
+}
+
+struct setting_call {
+    void (*fn)(void *arg, const char *name, const char *value, bool is_default);
+    void *arg;
+};
+
+static void one_setting(void *arg, const char *name, const char *value, bool is_default,
+                        const char *prose)
+{
+    struct setting_call *c = arg;
+
+    c->fn(c->arg, name, value, is_default);
+}
+
+weir_err weir_topic_settings(struct weir *w, const char *topic,
+                             void (*fn)(void *arg, const char *name, const char *value,
+                                        bool is_default),
+                             void *arg, struct weir_error *error)
+{
+    struct setting_call call = {fn, arg};
+    struct errinfo info = {0};
+    struct topic_conf c;
+    struct topic *t;
+    enum err e = find(w, topic, &t, &info);
+
+    if (e)
+        return lib_fail(e, &info, error);
+    topic_conf_get(t, &c);
+    topic_unref(&t);
+    topic_conf_each(w->b, &c, one_setting, &call);
+    return WEIR_OK;
+}
+
+struct trim_wait {
+    struct io_mutex lock;
+    struct io_cond cond;
+    bool done;
+    enum err e;
+    struct errinfo info;
+};
+
+static void trimmed(void *arg, enum err e, const struct errinfo *info)
+{
+    struct trim_wait *t = arg;
+
+    io_mutex_lock(&t->lock);
+    t->done = true;
+    t->e = e;
+    if (e && info)
+        t->info = *info;
+    io_cond_signal(&t->cond);
+    io_mutex_unlock(&t->lock);
+}
+
+weir_err weir_trim(struct weir *w, const char *topic, int32_t partition, int64_t offset,
+                   struct weir_error *error)
+{
+    struct trim_wait wait = {0};
+    struct partition *p;
+    struct topic *t;
+    enum err e = partition_of(w, topic, partition, &t, &p, &wait.info);
+
+    if (e)
+        return lib_fail(e, &wait.info, error);
+    io_mutex_init(&wait.lock);
+    io_cond_init(&wait.cond);
+    e = partition_trim(p, offset, trimmed, &wait, &wait.info);
+    io_mutex_lock(&wait.lock);
+    while (!e && !wait.done)
+        io_cond_wait(&wait.cond, &wait.lock);
+    io_mutex_unlock(&wait.lock);
+    io_cond_fini(&wait.cond);
+    io_mutex_fini(&wait.lock);
+    topic_unref(&t);
+    return lib_fail(e ? e : wait.e, &wait.info, error);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------- */
+
+enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct errinfo *info)
+{
+    enum err e;
+
+    *out = topic_find(w->b, name);
+    if (*out)
+        return ERR_OK;
+    if (!w->auto_create)
+        return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "there is no topic '%.*s'",
+                           (int)(name.len < 100 ? name.len : 100), (const char *)name.ptr);
+    e = topic_create_wait(w->b, name, 0, NULL, info);
+    if (e && e != ERR_TOPIC_EXISTS)
+        return e;
+    *out = topic_find(w->b, name);
+    return *out ? ERR_OK : errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted");
+}
+
+enum err lib_record(const struct weir_record *r, struct record_header *h,
+                    struct append_record *out, struct errinfo *info)
+{
+    size_t i;
+
+    if ((!r->key && r->key_len) || (!r->value && r->value_len) || (!r->headers && r->headers_n))
+        return errinfo_set(info, ERR_INVALID, "a pointer is NULL but its length is not 0");
+    if (r->headers_n > LIB_HEADERS_MAX)
+        return errinfo_set(info, ERR_TOO_LARGE, "a record has at most %u headers", LIB_HEADERS_MAX);
+    for (i = 0; i < r->headers_n; i++) {
+        if (!r->headers[i].name)
+            return errinfo_set(info, ERR_INVALID, "a header needs a name");
+        h[i].key = slice_str(r->headers[i].name);
+        h[i].value = slice_of(r->headers[i].value, r->headers[i].value_len);
+    }
+    *out = (struct append_record){.timestamp_ms = r->timestamp_ms ? r->timestamp_ms : -1,
+                                  .key = slice_of(r->key, r->key_len),
+                                  .value = slice_of(r->value, r->value_len),
+                                  .headers = h,
+                                  .headers_n = (unsigned)r->headers_n,
+                                  .dedup_id = slice_str(r->dedup_id)};
+    return ERR_OK;
+}
+
+static void place_out(struct weir_place *out, const struct append_place *p)
+{
+    *out = (struct weir_place){p->partition, p->offset, p->position, p->timestamp_ms, p->duplicate};
+}
+
+static enum err encode_all(struct append *a, struct topic *t, const struct weir_record *records,
+                           size_t n, struct append_slot *slots, struct errinfo *info)
+{
+    struct record_header h[LIB_HEADERS_MAX];
+    struct append_record r;
+    enum err e = ERR_OK;
+    size_t i;
+
+    for (i = 0; !e && i < n; i++) {
+        e = lib_record(&records[i], h, &r, info);
+        if (!e)
+            e = append_record(a, t, records[i].partition_1 - 1, &r, &slots[i], info);
+    }
+    return e;
+}
+
+weir_err weir_produce_batch(struct weir *w, const char *topic, const struct weir_record *records,
+                            size_t n, struct weir_place *places, struct weir_error *error)
+{
+    struct append_slot one, *slots = n <= 1 ? &one : xmalloc(n * sizeof *slots);
+    struct errinfo info = {0};
+    struct append_place place;
+    struct append *a = NULL;
+    struct topic *t = NULL;
+    size_t i;
+    enum err e = lib_topic(w, slice_str(topic), &t, &info);
+
+    if (!e) {
+        a = append_new(w->b, NULL, NULL);
+        e = encode_all(a, t, records, n, slots, &info);
+    }
+    if (!e && n)
+        e = append_submit_wait(a, &info);
+    for (i = 0; !e && places && i < n; i++) {
+        e = append_place(a, slots[i], &place);
+        if (!e)
+            place_out(&places[i], &place);
+    }
+    append_free(&a);
+    topic_unref(&t);
+    if (slots != &one)
+        free(slots);
+    return lib_fail(e, &info, error);
+}
+
+weir_err weir_produce(struct weir *w, const char *topic, const struct weir_record *record,
+                      struct weir_place *place, struct weir_error *error)
+{
+    return weir_produce_batch(w, topic, record, 1, place, error);
+}
+
+/* ---- looking after ------------------------------------------------------------------------------- */
+
+weir_err weir_check(const char *dir, void (*fn)(void *arg, bool problem, const char *text),
+                    void *arg, struct weir_check_result *out, struct weir_error *error)
+{
+    struct journal_check_result r = {0};
+    struct errinfo info = {0};
+    enum err e = journal_check(io_real(), dir, fn, arg, &r, &info);
+
+    if (out)
+        *out = (struct weir_check_result){r.files, r.frames, r.batches, r.records, r.bytes, r.problems};
+    return lib_fail(e, &info, error);
+}
+
+weir_err weir_repair(const char *dir, bool dry_run,
+                     void (*fn)(void *arg, bool problem, const char *text), void *arg,
+                     struct weir_error *error)
+{
+    struct errinfo info = {0};
+
+    return lib_fail(journal_repair(io_real(), dir, dry_run, fn, arg, &info), &info, error);
+}
