@@ -1,0 +1,705 @@
+#!/usr/bin/env python3
+"""System tests: the real binary, real clients, real signals. Prints 'N passed, N failed, N skipped'.
+
+    tests/system/run.py [name…]     WEIR_BIN (default build/weir), WEIR_KILL_ROUNDS (100), WEIR_LONG=1
+
+Every server gets its port from the kernel, listens on loopback only, and is stopped by its pid.
+"""
+import contextlib, glob, hashlib, http.client, json, os, re, random, shutil, signal, socket, subprocess
+import sys, tempfile, threading, time, traceback
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+WEIR = os.environ.get("WEIR_BIN", os.path.join(ROOT, "build", "weir"))
+BUILD = os.path.dirname(os.path.abspath(WEIR))
+
+
+class Skip(Exception):
+    pass
+
+
+class Server:
+    """weir serve on a directory; .port, .url; stop() or kill()."""
+
+    def __init__(self, data, *args, expect_fail=False):
+        self.data = data
+        self.log = open(data + ".log", "ab")
+        self.p = subprocess.Popen(
+            [WEIR, "serve", "--data", data, "--http", "127.0.0.1:0", *args],
+            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
+        line = self.p.stdout.readline().decode()
+        m = re.match(r"http listening on (https?)://127\.0\.0\.1:(\d+)$", line.strip())
+        if not m:
+            self.p.wait(10)
+            if expect_fail:
+                self.port = None
+                return
+            raise AssertionError("server did not start: %r\n%s" % (line, self.tail()))
+        self.port = int(m.group(2))
+        self.url = "%s://127.0.0.1:%d" % (m.group(1), self.port)
+
+    def tail(self):
+        with open(self.data + ".log", "rb") as f:
+            return f.read()[-3000:].decode(errors="replace")
+
+    def kill(self):
+        self.p.send_signal(signal.SIGKILL)
+        self.p.wait()
+        self.p.stdout.close()
+        self.log.close()
+
+    def stop(self):
+        self.p.send_signal(signal.SIGTERM)
+        try:
+            rc = self.p.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the server did not stop\n" + self.tail())
+        self.p.stdout.close()
+        self.log.close()
+        assert rc == 0, "exit status %d\n%s" % (rc, self.tail())
+
+    def rss_kb(self):
+        with open("/proc/%d/status" % self.p.pid) as f:
+            return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+
+    def call(self, method, path, body=None, headers=None):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            h = {"content-type": "application/json"} if body is not None else {}
+            h.update(headers or {})
+            c.request(method, path, body, h)
+            r = c.getresponse()
+            data = r.read()
+            return r.status, dict((k.lower(), v) for k, v in r.getheaders()), data
+        finally:
+            c.close()
+
+    def pages(self, stream, limit=1000, after=None):
+        while True:
+            path = "/events?stream=%s&limit=%d%s" % (stream, limit, "&after=" + after if after else "")
+            status, _, body = self.call("GET", path)
+            assert status == 200, body
+            page = json.loads(body)
+            yield from page["events"]
+            if not page["events"] or page.get("next") == after:
+                return
+            after = page["next"]
+
+
+@contextlib.contextmanager
+def scratch():
+    d = tempfile.mkdtemp(prefix="weir-test-")
+    try:
+        yield d
+    finally:
+        shutil.rmtree(d, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def served(*args):
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), *args)
+        try:
+            yield s
+        except BaseException:
+            s.kill()
+            print(s.tail())
+            raise
+        s.stop()
+
+
+def weir(*args, server=None, stdin=None, ok=True, env=None):
+    e = dict(os.environ, **(env or {}))
+    if server:
+        e["WEIR_SERVER"] = server.url
+    p = subprocess.run([WEIR, *args], input=stdin, capture_output=True, env=e, timeout=600)
+    if ok:
+        assert p.returncode == 0, "weir %s: %d\n%s%s" % (args, p.returncode, p.stdout.decode(), p.stderr.decode())
+    return p
+
+
+# ---- quick start ---------------------------------------------------------------------------------------
+
+def test_quickstart():
+    """README's curl lines, as printed, against a server started as README says."""
+    text = open(os.path.join(ROOT, "README.md")).read()
+    block = re.search(r"<!-- quick-start -->\s*```sh\n(.*?)```", text, re.S)
+    assert block, "README.md has no quick-start block"
+    lines = [l for l in block.group(1).splitlines() if l.strip() and not l.startswith("#")]
+    assert len(lines) >= 2
+    with served() as s:
+        script = "\n".join(lines).replace("localhost:8787", "127.0.0.1:%d" % s.port)
+        script = script.replace("build/weir", WEIR)
+        env = dict(os.environ, WEIR_SERVER=s.url)
+        p = subprocess.run(["bash", "-euc", script], capture_output=True, env=env, cwd=ROOT, timeout=60)
+        out = p.stdout.decode()
+        assert p.returncode == 0, out + p.stderr.decode()
+        assert '"order.created"' in out and '"total":12.5' in out.replace(" ", ""), out
+
+
+# ---- kill -9 -------------------------------------------------------------------------------------------
+
+def writer(port, rnd, client, acked, stop):
+    """Posts events with increasing numbers; acked gets (number, event id) of what was answered."""
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    n = acked[-1][0] + 1 if acked else 0
+    try:
+        while not stop.is_set():
+            count = random.choice((1, 1, 1, 20))
+            events = [{"type": "k.test", "stream": "kill:c%d" % client, "data": {"c": client, "n": n + i, "r": rnd}}
+                      for i in range(count)]
+            body = json.dumps(events if count > 1 else events[0])
+            c.request("POST", "/events", body, {"content-type": "application/json"})
+            r = c.getresponse()
+            out = json.loads(r.read())
+            if r.status != 201:
+                return
+            places = out["events"] if "events" in out else [out]
+            for i, p in enumerate(places):
+                acked.append((n + i, p["id"]))
+            n += count
+    except (OSError, http.client.HTTPException, ValueError):
+        return
+    finally:
+        c.close()
+
+
+def check_acked(s, acked, tries):
+    """Every acknowledged event is there, once, in order, unchanged; others at most once, whole."""
+    seen = {}
+    order = {}
+    last_id = ""
+    for ev in s.pages("kill", 10000):
+        assert ev["id"] > last_id, "ids go back: %s after %s" % (ev["id"], last_id)
+        last_id = ev["id"]
+        d = ev["data"]
+        key = (d["c"], d["n"])
+        seen.setdefault(key, []).append(ev["id"])
+        order.setdefault(d["c"], []).append(d["n"])
+    for client, ids in enumerate(acked):
+        for n, event_id in ids:
+            assert event_id in seen.get((client, n), []), "round %d: event %d of client %d (%s) is lost" % (tries, n, client, event_id)
+    return len(seen)
+
+
+def test_kill9():
+    rounds = int(os.environ.get("WEIR_KILL_ROUNDS", "100"))
+    clients = 4
+    total = 0
+    with scratch() as d:
+        data = os.path.join(d, "data")
+        acked = [[] for _ in range(clients)]
+        opts = ("--set", "journal.file_bytes=1MiB", "--set", "topics.retention=-1")
+        for r in range(rounds):
+            s = Server(data, *opts)
+            stop = threading.Event()
+            threads = [threading.Thread(target=writer, args=(s.port, r, c, acked[c], stop)) for c in range(clients)]
+            for t in threads:
+                t.start()
+            time.sleep(random.uniform(0.02, 0.35))
+            s.kill()
+            stop.set()
+            for t in threads:
+                t.join()
+            if r % 10 == 9 or r == rounds - 1:
+                s = Server(data, *opts)
+                total = check_acked(s, acked, r)
+                s.stop()
+                p = weir("check", "--data", data, "--quiet", ok=False)
+                assert p.returncode == 0, p.stdout.decode()
+        n = sum(len(a) for a in acked)
+        assert n > rounds, "too few events were acknowledged: %d" % n
+        print("figure: kill -9: %d rounds, %d events acknowledged, all there; %d in the log" % (rounds, n, total))
+
+
+# ---- real data -----------------------------------------------------------------------------------------
+
+def npm_data():
+    here = os.path.join(ROOT, "tests", "system")
+    base = os.path.join(here, "node_modules", "vega-datasets", "data")
+    if not os.path.isdir(base):
+        if not shutil.which("npm"):
+            raise Skip("npm is not installed")
+        p = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=here,
+                           capture_output=True, timeout=300)
+        if p.returncode or not os.path.isdir(base):
+            raise Skip("npm could not install vega-datasets: " + p.stderr.decode()[-300:])
+    return base
+
+
+def canon(values):
+    h = hashlib.sha256()
+    for v in values:
+        h.update(json.dumps(v, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    return h.hexdigest()
+
+
+def by_key(values, field):
+    out = {}
+    for v in values:
+        out.setdefault(str(v[field]), []).append(v)
+    return out
+
+
+def test_flights_200k():
+    path = os.path.join(npm_data(), "flights-200k.json")
+    source = json.load(open(path))
+    with served() as s:
+        p = weir("import", path, "--stream", "flights", "--key", "delay", "--type", "flight.flown", server=s)
+        assert ("%d events" % len(source)) in p.stdout.decode(), p.stdout
+        print("figure: " + p.stdout.decode().strip())
+        got = [e["data"] for e in s.pages("flights", 10000)]
+        assert len(got) == len(source)
+        assert canon(got) == canon(source), "GET /events gives something else than was imported"
+        p = weir("read", "flights", server=s)
+        lines = [json.loads(l) for l in p.stdout.splitlines()]
+        assert canon(l["data"] for l in lines) == canon(source)
+        one = str(source[0]["delay"])
+        keyed = [e["data"] for e in s.pages("flights:" + one, 10000)]
+        assert keyed == by_key(source, "delay")[one]
+        data = s.data
+        s.stop()
+        p = weir("read", "flights", "--data", data)
+        assert canon(json.loads(l)["data"] for l in p.stdout.splitlines()) == canon(source)
+        s.__init__(data)
+
+
+def test_flights_3m():
+    if not os.environ.get("WEIR_LONG"):
+        raise Skip("3 million records: set WEIR_LONG=1")
+    parquet = os.path.join(npm_data(), "flights-3m.parquet")
+    try:
+        import duckdb
+    except ImportError:
+        raise Skip("needs Python's duckdb to turn Parquet into NDJSON: pip install duckdb")
+    with served("--set", "topics.retention=-1") as s:
+        nd = s.data + ".ndjson"
+        duckdb.sql("COPY (SELECT * FROM read_parquet('%s')) TO '%s' (FORMAT JSON)" % (parquet, nd))
+        want = hashlib.sha256()
+        n = 0
+        for line in open(nd, "rb"):
+            want.update(line.strip() + b"\n")
+            n += 1
+        t = time.time()
+        p = weir("import", nd, "--stream", "flights", "--batch", "5000", server=s)
+        print("figure: 3 million records: " + p.stdout.decode().strip())
+        t = time.time()
+        q = subprocess.Popen([WEIR, "read", "flights", "--values"], stdout=subprocess.PIPE, env=dict(os.environ, WEIR_SERVER=s.url))
+        got = hashlib.sha256()
+        k = 0
+        for line in q.stdout:
+            got.update(json.dumps(json.loads(line), separators=(",", ":")).encode() + b"\n")
+            k += 1
+        q.wait()
+        want2 = hashlib.sha256()
+        for line in open(nd, "rb"):
+            want2.update(json.dumps(json.loads(line), separators=(",", ":")).encode() + b"\n")
+        print("figure: read back %d records in %.1f s" % (k, time.time() - t))
+        assert k == n and got.hexdigest() == want2.hexdigest()
+
+
+# ---- command line --------------------------------------------------------------------------------------
+
+def test_cli_help():
+    out = weir("help").stdout.decode()
+    names = re.findall(r"^  ([a-z]+) +\S", out, re.M)
+    assert len(names) >= 15, names
+    for n in names:
+        if n == "weir":
+            continue
+        h = weir(n, "--help").stdout.decode()
+        assert "Usage:" in h and "Examples:" in h, n
+        m = weir("help", n, "--man").stdout.decode()
+        assert m.startswith(".TH WEIR-"), n
+    for shell in ("bash", "zsh", "fish"):
+        assert "weir" in weir("completion", shell).stdout.decode()
+    p = weir("imprt", ok=False)
+    assert p.returncode == 2 and b"did you mean 'import'" in p.stderr
+    p = weir("read", "x", "--limt", "3", ok=False)
+    assert p.returncode == 2 and b"did you mean --limit" in p.stderr
+    p = weir("read", "orders", ok=False, env={"WEIR_SERVER": "http://127.0.0.1:1"})
+    assert p.returncode == 1 and b"is `weir serve` running" in p.stderr
+
+
+def test_cli_events():
+    with served() as s:
+        out = json.loads(weir("emit", "order.created", '{"total":1}', server=s).stdout)
+        assert out["stream"] == "orders"
+        again = json.loads(weir("emit", "order.created", "--id", "a1", '{"total":2}', server=s).stdout)
+        dup = json.loads(weir("emit", "order.created", "--id", "a1", '{"total":2}', server=s).stdout)
+        assert dup["id"] == again["id"] and dup.get("duplicate")
+        piped = weir("emit", "order.created", "--stream", "orders:k", "-", server=s, stdin=b'{"total":3}\n')
+        assert json.loads(piped.stdout)["offset"] == 2
+        lines = [json.loads(l) for l in weir("read", "orders", server=s).stdout.splitlines()]
+        assert [l["data"]["total"] for l in lines] == [1, 2, 3]
+        assert [json.loads(l) for l in weir("read", "orders", "--values", "--limit", "2", server=s).stdout.splitlines()] == [{"total": 1}, {"total": 2}]
+        p = weir("emit", "order.created", "{nonsense", server=s, ok=False)
+        assert p.returncode == 1 and b"400" in p.stderr, p.stderr
+        f = s.data + ".out"
+        assert b"3 events" in weir("export", "orders", "--output", f, server=s).stdout
+        assert len(open(f).readlines()) == 3
+        t = subprocess.Popen([WEIR, "tail", "orders", "--limit", "2", "--json"], stdout=subprocess.PIPE, env=dict(os.environ, WEIR_SERVER=s.url))
+        time.sleep(0.5)
+        weir("emit", "order.created", '{"total":4}', server=s)
+        weir("emit", "order.created", '{"total":5}', server=s)
+        got = [json.loads(l)["data"]["total"] for l in t.communicate(timeout=20)[0].splitlines()]
+        assert got == [4, 5], got
+        weir("topics", "create", "plain", "--partitions", "3", "--set", "retention.ms=3600000", server=s)
+        assert json.loads(weir("topics", "describe", "plain", server=s).stdout)["partitions"] == 3
+        assert b"plain" in weir("topics", server=s).stdout
+        weir("topics", "delete", "plain", server=s)
+        weir("checkpoint", "set", "billing", "orders", again["id"], server=s)
+        assert again["id"].encode() in weir("checkpoint", "get", "billing", "orders", server=s).stdout
+        tok = weir("token", "create", "--name", "t", "--admin", server=s).stdout.decode().strip()
+        assert tok.startswith("weir_")
+        p = weir("read", "orders", server=s, ok=False)
+        assert p.returncode == 1 and b"401" in p.stderr
+        assert len(weir("read", "orders", "--token", tok, server=s).stdout.splitlines()) == 5
+        data = s.data
+        s.stop()
+        assert len(weir("read", "orders", "--data", data).stdout.splitlines()) == 5
+        assert json.loads(weir("emit", "order.created", "--data", data, '{"total":6}').stdout)["offset"] == 5
+        out = weir("check", "--data", data).stdout
+        assert b"0 problems" in out, out
+        assert b"nothing to repair" in weir("repair", "--data", data).stdout
+        s.__init__(data)
+
+
+def test_config():
+    with scratch() as d:
+        f = os.path.join(d, "weir.yaml")
+        open(f, "w").write("data: x\nhttp:\n  lisen: 127.0.0.1:1\n")
+        p = weir("config", "check", f, ok=False)
+        assert p.returncode == 1 and b":3:" in p.stderr and b"http.listen" in p.stderr, p.stderr
+        open(f, "w").write("topics:\n  partitions: many\n")
+        p = weir("config", "check", f, ok=False)
+        assert b":2:" in p.stderr and b"a number from 1" in p.stderr, p.stderr
+        open(f, "w").write("topics:\n  partitions: 4\n  retention: 1h\n")
+        weir("config", "check", f)
+        env = {"WEIR_TOPICS_PARTITIONS": "7"}
+        out = weir("config", "show", "--config", f, env=env).stdout.decode()
+        assert re.search(r"topics\.partitions +7 +environment", out), out
+        assert re.search(r"topics\.retention +1h +file", out)
+        out = weir("config", "show", "--config", f, "--set", "topics.partitions=9", env=env).stdout.decode()
+        assert re.search(r"topics\.partitions +9 +flag", out)
+        md = weir("config", "show", "--markdown").stdout.decode()
+        have = open(os.path.join(ROOT, "docs", "configuration.md")).read()
+        assert md == have, "docs/configuration.md is old: build/weir config show --markdown > docs/configuration.md"
+        p = weir("serve", "--data", os.path.join(d, "w"), "--http", "0.0.0.0:0", ok=False)
+        assert p.returncode == 2 and b"--insecure" in p.stderr, p.stderr
+
+
+def test_second_process():
+    with served() as s:
+        p = weir("serve", "--data", s.data, "--http", "127.0.0.1:0", ok=False)
+        assert p.returncode == 1 and str(s.p.pid).encode() in p.stderr, p.stderr
+        p = weir("read", "x", "--data", s.data, ok=False)
+        assert str(s.p.pid).encode() in p.stderr
+
+
+# ---- bad peers -----------------------------------------------------------------------------------------
+
+def raw(s, data, wait=5.0, half=False):
+    c = socket.create_connection(("127.0.0.1", s.port), timeout=wait)
+    out = b""
+    try:
+        c.sendall(data)
+        if half:
+            c.shutdown(socket.SHUT_WR)
+        while True:
+            piece = c.recv(65536)
+            if not piece:
+                break
+            out += piece
+    except OSError:
+        pass
+    finally:
+        c.close()
+    return out
+
+
+def status_of(answer):
+    m = re.match(rb"HTTP/1\.[01] (\d+)", answer)
+    return int(m.group(1)) if m else 0
+
+
+def test_hostile_http():
+    with served("--set", "http.head_time=1s", "--set", "http.idle=2s", "--set", "http.body.max=1MiB") as s:
+        host = b"Host: x\r\n"
+        cases = [
+            (b"GET / HTTP/1.1\r\n\r\n", 400),                                                     # no Host
+            (b"GET / HTTP/1.1\r\n" + host + host + b"\r\n", 400),
+            (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + host + b"\r\n", 414),
+            (b"GET / HTTP/1.1\r\n" + host + b"X: " + b"a" * 40000 + b"\r\n\r\n", 431),
+            (b"GET / HTTP/1.1\r\n" + host + b"".join(b"X%d: 1\r\n" % i for i in range(200)) + b"\r\n", 431),
+            (b"POST /events HTTP/1.1\r\n" + host + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+            (b"POST /events HTTP/1.1\r\n" + host + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400),
+            (b"POST /events HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n", 400),
+            (b"POST /events HTTP/1.1\r\n" + host + b"Content-Length: 9999999\r\n\r\n", 413),
+            (b"POST /events HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"a" * 65536 + b"\r\n") * 20, 413),
+            (b"GET / HTTP/9.9\r\n" + host + b"\r\n", 505),
+            (b"BREW / HTTP/1.1\r\n" + host + b"\r\n", 501),
+            (b"GET / HTTP/1.1\r\n" + host + b" folded: x\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\n" + host + b"Bad Name: x\r\n\r\n", 400),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 50, (400, 501)),            # TLS hello
+        ]
+        for data, want in cases:
+            got = status_of(raw(s, data))
+            ok = got in want if isinstance(want, tuple) else got == want
+            assert ok, "%r… answered %d, not %s" % (data[:60], got, want)
+        t = time.time()
+        got = raw(s, b"GET / HT", wait=10)                                                        # slowloris
+        assert status_of(got) == 408 and time.time() - t < 6, (got, time.time() - t)
+        deep = b'{"type":"a.b","data":' + b"[" * 100000 + b"]" * 100000 + b"}"
+        status, _, body = s.call("POST", "/events", deep)
+        assert status == 400, (status, body)
+        status, _, body = s.call("POST", "/events", b'{"type":"a.b","data":{"x":1')
+        assert status == 400 and b"problem" in body or b"detail" in body
+        status, _, body = s.call("POST", "/events", b"x", {"content-encoding": "gzip"})
+        assert status in (400, 415), status
+        before = s.rss_kb()
+        conns = []
+        for _ in range(500):                                                                      # slow peers
+            c = socket.create_connection(("127.0.0.1", s.port))
+            c.sendall(b"POST /events HTTP/1.1\r\n" + host + b"Content-Length: 1000000\r\n\r\n" + b"a" * 1000)
+            conns.append(c)
+        time.sleep(0.5)
+        grown = s.rss_kb() - before
+        for c in conns:
+            c.close()
+        assert grown < 64 * 1024, "500 slow peers took %d KiB" % grown
+        status, _, body = s.call("GET", "/healthz")
+        assert status == 200
+        print("figure: 500 half-sent requests hold %d KiB" % grown)
+
+
+def test_disk_full():
+    if os.geteuid() != 0:
+        raise Skip("mounting a small file system needs root")
+    with scratch() as d:
+        m = os.path.join(d, "small")
+        os.mkdir(m)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", m], capture_output=True).returncode:
+            raise Skip("tmpfs cannot be mounted here")
+        try:
+            filler = os.path.join(m, "filler")
+            open(filler, "wb").write(b"x" * (8 << 20))
+            s = Server(os.path.join(m, "data"), "--set", "journal.file_bytes=4MiB")
+            body = json.dumps([{"type": "f.x", "data": "y" * 900} for _ in range(500)])
+            status = 201
+            n = 0
+            while status == 201 and n < 200:
+                status, _, out = s.call("POST", "/events", body)
+                n += status == 201
+            assert status == 507, (status, out)
+            assert b"full" in out or b"space" in out, out
+            st, _, out = s.call("GET", "/readyz")
+            assert st == 503, (st, out)
+            assert sum(1 for _ in s.pages("fs", 5000)) == n * 500
+            os.unlink(filler)
+            deadline = time.time() + 15
+            while time.time() < deadline:
+                status, _, out = s.call("POST", "/events", body)
+                if status == 201:
+                    break
+                time.sleep(0.2)
+            assert status == 201, "writes do not work again: %d %s\n%s" % (status, out, s.tail())
+            assert sum(1 for _ in s.pages("fs", 5000)) == (n + 1) * 500
+            s.stop()
+        finally:
+            subprocess.run(["umount", m], check=False)
+
+
+# ---- damage --------------------------------------------------------------------------------------------
+
+def test_bit_flips():
+    """A flipped bit anywhere is found by check, and never served as data."""
+    with scratch() as d:
+        data = os.path.join(d, "data")
+        s = Server(data, "--set", "journal.file_bytes=256KiB", "--set", "topics.retention=-1")
+        for i in range(40):
+            body = json.dumps([{"type": "b.x", "data": "%05d-" % (i * 20 + k) + "z" * 700} for k in range(20)])
+            assert s.call("POST", "/events", body)[0] == 201
+        want = {e["id"]: e["data"] for e in s.pages("bs", 1000)}
+        assert len(want) == 800
+        time.sleep(1.5)
+        s.stop()
+        files = sorted(glob.glob(data + "/log/*.log") + glob.glob(data + "/log/*.idx") + [data + "/checkpoint.db"])
+        assert any(f.endswith(".idx") for f in files)
+        rng = random.Random(7)
+        found = refused = 0
+        for i in range(40):
+            f = files[i % len(files)]
+            copy = os.path.join(d, "copy")
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(data, copy)
+            target = os.path.join(copy, os.path.relpath(f, data))
+            blob = bytearray(open(target, "rb").read())
+            used = max((k for k in range(len(blob) - 1, -1, -1) if blob[k]), default=0) + 1
+            at = rng.randrange(used)
+            blob[at] ^= 1 << rng.randrange(8)
+            open(target, "wb").write(blob)
+            bad = weir("check", "--data", copy, "--quiet", ok=False).returncode != 0
+            found += bad
+            s = Server(copy, "--set", "journal.file_bytes=256KiB", expect_fail=True)
+            if s.port is None:
+                refused += 1
+                assert bad, "refused to start but check finds nothing: %s byte %d" % (f, at)
+                continue
+            after = None
+            status = 200
+            while status == 200:
+                status, _, out = s.call("GET", "/events?stream=bs&limit=50" + ("&after=" + after if after else ""))
+                if status != 200:
+                    break
+                page = json.loads(out)
+                for e in page["events"]:
+                    assert want.get(e["id"]) == e["data"], "wrong data served: %s byte %d" % (f, at)
+                if not page["events"]:
+                    break
+                after = page["next"]
+            s.stop()
+        print("figure: 40 flipped bits: %d found by check, %d refused at start, none served" % (found, refused))
+        assert found >= 25, found
+
+
+# ---- library outside the tree --------------------------------------------------------------------------
+
+OUTSIDE = r'''
+#include <stdio.h>
+#include <string.h>
+#include <weir.h>
+static bool show(void *arg, const struct weir_message *m) { printf("%.*s\n", (int)m->value_len, (const char *)m->value); return true; }
+int main(int argc, char **argv)
+{
+    struct weir *w; struct weir_emitter *e; struct weir_error err;
+    if (weir_open(argv[1], NULL, &w, &err)) { puts(err.text); return 1; }
+    if (weir_emitter_new(w, NULL, &e, &err) || weir_emit(e, "order.created", NULL, "{\"total\":1}", 11, &err)) { puts(err.text); return 1; }
+    if (weir_emitter_close(&e, &err)) { puts(err.text); return 1; }
+    if (weir_read(w, "orders", 0, 10, show, NULL, NULL, &err)) { puts(err.text); return 1; }
+    weir_close(&w);
+    return 0;
+}
+'''
+
+
+def test_library_outside():
+    if not shutil.which("pkg-config"):
+        raise Skip("pkg-config is not installed")
+    with scratch() as d:
+        env = dict(os.environ, DESTDIR=os.path.join(d, "root"))
+        p = subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild"], env=env, capture_output=True, timeout=120)
+        assert p.returncode == 0, p.stdout.decode() + p.stderr.decode()
+        pc = glob.glob(os.path.join(d, "root") + "/**/weir.pc", recursive=True)
+        assert pc, "no weir.pc was installed"
+        root = os.path.join(d, "root")
+        env = dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(pc[0]), PKG_CONFIG_SYSROOT_DIR=root)
+        open(os.path.join(d, "o.c"), "w").write(OUTSIDE)
+        libdir = os.path.dirname(os.path.dirname(pc[0]))
+        for static in (False, True):
+            cmd = "cc -std=c99 -Wall -Werror -o o o.c $(pkg-config %s --cflags --libs weir)" % ("--static" if static else "")
+            if static:
+                cmd = cmd.replace("$(", "-Wl,-Bstatic -lweir -Wl,-Bdynamic $(", 1).replace("-o o o.c", "-o o o.c -L" + libdir)
+            p = subprocess.run(["sh", "-c", cmd], cwd=d, env=env, capture_output=True)
+            assert p.returncode == 0, cmd + "\n" + p.stderr.decode()
+            p = subprocess.run(["./o", "data%d" % static], cwd=d, env=dict(os.environ, LD_LIBRARY_PATH=libdir), capture_output=True)
+            assert p.returncode == 0 and p.stdout == b'{"total":1}\n', (p.stdout, p.stderr)
+
+
+# ---- browser -------------------------------------------------------------------------------------------
+
+PAGE = """<!doctype html><meta charset=utf-8><title>live</title><h1>Live events</h1>
+<h2>WebSocket</h2><ol id=ws></ol><h2>EventSource</h2><ol id=es></ol><script>
+const put = (id, e) => { const li = document.createElement('li'); li.textContent = e.id + ' ' + e.type + ' ' + JSON.stringify(e.data); document.getElementById(id).append(li); };
+const ws = new WebSocket('ws://127.0.0.1:PORT/events?topic=orders&from=TRIM_HORIZON');
+ws.onmessage = m => { const e = JSON.parse(m.data); if (e.id) put('ws', e); };
+const es = new EventSource('http://127.0.0.1:PORT/events/stream?stream=orders&from=TRIM_HORIZON');
+es.onmessage = m => put('es', JSON.parse(m.data));
+ws.onopen = () => fetch('http://127.0.0.1:PORT/events', {method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify({type: 'order.created', data: {n: 1}})});
+setTimeout(() => fetch('http://127.0.0.1:PORT/events', {method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify({type: 'order.created', data: {n: 2}})}), 400);
+</script>"""
+
+
+def test_browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        raise Skip("chromium is not installed")
+    import http.server
+    with served("--set", "http.cors=*") as s:
+        page = PAGE.replace("PORT", str(s.port)).encode()
+
+        class H(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("content-type", "text/html; charset=utf-8")
+                self.send_header("content-length", str(len(page)))
+                self.end_headers()
+                self.wfile.write(page)
+
+            def log_message(self, *a):
+                pass
+
+        web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), H)
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        profile = s.data + ".chrome"
+        base = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--user-data-dir=" + profile, "--virtual-time-budget=4000"]
+        url = "http://127.0.0.1:%d/" % web.server_address[1]
+        try:
+            p = subprocess.run(base + ["--dump-dom", url], capture_output=True, timeout=90)
+            dom = p.stdout.decode()
+            for part in ("ws", "es"):
+                items = re.search(r'<ol id="%s">(.*?)</ol>' % part, dom, re.S)
+                assert items and 'order.created {"n":1}' in items.group(1), "%s: %s\n%s" % (part, dom[-1500:], p.stderr.decode()[-500:])
+                assert 'order.created {"n":2}' in items.group(1), part
+            shot = os.path.join(BUILD, "browser.png")
+            subprocess.run(base + ["--screenshot=" + shot, "--window-size=900,600", url], capture_output=True, timeout=90)
+            assert os.path.getsize(shot) > 1000
+        finally:
+            web.shutdown()
+            web.server_close()
+
+
+# ---- start-up ------------------------------------------------------------------------------------------
+
+def test_start_and_memory():
+    with scratch() as d:
+        took = []
+        for i in range(5):
+            t = time.time()
+            s = Server(os.path.join(d, "d%d" % i))
+            s.call("GET", "/healthz")
+            took.append(time.time() - t)
+            rss = s.rss_kb()
+            s.stop()
+        took.sort()
+        print("figure: start to first answer %.0f ms (at most 50); idle %d KiB (at most 15360)" % (took[2] * 1000, rss))
+        assert rss < 20 * 1024, rss
+
+
+def main():
+    names = sys.argv[1:]
+    tests = [(k[5:], f) for k, f in globals().items() if k.startswith("test_")]
+    passed = failed = skipped = 0
+    for name, f in tests:
+        if names and name not in names:
+            continue
+        t = time.time()
+        try:
+            f()
+            passed += 1
+            print("ok   %s (%.1f s)" % (name, time.time() - t), flush=True)
+        except Skip as e:
+            skipped += 1
+            print("SKIP: %s: %s" % (name, e), flush=True)
+        except Exception:
+            failed += 1
+            traceback.print_exc(file=sys.stdout)
+            print("FAIL %s (%.1f s)" % (name, time.time() - t), flush=True)
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
