@@ -394,9 +394,10 @@ static const char tables_sql[] =
     "CREATE TABLE IF NOT EXISTS stream_groups(group_id TEXT PRIMARY KEY,"
     " generation INTEGER NOT NULL, leader TEXT, members TEXT NOT NULL, assignment TEXT NOT NULL,"
     " updated_at INTEGER NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS stream_offsets(group_id TEXT NOT NULL, topic TEXT NOT NULL,"
-    " partition INTEGER NOT NULL, offset INTEGER NOT NULL, metadata TEXT NOT NULL,"
-    " committed_at INTEGER NOT NULL, topic_id INTEGER NOT NULL,"
+    /* key columns first: SQLite 3.40's integrity_check mistakes any other order for NULLs */
+    "CREATE TABLE IF NOT EXISTS stream_offsets(group_id TEXT NOT NULL, topic_id INTEGER NOT NULL,"
+    " partition INTEGER NOT NULL, topic TEXT NOT NULL, offset INTEGER NOT NULL,"
+    " metadata TEXT NOT NULL, committed_at INTEGER NOT NULL,"
     " PRIMARY KEY(group_id, topic_id, partition)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS kv(ns TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,"
     " expires_at INTEGER NOT NULL, PRIMARY KEY(ns, key)) WITHOUT ROWID;"

@@ -202,7 +202,7 @@ static int token_list(const struct args *a, struct client *c)
 static void grant(json_t *grants, const char *access, const char *prefix)
 {
     if (prefix)
-        json_array_append_new(grants, json_pack("{s:[s], s:s}", "access", access, "prefix",
+        json_array_append_new(grants, json_pack("{s:s, s:s}", "access", access, "prefix",
                                                 strcmp(prefix, "*") == 0 ? "" : prefix));
 }
 

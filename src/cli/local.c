@@ -75,6 +75,7 @@ int local_emit(const struct args *a, struct slice data)
     struct buf text;
     char evt[EVENT_ID_LEN + 1];
     enum err e;
+    int rc;
 
     buf_init(&text, EVENT_MAX + 65536);
     buf_append_str(&text, "{\"type\":");
@@ -107,11 +108,12 @@ int local_emit(const struct args *a, struct slice data)
                evt, (int)ev.topic.len, (const char *)ev.topic.ptr, place.partition, place.offset,
                place.position, place.duplicate ? ",\"duplicate\":true" : "");
     }
+    rc = !e && b ? EXIT_FINE : EXIT_FAILED;
     broker_close(&b);
     event_parser_fini(p);
     free(p);
     buf_fini(&text);
-    return e || info.code ? EXIT_FAILED : EXIT_FINE;
+    return rc;
 }
 
 /* ---- read ---------------------------------------------------------------------------------------- */

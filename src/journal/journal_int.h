@@ -54,7 +54,8 @@ struct jfile {
     _Atomic int state;
     atomic_uint pins;             /* readers inside */
     _Atomic int64_t live_bytes;   /* of batches still wanted */
-    uint64_t size, used;          /* allocated; end of the last frame */
+    uint64_t size;                /* allocated */
+    _Atomic uint64_t used;        /* end of the last frame */
     uint64_t first_seq, last_seq; /* frames (journal files) */
     uint32_t last_crc;
     uint64_t position, position_end;
@@ -149,13 +150,14 @@ struct journal {
 
     struct io_mutex lock;
     struct io_cond room; /* in-flight bytes went down, or the state changed */
-    enum journal_state state;
+    _Atomic int state; /* enum journal_state; written under the lock */
     struct errinfo why;
     uint64_t no_space_retry_ns;
     struct frame *open;
     struct list_head closed;
     uint64_t unit_bytes_max;
-    uint64_t next_seq, next_position;
+    _Atomic uint64_t next_seq;
+    uint64_t next_position;
     _Atomic uint64_t inflight;
     struct list_head files; /* in order of position */
     struct list_head plogs;
@@ -169,7 +171,8 @@ struct journal {
     bool recovered, closing;
     char *spares[SPARES_RECYCLED_MAX]; /* names of prepared files, ready to be renamed */
     uint32_t spares_n;
-    uint32_t full_n; /* files waiting for the sealer */
+    uint64_t giveups; /* times that sequenced frames were given up */
+    uint32_t full_n;  /* files waiting for the sealer */
     uint32_t dead_n;
     struct jfile *ready; /* the next journal file, prepared ahead */
     struct io_file *ready_fd;

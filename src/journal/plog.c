@@ -289,7 +289,8 @@ static int extent_order(const void *a, const void *b)
 
 void plog_extents_sort(struct plog *p)
 {
-    qsort(p->ext, p->ext_n, sizeof *p->ext, extent_order);
+    if (p->ext_n)
+        qsort(p->ext, p->ext_n, sizeof *p->ext, extent_order);
 }
 
 /* The refs of `file` (the oldest there are) as they are now; *out grows. */

@@ -149,7 +149,7 @@ struct collected {
     uint64_t *drop;
     uint32_t save_n, drop_n, cap;
     void *broker;
-    uint64_t wait_seq;
+    uint64_t wait_seq, giveups;
 };
 
 static void collect_files(struct journal *j, struct collected *c)
@@ -200,24 +200,27 @@ enum err stamp_append(struct journal *j)
     return e;
 }
 
-static enum err wait_durable(struct journal *j, uint64_t seq)
+/* Until frame seq is durable. ERR_NO_SPACE if frames were given up since `giveups`: their numbers are used
+ * again, so that seq may then stand for another frame. */
+static enum err wait_durable(struct journal *j, uint64_t seq, uint64_t giveups)
 {
-    while (atomic_load(&j->durable_seq) < seq) {
-        enum journal_state s;
+    enum journal_state s = JOURNAL_OK;
+    bool lost = false, more = true;
 
-        if (!j->conf.threads && !writer_step(j))
+    while (more && s == JOURNAL_OK && !lost) {
+        if (!j->conf.threads && atomic_load(&j->durable_seq) < seq && !writer_step(j))
             return ERR_IO; /* the frames were given up */
         io_mutex_lock(&j->lock);
-        s = j->state;
-        if (j->conf.threads && s == JOURNAL_OK && atomic_load(&j->durable_seq) < seq)
+        more = atomic_load(&j->durable_seq) < seq;
+        s = (enum journal_state)j->state;
+        lost = j->giveups != giveups;
+        if (j->conf.threads && more && s == JOURNAL_OK && !lost)
             io_cond_wait_ns(&j->room, &j->lock, 100000000ull);
         io_mutex_unlock(&j->lock);
-        if (s == JOURNAL_FAILED)
-            return ERR_READ_ONLY;
-        if (s == JOURNAL_NO_SPACE)
-            return ERR_NO_SPACE;
     }
-    return ERR_OK;
+    if (lost || s == JOURNAL_NO_SPACE)
+        return ERR_NO_SPACE;
+    return s == JOURNAL_FAILED ? ERR_READ_ONLY : ERR_OK;
 }
 
 /* Freezes what is to be saved: everything sequenced so far, all of it in frames up to wait_seq. */
@@ -230,6 +233,7 @@ static enum err collect(struct journal *j, struct collected *c)
         return e;
     io_mutex_lock(&j->lock);
     writer_close_open(j);
+    c->giveups = j->giveups;
     c->wait_seq = c->meta.applied_seq = j->next_seq - 1;
     c->meta.next_position = j->next_position;
     c->meta.next_file_id = j->next_file_id;
@@ -294,7 +298,7 @@ enum err checkpoint_run(struct journal *j, struct errinfo *info)
         errinfo_set(info, e, "the checkpoint waits: %s", err_text(e));
         goto out;
     }
-    e = wait_durable(j, c.wait_seq);
+    e = wait_durable(j, c.wait_seq, c.giveups);
     if (!e) {
         e = save(j, &c, info);
         if (!e)

@@ -116,7 +116,7 @@ static uint64_t unit_room(const struct journal_unit *u)
 
 static enum err state_error(const struct journal *j)
 {
-    switch (j->state) {
+    switch ((enum journal_state)j->state) {
     case JOURNAL_OK:
         return ERR_OK;
     case JOURNAL_NO_SPACE:
@@ -568,6 +568,7 @@ static void writer_fail(struct journal *j, struct frame *f, enum err e, struct e
     list_push_back(&lost, &f->link);
     io_mutex_lock(&j->lock);
     changed = state_set(j, s, info);
+    j->giveups++;
     writer_close_open(j);
     while (!list_empty(&j->closed))
         list_push_back(&lost, list_pop_front(&j->closed));
