@@ -1,9 +1,9 @@
 /* The event loop. See loop.h.
  *
- * Tasks come in on a lock-free stack that the loop takes whole and reverses. `sleeping` is 1 while the
- * loop is in, or about to enter, epoll_wait: a poster that finds it 1 takes it to 0 and writes the
- * eventfd. The loop sets it before it looks at the stack for the last time, so no task is missed.
- * Timers are a binary heap by due time; slot is the place in it, from 1. */
+ * Tasks come in on a lock-free stack that the loop takes whole and reverses. `sleeping` is 1 while
+ * the loop is in, or about to enter, epoll_wait: a poster that finds it 1 takes it to 0 and writes
+ * the eventfd. The loop sets it before it looks at the stack for the last time, so no task is
+ * missed. Timers are a binary heap by due time; slot is the place in it, from 1. */
 #include "net/loop.h"
 
 #include <errno.h>
@@ -17,8 +17,9 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "net/tbl/limits.h"
 
-#define EVENTS_MAX 256
+#define EVENTS_MAX NET_LOOP_EVENTS
 
 struct loop {
     int epfd, evfd;
@@ -39,7 +40,7 @@ static uint64_t mono_ms(void)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
@@ -90,13 +91,14 @@ void loop_free(struct loop **lp)
     *lp = NULL;
 }
 
-/* ---- tasks --------------------------------------------------------------------------------------- */
+/* ---- tasks
+ * --------------------------------------------------------------------------------------- */
 
 static void wake(struct loop *l)
 {
     uint64_t one = 1;
 
-    if (atomic_exchange(&l->sleeping, 0) == 1)
+    if (atomic_load(&l->sleeping) == 1 && atomic_exchange(&l->sleeping, 0) == 1)
         while (write(l->evfd, &one, sizeof one) < 0 && errno == EINTR)
             ;
 }
@@ -140,7 +142,8 @@ void loop_stop(struct loop *l)
     wake(l);
 }
 
-/* ---- descriptors --------------------------------------------------------------------------------- */
+/* ---- descriptors
+ * --------------------------------------------------------------------------------- */
 
 enum err loop_fd_add(struct loop *l, struct loop_fd *f, uint32_t events, struct errinfo *info)
 {
@@ -172,7 +175,8 @@ void loop_fd_del(struct loop *l, struct loop_fd *f)
             l->ev[i].data.ptr = NULL;
 }
 
-/* ---- timers -------------------------------------------------------------------------------------- */
+/* ---- timers
+ * -------------------------------------------------------------------------------------- */
 
 static void place(struct loop *l, int i, struct loop_timer *t)
 {
@@ -256,7 +260,8 @@ uint64_t loop_now_ms(const struct loop *l)
     return l->now_ms;
 }
 
-/* ---- hooks and the turn -------------------------------------------------------------------------- */
+/* ---- hooks and the turn
+ * -------------------------------------------------------------------------- */
 
 void loop_hook_add(struct loop *l, struct loop_hook *h, bool end)
 {
@@ -270,10 +275,14 @@ void loop_hook_del(struct loop_hook *h)
 
 static void run_hooks(struct list_head *hooks)
 {
-    struct loop_hook *h;
+    struct list_node *n, *next;
 
-    list_for_each(h, hooks, struct loop_hook, link)
+    for (n = hooks->node.next; n != &hooks->node; n = next) {
+        struct loop_hook *h = list_entry(n, struct loop_hook, link);
+
+        next = n->next;
         h->fn(h->arg);
+    }
 }
 
 static int timeout_of(struct loop *l)
@@ -282,17 +291,16 @@ static int timeout_of(struct loop *l)
         return -1;
     if (l->heap[1]->due_ms <= l->now_ms)
         return 0;
-    return l->heap[1]->due_ms - l->now_ms > 60000 ? 60000
-                                                  : (int)(l->heap[1]->due_ms - l->now_ms);
+    return l->heap[1]->due_ms - l->now_ms > 60000 ? 60000 : (int)(l->heap[1]->due_ms - l->now_ms);
 }
 
-static void wait_events(struct loop *l)
+static void wait_events(struct loop *l, int timeout)
 {
-    int timeout = timeout_of(l);
-
-    atomic_store(&l->sleeping, 1);
-    if (atomic_load(&l->tasks) || atomic_load(&l->stop))
-        timeout = 0;
+    if (timeout) {
+        atomic_store(&l->sleeping, 1);
+        if (atomic_load(&l->tasks) || atomic_load(&l->stop))
+            timeout = 0;
+    }
     l->ev_n = epoll_wait(l->epfd, l->ev, EVENTS_MAX, timeout);
     atomic_store(&l->sleeping, 0);
     ASSERT(l->ev_n >= 0 || errno == EINTR);
@@ -307,17 +315,27 @@ static void wait_events(struct loop *l)
     l->ev_n = l->ev_at = 0;
 }
 
+void loop_turn(struct loop *l, bool wait)
+{
+    wait_events(l, wait ? timeout_of(l) : 0);
+    run_tasks(l);
+    run_timers(l);
+    run_hooks(&l->ticks);
+    run_hooks(&l->ends);
+}
+
+void loop_drain(struct loop *l)
+{
+    while (run_tasks(l))
+        run_hooks(&l->ends);
+}
+
 void loop_run(struct loop *l)
 {
     atomic_store(&l->tid, syscall(SYS_gettid));
-    while (!atomic_load(&l->stop)) {
-        wait_events(l);
-        run_tasks(l);
-        run_timers(l);
-        run_hooks(&l->ticks);
-        run_hooks(&l->ends);
-    }
-    while (run_tasks(l)) /* nothing posted is lost */
-        run_hooks(&l->ends);
+    while (!atomic_load(&l->stop))
+        loop_turn(l, true);
+    loop_drain(l);
+    atomic_store(&l->tid, 0);
     atomic_store(&l->stop, false);
 }

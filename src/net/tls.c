@@ -1,22 +1,73 @@
-/* TLS sessions over OpenSSL. See tls.h, conn.h. The SSL_CTX of a configuration is replaced as a whole on
- * reload; sessions hold their own reference. */
+/* TLS sessions over OpenSSL. See tls.h, conn.h. The SSL_CTX of a configuration is replaced as a
+ * whole on reload; sessions hold their own reference. Sockets are read and written by a BIO of our
+ * own, as OpenSSL's would raise SIGPIPE when the peer is gone. */
 #include "net/tls.h"
 
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
+#include "base/assert.h"
 #include "base/mem.h"
+#include "io/thread.h"
 #include "net/conn.h"
 
 struct tls_conf {
-    pthread_mutex_t lock; /* guards ctx */
+    struct io_mutex lock; /* guards ctx */
     SSL_CTX *ctx;
+    BIO_METHOD *method;
     char *cert, *key, *ca;
 };
+
+/* ---- the socket as a BIO
+ * ------------------------------------------------------------------------- */
+
+static int fd_of(BIO *b)
+{
+    return (int)(intptr_t)BIO_get_data(b);
+}
+
+static int bio_result(BIO *b, ssize_t r, int retry)
+{
+    BIO_clear_retry_flags(b);
+    if (r < 0 && (errno == EAGAIN || errno == EINTR))
+        BIO_set_flags(b, retry | BIO_FLAGS_SHOULD_RETRY);
+    if (r == 0)
+        BIO_set_flags(b, BIO_FLAGS_IN_EOF);
+    return (int)r;
+}
+
+static int bio_write(BIO *b, const char *p, int n)
+{
+    return bio_result(b, send(fd_of(b), p, (size_t)n, MSG_NOSIGNAL), BIO_FLAGS_WRITE);
+}
+
+static int bio_read(BIO *b, char *p, int n)
+{
+    return bio_result(b, recv(fd_of(b), p, (size_t)n, 0), BIO_FLAGS_READ);
+}
+
+static long bio_ctrl(BIO *b, int cmd, long n, void *p)
+{
+    if (cmd == BIO_CTRL_EOF)
+        return BIO_test_flags(b, BIO_FLAGS_IN_EOF) != 0;
+    return cmd == BIO_CTRL_FLUSH;
+}
+
+static BIO_METHOD *method_new(void)
+{
+    BIO_METHOD *m = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "weir socket");
+
+    ASSERT(m && BIO_meth_set_write(m, bio_write) && BIO_meth_set_read(m, bio_read) &&
+           BIO_meth_set_ctrl(m, bio_ctrl));
+    return m;
+}
+
+/* ---- configurations
+ * ------------------------------------------------------------------------------ */
 
 static const unsigned char protos[] = "\x02h2\x08http/1.1";
 
@@ -43,6 +94,25 @@ static enum err failed(const char *what, const char *file, struct errinfo *info)
     return errinfo_set(info, ERR_CONFIG, "TLS %s %s: %s", what, file, why);
 }
 
+/* Encrypted keys: nobody is there to be asked. */
+static int no_password(char *buf, int size, int rwflag, void *arg)
+{
+    return -1;
+}
+
+static enum err clients_set(SSL_CTX *ctx, const char *ca, struct errinfo *info)
+{
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(ca);
+
+    if (!names || SSL_CTX_load_verify_locations(ctx, ca, NULL) != 1) {
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        return failed("client authority", ca, info);
+    }
+    SSL_CTX_set_client_CA_list(ctx, names); /* taken */
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return ERR_OK;
+}
+
 static enum err ctx_make(const struct tls_conf *t, SSL_CTX **out, struct errinfo *info)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
@@ -55,15 +125,15 @@ static enum err ctx_make(const struct tls_conf *t, SSL_CTX **out, struct errinfo
                               SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_alpn_select_cb(ctx, choose, NULL);
+    SSL_CTX_set_default_passwd_cb(ctx, no_password);
+    SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"weir", 4);
     if (SSL_CTX_use_certificate_chain_file(ctx, t->cert) != 1)
         e = failed("certificate", t->cert, info);
     else if (SSL_CTX_use_PrivateKey_file(ctx, t->key, SSL_FILETYPE_PEM) != 1 ||
              SSL_CTX_check_private_key(ctx) != 1)
         e = failed("key", t->key, info);
-    else if (t->ca && SSL_CTX_load_verify_locations(ctx, t->ca, NULL) != 1)
-        e = failed("client authority", t->ca, info);
-    if (!e && t->ca)
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    else if (t->ca)
+        e = clients_set(ctx, t->ca, info);
     if (e)
         SSL_CTX_free(ctx);
     else
@@ -77,10 +147,11 @@ enum err tls_conf_new(const char *cert_file, const char *key_file, const char *c
     struct tls_conf *t = xcalloc(1, sizeof *t);
     enum err e;
 
-    pthread_mutex_init(&t->lock, NULL);
+    io_mutex_init(&t->lock);
     t->cert = xstrdup(cert_file);
     t->key = xstrdup(key_file);
     t->ca = client_ca ? xstrdup(client_ca) : NULL;
+    t->method = method_new();
     e = ctx_make(t, &t->ctx, info);
     if (e)
         tls_conf_free(&t);
@@ -95,10 +166,10 @@ enum err tls_conf_reload(struct tls_conf *t, struct errinfo *info)
 
     if (e)
         return e;
-    pthread_mutex_lock(&t->lock);
+    io_mutex_lock(&t->lock);
     old = t->ctx;
     t->ctx = ctx;
-    pthread_mutex_unlock(&t->lock);
+    io_mutex_unlock(&t->lock);
     SSL_CTX_free(old);
     return ERR_OK;
 }
@@ -110,7 +181,8 @@ void tls_conf_free(struct tls_conf **tp)
     if (!t)
         return;
     SSL_CTX_free(t->ctx);
-    pthread_mutex_destroy(&t->lock);
+    BIO_meth_free(t->method);
+    io_mutex_fini(&t->lock);
     free(t->cert);
     free(t->key);
     free(t->ca);
@@ -118,19 +190,24 @@ void tls_conf_free(struct tls_conf **tp)
     *tp = NULL;
 }
 
+/* ---- sessions
+ * ------------------------------------------------------------------------------------ */
+
 void *tls_session_new(struct tls_conf *t, int fd)
 {
+    BIO *b = BIO_new(t->method);
     SSL *ssl;
 
-    pthread_mutex_lock(&t->lock);
-    ssl = SSL_new(t->ctx);
-    pthread_mutex_unlock(&t->lock);
-    if (!ssl)
-        return NULL;
-    if (SSL_set_fd(ssl, fd) != 1) {
-        SSL_free(ssl);
+    io_mutex_lock(&t->lock);
+    ssl = b ? SSL_new(t->ctx) : NULL;
+    io_mutex_unlock(&t->lock);
+    if (!ssl) {
+        BIO_free(b);
         return NULL;
     }
+    BIO_set_data(b, (void *)(intptr_t)fd);
+    BIO_set_init(b, 1);
+    SSL_set_bio(ssl, b, b);
     SSL_set_accept_state(ssl);
     return ssl;
 }
@@ -178,6 +255,12 @@ long tls_write(void *ssl, const void *p, size_t n)
 
     ERR_clear_error();
     return result(ssl, SSL_write(ssl, p, n > 1u << 30 ? 1 << 30 : (int)n), &ignored);
+}
+
+bool tls_pending(void *ssl)
+{
+    /* Not SSL_has_pending: half a record is no reason to call again. */
+    return SSL_pending(ssl) > 0;
 }
 
 const char *tls_alpn(void *ssl)

@@ -1,6 +1,6 @@
-/* WebSocket over wslay. See ws.h. wslay parses input from `in` (what the socket gave) and its output
- * goes straight into the connection's output buffer; data frames to the peer are made here (unmasked,
- * one frame a message), so that one frame can be shared by many receivers. */
+/* WebSocket over wslay. See ws.h. wslay parses input from `in` (what the socket gave) and its
+ * output goes straight into the connection's output buffer; data frames to the peer are made here
+ * (unmasked, one frame a message), so that one frame can be shared by many receivers. */
 #include "net/ws.h"
 
 #include <openssl/sha.h>
@@ -14,9 +14,12 @@
 #include "base/mem.h"
 #include "net/http_int.h"
 
-#define CLOSE_WAIT_MS 5000
 #define CLOSE_GOING_AWAY 1001
-#define CLOSE_ABNORMAL 1006
+#define CLOSE_PROTOCOL   1002
+#define CLOSE_NO_STATUS  1005
+#define CLOSE_ABNORMAL   1006
+#define CLOSE_POLICY     1008
+#define REASON_MAX       123u /* bytes, of a close frame (RFC 6455 section 5.5) */
 
 struct ws {
     struct conn *c;
@@ -25,11 +28,11 @@ struct ws {
     const struct ws_handler *handler;
     void *user;
     struct slice in; /* being read by wslay */
-    struct loop_timer ping, first;
-    struct buf rest; /* came with the upgrade; given on at the end of the turn */
-    unsigned busy, unanswered;
+    struct loop_timer ping;
+    struct buf rest; /* came with the upgrade; given on in the next turn */
+    unsigned unanswered, fragments;
     int code;
-    bool dead, closing, was_full;
+    bool in_recv, closing, was_full;
 };
 
 struct ws_frame {
@@ -40,15 +43,21 @@ struct ws_frame {
 
 static uint32_t queue_max(const struct ws *w)
 {
-    return w->handler->queue_max ? w->handler->queue_max : 1u << 20;
+    return w->handler->queue_max ? w->handler->queue_max : WS_QUEUE_DEFAULT;
+}
+
+static uint32_t message_max(const struct ws *w)
+{
+    return w->handler->message_max ? w->handler->message_max : WS_MESSAGE_DEFAULT;
 }
 
 static uint32_t ping_ms(const struct ws *w)
 {
-    return w->handler->ping_ms ? w->handler->ping_ms : 30000;
+    return w->handler->ping_ms ? w->handler->ping_ms : WS_PING_MS_DEFAULT;
 }
 
-/* ---- wslay's side -------------------------------------------------------------------------------- */
+/* ---- wslay's side
+ * -------------------------------------------------------------------------------- */
 
 static ssize_t cb_recv(wslay_event_context_ptr ctx, uint8_t *buf, size_t len, int flags, void *arg)
 {
@@ -75,16 +84,31 @@ static ssize_t cb_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t 
     return (ssize_t)len;
 }
 
+/* wslay keeps each fragment in an allocation of its own: their number has a limit, too. */
+static void cb_frame(wslay_event_context_ptr ctx,
+                     const struct wslay_event_on_frame_recv_start_arg *f, void *arg)
+{
+    struct ws *w = arg;
+
+    if (wslay_is_ctrl_frame(f->opcode))
+        return;
+    w->fragments = f->opcode == WSLAY_CONTINUATION_FRAME ? w->fragments + 1 : 0;
+    if (w->fragments > WS_FRAGMENTS_MAX) {
+        wslay_event_queue_close(ctx, CLOSE_POLICY, (const uint8_t *)"too many fragments", 18);
+        wslay_event_shutdown_read(ctx);
+    }
+}
+
 static void cb_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *m,
                        void *arg)
 {
     struct ws *w = arg;
 
-    if (m->opcode == WSLAY_PONG) {
-        w->unanswered = 0;
-    } else if (m->opcode == WSLAY_CONNECTION_CLOSE) {
-        w->code = m->status_code ? m->status_code : 1005;
-    } else if (!wslay_is_ctrl_frame(m->opcode) && !w->dead && !w->closing) {
+    if (m->opcode == WSLAY_CONNECTION_CLOSE) {
+        if (!w->closing)
+            w->code = m->status_code ? m->status_code : CLOSE_NO_STATUS;
+        w->closing = true; /* nothing may follow wslay's answer to it */
+    } else if (!wslay_is_ctrl_frame(m->opcode) && !w->closing && !conn_closing(w->c)) {
         w->handler->on_message(w, w->user, (enum ws_opcode)m->opcode,
                                slice_of(m->msg, m->msg_length));
     }
@@ -93,104 +117,135 @@ static void cb_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
 static const struct wslay_event_callbacks callbacks = {
     .recv_callback = cb_recv,
     .send_callback = cb_send,
+    .on_frame_recv_start_callback = cb_frame,
     .on_msg_recv_callback = cb_message,
 };
-
-static void ws_free(struct ws *w)
-{
-    wslay_event_context_free(w->ctx);
-    buf_fini(&w->rest);
-    free(w);
-}
 
 /* Lets wslay send its own control frames and sees whether the conversation is over. */
 static void pump(struct ws *w)
 {
-    if (w->dead)
+    if (w->in_recv || conn_closing(w->c))
         return;
     if (wslay_event_want_write(w->ctx) && wslay_event_send(w->ctx) != 0) {
-        conn_close(w->c, false);
+        conn_close(w->c, false, CONN_ERROR);
         return;
     }
-    if (!wslay_event_want_read(w->ctx) && !wslay_event_want_write(w->ctx))
-        conn_close(w->c, true);
+    if (!wslay_event_get_read_enabled(w->ctx) && !wslay_event_want_write(w->ctx)) {
+        if (w->code == CLOSE_ABNORMAL && wslay_event_get_close_sent(w->ctx))
+            w->code = wslay_event_get_status_code_sent(w->ctx); /* the peer broke the rules */
+        conn_close(w->c, true, w->closing ? CONN_PEER : CONN_LIMIT);
+        return;
+    }
+    conn_pause(w->c,
+               conn_full(w->c)); /* who does not read pongs and answers may not go on asking */
+}
+
+/* What cannot be a frame. wslay would only hang up. */
+static void broken(struct ws *w)
+{
+    static const uint8_t frame[] = {0x88, 2, CLOSE_PROTOCOL >> 8, CLOSE_PROTOCOL & 0xff};
+
+    if (!wslay_event_get_close_sent(w->ctx))
+        conn_send(w->c, slice_of(frame, sizeof frame));
+    if (!w->closing)
+        w->code = CLOSE_PROTOCOL;
+    w->closing = true;
+    conn_close(w->c, true, CONN_LIMIT);
+}
+
+static void receive(struct ws *w, struct slice data)
+{
+    int e;
+
+    w->in = data;
+    w->unanswered = 0;
+    w->in_recv = true;
+    e = wslay_event_recv(w->ctx);
+    w->in_recv = false;
+    w->in = SLICE_NULL;
+    if (e != 0)
+        broken(w);
+    pump(w);
 }
 
 static void on_data(struct conn *c, struct slice data)
 {
     struct ws *w = c->state;
+    struct buf rest = w->rest;
 
-    w->busy++;
-    w->in = data;
-    if (wslay_event_recv(w->ctx) != 0)
-        conn_close(c, false);
-    w->in = SLICE_NULL;
-    pump(w);
-    if (--w->busy == 0 && w->dead)
-        ws_free(w);
+    if (rest.len) {
+        buf_init(&w->rest, rest.max);
+        receive(w, buf_slice(&rest));
+        buf_fini(&rest);
+    }
+    if (data.len && !conn_closing(c))
+        receive(w, data);
 }
 
 static void on_drain(struct conn *c)
 {
     struct ws *w = c->state;
 
+    conn_pause(c, false);
     if (!w->was_full || w->closing)
         return;
     w->was_full = false;
-    w->busy++;
     if (w->handler->on_drain)
         w->handler->on_drain(w, w->user);
-    if (--w->busy == 0 && w->dead)
-        ws_free(w);
 }
 
 static void on_timeout(struct conn *c)
 {
-    conn_close(c, false);
+    conn_close(c, false, CONN_TIMEOUT);
 }
 
 static void on_close(struct conn *c)
 {
     struct ws *w = c->state;
 
-    w->dead = true;
     loop_timer_cancel(w->hl->loop, &w->ping);
-    loop_timer_cancel(w->hl->loop, &w->first);
+    w->closing = true;
     w->handler->on_close(w, w->user, w->code);
-    if (w->busy == 0)
-        ws_free(w);
+    wslay_event_context_free(w->ctx);
+    buf_fini(&w->rest);
+    free(w);
 }
 
-const struct conn_proto ws_proto = {on_data, on_drain, on_timeout, on_close};
+const struct conn_proto ws_proto = {
+    .on_data = on_data, .on_drain = on_drain, .on_timeout = on_timeout, .on_close = on_close};
 
 static void on_ping(struct loop_timer *t)
 {
-    struct ws *w = (struct ws *)(void *)((char *)t - offsetof(struct ws, ping));
+    struct ws *w = list_entry(t, struct ws, ping);
     struct wslay_event_msg m = {.opcode = WSLAY_PING};
 
-    if (w->unanswered >= 2) {
-        conn_close(w->c, false);
+    if (conn_closing(w->c))
+        return;
+    if (w->unanswered >= WS_PINGS_LOST) {
+        conn_close(w->c, false, CONN_TIMEOUT);
         return;
     }
+    loop_timer_arm(w->hl->loop, t, ping_ms(w));
+    if (w->c->paused || w->closing) /* nothing is read: no pong can come */
+        return;
     w->unanswered++;
     wslay_event_queue_msg(w->ctx, &m);
     pump(w);
-    if (!w->c->closed)
-        loop_timer_arm(w->hl->loop, t, ping_ms(w));
 }
 
-/* Bytes that came with the upgrade. */
-static void on_first(struct loop_timer *t)
+void ws_rest_add(struct conn *c, struct slice data)
 {
-    struct ws *w = (struct ws *)(void *)((char *)t - offsetof(struct ws, first));
-    struct buf rest = w->rest;
+    struct ws *w = c->state;
 
-    buf_init(&w->rest, 1);
-    on_data(w->c, buf_slice(&rest));
-    buf_fini(&rest);
+    ASSERT(c->proto == &ws_proto);
+    if (buf_append_slice(&w->rest, data))
+        conn_close(c, false, CONN_LIMIT);
+    else if (w->rest.len)
+        conn_later(c);
 }
 
-/* ---- upgrading ----------------------------------------------------------------------------------- */
+/* ---- upgrading
+ * ----------------------------------------------------------------------------------- */
 
 static bool has_token(struct slice list, const char *want)
 {
@@ -207,8 +262,7 @@ static bool has_token(struct slice list, const char *want)
         end = i;
         while (end > start && (list.ptr[end - 1] == ' ' || list.ptr[end - 1] == '\t'))
             end--;
-        if (end - start == len &&
-            strncasecmp((const char *)list.ptr + start, want, len) == 0)
+        if (end - start == len && strncasecmp((const char *)list.ptr + start, want, len) == 0)
             return true;
     }
     return false;
@@ -239,6 +293,26 @@ static void accept_key(struct slice key, char out[BASE64_LEN(20) + 1])
     base64_encode(sha, sizeof sha, out);
 }
 
+static struct ws *ws_new(struct conn *c, struct http_loop *hl, const struct ws_handler *handler,
+                         void *user)
+{
+    struct ws *w = xcalloc(1, sizeof *w);
+
+    w->c = c;
+    w->hl = hl;
+    w->handler = handler;
+    w->user = user;
+    w->code = CLOSE_ABNORMAL;
+    ASSERT(wslay_event_context_server_init(&w->ctx, &callbacks, w) == 0);
+    wslay_event_config_set_max_recv_msg_length(w->ctx, message_max(w));
+    c->proto = &ws_proto;
+    c->state = w;
+    c->output_max = queue_max(w);
+    loop_timer_init(&w->ping, on_ping);
+    loop_timer_arm(hl->loop, &w->ping, ping_ms(w));
+    return w;
+}
+
 struct ws *http_upgrade_ws(struct http_req *r, const struct ws_handler *handler, void *user,
                            const char *subprotocol)
 {
@@ -250,36 +324,23 @@ struct ws *http_upgrade_ws(struct http_req *r, const struct ws_handler *handler,
     struct buf rest;
     struct ws *w;
 
-    if (!http_is_ws_upgrade(r))
+    if (!http_is_ws_upgrade(r) || !http1_may_detach(r))
         return NULL;
     accept_key(http_header(r, "sec-websocket-key"), accept);
     h[2] = (struct http_hdr){SLICE_LIT("sec-websocket-accept"), slice_str(accept)};
     if (subprotocol)
         h[3] = (struct http_hdr){SLICE_LIT("sec-websocket-protocol"), slice_str(subprotocol)};
     r->ops->head(r, 101, h, subprotocol ? 4 : 3, 0);
-    if (!http1_detach(r, &rest))
-        return NULL;
-    w = xcalloc(1, sizeof *w);
-    w->c = c;
-    w->hl = hl;
-    w->handler = handler;
-    w->user = user;
-    w->code = CLOSE_ABNORMAL;
+    http1_detach(r, &rest);
+    w = ws_new(c, hl, handler, user);
     w->rest = rest;
-    ASSERT(wslay_event_context_server_init(&w->ctx, &callbacks, w) == 0);
-    wslay_event_config_set_max_recv_msg_length(
-        w->ctx, handler->message_max ? handler->message_max : 1u << 20);
-    c->proto = &ws_proto;
-    c->state = w;
-    loop_timer_init(&w->ping, on_ping);
-    loop_timer_init(&w->first, on_first);
-    loop_timer_arm(hl->loop, &w->ping, ping_ms(w));
-    if (w->rest.len)
-        loop_timer_arm(hl->loop, &w->first, 0);
+    if (rest.len)
+        conn_later(c);
     return w;
 }
 
-/* ---- sending ------------------------------------------------------------------------------------- */
+/* ---- sending
+ * ------------------------------------------------------------------------------------- */
 
 static size_t header_make(uint8_t h[10], enum ws_opcode op, size_t len)
 {
@@ -300,11 +361,10 @@ static size_t header_make(uint8_t h[10], enum ws_opcode op, size_t len)
 
 static enum err can_send(struct ws *w)
 {
-    if (w->dead || w->closing || w->c->closing)
+    if (w->closing || conn_closing(w->c))
         return ERR_CLOSED;
-    if (conn_queued(w->c) >= queue_max(w)) {
+    if (conn_full(w->c)) {
         w->was_full = true;
-        w->c->was_full = true;
         return ERR_LIMIT;
     }
     return ERR_OK;
@@ -319,7 +379,7 @@ enum err ws_send(struct ws *w, enum ws_opcode op, struct slice data)
         return e;
     conn_send(w->c, slice_of(head, header_make(head, op, data.len)));
     conn_send(w->c, data);
-    return w->c->closed ? ERR_CLOSED : ERR_OK;
+    return conn_closing(w->c) ? ERR_CLOSED : ERR_OK;
 }
 
 struct ws_frame *ws_frame_new(enum ws_opcode op, struct slice data)
@@ -348,14 +408,21 @@ void ws_frame_unref(struct ws_frame **f)
     *f = NULL;
 }
 
+static void frame_release(void *arg)
+{
+    struct ws_frame *f = arg;
+
+    ws_frame_unref(&f);
+}
+
 enum err ws_send_shared(struct ws *w, struct ws_frame *f)
 {
     enum err e = can_send(w);
 
     if (e)
         return e;
-    conn_send(w->c, slice_of(f->bytes, f->len));
-    return w->c->closed ? ERR_CLOSED : ERR_OK;
+    conn_send_lent(w->c, slice_of(f->bytes, f->len), frame_release, ws_frame_ref(f));
+    return conn_closing(w->c) ? ERR_CLOSED : ERR_OK;
 }
 
 size_t ws_queued(const struct ws *w)
@@ -363,14 +430,26 @@ size_t ws_queued(const struct ws *w)
     return conn_queued(w->c);
 }
 
+/* As much of the text as a close frame takes, without cutting a character. */
+static size_t reason_len(const char *text)
+{
+    size_t n = strlen(text);
+
+    if (n <= REASON_MAX)
+        return n;
+    for (n = REASON_MAX; n && ((uint8_t)text[n] & 0xc0) == 0x80; n--)
+        ;
+    return n;
+}
+
 void ws_close(struct ws *w, int code, const char *reason)
 {
-    if (w->dead || w->closing)
+    if (w->closing || conn_closing(w->c))
         return;
     w->closing = true;
     w->code = code;
-    wslay_event_queue_close(w->ctx, (uint16_t)code, (const uint8_t *)reason, strlen(reason));
-    conn_deadline(w->c, CLOSE_WAIT_MS);
+    wslay_event_queue_close(w->ctx, (uint16_t)code, (const uint8_t *)reason, reason_len(reason));
+    conn_deadline(w->c, WS_CLOSE_MS);
     pump(w);
 }
 
