@@ -521,7 +521,7 @@ static bool state_set(struct journal *j, enum journal_state s, const struct erri
     if (s == JOURNAL_NO_SPACE)
         j->no_space_retry_ns = io_mono_ns(j->io) + NO_SPACE_RETRY_NS;
     io_cond_broadcast(&j->room);
-    if (j->state == s || j->state == JOURNAL_FAILED)
+    if (j->state == (int)s || j->state == JOURNAL_FAILED)
         return false;
     j->state = s;
     if (why)

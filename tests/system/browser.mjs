@@ -11,7 +11,7 @@ const browser = await chromium.launch({
 try {
   const page = await browser.newPage({ viewport: { width: 900, height: 600 } });
   await page.goto(url);
-  await page.waitForFunction(() => document.querySelectorAll('#ws li').length >= 2 && document.querySelectorAll('#es li').length >= 2,
+  await page.waitForFunction(() => document.querySelectorAll('#ws li').length >= 3 && document.querySelectorAll('#es li').length >= 3,
     null, { timeout: 15000 }).catch(() => {});
   const texts = id => page.$$eval(`#${id} li`, all => all.map(li => li.textContent));
   console.log(JSON.stringify({ ws: await texts('ws'), es: await texts('es') }));
