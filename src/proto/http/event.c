@@ -619,14 +619,24 @@ enum err event_binary_end(struct event_parser *p, struct event *out, struct slic
     }
     if (content_type.len) {
         fd.set[F_DATACONTENTTYPE] = true;
-        fd.text[F_DATACONTENTTYPE] = content_type;
+        if (!utf8_valid(content_type))
+            return errinfo_set(info, ERR_INVALID, "Content-Type is not UTF-8");
+        err = take_text(p, SLICE_LIT("content-type"), content_type, false, EVENT_ATTRIBUTE_MAX,
+                        &fd.text[F_DATACONTENTTYPE], info);
+        if (err)
+            return err;
         if (media_is_json(content_type) && body.len && !jtext_valid(body, p->depth_max))
             return errinfo_set(info, ERR_CORRUPT_INPUT, "the body is not JSON");
     }
     if ((err = assemble(p, out, &fd, true, info)))
         return err;
     for (unsigned i = 0; i < n; i++) {
-        if (!known[i] && (err = put_extension(p, out, given[i].key, given[i].value, info)))
+        struct slice text;
+
+        if (known[i])
+            continue;
+        err = take_text(p, given[i].key, given[i].value, false, EVENT_ATTRIBUTE_MAX, &text, info);
+        if (err || (err = put_extension(p, out, given[i].key, text, info)))
             return err;
     }
     out->value = body.len ? body : SLICE_NULL;

@@ -459,6 +459,71 @@ static void test_read_lines_and_head(void **state)
     reply_free(&r);
 }
 
+/* Records that other protocols wrote: nothing is lost, whatever the bytes. */
+static void test_foreign_records(void **state)
+{
+    const struct record_header odd[] = {
+        {SLICE_LIT("trace"), SLICE_LIT("t\"1\n")},  {SLICE_LIT("none"), SLICE_NULL},
+        {SLICE_LIT("bin"), SLICE_LIT("\xff\x00")},  {SLICE_LIT("\xc0name"), SLICE_LIT("")},
+        {SLICE_LIT("ce_type"), SLICE_LIT("first")}, {SLICE_LIT("ce_type"), SLICE_LIT("second")},
+        {SLICE_LIT("ce_id"), SLICE_LIT("\xfe")},
+    };
+    const struct record_header text[] = {{SLICE_LIT("content-type"), SLICE_LIT("text/plain")}};
+    const struct append_record records[] = {
+        {.timestamp_ms = 1, .key = SLICE_LIT("\xff\x01"), .value = SLICE_LIT("{\"a\":1}")},
+        {.timestamp_ms = 2, .key = SLICE_LIT(""), .value = SLICE_NULL},
+        {.timestamp_ms = 3, .key = SLICE_LIT("k\x01"), .value = SLICE_LIT("")},
+        {.timestamp_ms = 4, .value = SLICE_LIT("not json"), .headers = odd, .headers_n = 7},
+        {.timestamp_ms = 5, .value = SLICE_LIT("5"), .headers = text, .headers_n = 1},
+    };
+    struct append *a = append_new(fx.broker, NULL, NULL);
+    struct topic *t;
+    const json_t *list, *e, *h;
+    json_t *j;
+
+    json_decref(call(&fx, "POST", "/topics", "{\"name\":\"foreign\"}", 201));
+    t = topic_find(fx.broker, SLICE_LIT("foreign"));
+    for (size_t i = 0; i < 5; i++) {
+        struct append_slot slot;
+
+        assert_int_equal(append_record(a, t, 0, &records[i], &slot, NULL), ERR_OK);
+    }
+    assert_int_equal(append_submit_wait(a, NULL), ERR_OK);
+    append_free(&a);
+    topic_unref(&t);
+
+    j = get("/events?stream=foreign");
+    list = json_object_get(j, "events");
+    assert_int_equal(json_array_size(list), 5);
+    e = json_array_get(list, 0);
+    assert_true(json_is_null(json_object_get(e, "type")));
+    assert_string_equal(text_of(e, "key_base64"), "/wE=");
+    assert_int_equal(int_of(json_object_get(e, "data"), "a"), 1);
+    assert_string_equal(text_of(e, "ts"), "1970-01-01T00:00:00.001Z");
+    e = json_array_get(list, 1);
+    assert_string_equal(text_of(e, "key"), "");
+    assert_null(json_object_get(e, "data"));
+    assert_null(json_object_get(e, "data_base64"));
+    e = json_array_get(list, 2);
+    assert_string_equal(text_of(e, "key"), "k\x01");
+    assert_string_equal(text_of(e, "data_base64"), "");
+    e = json_array_get(list, 3);
+    assert_null(json_object_get(e, "key"));
+    assert_string_equal(text_of(e, "type"), "first");
+    assert_string_equal(text_of(e, "data_base64"), "bm90IGpzb24=");
+    h = json_object_get(e, "headers");
+    assert_int_equal(json_array_size(h), 6);
+    assert_string_equal(text_of(json_array_get(h, 0), "value"), "t\"1\n");
+    assert_true(json_is_null(json_object_get(json_array_get(h, 1), "value")));
+    assert_string_equal(text_of(json_array_get(h, 2), "value_base64"), "/wA=");
+    assert_string_equal(text_of(json_array_get(h, 3), "name_base64"), "wG5hbWU=");
+    assert_string_equal(text_of(json_array_get(h, 4), "value"), "second");
+    assert_string_equal(text_of(json_array_get(h, 5), "name"), "ce_id");
+    e = json_array_get(list, 4);
+    assert_string_equal(text_of(e, "data_base64"), "NQ==");
+    json_decref(j);
+}
+
 /* Pages while four writers write: every event once, in order. */
 struct writer {
     pthread_t thread;
@@ -974,6 +1039,7 @@ int main(void)
         cmocka_unit_test(test_read_parameters),
         cmocka_unit_test(test_read_places),
         cmocka_unit_test(test_read_lines_and_head),
+        cmocka_unit_test(test_foreign_records),
         cmocka_unit_test(test_paging_under_writes),
         cmocka_unit_test(test_long_poll),
         cmocka_unit_test(test_checkpoints),
