@@ -1,9 +1,11 @@
-/* Measures the engine through the public C library, each figure beside the floor of the same machine and
- * run: plain O_DIRECT|O_DSYNC writes to a zero-written file in the same directory. Medians of rounds.
+/* Measures the engine through the public C library, each figure beside the floor of the same
+ * machine and run: plain O_DIRECT|O_DSYNC writes to a zero-written file in the same directory.
+ * Medians of rounds.
  *
  *   bench-engine --dir DIR [--seconds N] [--rounds N] [--only NAME]
  *
- * NAME: lone, small, large, topics, idle, recovery. Everything in DIR/bench-* is removed at the end. */
+ * NAME: lone, small, large, topics, idle, recovery. Everything in DIR/bench-* is removed at the
+ * end. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -86,9 +88,11 @@ static void gone(struct weir **w, const char *name)
     wipe(path);
 }
 
-/* ---- the floor ----------------------------------------------------------------------------------- */
+/* ---- the floor
+ * ----------------------------------------------------------------------------------- */
 
-/* Bytes a second of sequential synced writes of `size` to a zero-written file; *p50: median seconds of one. */
+/* Bytes a second of sequential synced writes of `size` to a zero-written file; *p50: median seconds
+ * of one. */
 static double floor_of(size_t size, double *p50)
 {
     size_t file = 256u << 20, n = 0, cap = 200000;
@@ -125,11 +129,13 @@ static double floor_of(size_t size, double *p50)
     return (double)n * (double)size / t;
 }
 
-/* ---- one append at a time -------------------------------------------------------------------------- */
+/* ---- one append at a time
+ * -------------------------------------------------------------------------- */
 
 static void bench_lone(void)
 {
-    double floor[ROUNDS_MAX], ours[ROUNDS_MAX], p99[ROUNDS_MAX], *took = calloc(200000, sizeof *took);
+    double floor[ROUNDS_MAX], ours[ROUNDS_MAX], p99[ROUNDS_MAX],
+        *took = calloc(200000, sizeof *took);
     struct weir *w = fresh("lone", NULL);
     struct weir_record r = {.value = "0123456789012345678901234567890123456789", .value_len = 40};
     int i, n;
@@ -149,14 +155,16 @@ static void bench_lone(void)
         ours[i] = median(took, n);
         p99[i] = took[n * 99 / 100];
     }
-    printf("lone durable append, 40 B        p50 %7.1f us  p99 %7.1f us   4 KiB synced write %7.1f us   ratio %.2f (at most 1.5)\n",
+    printf("lone durable append, 40 B        p50 %7.1f us  p99 %7.1f us   4 KiB synced write %7.1f "
+           "us   ratio %.2f (at most 1.5)\n",
            median(ours, rounds) * 1e6, median(p99, rounds) * 1e6, median(floor, rounds) * 1e6,
            median(ours, rounds) / median(floor, rounds));
     gone(&w, "lone");
     free(took);
 }
 
-/* ---- many producers -------------------------------------------------------------------------------- */
+/* ---- many producers
+ * -------------------------------------------------------------------------------- */
 
 struct load {
     struct weir *w;
@@ -170,7 +178,8 @@ struct load {
 static void *run_load(void *arg)
 {
     struct load *l = arg;
-    struct weir_producer_options po = {.size = sizeof po, .batch_bytes = 256u << 10, .buffer_bytes = 4u << 20};
+    struct weir_producer_options po = {
+        .size = sizeof po, .batch_bytes = 256u << 10, .buffer_bytes = 4u << 20};
     struct weir_producer **p = calloc((size_t)l->topics, sizeof *p);
     struct weir_record r = {0};
     struct weir_error e;
@@ -207,7 +216,8 @@ static double many(struct weir *w, size_t size)
     int i;
 
     for (i = 0; i < 16; i++) {
-        l[i] = (struct load){.w = w, .size = size, .until = start + seconds, .topics = 1, .first = i};
+        l[i] =
+            (struct load){.w = w, .size = size, .until = start + seconds, .topics = 1, .first = i};
         pthread_create(&l[i].thread, NULL, run_load, &l[i]);
     }
     for (i = 0; i < 16; i++) {
@@ -237,14 +247,16 @@ static void bench_many(const char *name, size_t size)
         rate[i] = many(w, size);
         floor[i] = floor_of(1u << 20, &ignored);
     }
-    printf("durable append, %4zu B x 16        %10.0f records/s %8.0f MB/s   1 MiB synced writes %6.0f MB/s   ratio %.2f%s\n",
+    printf("durable append, %4zu B x 16        %10.0f records/s %8.0f MB/s   1 MiB synced writes "
+           "%6.0f MB/s   ratio %.2f%s\n",
            size, median(rate, rounds), median(rate, rounds) * (double)size / 1e6,
            median(floor, rounds) / 1e6, median(rate, rounds) * (double)size / median(floor, rounds),
            size == 1024 ? " (at least 0.70)" : " (at least 1,000,000 records/s)");
     gone(&w, name);
 }
 
-/* ---- many topics ----------------------------------------------------------------------------------- */
+/* ---- many topics
+ * ----------------------------------------------------------------------------------- */
 
 struct spread {
     struct weir *w;
@@ -300,7 +312,8 @@ static void bench_topics(void)
             uint64_t n = 0;
 
             for (i = 0; i < 16; i++) {
-                s[i] = (struct spread){.w = w, .topics = counts[c], .part = i % counts[c], .until = start + seconds};
+                s[i] = (struct spread){
+                    .w = w, .topics = counts[c], .part = i % counts[c], .until = start + seconds};
                 pthread_create(&s[i].thread, NULL, run_spread, &s[i]);
             }
             for (i = 0; i < 16; i++) {
@@ -311,13 +324,15 @@ static void bench_topics(void)
         }
         if (c == 0)
             base = median(rate, rounds);
-        printf("%6d topics, units of 100 x 1 KB  %10.0f records/s   against 1 topic %.2f (at least 0.90)\n",
+        printf("%6d topics, units of 100 x 1 KB  %10.0f records/s   against 1 topic %.2f (at least "
+               "0.90)\n",
                counts[c], median(rate, rounds), median(rate, rounds) / base);
         gone(&w, "topics");
     }
 }
 
-/* ---- idle topics ----------------------------------------------------------------------------------- */
+/* ---- idle topics
+ * ----------------------------------------------------------------------------------- */
 
 static long rss_kb(void)
 {
@@ -375,7 +390,8 @@ static void bench_idle(void)
         if (weir_open(path, NULL, &w, &e))
             die(path, e.text);
         t = now() - t;
-        printf("100,000 idle topics               %10.0f bytes each (at most 4096)   open %.2f s (at most 2)\n",
+        printf("100,000 idle topics               %10.0f bytes each (at most 4096)   open %.2f s "
+               "(at most 2)\n",
                (double)(rss_kb() - before) * 1024 / n, t);
         fflush(stdout);
         _exit(0);
@@ -384,7 +400,8 @@ static void bench_idle(void)
     wipe(path);
 }
 
-/* ---- recovery -------------------------------------------------------------------------------------- */
+/* ---- recovery
+ * -------------------------------------------------------------------------------------- */
 
 static void bench_recovery(void)
 {
@@ -418,7 +435,8 @@ static void bench_recovery(void)
         took[k] = now() - t;
         weir_close(&w);
     }
-    printf("open after kill, full journal     %10.0f ms (at most 1000)\n", median(took, rounds) * 1e3);
+    printf("open after kill, full journal     %10.0f ms (at most 1000)\n",
+           median(took, rounds) * 1e3);
     t = now();
     wipe(path);
     for (k = 0; k < rounds; k++) {

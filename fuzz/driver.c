@@ -1,5 +1,6 @@
-/* Replays a fuzz target's corpus: each file as it is, then some thousand mutations of each, from fixed
- * seeds, so that every run of the tests tries the same inputs. For real fuzzing see `make fuzz`. */
+/* Replays a fuzz target's corpus: each file as it is, then some thousand mutations of each, from
+ * fixed seeds, so that every run of the tests tries the same inputs. For real fuzzing see `make
+ * fuzz`. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,13 +1,14 @@
 /* Weir as a library: a durable event log inside your program.
  *
  * Everything written is on stable storage before a call or callback says so (unless a topic chooses
- * durability `os`). The library installs no signal handlers, never exits, prints nothing. It starts two
- * threads for each open directory and one for each producer and emitter.
+ * durability `os`). The library installs no signal handlers, never exits, prints nothing. It starts
+ * two threads for each open directory and one for each producer and emitter.
  *
- * Errors are values: functions return a weir_err (WEIR_OK is 0) and fill in *error, which may be NULL,
- * with a sentence for people. Unless said otherwise functions may be called from any thread; a consumer
- * is used by one thread at a time. Times are milliseconds since 1970 UTC. Strings are NUL-terminated
- * UTF-8, data are pointer and length; a NULL data pointer means "absent". What is passed in is copied.
+ * Errors are values: functions return a weir_err (WEIR_OK is 0) and fill in *error, which may be
+ * NULL, with a sentence for people. Unless said otherwise functions may be called from any thread;
+ * a consumer is used by one thread at a time. Times are milliseconds since 1970 UTC. Strings are
+ * NUL-terminated UTF-8, data are pointer and length; a NULL data pointer means "absent". What is
+ * passed in is copied.
  *
  *     struct weir *w;
  *     weir_open("data", NULL, &w, NULL);
@@ -38,28 +39,29 @@ extern "C" {
 /* "0.1.0": of the library in use. */
 WEIR_API const char *weir_version(void);
 
-/* ---- errors ------------------------------------------------------------------------------------- */
+/* ---- errors -------------------------------------------------------------------------------------
+ */
 
-/* Numbers are stable within a major version. weir_err_name gives the text by which every interface of
- * Weir calls the same error, such as "topic_not_found". */
+/* Numbers are stable within a major version. weir_err_name gives the text by which every interface
+ * of Weir calls the same error, such as "topic_not_found". */
 typedef enum weir_err {
     WEIR_OK = 0,
-    WEIR_ERR_INVALID = 1,           /* an argument is not valid */
-    WEIR_ERR_TOO_LARGE = 2,         /* larger than a limit */
+    WEIR_ERR_INVALID = 1,   /* an argument is not valid */
+    WEIR_ERR_TOO_LARGE = 2, /* larger than a limit */
     WEIR_ERR_TOPIC_NOT_FOUND = 3,
     WEIR_ERR_TOPIC_EXISTS = 4,
-    WEIR_ERR_CONFIG = 5,            /* not a valid configuration */
-    WEIR_ERR_OFFSET_RANGE = 6,      /* not in the log (any more) */
+    WEIR_ERR_CONFIG = 5,       /* not a valid configuration */
+    WEIR_ERR_OFFSET_RANGE = 6, /* not in the log (any more) */
     WEIR_ERR_NOT_FOUND = 7,
-    WEIR_ERR_OVERLOADED = 8,        /* too much in flight, or a buffer is full: try again */
+    WEIR_ERR_OVERLOADED = 8, /* too much in flight, or a buffer is full: try again */
     WEIR_ERR_TIMEOUT = 9,
-    WEIR_ERR_AGAIN = 10,            /* nothing there now */
+    WEIR_ERR_AGAIN = 10, /* nothing there now */
     WEIR_ERR_CLOSED = 11,
-    WEIR_ERR_IO = 12,               /* storage failed */
-    WEIR_ERR_NO_SPACE = 13,         /* the disk is full; works again once there is room */
-    WEIR_ERR_READ_ONLY = 14,        /* opened so, or a write failed earlier: open again */
-    WEIR_ERR_CORRUPT = 15,          /* stored data is damaged; see weir_check */
-    WEIR_ERR_LOCKED = 16,           /* another process has the directory; the sentence has its pid */
+    WEIR_ERR_IO = 12,        /* storage failed */
+    WEIR_ERR_NO_SPACE = 13,  /* the disk is full; works again once there is room */
+    WEIR_ERR_READ_ONLY = 14, /* opened so, or a write failed earlier: open again */
+    WEIR_ERR_CORRUPT = 15,   /* stored data is damaged; see weir_check */
+    WEIR_ERR_LOCKED = 16,    /* another process has the directory; the sentence has its pid */
     WEIR_ERR_OTHER = 17
 } weir_err;
 
@@ -71,7 +73,8 @@ WEIR_API const char *weir_err_name(weir_err e);
 /* A sentence. */
 WEIR_API const char *weir_strerror(weir_err e);
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------------
+ */
 
 struct weir;
 
@@ -87,12 +90,12 @@ struct weir_options {
     int64_t dedup_window_ms;     /* how long event ids are remembered: 10 minutes */
 };
 
-/* Opens or creates the log in a directory. One open at a time, in all processes. On success *out must be
- * closed. WEIR_ERR_LOCKED, WEIR_ERR_CORRUPT, WEIR_ERR_IO, WEIR_ERR_NO_SPACE. */
+/* Opens or creates the log in a directory. One open at a time, in all processes. On success *out
+ * must be closed. WEIR_ERR_LOCKED, WEIR_ERR_CORRUPT, WEIR_ERR_IO, WEIR_ERR_NO_SPACE. */
 WEIR_API weir_err weir_open(const char *dir, const struct weir_options *options, struct weir **out,
                             struct weir_error *error);
-/* Ends what is under way, saves a checkpoint, frees, sets *w to NULL. Producers, emitters and consumers
- * must be closed before. */
+/* Ends what is under way, saves a checkpoint, frees, sets *w to NULL. Producers, emitters and
+ * consumers must be closed before. */
 WEIR_API void weir_close(struct weir **w);
 
 struct weir_stats {
@@ -106,10 +109,11 @@ WEIR_API weir_err weir_writable(struct weir *w, struct weir_error *error);
 /* Saves what is known now, so that the next open has less to replay. */
 WEIR_API weir_err weir_checkpoint(struct weir *w, struct weir_error *error);
 
-/* ---- topics ------------------------------------------------------------------------------------- */
+/* ---- topics -------------------------------------------------------------------------------------
+ */
 
 struct weir_setting {
-    const char *name;  /* as Kafka names them: "retention.ms", "retention.bytes", … */
+    const char *name; /* as Kafka names them: "retention.ms", "retention.bytes", … */
     const char *value;
 };
 /* partitions 0: one. */
@@ -127,8 +131,8 @@ struct weir_topic_info {
     int64_t created_ms;
     uint64_t records, bytes; /* kept now, over all partitions */
 };
-WEIR_API weir_err weir_topic_describe(struct weir *w, const char *topic, struct weir_topic_info *out,
-                                      struct weir_error *error);
+WEIR_API weir_err weir_topic_describe(struct weir *w, const char *topic,
+                                      struct weir_topic_info *out, struct weir_error *error);
 struct weir_partition_info {
     int64_t start_offset, end_offset;
     uint64_t bytes;
@@ -136,7 +140,8 @@ struct weir_partition_info {
 WEIR_API weir_err weir_partition_describe(struct weir *w, const char *topic, int32_t partition,
                                           struct weir_partition_info *out,
                                           struct weir_error *error);
-/* Each topic whose name matches the pattern (* and ?; NULL all), by name; fn returns false to stop. */
+/* Each topic whose name matches the pattern (* and ?; NULL all), by name; fn returns false to stop.
+ */
 WEIR_API weir_err weir_topic_list(struct weir *w, const char *pattern,
                                   bool (*fn)(void *arg, const char *topic), void *arg,
                                   struct weir_error *error);
@@ -149,7 +154,8 @@ WEIR_API weir_err weir_topic_settings(struct weir *w, const char *topic,
 WEIR_API weir_err weir_trim(struct weir *w, const char *topic, int32_t partition, int64_t offset,
                             struct weir_error *error);
 
-/* ---- writing ------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------------
+ */
 
 struct weir_header {
     const char *name;
@@ -163,10 +169,10 @@ struct weir_record {
     size_t value_len;
     const struct weir_header *headers;
     size_t headers_n;
-    int64_t timestamp_ms;  /* 0: now */
-    int32_t partition_1;   /* 0: by key; else the partition's number plus one */
-    const char *dedup_id;  /* not NULL: within the window a record of this topic with this id is written
-                              once; later ones get the first one's place */
+    int64_t timestamp_ms; /* 0: now */
+    int32_t partition_1;  /* 0: by key; else the partition's number plus one */
+    const char *dedup_id; /* not NULL: within the window a record of this topic with this id is
+                             written once; later ones get the first one's place */
 };
 struct weir_place {
     int32_t partition;
@@ -179,19 +185,20 @@ struct weir_place {
 /* Writes one record and waits until it is durable. place may be NULL. */
 WEIR_API weir_err weir_produce(struct weir *w, const char *topic, const struct weir_record *record,
                                struct weir_place *place, struct weir_error *error);
-/* Writes n records as one atomic unit: after a crash all are there or none. places: n of them, or NULL. */
+/* Writes n records as one atomic unit: after a crash all are there or none. places: n of them, or
+ * NULL. */
 WEIR_API weir_err weir_produce_batch(struct weir *w, const char *topic,
                                      const struct weir_record *records, size_t n,
                                      struct weir_place *places, struct weir_error *error);
 
-/* A producer gathers records into batches: for throughput. Records of one producer to one partition stay
- * in order. */
+/* A producer gathers records into batches: for throughput. Records of one producer to one partition
+ * stay in order. */
 struct weir_producer;
 struct weir_producer_options {
-    size_t size;            /* sizeof(struct weir_producer_options) */
-    size_t batch_bytes;     /* a batch is handed over at this size: 256 KiB */
-    int64_t linger_us;      /* or after this time: 1000 microseconds; -1: only when full or flushed */
-    size_t buffer_bytes;    /* gathered and not yet durable, at most: 16 MiB; then sending waits */
+    size_t size;         /* sizeof(struct weir_producer_options) */
+    size_t batch_bytes;  /* a batch is handed over at this size: 256 KiB */
+    int64_t linger_us;   /* or after this time: 1000 microseconds; -1: only when full or flushed */
+    size_t buffer_bytes; /* gathered and not yet durable, at most: 16 MiB; then sending waits */
     const char *compression; /* none, gzip, snappy, lz4, zstd; NULL: the topic's */
 };
 WEIR_API weir_err weir_producer_new(struct weir *w, const char *topic,
@@ -200,8 +207,9 @@ WEIR_API weir_err weir_producer_new(struct weir *w, const char *topic,
 /* Called once for each record sent with it, when it is durable or has failed: on a thread of the
  * library; must be quick and must not call the producer. place is NULL on failure. */
 typedef void (*weir_delivery_fn)(void *arg, weir_err e, const struct weir_place *place);
-/* Takes the record; waits while the buffer is full. fn may be NULL: then weir_producer_flush tells of
- * failures. dedup_id is not supported here (WEIR_ERR_INVALID). One thread at a time for each producer. */
+/* Takes the record; waits while the buffer is full. fn may be NULL: then weir_producer_flush tells
+ * of failures. dedup_id is not supported here (WEIR_ERR_INVALID). One thread at a time for each
+ * producer. */
 WEIR_API weir_err weir_producer_send(struct weir_producer *p, const struct weir_record *record,
                                      weir_delivery_fn fn, void *arg, struct weir_error *error);
 /* Waits until all that was sent is durable; the first failure since the last flush is returned. */
@@ -209,7 +217,8 @@ WEIR_API weir_err weir_producer_flush(struct weir_producer *p, struct weir_error
 /* Flushes, frees, sets *p to NULL. */
 WEIR_API weir_err weir_producer_close(struct weir_producer **p, struct weir_error *error);
 
-/* An emitter takes events and forgets them: fire and forget, yet durable, and nothing is lost silently. */
+/* An emitter takes events and forgets them: fire and forget, yet durable, and nothing is lost
+ * silently. */
 struct weir_emitter;
 struct weir_emitter_options {
     size_t size;               /* sizeof(struct weir_emitter_options) */
@@ -224,19 +233,21 @@ struct weir_emitter_options {
 WEIR_API weir_err weir_emitter_new(struct weir *w, const struct weir_emitter_options *options,
                                    struct weir_emitter **out, struct weir_error *error);
 /* stream: "topic" or "topic:key"; NULL: the first part of the type made plural ("order.created" ->
- * orders). The payload is stored as it is. Never waits for the disk. WEIR_ERR_OVERLOADED: the buffer is
- * full, the event was not taken. */
+ * orders). The payload is stored as it is. Never waits for the disk. WEIR_ERR_OVERLOADED: the
+ * buffer is full, the event was not taken. */
 WEIR_API weir_err weir_emit(struct weir_emitter *e, const char *type, const char *stream,
                             const void *payload, size_t payload_len, struct weir_error *error);
 struct weir_emitter_stats {
     uint64_t taken, durable, failed, refused;
 };
 WEIR_API void weir_emitter_stats_get(struct weir_emitter *e, struct weir_emitter_stats *out);
-/* Waits until all taken so far is durable or failed; WEIR_OK if none failed since the last flush. */
+/* Waits until all taken so far is durable or failed; WEIR_OK if none failed since the last flush.
+ */
 WEIR_API weir_err weir_emitter_flush(struct weir_emitter *e, struct weir_error *error);
 WEIR_API weir_err weir_emitter_close(struct weir_emitter **e, struct weir_error *error);
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------------------
+ */
 
 /* A record read. Pointers are valid until the next call on the same consumer (or until the callback
  * returns). */
@@ -265,23 +276,23 @@ enum weir_from {
 
 struct weir_consumer;
 struct weir_consumer_options {
-    size_t size;              /* sizeof(struct weir_consumer_options) */
+    size_t size; /* sizeof(struct weir_consumer_options) */
     enum weir_from from;
-    int32_t partition_1;      /* 0: all; else the partition's number plus one */
+    int32_t partition_1; /* 0: all; else the partition's number plus one */
     int64_t offset;
     int64_t at_ms;
     uint64_t position;
-    const char *group;        /* for commits and WEIR_FROM_GROUP; NULL: none */
-    int64_t auto_commit_ms;   /* commit what was returned, so often, and at close; 0: never */
+    const char *group;      /* for commits and WEIR_FROM_GROUP; NULL: none */
+    int64_t auto_commit_ms; /* commit what was returned, so often, and at close; 0: never */
 };
-/* stream: topic, "topic:key", "topic:*" (records with keys) or a pattern ("orders.*"). Records come in one
- * total order, by position. */
+/* stream: topic, "topic:key", "topic:*" (records with keys) or a pattern ("orders.*"). Records come
+ * in one total order, by position. */
 WEIR_API weir_err weir_consumer_new(struct weir *w, const char *stream,
                                     const struct weir_consumer_options *options,
                                     struct weir_consumer **out, struct weir_error *error);
-/* The next record, waiting for one up to timeout_ms (0: not at all, -1: for ever). WEIR_ERR_AGAIN: none
- * came. WEIR_ERR_OFFSET_RANGE: records were deleted by retention before they were read; the next call
- * goes on with the first that is left. */
+/* The next record, waiting for one up to timeout_ms (0: not at all, -1: for ever). WEIR_ERR_AGAIN:
+ * none came. WEIR_ERR_OFFSET_RANGE: records were deleted by retention before they were read; the
+ * next call goes on with the first that is left. */
 WEIR_API weir_err weir_consumer_next(struct weir_consumer *c, int64_t timeout_ms,
                                      struct weir_message *out, struct weir_error *error);
 /* Remembers durably, for the group, that everything returned so far has been dealt with. */
@@ -293,22 +304,22 @@ WEIR_API weir_err weir_consumer_seek(struct weir_consumer *c, uint64_t position,
 WEIR_API uint64_t weir_consumer_position(const struct weir_consumer *c);
 WEIR_API void weir_consumer_close(struct weir_consumer **c);
 
-/* Up to limit records of a stream after a position (0: from the beginning), to fn, which returns false to
- * stop. *position (may be NULL): what to pass next time. */
+/* Up to limit records of a stream after a position (0: from the beginning), to fn, which returns
+ * false to stop. *position (may be NULL): what to pass next time. */
 WEIR_API weir_err weir_read(struct weir *w, const char *stream, uint64_t after, size_t limit,
                             bool (*fn)(void *arg, const struct weir_message *m), void *arg,
                             uint64_t *position, struct weir_error *error);
 
-/* ---- looking after a directory -------------------------------------------------------------------- */
+/* ---- looking after a directory
+ * -------------------------------------------------------------------- */
 
 struct weir_check_result {
     uint64_t files, frames, batches, records, bytes, problems;
 };
 /* Verifies every byte of a directory that is not open, changing nothing. fn (may be NULL) gets each
  * finding and each step. */
-WEIR_API weir_err weir_check(const char *dir,
-                             void (*fn)(void *arg, bool problem, const char *text), void *arg,
-                             struct weir_check_result *out, struct weir_error *error);
+WEIR_API weir_err weir_check(const char *dir, void (*fn)(void *arg, bool problem, const char *text),
+                             void *arg, struct weir_check_result *out, struct weir_error *error);
 /* Mends a directory that weir_open refuses; see `weir repair`. */
 WEIR_API weir_err weir_repair(const char *dir, bool dry_run,
                               void (*fn)(void *arg, bool problem, const char *text), void *arg,

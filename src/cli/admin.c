@@ -12,8 +12,8 @@
 #include "io/io.h"
 #include "journal/journal.h"
 
-/* Calls and gives the answer's JSON (to be freed by json_decref), or NULL after saying why. An answer
- * without a body is an empty object. */
+/* Calls and gives the answer's JSON (to be freed by json_decref), or NULL after saying why. An
+ * answer without a body is an empty object. */
 static json_t *call(struct client *c, const char *method, const char *path, struct slice body)
 {
     struct client_reply r;
@@ -37,7 +37,8 @@ static void print_json(json_t *j)
     putchar('\n');
 }
 
-/* ---- topics -------------------------------------------------------------------------------------- */
+/* ---- topics
+ * -------------------------------------------------------------------------------------- */
 
 static void path_of(struct buf *b, const char *prefix, const char *name)
 {
@@ -77,7 +78,8 @@ static void print_topics(json_t *list)
     printf("%-40s %10s %14s %14s\n", "NAME", "PARTITIONS", "RECORDS", "BYTES");
     json_array_foreach(list, i, t)
     {
-        printf("%-40s %10" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT "\n",
+        printf("%-40s %10" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT
+               "\n",
                json_string_value(json_object_get(t, "name")),
                json_integer_value(json_object_get(t, "partitions")),
                json_integer_value(json_object_get(t, "records")),
@@ -138,8 +140,12 @@ static int topics_change(const struct args *a, struct client *c, const char *wha
         buf_append(&path, "/topics", 8);
     else
         path_of(&path, "/topics/", name);
-    j = call(c, create ? "POST" : alter ? "PATCH" : del ? "DELETE" : "GET", (const char *)path.ptr,
-             slice_str(text));
+    j = call(c,
+             create  ? "POST"
+             : alter ? "PATCH"
+             : del   ? "DELETE"
+                     : "GET",
+             (const char *)path.ptr, slice_str(text));
     if (j) {
         if (del)
             printf("%s is deleted\n", name);
@@ -173,7 +179,8 @@ int cmd_topics(const struct args *a)
     return rc;
 }
 
-/* ---- tokens -------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * -------------------------------------------------------------------------------------- */
 
 static int token_list(const struct args *a, struct client *c)
 {
@@ -271,7 +278,8 @@ int cmd_token(const struct args *a)
     return rc;
 }
 
-/* ---- check and repair ---------------------------------------------------------------------------- */
+/* ---- check and repair
+ * ---------------------------------------------------------------------------- */
 
 struct report {
     bool quiet, tty;
@@ -301,8 +309,8 @@ int cmd_check(const struct args *a)
         fprintf(stderr, "\r\033[K");
     if (e)
         return fail("%s", info.text[0] ? info.text : err_text(e));
-    printf("%" PRIu64 " files, %" PRIu64 " frames, %" PRIu64 " batches, %" PRIu64 " records, %" PRIu64
-           " bytes: %" PRIu64 " problem%s\n",
+    printf("%" PRIu64 " files, %" PRIu64 " frames, %" PRIu64 " batches, %" PRIu64
+           " records, %" PRIu64 " bytes: %" PRIu64 " problem%s\n",
            res.files, res.frames, res.batches, res.records, res.bytes, res.problems,
            res.problems == 1 ? "" : "s");
     return res.problems ? EXIT_FAILED : EXIT_FINE;
@@ -313,8 +321,7 @@ int cmd_repair(const struct args *a)
     struct report r = {.tty = false};
     const char *dir = arg_get(a, "data") ? arg_get(a, "data") : "weir-data";
     struct errinfo info = {0};
-    enum err e =
-        journal_repair(io_real(), dir, arg_get(a, "dry-run") != NULL, report, &r, &info);
+    enum err e = journal_repair(io_real(), dir, arg_get(a, "dry-run") != NULL, report, &r, &info);
 
     if (e)
         return fail("%s", info.text[0] ? info.text : err_text(e));
@@ -323,7 +330,8 @@ int cmd_repair(const struct args *a)
     return EXIT_FINE;
 }
 
-/* ---- bench --------------------------------------------------------------------------------------- */
+/* ---- bench
+ * --------------------------------------------------------------------------------------- */
 
 static double now(void)
 {
@@ -392,7 +400,8 @@ static int bench_read(struct client *c, const char *stream, const char *after, u
 int cmd_bench(const struct args *a)
 {
     const char *stream = arg_get(a, "stream") ? arg_get(a, "stream") : "bench";
-    int64_t seconds = arg_number(a, "seconds", 5, 1, 3600), size = arg_number(a, "size", 100, 1, 65536);
+    int64_t seconds = arg_number(a, "seconds", 5, 1, 3600),
+            size = arg_number(a, "size", 100, 1, 65536);
     int64_t batch = arg_number(a, "batch", 1000, 1, 10000);
     double *took = xcalloc(1000000, sizeof *took), start, t;
     struct client *c = client_new(a);
@@ -420,8 +429,8 @@ int cmd_bench(const struct args *a)
         qsort(took, n, sizeof *took, number_order);
         printf("write   %10.0f events/s   %.1f MB/s   batches of %" PRId64 ", one connection\n",
                (double)n * (double)batch / t, (double)n * (double)(batch * size) / t / 1e6, batch);
-        printf("        a batch takes p50 %.2f ms, p99 %.2f ms, longest %.2f ms\n", took[n / 2] * 1e3,
-               took[n * 99 / 100] * 1e3, took[n - 1] * 1e3);
+        printf("        a batch takes p50 %.2f ms, p99 %.2f ms, longest %.2f ms\n",
+               took[n / 2] * 1e3, took[n * 99 / 100] * 1e3, took[n - 1] * 1e3);
         rc = bench_read(c, stream, first, n * (uint64_t)batch);
     }
     buf_fini(&body);

@@ -1,5 +1,5 @@
-/* The command line: commands as data. A command is a row with its options, its help and its function;
- * parsing, help, man pages and shell completion are made from the rows. One thread. */
+/* The command line: commands as data. A command is a row with its options, its help and its
+ * function; parsing, help, man pages and shell completion are made from the rows. One thread. */
 #ifndef WEIR_CLI_CLI_H
 #define WEIR_CLI_CLI_H
 
@@ -44,7 +44,8 @@ extern const unsigned commands_n;
 /* Value of an option; NULL if it was not given. */
 const char *arg_get(const struct args *a, const char *name);
 /* Number from an option, def if absent; exits with usage if it is not one in the range. */
-int64_t arg_number(const struct args *a, const char *name, int64_t def, int64_t least, int64_t most);
+int64_t arg_number(const struct args *a, const char *name, int64_t def, int64_t least,
+                   int64_t most);
 /* Says what went wrong on standard error; returns EXIT_FAILED or EXIT_USAGE. */
 int fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int usage_fail(const struct args *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -52,7 +53,8 @@ int usage_fail(const struct args *a, const char *fmt, ...) __attribute__((format
 const char *nearest(const char *word, const char *(*name)(unsigned i, void *arg), void *arg);
 bool colours(FILE *f);
 
-/* ---- HTTP client (client.c) ---------------------------------------------------------------------- */
+/* ---- HTTP client (client.c)
+ * ---------------------------------------------------------------------- */
 
 struct client;
 struct client_reply {
@@ -62,12 +64,12 @@ struct client_reply {
 /* From --server, WEIR_SERVER or the default, and --token or WEIR_TOKEN. NULL: said why. */
 struct client *client_new(const struct args *a);
 void client_free(struct client **c);
-/* content_type NULL: no body. Returns false and says why when there was no answer at all. The reply's
- * body is at most 64 MiB and must be freed by buf_fini. */
+/* content_type NULL: no body. Returns false and says why when there was no answer at all. The
+ * reply's body is at most 64 MiB and must be freed by buf_fini. */
 bool client_call(struct client *c, const char *method, const char *path, const char *content_type,
                  struct slice body, struct client_reply *r);
-/* GET whose body is given on piece by piece until it ends or fn returns false. Status is checked first:
- * anything but 200 is said and false is returned. */
+/* GET whose body is given on piece by piece until it ends or fn returns false. Status is checked
+ * first: anything but 200 is said and false is returned. */
 bool client_stream(struct client *c, const char *path, const char *accept,
                    bool (*fn)(void *arg, struct slice piece), void *arg);
 /* Says a problem answer in words; returns EXIT_FAILED. */

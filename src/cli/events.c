@@ -1,4 +1,5 @@
-/* weir emit, read, tail, export, checkpoint: events, over HTTP or straight from a data directory. */
+/* weir emit, read, tail, export, checkpoint: events, over HTTP or straight from a data directory.
+ */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@
 
 #define STDIN_MAX (64u << 20)
 
-/* ---- emit ---------------------------------------------------------------------------------------- */
+/* ---- emit
+ * ---------------------------------------------------------------------------------------- */
 
 static bool read_stdin(struct buf *b)
 {
@@ -99,7 +101,8 @@ int cmd_emit(const struct args *a)
     return rc;
 }
 
-/* ---- read and export ------------------------------------------------------------------------------ */
+/* ---- read and export
+ * ------------------------------------------------------------------------------ */
 
 struct out {
     FILE *f;
@@ -278,7 +281,8 @@ int cmd_export(const struct args *a)
     return rc;
 }
 
-/* ---- tail ---------------------------------------------------------------------------------------- */
+/* ---- tail
+ * ---------------------------------------------------------------------------------------- */
 
 struct tail {
     struct buf line;
@@ -384,7 +388,8 @@ int cmd_tail(const struct args *a)
     return ok ? EXIT_FINE : EXIT_FAILED;
 }
 
-/* ---- checkpoint ---------------------------------------------------------------------------------- */
+/* ---- checkpoint
+ * ---------------------------------------------------------------------------------- */
 
 static void checkpoint_path(struct buf *b, const struct args *a)
 {
@@ -408,7 +413,8 @@ int cmd_checkpoint(const struct args *a)
     if (!set && !del && strcmp(a->pos[0], "get") != 0)
         return usage_fail(a, "say get, set or delete, not '%s'", a->pos[0]);
     if ((set && a->pos_n != 4) || (del && a->pos_n != 3))
-        return usage_fail(a, "%s takes a consumer, a stream%s", a->pos[0], set ? " and an event's id" : "");
+        return usage_fail(a, "%s takes a consumer, a stream%s", a->pos[0],
+                          set ? " and an event's id" : "");
     if (!(c = client_new(a)))
         return EXIT_FAILED;
     buf_init(&path, 65536);
@@ -419,8 +425,12 @@ int cmd_checkpoint(const struct args *a)
         json_write_string(&body, slice_str(a->pos[3]));
         buf_append_str(&body, "}");
     }
-    if (client_call(c, set ? "PUT" : del ? "DELETE" : "GET", (const char *)path.ptr,
-                    set ? "application/json" : NULL, buf_slice(&body), &r)) {
+    if (client_call(c,
+                    set   ? "PUT"
+                    : del ? "DELETE"
+                          : "GET",
+                    (const char *)path.ptr, set ? "application/json" : NULL, buf_slice(&body),
+                    &r)) {
         if (r.status < 300) {
             printf("%.*s%s", (int)r.body.len, (const char *)r.body.ptr,
                    !r.body.len || r.body.ptr[r.body.len - 1] == '\n' ? "" : "\n");

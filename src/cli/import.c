@@ -1,8 +1,8 @@
 /* weir import: a file's JSON values become events, in order, in batches over one kept connection.
  *
- * The splitter finds top-level values (one a line, or the elements of one array) by counting brackets
- * outside strings; that they are JSON is checked by the server, and by jansson when a key is taken out of
- * them. Memory: one value (64 MiB at most) and one batch. */
+ * The splitter finds top-level values (one a line, or the elements of one array) by counting
+ * brackets outside strings; that they are JSON is checked by the server, and by jansson when a key
+ * is taken out of them. Memory: one value (64 MiB at most) and one batch. */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -16,9 +16,9 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 
-#define VALUE_MAX (64u << 20)
+#define VALUE_MAX   (64u << 20)
 #define BATCH_BYTES (8u << 20)
-#define IN_CHUNK (1u << 20)
+#define IN_CHUNK    (1u << 20)
 
 struct import {
     const struct args *a;
@@ -59,10 +59,12 @@ static void show(struct import *im, bool end)
         bar[i] = i < (int)(part * 30) ? '#' : '.';
     bar[30] = 0;
     if (im->total)
-        fprintf(stderr, "\r[%s] %3.0f %%  %" PRIu64 " events  %.0f/s  %.0f s left ", bar, part * 100,
-                im->sent, (double)im->sent / (s > 0 ? s : 1), part > 0 ? s / part - s : 0);
+        fprintf(stderr, "\r[%s] %3.0f %%  %" PRIu64 " events  %.0f/s  %.0f s left ", bar,
+                part * 100, im->sent, (double)im->sent / (s > 0 ? s : 1),
+                part > 0 ? s / part - s : 0);
     else
-        fprintf(stderr, "\r%" PRIu64 " events  %.0f/s ", im->sent, (double)im->sent / (s > 0 ? s : 1));
+        fprintf(stderr, "\r%" PRIu64 " events  %.0f/s ", im->sent,
+                (double)im->sent / (s > 0 ? s : 1));
     if (end)
         fputc('\n', stderr);
 }
@@ -103,7 +105,8 @@ static bool send_batch(struct import *im)
     if (!im->batch_n)
         return true;
     if (!client_call(im->c, "POST", "/events", "application/x-ndjson", buf_slice(&im->batch), &r)) {
-        fail("%" PRIu64 " events were written; the state of the batch after them is unknown", im->sent);
+        fail("%" PRIu64 " events were written; the state of the batch after them is unknown",
+             im->sent);
     } else if (r.status != 200 && r.status != 201) {
         say_bad(im, &r);
         buf_fini(&r.body);
@@ -179,7 +182,8 @@ static bool take_value(struct import *im, struct slice v)
             return true;
         }
         send_batch(im);
-        fail("value number %" PRIu64 " of the file is no JSON object with a field '%s'", im->line, im->key);
+        fail("value number %" PRIu64 " of the file is no JSON object with a field '%s'", im->line,
+             im->key);
         return false;
     }
     buf_append_str(&im->batch, ",\"data\":");

@@ -31,7 +31,8 @@ static struct broker *open_dir(const struct args *a, bool read_only)
     return b;
 }
 
-/* ---- emit ---------------------------------------------------------------------------------------- */
+/* ---- emit
+ * ---------------------------------------------------------------------------------------- */
 
 static enum err write_event(struct broker *b, const struct event *ev, struct append_place *place,
                             struct errinfo *info)
@@ -116,7 +117,8 @@ int local_emit(const struct args *a, struct slice data)
     return rc;
 }
 
-/* ---- read ---------------------------------------------------------------------------------------- */
+/* ---- read
+ * ---------------------------------------------------------------------------------------- */
 
 /* Is the event's type one of the comma-separated ones? `order.*` is a prefix. */
 static bool type_wanted(const char *types, struct slice type)
@@ -148,7 +150,8 @@ static enum err where(const struct args *a, struct reader_conf *rc, struct errin
     } else if (from && strcmp(from, "TRIM_HORIZON") != 0) {
         rc->from = READ_FROM_TIME;
         if (!time_parse(slice_str(from), &rc->time_ms))
-            return errinfo_set(info, ERR_INVALID, "'%s' is not a time such as 2026-01-31T12:00:00Z", from);
+            return errinfo_set(info, ERR_INVALID, "'%s' is not a time such as 2026-01-31T12:00:00Z",
+                               from);
     }
     return ERR_OK;
 }

@@ -6,11 +6,19 @@
 
 #include "cli/cli.h"
 
-#define SERVER_OPTS                                                                                \
-    {"server", "URL", "the server (default http://127.0.0.1:8787, or $WEIR_SERVER)"},              \
-        {"token", "TOKEN", "bearer token (or $WEIR_TOKEN)"}
-#define DATA_OPT {"data", "DIR", "work on this data directory, without a server"}
-#define END_OPTS {NULL, NULL, NULL}
+#define SERVER_OPTS                                                                   \
+    {"server", "URL", "the server (default http://127.0.0.1:8787, or $WEIR_SERVER)"}, \
+    {                                                                                 \
+        "token", "TOKEN", "bearer token (or $WEIR_TOKEN)"                             \
+    }
+#define DATA_OPT                                                       \
+    {                                                                  \
+        "data", "DIR", "work on this data directory, without a server" \
+    }
+#define END_OPTS         \
+    {                    \
+        NULL, NULL, NULL \
+    }
 
 static const struct opt serve_opts[] = {
     {"data", "DIR", "directory of the log (default weir-data)"},
@@ -25,38 +33,46 @@ static const struct opt config_opts[] = {{"config", "FILE", "YAML file with sett
                                          {"set", "KEY=VALUE", "a setting; may be repeated"},
                                          {"markdown", NULL, "as a page of documentation"},
                                          END_OPTS};
-static const struct opt emit_opts[] = {SERVER_OPTS, DATA_OPT,
-                                       {"stream", "STREAM", "topic or topic:key (default: from the type)"},
-                                       {"id", "ID", "makes a retry harmless"},
-                                       END_OPTS};
-static const struct opt read_opts[] = {SERVER_OPTS, DATA_OPT,
-                                       {"after", "EVENT-ID", "only what comes after it"},
-                                       {"from", "PLACE", "TRIM_HORIZON (default), LATEST or an ISO time"},
-                                       {"type", "TYPES", "only these, with commas; order.* is a prefix"},
-                                       {"limit", "N", "at most so many events (default: all)"},
-                                       {"values", NULL, "only the payloads, one a line"},
-                                       END_OPTS};
-static const struct opt tail_opts[] = {SERVER_OPTS,
-                                       {"after", "EVENT-ID", "only what comes after it"},
-                                       {"from", "PLACE", "LATEST (default), TRIM_HORIZON or an ISO time"},
-                                       {"type", "TYPES", "only these, with commas; order.* is a prefix"},
-                                       {"limit", "N", "end after so many events"},
-                                       {"json", NULL, "one JSON object a line, also on a terminal"},
-                                       END_OPTS};
-static const struct opt topics_opts[] = {SERVER_OPTS,
-                                         {"partitions", "N", "for create and alter"},
-                                         {"set", "KEY=VALUE", "topic configuration; may be repeated"},
-                                         {"json", NULL, "JSON instead of a table"},
-                                         END_OPTS};
-static const struct opt import_opts[] = {SERVER_OPTS,
-                                         {"stream", "STREAM", "topic to write to (default: file's name)"},
-                                         {"key", "FIELD", "field of each object that is the key"},
-                                         {"type", "TYPE", "type of the events (default import)"},
-                                         {"batch", "N", "events a request (default 1000)"},
-                                         {"skip-bad", NULL, "leave out lines that are no JSON"},
-                                         {"quiet", NULL, "no progress"},
-                                         END_OPTS};
-static const struct opt export_opts[] = {SERVER_OPTS, DATA_OPT,
+static const struct opt emit_opts[] = {
+    SERVER_OPTS,
+    DATA_OPT,
+    {"stream", "STREAM", "topic or topic:key (default: from the type)"},
+    {"id", "ID", "makes a retry harmless"},
+    END_OPTS};
+static const struct opt read_opts[] = {
+    SERVER_OPTS,
+    DATA_OPT,
+    {"after", "EVENT-ID", "only what comes after it"},
+    {"from", "PLACE", "TRIM_HORIZON (default), LATEST or an ISO time"},
+    {"type", "TYPES", "only these, with commas; order.* is a prefix"},
+    {"limit", "N", "at most so many events (default: all)"},
+    {"values", NULL, "only the payloads, one a line"},
+    END_OPTS};
+static const struct opt tail_opts[] = {
+    SERVER_OPTS,
+    {"after", "EVENT-ID", "only what comes after it"},
+    {"from", "PLACE", "LATEST (default), TRIM_HORIZON or an ISO time"},
+    {"type", "TYPES", "only these, with commas; order.* is a prefix"},
+    {"limit", "N", "end after so many events"},
+    {"json", NULL, "one JSON object a line, also on a terminal"},
+    END_OPTS};
+static const struct opt topics_opts[] = {
+    SERVER_OPTS,
+    {"partitions", "N", "for create and alter"},
+    {"set", "KEY=VALUE", "topic configuration; may be repeated"},
+    {"json", NULL, "JSON instead of a table"},
+    END_OPTS};
+static const struct opt import_opts[] = {
+    SERVER_OPTS,
+    {"stream", "STREAM", "topic to write to (default: file's name)"},
+    {"key", "FIELD", "field of each object that is the key"},
+    {"type", "TYPE", "type of the events (default import)"},
+    {"batch", "N", "events a request (default 1000)"},
+    {"skip-bad", NULL, "leave out lines that are no JSON"},
+    {"quiet", NULL, "no progress"},
+    END_OPTS};
+static const struct opt export_opts[] = {SERVER_OPTS,
+                                         DATA_OPT,
                                          {"after", "EVENT-ID", "only what comes after it"},
                                          {"output", "FILE", "instead of standard output"},
                                          {"values", NULL, "only the payloads, one a line"},
@@ -74,61 +90,75 @@ static const struct opt bench_opts[] = {SERVER_OPTS,
                                         {"size", "BYTES", "payload of an event (default 100)"},
                                         {"batch", "N", "events a request (default 1000)"},
                                         END_OPTS};
-static const struct opt token_opts[] = {SERVER_OPTS,
-                                        {"name", "NAME", "what it is for"},
-                                        {"read", "PREFIX", "topics that may be read (* for all)"},
-                                        {"write", "PREFIX", "topics that may be written (* for all)"},
-                                        {"admin", NULL, "everything is permitted"},
-                                        {"json", NULL, "JSON instead of a table"},
-                                        END_OPTS};
+static const struct opt token_opts[] = {
+    SERVER_OPTS,
+    {"name", "NAME", "what it is for"},
+    {"read", "PREFIX", "topics that may be read (* for all)"},
+    {"write", "PREFIX", "topics that may be written (* for all)"},
+    {"admin", NULL, "everything is permitted"},
+    {"json", NULL, "JSON instead of a table"},
+    END_OPTS};
 static const struct opt server_opts[] = {SERVER_OPTS, END_OPTS};
 static const struct opt no_opts[] = {END_OPTS};
 static const struct opt help_opts[] = {{"man", NULL, "as a manual page (troff)"}, END_OPTS};
 
 const struct command commands[] = {
     {"serve", "[--data DIR] [--http ADDR:PORT] …", "run the server",
-     "Serves a data directory until SIGTERM or SIGINT. Settings come from defaults, the file of --config,\n"
+     "Serves a data directory until SIGTERM or SIGINT. Settings come from defaults, the file of "
+     "--config,\n"
      "the environment (WEIR_HTTP_LISTEN=…) and flags, each overriding the ones before.\n"
      "SIGHUP reads certificates again.",
-     "weir serve\nweir serve --data /var/lib/weir --http 127.0.0.1:8787\nweir serve --config weir.yaml --set topics.partitions=4",
+     "weir serve\nweir serve --data /var/lib/weir --http 127.0.0.1:8787\nweir serve --config "
+     "weir.yaml --set topics.partitions=4",
      serve_opts, 0, 0, cmd_serve},
     {"emit", "TYPE [DATA] …", "write one event",
-     "DATA is JSON; - or nothing at all reads it from standard input. Prints the event's id and place once it is\n"
+     "DATA is JSON; - or nothing at all reads it from standard input. Prints the event's id and "
+     "place once it is\n"
      "durable.",
-     "weir emit order.created '{\"total\":12.5}'\nweir emit order.created --stream orders:c-1 '{\"total\":3}'",
+     "weir emit order.created '{\"total\":12.5}'\nweir emit order.created --stream orders:c-1 "
+     "'{\"total\":3}'",
      emit_opts, 1, 2, cmd_emit},
     {"tail", "STREAM …", "follow a stream live",
      "STREAM is a topic, topic:key, topic:* or a pattern such as orders.*. Ends with Ctrl-C.",
-     "weir tail orders\nweir tail 'orders:*' --type order.created --json", tail_opts, 1, 1, cmd_tail},
+     "weir tail orders\nweir tail 'orders:*' --type order.created --json", tail_opts, 1, 1,
+     cmd_tail},
     {"read", "STREAM …", "print what a stream holds",
      "One JSON object a line, oldest first, to standard output.",
      "weir read orders --limit 10\nweir read orders:c-1 --data weir-data --values", read_opts, 1, 1,
      cmd_read},
     {"topics", "[list [PATTERN] | create NAME | describe NAME | alter NAME | delete NAME] …",
      "list and change topics", "Without anything: list.",
-     "weir topics\nweir topics create orders --partitions 4 --set retention.ms=86400000\nweir topics describe orders",
+     "weir topics\nweir topics create orders --partitions 4 --set retention.ms=86400000\nweir "
+     "topics describe orders",
      topics_opts, 0, 2, cmd_topics},
     {"import", "FILE …", "write a file's records as events",
-     "FILE has one JSON value a line, or is one JSON array; - is standard input. Every value becomes one\n"
+     "FILE has one JSON value a line, or is one JSON array; - is standard input. Every value "
+     "becomes one\n"
      "event; order is kept. Prints a summary with the last event's id.",
-     "weir import flights.ndjson --stream flights --key origin\ncat log.ndjson | weir import - --stream log",
+     "weir import flights.ndjson --stream flights --key origin\ncat log.ndjson | weir import - "
+     "--stream log",
      import_opts, 1, 1, cmd_import},
     {"export", "STREAM …", "write a stream to a file",
-     "One JSON object a line. --values writes only the payloads, so that `weir import` takes it back.",
+     "One JSON object a line. --values writes only the payloads, so that `weir import` takes it "
+     "back.",
      "weir export orders --output orders.ndjson", export_opts, 1, 1, cmd_export},
-    {"checkpoint", "get CONSUMER [STREAM] | set CONSUMER STREAM EVENT-ID | delete CONSUMER STREAM …",
-     "remember how far a consumer has read", "Checkpoints are durable and belong to a consumer's name.",
+    {"checkpoint",
+     "get CONSUMER [STREAM] | set CONSUMER STREAM EVENT-ID | delete CONSUMER STREAM …",
+     "remember how far a consumer has read",
+     "Checkpoints are durable and belong to a consumer's name.",
      "weir checkpoint set billing orders evt_000000000000002a\nweir checkpoint get billing orders",
      server_opts, 2, 4, cmd_checkpoint},
     {"check", "[--data DIR]", "verify every byte of a data directory",
-     "Reads everything that has a checksum and changes nothing. The server must not be running on it.\n"
+     "Reads everything that has a checksum and changes nothing. The server must not be running on "
+     "it.\n"
      "Exit status 1 if there is a problem.",
      "weir check --data weir-data", check_opts, 0, 0, cmd_check},
     {"repair", "[--data DIR] [--dry-run]", "mend a damaged data directory",
      "Makes a directory that the server refuses usable again. What cannot be read is moved to\n"
      "DIR/damaged; nothing is deleted.",
      "weir repair --data weir-data --dry-run", repair_opts, 0, 0, cmd_repair},
-    {"bench", "…", "measure a server", "Writes batches of events for a while and reads them back; prints rates.",
+    {"bench", "…", "measure a server",
+     "Writes batches of events for a while and reads them back; prints rates.",
      "weir bench --seconds 10 --size 200", bench_opts, 0, 0, cmd_bench},
     {"token", "create | list | revoke ID …", "manage bearer tokens",
      "A token is shown once, when it is made; the server keeps a hash.",
@@ -144,7 +174,8 @@ const struct command commands[] = {
 };
 const unsigned commands_n = sizeof commands / sizeof *commands;
 
-/* ---- saying ------------------------------------------------------------------------------------- */
+/* ---- saying -------------------------------------------------------------------------------------
+ */
 
 int fail(const char *fmt, ...)
 {
@@ -211,7 +242,8 @@ const char *nearest(const char *word, const char *(*name)(unsigned i, void *arg)
     return best;
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------- */
+/* ---- parsing
+ * ------------------------------------------------------------------------------------- */
 
 static int opt_find(const struct command *c, const char *name, size_t len)
 {
@@ -240,8 +272,8 @@ int64_t arg_number(const struct args *a, const char *name, int64_t def, int64_t 
         return def;
     v = strtoll(s, &end, 10);
     if (end == s || *end || v < least || v > most)
-        exit(usage_fail(a, "--%s takes a number from %lld to %lld, not '%s'", name, (long long)least,
-                        (long long)most, s));
+        exit(usage_fail(a, "--%s takes a number from %lld to %lld, not '%s'", name,
+                        (long long)least, (long long)most, s));
     return v;
 }
 
@@ -318,7 +350,8 @@ static int parse(struct args *a, int argc, char **argv)
     return 0;
 }
 
-/* ---- help ---------------------------------------------------------------------------------------- */
+/* ---- help
+ * ---------------------------------------------------------------------------------------- */
 
 static void indent(const char *text, FILE *f)
 {
@@ -356,7 +389,9 @@ static void print_overview(FILE *f)
 {
     unsigned i;
 
-    fprintf(f, "weir %s: event streaming without infrastructure\n\nUsage:\n  weir COMMAND …\n\nCommands:\n",
+    fprintf(f,
+            "weir %s: event streaming without infrastructure\n\nUsage:\n  weir COMMAND "
+            "…\n\nCommands:\n",
             WEIR_VERSION);
     for (i = 0; i < commands_n; i++)
         fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].summary);
@@ -406,8 +441,8 @@ static void man_command(const struct command *c)
 {
     const struct opt *o;
 
-    printf(".TH WEIR-%s 1 \"\" \"weir %s\" \"Weir\"\n.SH NAME\nweir\\-%s \\- ", c->name, WEIR_VERSION,
-           c->name);
+    printf(".TH WEIR-%s 1 \"\" \"weir %s\" \"Weir\"\n.SH NAME\nweir\\-%s \\- ", c->name,
+           WEIR_VERSION, c->name);
     man_text(c->summary);
     printf("\n.SH SYNOPSIS\n.B weir %s\n", c->name);
     man_text(c->usage);

@@ -73,7 +73,8 @@ static void print_limit(void *arg, const char *name, uint32_t value, uint32_t de
     if (*(bool *)arg)
         printf("| `http.%s` | %u | %u to %u %s | %s |\n", name, def, least, most, unit, why);
     else
-        printf("%-28s %-18u %-12s %s (%s)\n", name, value, value == def ? "default" : "set", why, unit);
+        printf("%-28s %-18u %-12s %s (%s)\n", name, value, value == def ? "default" : "set", why,
+               unit);
 }
 
 static void print_markdown(const struct config *c)
@@ -83,17 +84,23 @@ static void print_markdown(const struct config *c)
     bool md = true;
     unsigned i;
 
-    printf("# Configuration\n\nSettings come from, each overriding the ones before: defaults, a YAML file "
-           "(`weir serve --config FILE`\nor `WEIR_CONFIG`), the environment, flags (`--set KEY=VALUE`, or the "
-           "short ones of `weir serve --help`).\n`weir config show` prints the settings in force, `weir "
+    printf("# Configuration\n\nSettings come from, each overriding the ones before: defaults, a "
+           "YAML file "
+           "(`weir serve --config FILE`\nor `WEIR_CONFIG`), the environment, flags (`--set "
+           "KEY=VALUE`, or the "
+           "short ones of `weir serve --help`).\n`weir config show` prints the settings in force, "
+           "`weir "
            "config check FILE` names the line at fault.\nThis page is made by `weir config show "
-           "--markdown`.\n\n```yaml\ndata: /var/lib/weir\nhttp:\n  listen: [\"127.0.0.1:8787\"]\ntopics:\n  "
-           "partitions: 1\n  retention: 7d\n```\n\n| key | environment | default | what |\n|---|---|---|---|\n");
+           "--markdown`.\n\n```yaml\ndata: /var/lib/weir\nhttp:\n  listen: "
+           "[\"127.0.0.1:8787\"]\ntopics:\n  "
+           "partitions: 1\n  retention: 7d\n```\n\n| key | environment | default | what "
+           "|\n|---|---|---|---|\n");
     for (i = 0; config_row(c, i, &r, &v); i++)
         printf("| `%s` | `%s` | `%s` | %s%s%s |\n", r.key, r.env, r.def, r.prose,
                strcmp(r.kind, "choice") == 0 ? " One of " : "",
                strcmp(r.kind, "choice") == 0 ? "the listed words." : "");
-    printf("\nLimits of events over HTTP:\n\n| key | default | range | what |\n|---|---|---|---|\n");
+    printf(
+        "\nLimits of events over HTTP:\n\n| key | default | range | what |\n|---|---|---|---|\n");
     http_limits_each(&c->limits, print_limit, &md);
 }
 

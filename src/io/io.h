@@ -1,11 +1,11 @@
-/* Files, clocks and randomness: the only way by which journal and broker reach the machine. Two back
- * ends stand behind the same calls: the real one (io_real) and a simulated one (io/sim.h) that runs
- * from a seed, loses what was not synced, and fails on demand.
+/* Files, clocks and randomness: the only way by which journal and broker reach the machine. Two
+ * back ends stand behind the same calls: the real one (io_real) and a simulated one (io/sim.h) that
+ * runs from a seed, loses what was not synced, and fails on demand.
  *
- * Errors: every call returns enum err and fills *info (which may be NULL) with the path or operation
- * and the system's text. Reads and writes continue after EINTR and short counts; a write or sync that
- * failed is never tried again here. Threads: calls on different files are independent; calls on one
- * file may run at the same time if they touch different bytes. */
+ * Errors: every call returns enum err and fills *info (which may be NULL) with the path or
+ * operation and the system's text. Reads and writes continue after EINTR and short counts; a write
+ * or sync that failed is never tried again here. Threads: calls on different files are independent;
+ * calls on one file may run at the same time if they touch different bytes. */
 #ifndef WEIR_IO_IO_H
 #define WEIR_IO_IO_H
 
@@ -19,12 +19,12 @@ struct io;
 struct io_file;
 struct io_lock;
 
-#define IO_CREATE 1u  /* make the file if it is not there */
-#define IO_EXCL 2u    /* with IO_CREATE: ERR_EXISTS if it is there */
+#define IO_CREATE 1u /* make the file if it is not there */
+#define IO_EXCL   2u /* with IO_CREATE: ERR_EXISTS if it is there */
 #define IO_RDONLY 4u
 #define IO_DIRECT 8u  /* around the page cache; where it is refused, silently through it */
-#define IO_DSYNC 16u  /* io_pwrite_durable may rely on O_DSYNC */
-#define IO_TRUNC 32u
+#define IO_DSYNC  16u /* io_pwrite_durable may rely on O_DSYNC */
+#define IO_TRUNC  32u
 
 /* The machine's own. Never freed. */
 struct io *io_real(void);

@@ -1,6 +1,6 @@
 /* The real back end: Linux files. Direct I/O where the file system has it. The lock is flock() on
- * DIR/lock, whose text is the holder's pid: it excludes other processes and a second open in this one,
- * and ends with the process however it ends. */
+ * DIR/lock, whose text is the holder's pid: it excludes other processes and a second open in this
+ * one, and ends with the process however it ends. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -19,7 +19,7 @@ struct vfs_file {
     sqlite3_file base;
     struct io *io;
     struct io_file *f;
-    char *dir;        /* to be synced with the first sync after the file was made; else NULL */
+    char *dir;         /* to be synced with the first sync after the file was made; else NULL */
     char *delete_path; /* SQLITE_OPEN_DELETEONCLOSE */
 };
 

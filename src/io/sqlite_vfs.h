@@ -1,6 +1,6 @@
-/* SQLite over struct io, so that the checkpoint database lives on the same (real or simulated) disk as
- * the log. The database is used by one process (the directory is locked) and one connection, so locks
- * are no-ops and there is no shared memory. */
+/* SQLite over struct io, so that the checkpoint database lives on the same (real or simulated) disk
+ * as the log. The database is used by one process (the directory is locked) and one connection, so
+ * locks are no-ops and there is no shared memory. */
 #ifndef WEIR_IO_SQLITE_VFS_H
 #define WEIR_IO_SQLITE_VFS_H
 

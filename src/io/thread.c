@@ -15,7 +15,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-#define STACK_BYTES (512u << 10)
+#define STACK_BYTES     (512u << 10)
 #define NICE_BACKGROUND 10
 
 void io_mutex_init(struct io_mutex *m)

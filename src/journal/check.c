@@ -1,7 +1,7 @@
-/* Checking a data directory, offline: reads everything and changes nothing. The checkpoint (SQLite's
- * integrity check), every frame of every journal file with its entries and batches, every index (header,
- * directory, entries) against its data file, the chain of frames across files. Mending is repair.c.
- * Single-threaded; takes the directory lock. */
+/* Checking a data directory, offline: reads everything and changes nothing. The checkpoint
+ * (SQLite's integrity check), every frame of every journal file with its entries and batches, every
+ * index (header, directory, entries) against its data file, the chain of frames across files.
+ * Mending is repair.c. Single-threaded; takes the directory lock. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ void check_say(struct check *c, bool problem, const char *fmt, ...)
 }
 
 void check_init(struct check *c, struct io *io, const char *dir, report_fn fn, void *arg,
-                       struct journal_check_result *out)
+                struct journal_check_result *out)
 {
     memset(c, 0, sizeof *c);
     memset(out, 0, sizeof *out);
@@ -109,7 +109,8 @@ bool check_checkpoint(struct check *c)
     return e == ERR_OK;
 }
 
-/* ---- journal files ------------------------------------------------------------------------------- */
+/* ---- journal files
+ * ------------------------------------------------------------------------------- */
 
 static void check_entries(struct check *c, uint64_t id, uint64_t pos, const struct frame_header *h,
                           const uint8_t *frame)
@@ -125,16 +126,18 @@ static void check_entries(struct check *c, uint64_t id, uint64_t pos, const stru
         if (eh.type != ENTRY_BATCH)
             continue;
         if (batch_parse(data, &bi) || bi.length != data.len || !batch_crc_ok(data))
-            check_say(c, true, "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
-                         ": a batch of partition log %u is damaged",
-                id, h->seq, pos, eh.uid);
+            check_say(c, true,
+                      "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
+                      ": a batch of partition log %u is damaged",
+                      id, h->seq, pos, eh.uid);
         c->out->batches++;
         c->out->records += eh.records;
     }
     if (e != ERR_EOF || n != h->entries)
-        check_say(c, true, "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
-                     ": its entries do not fit",
-            id, h->seq, pos);
+        check_say(c, true,
+                  "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
+                  ": its entries do not fit",
+                  id, h->seq, pos);
 }
 
 struct chain {
@@ -186,7 +189,8 @@ static enum err check_log_file(struct check *c, uint64_t id, struct chain *ch, u
     return e;
 }
 
-/* ---- sealed files -------------------------------------------------------------------------------- */
+/* ---- sealed files
+ * -------------------------------------------------------------------------------- */
 
 struct row_check {
     struct check *c;
@@ -196,8 +200,8 @@ struct row_check {
     enum err e;
 };
 
-static void check_ref(struct row_check *rc, const struct batch_ref *b, uint32_t uid,
-                      uint8_t **buf, size_t *cap)
+static void check_ref(struct row_check *rc, const struct batch_ref *b, uint32_t uid, uint8_t **buf,
+                      size_t *cap)
 {
     size_t got = 0;
 
@@ -213,9 +217,10 @@ static void check_ref(struct row_check *rc, const struct batch_ref *b, uint32_t 
     rc->e = io_pread(rc->data, *buf, b->len, b->file_pos, &got, NULL);
     if (rc->e || got < b->len || !batch_matches(*buf, b)) {
         rc->bad++;
-        check_say(rc->c, true, "file %016" PRIx64 ", byte %u: the batch of partition log %u at offset %" PRId64
-                         " is damaged",
-            rc->f->id, b->file_pos, uid, b->base_offset);
+        check_say(rc->c, true,
+                  "file %016" PRIx64 ", byte %u: the batch of partition log %u at offset %" PRId64
+                  " is damaged",
+                  rc->f->id, b->file_pos, uid, b->base_offset);
     }
     rc->c->out->batches++;
     rc->c->out->records += b->count;
@@ -233,8 +238,9 @@ static void check_row(void *arg, struct jfile *f, const struct index_row *r)
     rc->e = io_pread(rc->index, raw, n, index_entry_at(f, r->first_entry), &got, NULL);
     if (rc->e || got < n || crc32c(0, raw, n) != r->entries_crc) {
         rc->bad++;
-        check_say(rc->c, true, "index of file %016" PRIx64 ": the entries of partition log %u are damaged",
-            f->id, r->uid);
+        check_say(rc->c, true,
+                  "index of file %016" PRIx64 ": the entries of partition log %u are damaged",
+                  f->id, r->uid);
     }
     for (i = 0; i < got / REF_BYTES; i++) {
         batch_ref_read(raw + (size_t)i * REF_BYTES, &b);
@@ -269,7 +275,8 @@ uint64_t check_sealed(struct check *c, const struct checkpoint_file *cf)
     return rc.bad;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------- */
+/* ---- the whole
+ * ----------------------------------------------------------------------------------- */
 
 static int id_order(const void *a, const void *b)
 {
@@ -346,8 +353,9 @@ enum err journal_check(struct io *io, const char *dir, report_fn fn, void *arg,
             seen.frames = out->frames;
             *out = seen; /* its batches were counted by the index */
             if (!e && (own.seq < c.sealed[i].last_seq))
-                check_say(&c, true, "file %016" PRIx64 ".log: a frame at byte %" PRIu64 " is damaged",
-                    c.sealed[i].id, end);
+                check_say(&c, true,
+                          "file %016" PRIx64 ".log: a frame at byte %" PRIu64 " is damaged",
+                          c.sealed[i].id, end);
         }
     }
     e = check_replayed(&c, &ids, &n, info);
@@ -357,9 +365,9 @@ enum err journal_check(struct io *io, const char *dir, report_fn fn, void *arg,
         e = check_log_file(&c, ids[i], &ch, &end, info);
     }
     if (!e && later_proof(&c, ids, n, ch.seq, &proof))
-        check_say(&c, true, "frame %" PRIu64 " is damaged or missing; frames up to %" PRIu64
-                      " were durable",
-            ch.seq + 1, proof);
+        check_say(&c, true,
+                  "frame %" PRIu64 " is damaged or missing; frames up to %" PRIu64 " were durable",
+                  ch.seq + 1, proof);
 out:
     free(ids);
     check_fini(&c);

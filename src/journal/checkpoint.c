@@ -1,5 +1,5 @@
-/* The checkpoint database over io's SQLite VFS. See checkpoint.h. Written with a rollback journal and
- * full syncs, so a transaction is there wholly or not at all after any crash. */
+/* The checkpoint database over io's SQLite VFS. See checkpoint.h. Written with a rollback journal
+ * and full syncs, so a transaction is there wholly or not at all after any crash. */
 #include "journal/checkpoint.h"
 
 #include <inttypes.h>
@@ -211,8 +211,8 @@ void checkpoint_rollback(struct checkpoint *c)
 static enum err run(struct checkpoint *c, sqlite3_stmt *st, struct errinfo *info)
 {
     int rc = sqlite3_step(st);
-    enum err e = rc == SQLITE_DONE ? ERR_OK
-                                   : sql_err(c, rc, "the checkpoint cannot be written", info);
+    enum err e =
+        rc == SQLITE_DONE ? ERR_OK : sql_err(c, rc, "the checkpoint cannot be written", info);
 
     sqlite3_finalize(st);
     return e;

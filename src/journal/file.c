@@ -6,8 +6,8 @@
  *   DIR/log/spare-<16 hex>     a prepared (zero-written or recycled) file, to become a journal file
  *
  * First block of a data file (4 KiB): "WEIRLOG1", u32 version, u32 kind, u64 log id, u64 file id,
- * u64 size, the log's whole id (16 bytes), zeros, u32 CRC32C of the first 4092 bytes. A file whose block is not right and that comes
- * after the last frame is unused; anywhere else it is damage. */
+ * u64 size, the log's whole id (16 bytes), zeros, u32 CRC32C of the first 4092 bytes. A file whose
+ * block is not right and that comes after the last frame is unused; anywhere else it is damage. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +18,10 @@
 #include "base/mem.h"
 #include "journal/journal_int.h"
 
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION  1u
 #define DESCRIPTORS_MAX 256u
-#define ZERO_CHUNK (1u << 20)
-#define ZERO_FIRST (1u << 20) /* of a file that had to be made in a hurry */
+#define ZERO_CHUNK      (1u << 20)
+#define ZERO_FIRST      (1u << 20) /* of a file that had to be made in a hurry */
 
 void jfile_path(const struct journal *j, uint64_t id, enum jfile_kind kind, bool index, char *out,
                 size_t cap)
@@ -86,7 +86,8 @@ void jfile_free(struct jfile **fp)
     *fp = NULL;
 }
 
-/* ---- descriptors for reading --------------------------------------------------------------------- */
+/* ---- descriptors for reading
+ * --------------------------------------------------------------------- */
 
 void jfile_pin(struct jfile *f)
 {
@@ -107,8 +108,8 @@ void jfile_close(struct jfile *f)
     io_mutex_unlock(&f->j->cache_lock);
 }
 
-static enum err descriptor(struct jfile *f, bool index, struct io_file **slot,
-                           struct io_file **out, struct errinfo *info)
+static enum err descriptor(struct jfile *f, bool index, struct io_file **slot, struct io_file **out,
+                           struct errinfo *info)
 {
     char path[512];
     enum err e = ERR_OK;
@@ -138,9 +139,9 @@ enum err jfile_index(struct jfile *f, struct io_file **out, struct errinfo *info
     return descriptor(f, true, &f->index, out, info);
 }
 
-/* Background: closes descriptors of files that nobody is reading, when there are many. A reader pins
- * under a shard lock and opens under the cache lock; a file seen with no pins here can be pinned right
- * after, and then opens again. */
+/* Background: closes descriptors of files that nobody is reading, when there are many. A reader
+ * pins under a shard lock and opens under the cache lock; a file seen with no pins here can be
+ * pinned right after, and then opens again. */
 void jfile_cache_trim(struct journal *j)
 {
     struct jfile *f;
@@ -170,7 +171,8 @@ void jfile_live(struct jfile *f, int64_t delta)
         io_event_signal(&f->j->background_event);
 }
 
-/* ---- making journal files ------------------------------------------------------------------------ */
+/* ---- making journal files
+ * ------------------------------------------------------------------------ */
 
 static enum err zero_fill(struct io_file *fd, uint64_t from, uint64_t to, struct errinfo *info)
 {
@@ -215,8 +217,8 @@ static void spare_name(struct journal *j, char *out, size_t cap)
     snprintf(out, cap, "%s/log/spare-%016" PRIx64, j->dir, r);
 }
 
-/* Creates a file of the journal's size. zeroed: wholly zero-written (slow), else its room is reserved
- * and only the beginning is. Removes it again when that fails. */
+/* Creates a file of the journal's size. zeroed: wholly zero-written (slow), else its room is
+ * reserved and only the beginning is. Removes it again when that fails. */
 static enum err file_create(struct journal *j, const char *path, bool zeroed, struct errinfo *info)
 {
     struct io_file *fd = NULL;
@@ -273,7 +275,8 @@ static enum err header_put(struct journal *j, const char *path, uint64_t id, str
 
 /* The header is durable before the name is, and the name before the first frame: so a named file is
  * either good or has nothing in it. */
-enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd, struct errinfo *info)
+enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,
+                    struct errinfo *info)
 {
     char path[512], made[512], dir[512];
     char *spare = spare_pop(j);
@@ -317,7 +320,8 @@ enum err jfile_open_active(struct journal *j, struct jfile *f, struct io_file **
     return io_open(j->io, path, IO_DIRECT | IO_DSYNC, fd, info);
 }
 
-/* ---- recycling ----------------------------------------------------------------------------------- */
+/* ---- recycling
+ * ----------------------------------------------------------------------------------- */
 
 static bool is_spare(const char *name)
 {

@@ -1,6 +1,6 @@
 /* Frames: the unit that is written and synced, and entries within it. Bytes on disk, all integers
- * little-endian, every frame starts at a multiple of FRAME_ALIGN in its file and is padded with zeros
- * to the next multiple:
+ * little-endian, every frame starts at a multiple of FRAME_ALIGN in its file and is padded with
+ * zeros to the next multiple:
  *
  *   frame header (64 bytes)                      entry header (32 bytes, 8-aligned)
  *    0 u32 magic "WFR1"                            0 u8  type
@@ -27,10 +27,10 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-#define FRAME_ALIGN 4096u
+#define FRAME_ALIGN  4096u
 #define FRAME_HEADER 64u
 #define ENTRY_HEADER 32u
-#define FRAME_MAGIC 0x31524657u /* "WFR1" */
+#define FRAME_MAGIC  0x31524657u /* "WFR1" */
 
 struct frame_header {
     uint32_t length;
@@ -58,19 +58,19 @@ static inline uint64_t entry_room(uint64_t payload)
     return (ENTRY_HEADER + payload + 7) & ~(uint64_t)7;
 }
 
-/* Writes the header's 64 bytes; h->crc is computed from `body_crc`, the CRC32C of the bytes after the
- * header, and stored in both. */
+/* Writes the header's 64 bytes; h->crc is computed from `body_crc`, the CRC32C of the bytes after
+ * the header, and stored in both. */
 void frame_header_write(uint8_t *dst, struct frame_header *h, uint32_t body_crc);
-/* Reads a header; false if the magic, the length (64..max) or the reserved bytes are not right. Does
- * not check the crc. */
+/* Reads a header; false if the magic, the length (64..max) or the reserved bytes are not right.
+ * Does not check the crc. */
 bool frame_header_read(const uint8_t *src, size_t avail, uint64_t length_max,
                        struct frame_header *h);
 /* frame holds h->length bytes. */
 bool frame_crc_ok(const uint8_t *frame, const struct frame_header *h);
 
 void entry_header_write(uint8_t *dst, const struct entry_header *h);
-/* Walks entries: *off starts at FRAME_HEADER. ERR_OK: *h and *payload set, *off advanced. ERR_EOF at
- * the end of the frame. ERR_CORRUPT_INPUT when lengths do not fit. */
+/* Walks entries: *off starts at FRAME_HEADER. ERR_OK: *h and *payload set, *off advanced. ERR_EOF
+ * at the end of the frame. ERR_CORRUPT_INPUT when lengths do not fit. */
 enum err frame_entry_next(const uint8_t *frame, uint32_t length, uint32_t *off,
                           struct entry_header *h, struct slice *payload);
 

@@ -123,10 +123,9 @@ static enum err write_all(struct index_build *b, const struct jfile *f, const ch
     struct io_file *fd = NULL;
     uint64_t dir = b->rows_n * INDEX_ROW, i;
     uint8_t *head = xmalloc(INDEX_HEADER + dir);
-    struct index_header h = {f->kind,     f->j->log_id, f->id,        b->rows_n,
-                             b->entries_n, f->used,     f->first_seq, f->last_seq,
-                             f->position, f->position_end, f->frames, f->records,
-                             f->last_crc};
+    struct index_header h = {f->kind,   f->j->log_id, f->id,       b->rows_n,   b->entries_n,
+                             f->used,   f->first_seq, f->last_seq, f->position, f->position_end,
+                             f->frames, f->records,   f->last_crc};
     enum err e;
 
     header_write(head, &h);

@@ -1,5 +1,5 @@
-/* The index of a sealed data file, DIR/log/<id>.idx: where each batch is, by plog. Immutable; written
- * to a temporary name, synced, renamed. All integers little-endian:
+/* The index of a sealed data file, DIR/log/<id>.idx: where each batch is, by plog. Immutable;
+ * written to a temporary name, synced, renamed. All integers little-endian:
  *
  *   header (128 bytes)                              directory: one row (80 bytes) a plog, by uid
  *     0 u32 magic "WIX1"     4 u32 kind of file       0 u32 uid        4 u32 entries
@@ -18,9 +18,9 @@
 
 #include "journal/journal_int.h"
 
-#define INDEX_MAGIC 0x31584957u /* "WIX1" */
+#define INDEX_MAGIC  0x31584957u /* "WIX1" */
 #define INDEX_HEADER 128u
-#define INDEX_ROW 80u
+#define INDEX_ROW    80u
 
 struct index_header {
     uint32_t kind;
@@ -47,7 +47,8 @@ struct index_build {
     uint64_t entries_n, entries_cap;
 };
 
-/* Adds a plog's entries; their crc fields are computed. Returns the row (valid until the next add). */
+/* Adds a plog's entries; their crc fields are computed. Returns the row (valid until the next add).
+ */
 const struct index_row *index_add(struct index_build *b, uint32_t uid, struct batch_ref *refs,
                                   uint32_t n);
 /* Writes it for file f, durably. f's index file is not opened. */

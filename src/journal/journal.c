@@ -1,5 +1,5 @@
-/* Opening, closing and asking the journal. See journal.h for the contract, journal_int.h for who owns
- * what. */
+/* Opening, closing and asking the journal. See journal.h for the contract, journal_int.h for who
+ * owns what. */
 #include "journal/journal.h"
 
 #include <inttypes.h>

@@ -1,17 +1,17 @@
 /* The journal: one durable, totally ordered log for a data directory.
  *
- * Every change of state is an *entry*. Entries that must stand or fall together form a *unit*; units
- * that arrive together form a *frame*; a frame is written and synced once, then all its units are
- * answered (group commit). Entries of type ENTRY_BATCH carry a Kafka v2 record batch of one partition
- * log (`struct plog`) and are indexed here; all other types belong to the broker and are opaque.
+ * Every change of state is an *entry*. Entries that must stand or fall together form a *unit*;
+ * units that arrive together form a *frame*; a frame is written and synced once, then all its units
+ * are answered (group commit). Entries of type ENTRY_BATCH carry a Kafka v2 record batch of one
+ * partition log (`struct plog`) and are indexed here; all other types belong to the broker and are
+ * opaque.
  *
  * Life of a unit:
- *   journal_append   (caller's thread)  under the journal lock: unit->sequence() may check or reject,
- *                                       offsets and positions are assigned, room is reserved in the
- *                                       open frame; outside the lock: bytes are copied in.
- *   writer thread                       writes and syncs the frame, indexes its batches, publishes
- *                                       end offsets, calls hooks->committed, then unit->done.
- *   reads                               see a batch only after that.
+ *   journal_append   (caller's thread)  under the journal lock: unit->sequence() may check or
+ * reject, offsets and positions are assigned, room is reserved in the open frame; outside the lock:
+ * bytes are copied in. writer thread                       writes and syncs the frame, indexes its
+ * batches, publishes end offsets, calls hooks->committed, then unit->done. reads see a batch only
+ * after that.
  *
  * Invariants:
  *  1. unit->done is called exactly once for each unit that journal_append accepted, on the writer
@@ -19,7 +19,8 @@
  *     (or, when every batch entry of the frame is of durability `os`, after the file holds it).
  *  2. Offsets within a plog and positions over all plogs are dense and never reused after they were
  *     visible to anyone.
- *  3. After a failed write or sync nothing is written any more (state JOURNAL_FAILED) until reopened.
+ *  3. After a failed write or sync nothing is written any more (state JOURNAL_FAILED) until
+ * reopened.
  *  4. What readers get is checked against its CRC when it comes from a file.
  *
  * Threads: functions are thread-safe unless said otherwise. With conf->threads false (simulation)
@@ -49,8 +50,9 @@ enum entry_type {
 struct journal_entry {
     uint8_t type;      /* enum entry_type or the broker's own */
     struct plog *plog; /* ENTRY_BATCH, ENTRY_LOG_START: the log; otherwise NULL */
-    struct slice data; /* payload; borrowed until journal_append returns. ENTRY_BATCH: one whole batch
-                          with a correct CRC (the journal trusts it; base offset is set in the copy) */
+    struct slice
+        data; /* payload; borrowed until journal_append returns. ENTRY_BATCH: one whole batch
+                 with a correct CRC (the journal trusts it; base offset is set in the copy) */
     /* filled in by journal_append for ENTRY_BATCH */
     int64_t base_offset;
     uint64_t position; /* of the batch's first record */
@@ -66,15 +68,15 @@ struct journal_unit {
     /* Called under the journal lock before anything is assigned; may set entries[].skip, or return
      * an error that journal_append then returns. May be NULL. Must not block or allocate much. */
     enum err (*sequence)(struct journal_unit *u);
-    /* Called by journal_append, without the lock, once offsets and positions are assigned and before
-     * bytes are copied: may write into the data of the unit's own entries (not change lengths). May
-     * be NULL. */
+    /* Called by journal_append, without the lock, once offsets and positions are assigned and
+     * before bytes are copied: may write into the data of the unit's own entries (not change
+     * lengths). May be NULL. */
     void (*assigned)(struct journal_unit *u);
     /* See invariant 1. e is ERR_OK, ERR_NO_SPACE, ERR_IO or ERR_READ_ONLY. */
     void (*done)(struct journal_unit *u, enum err e);
     /* filled in */
-    int64_t wall_ms; /* time of sequencing, milliseconds since 1970 UTC */
-    uint64_t seq;    /* frame */
+    int64_t wall_ms;     /* time of sequencing, milliseconds since 1970 UTC */
+    uint64_t seq;        /* frame */
     uint32_t crc, bytes; /* the journal's */
 };
 
@@ -102,7 +104,8 @@ struct journal_hooks {
     void (*checkpoint_end)(void *arg, void *collected, bool committed);
     /* Background thread, about once a second of conf->io time: retention and the like. */
     void (*tick)(void *arg, int64_t wall_ms);
-    /* Any thread: the state changed (see journal_state_get). Must not call back into the journal. */
+    /* Any thread: the state changed (see journal_state_get). Must not call back into the journal.
+     */
     void (*state_changed)(void *arg, int state, const struct errinfo *why);
 };
 
@@ -111,10 +114,10 @@ struct journal_conf {
     struct io *io;
     const struct journal_hooks *hooks;
     void *hooks_arg;
-    bool threads;            /* false: simulation */
-    bool read_only;          /* no writes at all; a crashed log is read as recovery would leave it */
-    uint64_t file_bytes;     /* journal file size; 0 = 128 MiB; multiple of 4 KiB */
-    uint64_t tail_bytes;     /* frames kept in memory at most; 0 = 64 MiB */
+    bool threads;        /* false: simulation */
+    bool read_only;      /* no writes at all; a crashed log is read as recovery would leave it */
+    uint64_t file_bytes; /* journal file size; 0 = 128 MiB; multiple of 4 KiB */
+    uint64_t tail_bytes; /* frames kept in memory at most; 0 = 64 MiB */
     uint64_t inflight_bytes; /* sequenced but not durable at most; 0 = 64 MiB */
     uint32_t frame_bytes;    /* target of a frame; 0 = 1 MiB */
     uint32_t spare_files;    /* prepared files at most; 0 = 2 */
@@ -128,10 +131,10 @@ enum journal_state {
 };
 
 /* Opens or creates the log in conf->dir: takes the directory lock, loads the checkpoint, replays.
- * *out is set before hooks->load and apply are called, so that they can make plogs; it is NULL again
- * when opening fails (plogs made meanwhile are then the broker's to free).
- * *out is set before the hooks are called. Errors: ERR_LOCKED (text has the holder's pid), ERR_CORRUPT (text names file, offset and what to
- * do), ERR_FORMAT, ERR_IO, ERR_NO_SPACE. */
+ * *out is set before hooks->load and apply are called, so that they can make plogs; it is NULL
+ * again when opening fails (plogs made meanwhile are then the broker's to free). *out is set before
+ * the hooks are called. Errors: ERR_LOCKED (text has the holder's pid), ERR_CORRUPT (text names
+ * file, offset and what to do), ERR_FORMAT, ERR_IO, ERR_NO_SPACE. */
 enum err journal_open(const struct journal_conf *conf, struct journal **out, struct errinfo *info);
 /* Writes what was accepted, checkpoints, stops threads, frees all (plogs are the broker's to free
  * afterwards by plog_free). *j becomes NULL. Readers must have ended. */
@@ -144,8 +147,9 @@ struct io *journal_io(const struct journal *j);
 
 #define JOURNAL_NONBLOCK 1u
 /* Sequences the unit and copies its entries. ERR_OK: done() will be called (perhaps before this
- * returns). Otherwise done() is not called: ERR_OVERLOADED (JOURNAL_NONBLOCK and too much in flight;
- * without the flag it waits), ERR_NO_SPACE, ERR_READ_ONLY, ERR_TOO_LARGE, or unit->sequence's. */
+ * returns). Otherwise done() is not called: ERR_OVERLOADED (JOURNAL_NONBLOCK and too much in
+ * flight; without the flag it waits), ERR_NO_SPACE, ERR_READ_ONLY, ERR_TOO_LARGE, or
+ * unit->sequence's. */
 enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flags);
 /* Bytes sequenced but not yet durable, and whether new work should be held back (half full). */
 uint64_t journal_inflight(struct journal *j);
@@ -173,7 +177,8 @@ void journal_stats_get(struct journal *j, struct journal_stats *out);
 void journal_on_sync(struct journal *j, void (*fn)(void *arg, uint64_t ns, uint64_t bytes),
                      void *arg);
 
-/* ---- partition logs ---------------------------------------------------------------------------- */
+/* ---- partition logs ----------------------------------------------------------------------------
+ */
 
 /* A partition's log. uid: unique for ever in this journal, not 0. `owner`: for hooks->committed.
  * Offsets start at `start_offset`. The broker makes one for each partition when the partition's
@@ -186,28 +191,29 @@ uint32_t plog_uid(const struct plog *p);
 void *plog_owner(const struct plog *p);
 
 struct plog_info {
-    int64_t start_offset; /* first that can be read */
-    int64_t end_offset;   /* first not yet written; what is below is durable */
-    uint64_t bytes;       /* of the batches kept */
+    int64_t start_offset;  /* first that can be read */
+    int64_t end_offset;    /* first not yet written; what is below is durable */
+    uint64_t bytes;        /* of the batches kept */
     uint64_t position_end; /* position of the last record + 1; 0 if it never had one */
     int64_t max_timestamp_ms;
     int64_t last_append_ms; /* wall clock of the last append; 0 if none since open */
 };
 void plog_info_get(struct plog *p, struct plog_info *out);
 
-/* First offset to keep for a retention rule, never past the end. Runs of batches (one batch while it
- * is in a file not yet sealed, else all batches in one sealed file) go from the start while they are
- * wholly older than ts_ms (-1: no time rule) or while what is left is at least `bytes` (UINT64_MAX:
- * no size rule), and as long as keep_records records stay. */
+/* First offset to keep for a retention rule, never past the end. Runs of batches (one batch while
+ * it is in a file not yet sealed, else all batches in one sealed file) go from the start while they
+ * are wholly older than ts_ms (-1: no time rule) or while what is left is at least `bytes`
+ * (UINT64_MAX: no size rule), and as long as keep_records records stay. */
 int64_t plog_retention_offset(struct plog *p, int64_t ts_ms, uint64_t bytes, int64_t keep_records);
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 struct read_batch {
-    struct slice data;    /* whole v2 batch, base offset set, CRC checked when it came from a file */
-    int64_t base_offset;  /* first and */
-    int64_t last_offset;  /* last offset */
-    uint64_t position;    /* of base_offset; record i has position + (offset - base_offset) */
+    struct slice data;   /* whole v2 batch, base offset set, CRC checked when it came from a file */
+    int64_t base_offset; /* first and */
+    int64_t last_offset; /* last offset */
+    uint64_t position;   /* of base_offset; record i has position + (offset - base_offset) */
     int64_t max_timestamp_ms;
 };
 #define READ_BATCHES_MAX 64
@@ -216,8 +222,8 @@ struct read_batch {
 struct plog_read {
     struct read_batch batch[READ_BATCHES_MAX];
     unsigned n;
-    size_t bytes;        /* sum of data.len */
-    int64_t end_offset;  /* the plog's at the time of reading */
+    size_t bytes;       /* sum of data.len */
+    int64_t end_offset; /* the plog's at the time of reading */
     int64_t start_offset;
     /* private */
     struct journal *j;
@@ -229,8 +235,8 @@ struct plog_read {
 /* Batches from the one that holds `offset` on (so the first may begin before it), in order, up to
  * bytes_max (but at least one batch if there is one) and READ_BATCHES_MAX.
  * ERR_OK with n == 0: offset is the end. ERR_OFFSET_RANGE: below start_offset or above the end
- * (r->start_offset and r->end_offset are set). ERR_CORRUPT: stored bytes are damaged (info names the
- * file and place). ERR_IO. Any thread; r belongs to the caller. */
+ * (r->start_offset and r->end_offset are set). ERR_CORRUPT: stored bytes are damaged (info names
+ * the file and place). ERR_IO. Any thread; r belongs to the caller. */
 enum err plog_read(struct plog *p, int64_t offset, size_t bytes_max, struct plog_read *r,
                    struct errinfo *info);
 void plog_read_release(struct plog_read *r);
@@ -238,11 +244,12 @@ void plog_read_release(struct plog_read *r);
 /* First offset whose record's position is >= position (end offset if none). */
 enum err plog_seek_position(struct plog *p, uint64_t position, int64_t *offset,
                             struct errinfo *info);
-/* Base offset of the first batch with max timestamp >= ts_ms (the caller looks into the batch for the
- * exact record); end offset if none. */
+/* Base offset of the first batch with max timestamp >= ts_ms (the caller looks into the batch for
+ * the exact record); end offset if none. */
 enum err plog_seek_time(struct plog *p, int64_t ts_ms, int64_t *offset, struct errinfo *info);
 
-/* ---- checking and mending (offline) ------------------------------------------------------------- */
+/* ---- checking and mending (offline) -------------------------------------------------------------
+ */
 
 struct journal_check_result {
     uint64_t files, frames, batches, records, bytes;

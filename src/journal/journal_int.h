@@ -18,31 +18,32 @@
 #include "journal/frame.h"
 #include "journal/journal.h"
 
-#define PLOG_MAGIC 0x504c4f47u
-#define JOURNAL_MAGIC 0x4a524e4cu
-#define FILE_HEADER FRAME_ALIGN /* bytes before the first frame of a journal file */
-#define FILE_BYTES_DEFAULT (128ull << 20)
-#define FILE_BYTES_MIN (64ull << 10)
-#define UNIT_BYTES_MAX (64ull << 20)
-#define TAIL_BYTES_DEFAULT (64ull << 20)
+#define PLOG_MAGIC             0x504c4f47u
+#define JOURNAL_MAGIC          0x4a524e4cu
+#define FILE_HEADER            FRAME_ALIGN /* bytes before the first frame of a journal file */
+#define FILE_BYTES_DEFAULT     (128ull << 20)
+#define FILE_BYTES_MIN         (64ull << 10)
+#define UNIT_BYTES_MAX         (64ull << 20)
+#define TAIL_BYTES_DEFAULT     (64ull << 20)
 #define INFLIGHT_BYTES_DEFAULT (64ull << 20)
-#define FRAME_BYTES_DEFAULT (1u << 20)
-#define SPARES_DEFAULT 2u
-#define SPARES_RECYCLED_MAX 64u
-#define FRAME_POOL_MAX 8u
-#define SHARDS 256u
-#define STAMP_IDLE_NS 50000000ull
-#define NO_SPACE_RETRY_NS 200000000ull
-#define REWRITE_BYTES_MAX (256ull << 20)
+#define FRAME_BYTES_DEFAULT    (1u << 20)
+#define SPARES_DEFAULT         2u
+#define SPARES_RECYCLED_MAX    64u
+#define FRAME_POOL_MAX         8u
+#define SHARDS                 256u
+#define STAMP_IDLE_NS          50000000ull
+#define NO_SPACE_RETRY_NS      200000000ull
+#define REWRITE_BYTES_MAX      (256ull << 20)
 
-/* ---- data files -------------------------------------------------------------------------------- */
+/* ---- data files --------------------------------------------------------------------------------
+ */
 
 enum jfile_kind { JFILE_JOURNAL = 0, JFILE_SEGMENT = 1 };
 enum jfile_state {
-    JFILE_ACTIVE,   /* frames are being added */
-    JFILE_FULL,     /* waits for its index */
-    JFILE_SEALED,   /* has an index; extents point at it */
-    JFILE_DEAD,     /* nothing in it is wanted; goes after the next checkpoint */
+    JFILE_ACTIVE, /* frames are being added */
+    JFILE_FULL,   /* waits for its index */
+    JFILE_SEALED, /* has an index; extents point at it */
+    JFILE_DEAD,   /* nothing in it is wanted; goes after the next checkpoint */
 };
 
 /* A file with batches: a journal file (arrival order, frames) or a segment (rewritten, by plog). */
@@ -102,7 +103,7 @@ struct plog {
     void *owner;
     _Atomic bool deleted;
     atomic_uint refcount; /* the broker's, and one for each file not yet sealed that it is in */
-    int64_t next_offset; /* journal lock */
+    int64_t next_offset;  /* journal lock */
     /* shard lock */
     int64_t start_offset, end_offset, max_ts, last_append_ms;
     uint64_t bytes, position_end;
@@ -115,7 +116,8 @@ struct plog {
     uint64_t touched_file; /* id */
 };
 
-/* ---- frames in memory --------------------------------------------------------------------------- */
+/* ---- frames in memory ---------------------------------------------------------------------------
+ */
 
 struct frame {
     struct list_node link; /* closed queue or pool */
@@ -137,7 +139,8 @@ struct tail_slot {
     struct frame *frame;
 };
 
-/* ---- the journal -------------------------------------------------------------------------------- */
+/* ---- the journal --------------------------------------------------------------------------------
+ */
 
 struct journal {
     uint32_t magic;
@@ -150,7 +153,7 @@ struct journal {
 
     struct io_mutex lock;
     struct io_cond room; /* in-flight bytes went down, or the state changed */
-    _Atomic int state; /* enum journal_state; written under the lock */
+    _Atomic int state;   /* enum journal_state; written under the lock */
     struct errinfo why;
     uint64_t no_space_retry_ns;
     struct frame *open;
@@ -255,7 +258,8 @@ void jfile_header_make(const struct journal *j, uint64_t id, enum jfile_kind kin
                        uint8_t *block);
 bool jfile_header_ok(const struct journal *j, const uint8_t *block, uint64_t id,
                      enum jfile_kind kind);
-/* Makes a journal file ready for frames, from a spare if there is one; *fd is open for the writer. */
+/* Makes a journal file ready for frames, from a spare if there is one; *fd is open for the writer.
+ */
 enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,
                     struct errinfo *info);
 bool spare_prepare(struct journal *j);

@@ -6,8 +6,9 @@
  *  1. extents and refs are sorted, do not overlap, and all extents are below all refs;
  *  2. every extent ends above start_offset, so does every ref;
  *  3. a file's live_bytes is the sum of its extents' and refs' bytes over all plogs.
- * What comes from a file is checked: index entries by their own CRC, batch headers against the entry,
- * batch bodies by the batch's CRC. What comes from the tail was checked when it was appended. */
+ * What comes from a file is checked: index entries by their own CRC, batch headers against the
+ * entry, batch bodies by the batch's CRC. What comes from the tail was checked when it was
+ * appended. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@
 
 #define GAP_MAX 4096u /* bytes of others' data read along to save a call */
 
-/* ---- entries ------------------------------------------------------------------------------------ */
+/* ---- entries ------------------------------------------------------------------------------------
+ */
 
 void batch_ref_write(uint8_t *dst, const struct batch_ref *b)
 {
@@ -70,7 +72,8 @@ static struct ref *ref_at(struct plog *p, uint32_t i)
     return &p->refs[p->refs_head + i];
 }
 
-/* ---- making and ending --------------------------------------------------------------------------- */
+/* ---- making and ending
+ * --------------------------------------------------------------------------- */
 
 struct plog *plog_new(struct journal *j, uint32_t uid, int64_t start_offset, void *owner)
 {
@@ -173,7 +176,8 @@ void plog_delete(struct plog *p)
     io_mutex_unlock(plog_shard(p));
 }
 
-/* ---- growing ------------------------------------------------------------------------------------- */
+/* ---- growing
+ * ------------------------------------------------------------------------------------- */
 
 static void refs_room(struct plog *p)
 {
@@ -312,7 +316,8 @@ uint32_t plog_refs_of(struct plog *p, const struct jfile *file, struct batch_ref
     return n;
 }
 
-/* Replaces the refs of e->file by the extent. What was trimmed meanwhile is left out of its bytes. */
+/* Replaces the refs of e->file by the extent. What was trimmed meanwhile is left out of its bytes.
+ */
 void plog_seal(struct plog *p, const struct extent *e)
 {
     struct extent x = *e;
@@ -425,7 +430,8 @@ int64_t plog_retention_offset(struct plog *p, int64_t ts_ms, uint64_t bytes, int
     return at;
 }
 
-/* ---- finding ------------------------------------------------------------------------------------- */
+/* ---- finding
+ * ------------------------------------------------------------------------------------- */
 
 enum seek_by { BY_OFFSET, BY_POSITION, BY_TIME };
 
@@ -685,7 +691,8 @@ enum err plog_seek_time(struct plog *p, int64_t ts_ms, int64_t *offset, struct e
     return ERR_OK;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------- */
+/* ---- reading
+ * ------------------------------------------------------------------------------------- */
 
 static void add_batch(struct plog_read *r, const struct batch_ref *b, const uint8_t *data)
 {

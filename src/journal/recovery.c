@@ -2,20 +2,20 @@
  *
  *   found                                            done                                    test
  *   1 no checkpoint.db, no data files                a new log                               fresh
- *   2 no checkpoint.db, but data files               refuse: ERR_CORRUPT                     lost_checkpoint
- *   3 checkpoint.db damaged                          refuse: ERR_CORRUPT                     bad_checkpoint
- *   4 sealed file missing or short                   refuse: ERR_CORRUPT                     missing_sealed
- *   5 index missing or damaged                       refuse: ERR_CORRUPT (repair rebuilds)   bad_index
- *   6 torn frame at the end of the log               cut there                               torn_tail
- *   7 bad frame, later frames prove it was durable   refuse: ERR_CORRUPT                     bad_middle
- *   8 bad frame, later frames never proved durable   cut there (durability `os`)             lost_unsynced
- *   9 log ends before the checkpoint's frame         refuse: ERR_CORRUPT                     missing_end
- *  10 stale frames of before in a recycled file      not taken (seq, chain of crcs)          stale_frames
- *  11 prepared file without frames                   becomes a spare                         unused_file
- *  12 segment or index that no checkpoint lists      removed                                 orphan
- *  13 .log that the checkpoint has dropped           becomes a spare                         dropped_file
- *  14 journal file missing between others            refuse: ERR_CORRUPT (as 7)              missing_middle
- *  15 log of another directory in a file             refuse or spare (log id)                foreign_file
+ *   2 no checkpoint.db, but data files               refuse: ERR_CORRUPT lost_checkpoint 3
+ * checkpoint.db damaged                          refuse: ERR_CORRUPT bad_checkpoint 4 sealed file
+ * missing or short                   refuse: ERR_CORRUPT                     missing_sealed 5 index
+ * missing or damaged                       refuse: ERR_CORRUPT (repair rebuilds)   bad_index 6 torn
+ * frame at the end of the log               cut there                               torn_tail 7 bad
+ * frame, later frames prove it was durable   refuse: ERR_CORRUPT                     bad_middle 8
+ * bad frame, later frames never proved durable   cut there (durability `os`) lost_unsynced 9 log
+ * ends before the checkpoint's frame         refuse: ERR_CORRUPT                     missing_end 10
+ * stale frames of before in a recycled file      not taken (seq, chain of crcs) stale_frames 11
+ * prepared file without frames                   becomes a spare unused_file 12 segment or index
+ * that no checkpoint lists      removed                                 orphan 13 .log that the
+ * checkpoint has dropped           becomes a spare                         dropped_file 14 journal
+ * file missing between others            refuse: ERR_CORRUPT (as 7)              missing_middle 15
+ * log of another directory in a file             refuse or spare (log id) foreign_file
  *
  * Proof of durability: a later valid frame whose durable_seq is at least the bad one's seq, or the
  * checkpoint's applied_seq. Single-threaded. */
@@ -34,7 +34,8 @@
 
 #define WINDOW (4u << 20)
 
-/* ---- reading frames from a file ------------------------------------------------------------------ */
+/* ---- reading frames from a file
+ * ------------------------------------------------------------------ */
 
 void scan_init(struct scan *s, struct journal *j, uint64_t id)
 {
@@ -121,7 +122,8 @@ static enum err scan_proof(struct scan *s, uint64_t pos, uint64_t after, uint64_
     return e;
 }
 
-/* ---- what is in the folder ----------------------------------------------------------------------- */
+/* ---- what is in the folder
+ * ----------------------------------------------------------------------- */
 
 static int id_order(const void *a, const void *b)
 {
@@ -170,9 +172,7 @@ static struct jfile *file_find(struct journal *j, uint64_t id)
 {
     struct jfile *f;
 
-    list_for_each(f, &j->files, struct jfile, link)
-        if (f->id == id)
-            return f;
+    list_for_each(f, &j->files, struct jfile, link) if (f->id == id) return f;
     return NULL;
 }
 
@@ -200,7 +200,8 @@ static void folder_clean(struct journal *j, struct folder *d)
     }
 }
 
-/* ---- checkpoint ---------------------------------------------------------------------------------- */
+/* ---- checkpoint
+ * ---------------------------------------------------------------------------------- */
 
 static void row_load(void *arg, struct jfile *f, const struct index_row *r)
 {
@@ -255,8 +256,7 @@ static void files_sort(struct journal *j)
     struct jfile *f, **v;
     uint32_t n = 0, i;
 
-    list_for_each(f, &j->files, struct jfile, link)
-        n++;
+    list_for_each(f, &j->files, struct jfile, link) n++;
     v = xmalloc((n + 1) * sizeof(struct jfile *));
     for (i = 0; i < n; i++)
         v[i] = list_entry(list_pop_front(&j->files), struct jfile, link);
@@ -348,7 +348,8 @@ static enum err checkpoint_load(struct journal *j, struct folder *d, struct chec
     return e;
 }
 
-/* ---- replay -------------------------------------------------------------------------------------- */
+/* ---- replay
+ * -------------------------------------------------------------------------------------- */
 
 struct replay {
     struct journal *j;
@@ -406,8 +407,7 @@ static enum err replay_entry(struct replay *r, struct jfile *f, const struct fra
 }
 
 static enum err replay_frame(struct replay *r, struct jfile *f, uint64_t pos,
-                             const struct frame_header *h, const uint8_t *mem,
-                             struct errinfo *info)
+                             const struct frame_header *h, const uint8_t *mem, struct errinfo *info)
 {
     uint32_t off = FRAME_HEADER, start = off, n = 0;
     struct entry_header eh;
@@ -470,8 +470,8 @@ static enum err replay_file(struct replay *r, struct jfile *f, bool *any, uint64
     return e;
 }
 
-/* The log ends at frame r->seq. Is there proof that it went on? From byte `from` of file number i in
- * the folder, and in all later files. */
+/* The log ends at frame r->seq. Is there proof that it went on? From byte `from` of file number i
+ * in the folder, and in all later files. */
 static enum err end_check(struct replay *r, uint32_t i, uint64_t from, struct errinfo *info)
 {
     uint64_t proof = 0;
@@ -635,8 +635,7 @@ enum err journal_recover(struct journal *j, struct errinfo *info)
     if (!e && !j->conf.read_only)
         spare_scan(j);
     if (!e)
-        list_for_each(p, &j->plogs, struct plog, link)
-            p->next_offset = p->end_offset;
+        list_for_each(p, &j->plogs, struct plog, link) p->next_offset = p->end_offset;
     folder_fini(&d);
     return e;
 }

@@ -1,15 +1,13 @@
-/* Mending a data directory that journal_open refuses, offline. It loses only what cannot be read and
- * deletes nothing: a file that is replaced or taken out goes to DIR/damaged/.
+/* Mending a data directory that journal_open refuses, offline. It loses only what cannot be read
+ * and deletes nothing: a file that is replaced or taken out goes to DIR/damaged/.
  *
  *   checkpoint missing or damaged   a new one is made from the data files' headers and indexes; the
- *                                   broker's state is then what replaying the journal files that are
- *                                   left gives
- *   index missing or damaged,       the index is made anew from the entries that can be read
- *   or a damaged batch
- *   sealed file missing             struck from the checkpoint's list
- *   damaged or missing frame        the file, and those after it, are written anew: frames that can be
- *   between good ones               read are kept with their numbers, each missing one is replaced by
- *                                   an empty frame, the chain of checksums is made to fit
+ *                                   broker's state is then what replaying the journal files that
+ * are left gives index missing or damaged,       the index is made anew from the entries that can
+ * be read or a damaged batch sealed file missing             struck from the checkpoint's list
+ *   damaged or missing frame        the file, and those after it, are written anew: frames that can
+ * be between good ones               read are kept with their numbers, each missing one is replaced
+ * by an empty frame, the chain of checksums is made to fit
  *
  * Single-threaded; takes the directory lock. Every replacement is written under a temporary name,
  * synced, and renamed. */
@@ -57,7 +55,8 @@ static enum err set_aside(struct repair *r, const char *sub, const char *name, s
     return e ? e : io_rename(r->c.j.io, from, to, info);
 }
 
-/* ---- indexes ------------------------------------------------------------------------------------- */
+/* ---- indexes
+ * ------------------------------------------------------------------------------------- */
 
 struct found {
     uint32_t uid;
@@ -167,8 +166,8 @@ static enum err find_entries(struct repair *r, struct jfile *f, struct finds *ou
     }
     while (!e && pos + ENTRY_HEADER < got) {
         const uint8_t *p = mem + pos;
-        struct entry_header eh = {p[0], le32_load(p + 4), le32_load(p + 8), le32_load(p + 12),
-                                  le64_load(p + 16), 0};
+        struct entry_header eh = {
+            p[0], le32_load(p + 4), le32_load(p + 8), le32_load(p + 12), le64_load(p + 16), 0};
 
         if (le64_load(p + 24) == crc32c(0, p, 24) && eh.length <= got - pos - ENTRY_HEADER &&
             find_batch(out, &eh, slice_of(p + ENTRY_HEADER, eh.length), pos + ENTRY_HEADER))
@@ -196,8 +195,8 @@ static enum err write_index(struct repair *r, struct jfile *f, struct finds *fou
         uint32_t k = 0;
 
         for (n = 0; i + n < found->n && found->v[i + n].uid == found->v[i].uid; n++)
-            if (k == 0 || found->v[i + n].b.base_offset >=
-                              refs[k - 1].base_offset + refs[k - 1].count)
+            if (k == 0 ||
+                found->v[i + n].b.base_offset >= refs[k - 1].base_offset + refs[k - 1].count)
                 refs[k++] = found->v[i + n].b;
         index_add(&b, found->v[i].uid, refs, k);
     }
@@ -284,7 +283,8 @@ static enum err mend_all_sealed(struct repair *r, struct errinfo *info)
     return e;
 }
 
-/* ---- the checkpoint ------------------------------------------------------------------------------ */
+/* ---- the checkpoint
+ * ------------------------------------------------------------------------------ */
 
 static enum err read_head(struct repair *r, uint64_t id, enum jfile_kind kind, uint8_t *block,
                           struct errinfo *info)
@@ -383,7 +383,8 @@ static enum err save_meta(struct repair *r, struct errinfo *info)
     return e;
 }
 
-/* ---- frames -------------------------------------------------------------------------------------- */
+/* ---- frames
+ * -------------------------------------------------------------------------------------- */
 
 struct weave {
     struct repair *r;
@@ -499,7 +500,8 @@ static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errin
     if (e || (good && !(last && w->seq < r->c.meta.applied_seq)))
         goto out;
     w->changed = true;
-    check_say(&r->c, false, "journal file %016" PRIx64 " is written anew from what can be read", id);
+    check_say(&r->c, false, "journal file %016" PRIx64 " is written anew from what can be read",
+              id);
     jfile_path(&r->c.j, id, JFILE_JOURNAL, false, path, sizeof path);
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
     snprintf(name, sizeof name, "%016" PRIx64 ".log", id);

@@ -2,8 +2,8 @@
  * sorted by plog. It frees at least as much as it writes. Batches are copied unmodified after their
  * checksums were verified; a file with damage is left alone for `weir check` to find.
  *
- * Small segments next to a run are merged in while they are not larger than twice the run, so that the
- * number of files grows with the logarithm of the data, not with time. */
+ * Small segments next to a run are merged in while they are not larger than twice the run, so that
+ * the number of files grows with the logarithm of the data, not with time. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,7 +88,8 @@ static bool run_find(struct journal *j, struct run *r)
     return true;
 }
 
-/* ---- writing the segment ------------------------------------------------------------------------- */
+/* ---- writing the segment
+ * ------------------------------------------------------------------------- */
 
 static enum err out_flush(struct out *o, struct errinfo *info)
 {
@@ -127,8 +128,9 @@ static enum err copy_batch(struct out *o, uint32_t uid, const struct read_batch 
 {
     static const uint8_t zeros[8];
     uint8_t head[ENTRY_HEADER];
-    struct entry_header eh = {ENTRY_BATCH, (uint32_t)b->data.len, uid,
-                              (uint32_t)(b->last_offset - b->base_offset + 1), b->position, 0};
+    struct entry_header eh = {ENTRY_BATCH, (uint32_t)b->data.len,
+                              uid,         (uint32_t)(b->last_offset - b->base_offset + 1),
+                              b->position, 0};
     uint64_t at = o->at + o->n + ENTRY_HEADER;
     enum err e;
 
@@ -277,8 +279,8 @@ static void extents_swap(struct jfile *seg, const struct run *run, struct plog *
         if (row < b->rows_n && b->rows[row].uid == plogs[i]->uid) {
             const struct index_row *r = &b->rows[row++];
 
-            x = (struct extent){seg,         r->first_entry,  r->count,  r->base_offset,
-                                r->end_offset, r->position, r->position_end, r->max_ts,
+            x = (struct extent){seg,           r->first_entry, r->count,        r->base_offset,
+                                r->end_offset, r->position,    r->position_end, r->max_ts,
                                 r->bytes};
         }
         plog_replace(plogs[i], run->file, run->n, &x);

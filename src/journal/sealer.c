@@ -1,13 +1,13 @@
 /* The background worker: gives full files their index, saves checkpoints, rewrites files that hold
- * little that is still wanted, prepares and recycles files. Runs at background priority; never holds
- * the journal lock over I/O. In simulation the host calls background_step.
+ * little that is still wanted, prepares and recycles files. Runs at background priority; never
+ * holds the journal lock over I/O. In simulation the host calls background_step.
  *
  * Order that makes a crash harmless at any point:
  *   index durable -> extents replace refs in memory -> checkpoint lists the file
  *   segment and its index durable -> extents point at it -> checkpoint swaps the files -> the old
  *   ones are recycled
- * Until the checkpoint lists it, a sealed file is replayed like any other (its index is made again),
- * and a segment is an orphan that recovery removes. */
+ * Until the checkpoint lists it, a sealed file is replayed like any other (its index is made
+ * again), and a segment is an orphan that recovery removes. */
 #include "journal/sealer.h"
 
 #include <inttypes.h>
@@ -19,7 +19,7 @@
 #include "journal/checkpoint.h"
 #include "journal/index.h"
 
-#define TICK_NS 1000000000ull
+#define TICK_NS    1000000000ull
 #define RELEASE_NS 10000000000ull
 
 static int uid_order(const void *a, const void *b)
@@ -38,7 +38,8 @@ static void report(struct journal *j, enum err e, const struct errinfo *info)
     io_mutex_unlock(&j->lock);
 }
 
-/* ---- sealing ------------------------------------------------------------------------------------- */
+/* ---- sealing
+ * ------------------------------------------------------------------------------------- */
 
 static void extent_from_row(struct extent *x, struct jfile *f, const struct index_row *r)
 {
@@ -118,11 +119,11 @@ static struct jfile *first_full(struct journal *j)
 
     io_mutex_lock(&j->lock);
     if (j->full_n)
-        list_for_each(f, &j->files, struct jfile, link)
-            if (atomic_load(&f->state) == JFILE_FULL) {
-                found = f;
-                break;
-            }
+        list_for_each(f, &j->files, struct jfile, link) if (atomic_load(&f->state) == JFILE_FULL)
+        {
+            found = f;
+            break;
+        }
     io_mutex_unlock(&j->lock);
     return found;
 }
@@ -133,15 +134,17 @@ static void mark_dead(struct journal *j)
     struct jfile *f;
 
     io_mutex_lock(&j->lock);
-    list_for_each(f, &j->files, struct jfile, link)
-        if (atomic_load(&f->state) == JFILE_SEALED && atomic_load(&f->live_bytes) == 0) {
-            atomic_store(&f->state, JFILE_DEAD);
-            j->dead_n++;
-        }
+    list_for_each(f, &j->files, struct jfile, link) if (atomic_load(&f->state) == JFILE_SEALED &&
+                                                        atomic_load(&f->live_bytes) == 0)
+    {
+        atomic_store(&f->state, JFILE_DEAD);
+        j->dead_n++;
+    }
     io_mutex_unlock(&j->lock);
 }
 
-/* ---- checkpoint ---------------------------------------------------------------------------------- */
+/* ---- checkpoint
+ * ---------------------------------------------------------------------------------- */
 
 struct collected {
     struct checkpoint_meta meta;
@@ -157,8 +160,7 @@ static void collect_files(struct journal *j, struct collected *c)
     struct jfile *f;
     uint32_t n = 0;
 
-    list_for_each(f, &j->files, struct jfile, link)
-        n++;
+    list_for_each(f, &j->files, struct jfile, link) n++;
     c->save = xcalloc(n + 1, sizeof *c->save);
     c->drop = xcalloc(n + 1, sizeof *c->drop);
     list_for_each(f, &j->files, struct jfile, link)
@@ -169,8 +171,8 @@ static void collect_files(struct journal *j, struct collected *c)
             c->drop[c->drop_n++] = f->id;
         if (s == JFILE_SEALED && !f->in_checkpoint)
             c->save[c->save_n++] = (struct checkpoint_file){
-                f->id,       f->size,         f->used, f->first_seq, f->last_seq, f->position,
-                f->position_end, (uint32_t)f->kind, f->last_crc};
+                f->id,       f->size,         f->used,           f->first_seq, f->last_seq,
+                f->position, f->position_end, (uint32_t)f->kind, f->last_crc};
     }
 }
 
@@ -200,8 +202,8 @@ enum err stamp_append(struct journal *j)
     return e;
 }
 
-/* Until frame seq is durable. ERR_NO_SPACE if frames were given up since `giveups`: their numbers are used
- * again, so that seq may then stand for another frame. */
+/* Until frame seq is durable. ERR_NO_SPACE if frames were given up since `giveups`: their numbers
+ * are used again, so that seq may then stand for another frame. */
 static enum err wait_durable(struct journal *j, uint64_t seq, uint64_t giveups)
 {
     enum journal_state s = JOURNAL_OK;
@@ -263,8 +265,8 @@ static enum err save(struct journal *j, struct collected *c, struct errinfo *inf
     if (!e)
         e = checkpoint_meta_save(j->ckpt, &c->meta, info);
     if (!e && j->conf.hooks->checkpoint_write)
-        e = j->conf.hooks->checkpoint_write(j->conf.hooks_arg, c->broker,
-                                            checkpoint_db(j->ckpt), info);
+        e = j->conf.hooks->checkpoint_write(j->conf.hooks_arg, c->broker, checkpoint_db(j->ckpt),
+                                            info);
     return e;
 }
 
@@ -326,7 +328,8 @@ enum err journal_checkpoint(struct journal *j, struct errinfo *info)
     return checkpoint_run(j, info);
 }
 
-/* ---- the worker ---------------------------------------------------------------------------------- */
+/* ---- the worker
+ * ---------------------------------------------------------------------------------- */
 
 static bool checkpoint_due(struct journal *j)
 {
@@ -344,9 +347,8 @@ static void dead_count(struct journal *j)
 
     io_mutex_lock(&j->lock);
     j->dead_unsaved = 0;
-    list_for_each(f, &j->files, struct jfile, link)
-        if (atomic_load(&f->state) == JFILE_DEAD && f->in_checkpoint)
-            j->dead_unsaved++;
+    list_for_each(f, &j->files, struct jfile, link) if (atomic_load(&f->state) == JFILE_DEAD &&
+                                                        f->in_checkpoint) j->dead_unsaved++;
     io_mutex_unlock(&j->lock);
 }
 
@@ -357,8 +359,8 @@ static bool ready_prepare(struct journal *j)
     bool want;
 
     io_mutex_lock(&j->lock);
-    want = !j->ready && j->active && j->state == JOURNAL_OK &&
-           j->active->used > j->active->size / 4;
+    want =
+        !j->ready && j->active && j->state == JOURNAL_OK && j->active->used > j->active->size / 4;
     io_mutex_unlock(&j->lock);
     if (!want || jfile_make(j, &f, &fd, NULL))
         return false;
@@ -443,7 +445,7 @@ void background_main(void *arg)
         bool did = background_step(j);
 
         if (!did)
-            io_event_wait(&j->background_event, j->next_seq == j->stamp_seq_done ? TICK_NS
-                                                                                  : STAMP_IDLE_NS);
+            io_event_wait(&j->background_event,
+                          j->next_seq == j->stamp_seq_done ? TICK_NS : STAMP_IDLE_NS);
     }
 }

@@ -1,16 +1,15 @@
 /* Sequencing, frames, and the writer.
  *
  * A frame's life:
- *   open     units reserve room in it under the journal lock (journal_append) and copy their bytes in
- *            outside the lock; `copying` counts those that are still at it
- *   closed   no more room or the writer wants it: writer_close_open moves it to j->closed (or the writer
- *            takes it directly)
+ *   open     units reserve room in it under the journal lock (journal_append) and copy their bytes
+ * in outside the lock; `copying` counts those that are still at it closed   no more room or the
+ * writer wants it: writer_close_open moves it to j->closed (or the writer takes it directly)
  *   written  writer_write: header, checksum, one write; synced unless all its units may do without
  *   tail     tail_add: readers share its memory; the last reference puts it back into the pool
  *
  * On a failed write (writer_fail) every unit that is sequenced but not written is answered with the
- * error and sequencing goes back to where the last written frame ended, so that no offset or position
- * is lost or used twice. */
+ * error and sequencing goes back to where the last written frame ended, so that no offset or
+ * position is lost or used twice. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +20,8 @@
 #include "journal/batch.h"
 #include "journal/journal_int.h"
 
-/* ---- frame memory -------------------------------------------------------------------------------- */
+/* ---- frame memory
+ * -------------------------------------------------------------------------------- */
 
 struct frame *frame_new(struct journal *j, uint64_t cap)
 {
@@ -101,7 +101,8 @@ void writer_close_open(struct journal *j)
     j->open = NULL;
 }
 
-/* ---- appending ----------------------------------------------------------------------------------- */
+/* ---- appending
+ * ----------------------------------------------------------------------------------- */
 
 static uint64_t unit_room(const struct journal_unit *u)
 {
@@ -182,8 +183,8 @@ static void unit_sequence(struct journal *j, struct frame *f, struct journal_uni
     f->position_end = j->next_position;
 }
 
-/* Copies a batch, giving it its offset and epoch 0; returns the CRC of the bytes written. The batch's
- * own CRC covers all from its attributes on, so only the head is read twice. */
+/* Copies a batch, giving it its offset and epoch 0; returns the CRC of the bytes written. The
+ * batch's own CRC covers all from its attributes on, so only the head is read twice. */
 static uint32_t copy_batch(uint8_t *dst, const struct journal_entry *en)
 {
     uint32_t crc;
@@ -288,7 +289,8 @@ bool journal_pressure(struct journal *j)
     return journal_inflight(j) > j->conf.inflight_bytes / 2;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------- */
+/* ---- writing
+ * ------------------------------------------------------------------------------------- */
 
 /* The next frame to write, complete; NULL if there is none. */
 static struct frame *writer_take(struct journal *j)
@@ -322,8 +324,8 @@ static uint64_t frame_finish(struct journal *j, struct frame *f)
     struct journal_unit *u;
     uint32_t crc = 0;
 
-    list_for_each(u, &f->units, struct journal_unit, link)
-        crc = crc32c_combine(crc, u->crc, u->bytes);
+    list_for_each(u, &f->units, struct journal_unit, link) crc =
+        crc32c_combine(crc, u->crc, u->bytes);
     frame_header_write(f->mem, &h, crc);
     memset(f->mem + f->used, 0, padded - f->used);
     f->crc = h.crc;
@@ -394,7 +396,8 @@ static enum err frame_put(struct journal *j, struct frame *f, uint64_t padded, s
     return ERR_OK;
 }
 
-/* Writes the frame at its place. ERR_NO_SPACE only when no file could be made and nothing was written. */
+/* Writes the frame at its place. ERR_NO_SPACE only when no file could be made and nothing was
+ * written. */
 static enum err frame_write(struct journal *j, struct frame *f, bool *tried, struct errinfo *info)
 {
     uint64_t padded = frame_padded(f->used);
@@ -436,7 +439,8 @@ static enum err frame_write(struct journal *j, struct frame *f, bool *tried, str
     return ERR_OK;
 }
 
-/* ---- committing ---------------------------------------------------------------------------------- */
+/* ---- committing
+ * ---------------------------------------------------------------------------------- */
 
 static void touched_add(struct journal *j, struct plog *p, uint64_t seq)
 {
@@ -481,8 +485,7 @@ static void unit_commit(struct journal *j, struct frame *f, struct journal_unit 
             plog_commit_batch(en->plog, &b, j->active, u->wall_ms);
             touched_add(j, en->plog, f->seq);
         } else if (en->type == ENTRY_LOG_START) {
-            plog_commit_start(en->plog,
-                              (int64_t)le64_load(f->mem + *at + ENTRY_HEADER));
+            plog_commit_start(en->plog, (int64_t)le64_load(f->mem + *at + ENTRY_HEADER));
             touched_add(j, en->plog, f->seq);
         }
         *at += entry_room(en->data.len);
@@ -498,8 +501,7 @@ static void frame_commit(struct journal *j, struct frame *f)
 
     tail_add(j, f);
     j->touched_n = 0;
-    list_for_each(u, &f->units, struct journal_unit, link)
-        unit_commit(j, f, u, &at);
+    list_for_each(u, &f->units, struct journal_unit, link) unit_commit(j, f, u, &at);
     atomic_store(&j->position_end, f->position_end);
     if (hooks->committed)
         for (i = 0; i < j->touched_n; i++)
@@ -546,14 +548,15 @@ static void frame_unsequence(struct frame *f)
     struct journal_unit *u;
     unsigned i;
 
-    list_for_each(u, &f->units, struct journal_unit, link)
-        for (i = 0; i < u->n; i++)
-            if (!u->entries[i].skip && u->entries[i].type == ENTRY_BATCH) {
-                struct plog *p = u->entries[i].plog;
+    list_for_each(u, &f->units, struct journal_unit,
+                  link) for (i = 0; i < u->n;
+                             i++) if (!u->entries[i].skip && u->entries[i].type == ENTRY_BATCH)
+    {
+        struct plog *p = u->entries[i].plog;
 
-                if (u->entries[i].base_offset < p->next_offset)
-                    p->next_offset = u->entries[i].base_offset;
-            }
+        if (u->entries[i].base_offset < p->next_offset)
+            p->next_offset = u->entries[i].base_offset;
+    }
 }
 
 /* Frame f could not be written: it and all after it are given up. */
@@ -572,8 +575,7 @@ static void writer_fail(struct journal *j, struct frame *f, enum err e, struct e
     writer_close_open(j);
     while (!list_empty(&j->closed))
         list_push_back(&lost, list_pop_front(&j->closed));
-    list_for_each(g, &lost, struct frame, link)
-        frame_unsequence(g);
+    list_for_each(g, &lost, struct frame, link) frame_unsequence(g);
     j->next_seq = f->seq;
     j->next_position = f->position;
     io_mutex_unlock(&j->lock);

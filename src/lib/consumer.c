@@ -29,12 +29,13 @@ struct weir_consumer {
     struct buf names; /* of the headers */
 };
 
-/* ---- groups -------------------------------------------------------------------------------------- */
+/* ---- groups
+ * -------------------------------------------------------------------------------------- */
 
 /* Calls fn for each partition that the stream covers. */
 static enum err each_partition(struct weir_consumer *c,
-                               enum err (*fn)(struct weir_consumer *c, struct partition *p, void *arg,
-                                              struct errinfo *info),
+                               enum err (*fn)(struct weir_consumer *c, struct partition *p,
+                                              void *arg, struct errinfo *info),
                                void *arg, struct errinfo *info)
 {
     struct topic *page[PATTERN_PAGE];
@@ -117,7 +118,8 @@ static enum err commit(struct weir_consumer *c, struct errinfo *info)
     return e;
 }
 
-/* ---- the public part ----------------------------------------------------------------------------- */
+/* ---- the public part
+ * ----------------------------------------------------------------------------- */
 
 static enum err place_options(struct weir_consumer *c, const struct weir_consumer_options *o,
                               struct errinfo *info)
@@ -151,8 +153,8 @@ static enum err place_options(struct weir_consumer *c, const struct weir_consume
             return errinfo_set(info, ERR_INVALID, "WEIR_FROM_GROUP needs a group");
         e = each_partition(c, find_committed, &lowest, info);
         c->conf.from = READ_FROM_POSITION;
-        c->conf.position = lowest == UINT64_MAX ? journal_position_end(broker_journal(c->w->b))
-                                                : lowest;
+        c->conf.position =
+            lowest == UINT64_MAX ? journal_position_end(broker_journal(c->w->b)) : lowest;
         break;
     default:
         return errinfo_set(info, ERR_INVALID, "there is no such place to begin");
@@ -200,7 +202,7 @@ static void message_out(struct weir_consumer *c, const struct reader_record *r,
         room += r->headers[i].key.len + 1;
     buf_clear(&c->names);
     if (buf_reserve(&c->names, room))
-        n = 0; /* cannot be: a batch is smaller */
+        n = 0;                /* cannot be: a batch is smaller */
     for (i = 0; i < n; i++) { /* names are handed out as C strings */
         c->headers[i].name = (const char *)c->names.ptr + c->names.len;
         buf_append_slice(&c->names, r->headers[i].key);
@@ -229,7 +231,7 @@ static enum err auto_commit(struct weir_consumer *c, struct errinfo *info)
         return ERR_OK;
     now = io_mono_ns(io_real());
     return now - c->committed_ns >= (uint64_t)c->auto_commit_ms * 1000000u ? commit(c, info)
-                                                                          : ERR_OK;
+                                                                           : ERR_OK;
 }
 
 static enum err next(struct weir_consumer *c, int64_t timeout_ms, struct weir_message *out,
@@ -321,8 +323,8 @@ weir_err weir_read(struct weir *w, const char *stream, uint64_t after, size_t li
                    bool (*fn)(void *arg, const struct weir_message *m), void *arg,
                    uint64_t *position, struct weir_error *error)
 {
-    struct weir_consumer_options o = {.size = sizeof o, .from = WEIR_FROM_POSITION,
-                                      .position = after + 1};
+    struct weir_consumer_options o = {
+        .size = sizeof o, .from = WEIR_FROM_POSITION, .position = after + 1};
     struct weir_consumer *c;
     struct weir_message m;
     weir_err e = weir_consumer_new(w, stream, &o, &c, error);

@@ -1,6 +1,6 @@
-/* Emitters: events go into an open append under a lock; the emitter's thread hands it over when it holds
- * batch_size events or flush_interval_ms have passed. What fails is counted and told, never retried:
- * after a failure of the log nothing can be written anyway.
+/* Emitters: events go into an open append under a lock; the emitter's thread hands it over when it
+ * holds batch_size events or flush_interval_ms have passed. What fails is counted and told, never
+ * retried: after a failure of the log nothing can be written anyway.
  *
  * e->lock guards the open append and the counters. */
 #include <stdio.h>
@@ -13,11 +13,11 @@
 #include "journal/batch.h"
 #include "lib/lib_int.h"
 
-#define BATCH_DEFAULT 1000u
+#define BATCH_DEFAULT       1000u
 #define INTERVAL_MS_DEFAULT 10
-#define BUFFER_DEFAULT 100000u
-#define APPEND_BYTES_MAX (4u << 20)
-#define TOPICS_CACHED 64u
+#define BUFFER_DEFAULT      100000u
+#define APPEND_BYTES_MAX    (4u << 20)
+#define TOPICS_CACHED       64u
 
 struct ebatch {
     struct list_node link; /* pool */
@@ -145,8 +145,8 @@ weir_err weir_emitter_new(struct weir *w, const struct weir_emitter_options *opt
     em->source = o.source ? xstrdup(o.source) : NULL;
     em->batch_size = o.batch_size ? o.batch_size : BATCH_DEFAULT;
     em->buffer_events = o.buffer_events ? o.buffer_events : BUFFER_DEFAULT;
-    em->interval_ns = (uint64_t)(o.flush_interval_ms > 0 ? o.flush_interval_ms
-                                                          : INTERVAL_MS_DEFAULT) * 1000000u;
+    em->interval_ns =
+        (uint64_t)(o.flush_interval_ms > 0 ? o.flush_interval_ms : INTERVAL_MS_DEFAULT) * 1000000u;
     em->on_error = o.on_error;
     em->arg = o.arg;
     list_init(&em->pool);
@@ -202,8 +202,8 @@ static enum err name_stream(const char *type, const char *stream, char *name, st
     n = stream_from_type(slice_str(type), name);
     *topic = slice_of(name, n);
     return n ? ERR_OK
-             : errinfo_set(info, ERR_INVALID, "no stream can be made from the type '%.100s': give one",
-                           type);
+             : errinfo_set(info, ERR_INVALID,
+                           "no stream can be made from the type '%.100s': give one", type);
 }
 
 static enum err take(struct weir_emitter *em, struct topic *t, const struct append_record *r,

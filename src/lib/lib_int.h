@@ -19,11 +19,11 @@ weir_err lib_fail(enum err e, const struct errinfo *info, struct weir_error *out
 weir_err lib_code(enum err e);
 /* The topic, made if it is missing and that is allowed; referenced. */
 enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct errinfo *info);
-/* Fills in a broker record; h has room for r->headers_n headers. ERR_INVALID for null pointers with a
- * length. */
+/* Fills in a broker record; h has room for r->headers_n headers. ERR_INVALID for null pointers with
+ * a length. */
 struct record_header;
-enum err lib_record(const struct weir_record *r, struct record_header *h,
-                    struct append_record *out, struct errinfo *info);
+enum err lib_record(const struct weir_record *r, struct record_header *h, struct append_record *out,
+                    struct errinfo *info);
 #define LIB_HEADERS_MAX 128u
 
 #endif

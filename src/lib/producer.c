@@ -1,10 +1,12 @@
-/* Producers: records are encoded once, into the batch of their partition; a full batch is handed to the
- * journal as it is by the sending thread, the rest by the producer's own thread after linger_us.
+/* Producers: records are encoded once, into the batch of their partition; a full batch is handed to
+ * the journal as it is by the sending thread, the rest by the producer's own thread after
+ * linger_us.
  *
  *   filling (p->open, one a partition) -> handed over (append_submit) -> durable -> pool
  *
- * p->lock guards the open batches, the pool and the counters. Only the producer's thread, the sender and
- * the journal's writer ever take it, so senders of different producers share nothing but the journal. */
+ * p->lock guards the open batches, the pool and the counters. Only the producer's thread, the
+ * sender and the journal's writer ever take it, so senders of different producers share nothing but
+ * the journal. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +17,9 @@
 #include "journal/batch.h"
 #include "lib/lib_int.h"
 
-#define BATCH_BYTES_DEFAULT (256u << 10)
+#define BATCH_BYTES_DEFAULT  (256u << 10)
 #define BUFFER_BYTES_DEFAULT (16u << 20)
-#define LINGER_US_DEFAULT 1000
+#define LINGER_US_DEFAULT    1000
 
 struct delivery {
     weir_delivery_fn fn;
@@ -99,8 +101,8 @@ static void deliver(struct pbatch *b, enum err e)
     for (i = 0; i < b->bb.count; i++) {
         if (!b->d[i].fn)
             continue;
-        place = (struct weir_place){first.partition, first.offset + i,
-                                    first.position + (uint64_t)i, b->d[i].ts, false};
+        place = (struct weir_place){first.partition, first.offset + i, first.position + (uint64_t)i,
+                                    b->d[i].ts, false};
         b->d[i].fn(b->d[i].arg, lib_code(e), e ? NULL : &place);
     }
 }
@@ -200,7 +202,8 @@ static void producer_main(void *arg)
     }
 }
 
-/* ---- the public part ----------------------------------------------------------------------------- */
+/* ---- the public part
+ * ----------------------------------------------------------------------------- */
 
 static enum err options_take(struct weir_producer *p, const struct weir_producer_options *given,
                              struct errinfo *info)
@@ -216,12 +219,14 @@ static enum err options_take(struct weir_producer *p, const struct weir_producer
     if (p->batch_bytes > (size_t)conf.max_message_bytes)
         p->batch_bytes = (size_t)conf.max_message_bytes;
     p->buffer_bytes = o.buffer_bytes ? o.buffer_bytes : BUFFER_BYTES_DEFAULT;
-    p->linger_ns = o.linger_us < 0 ? UINT64_MAX
-                                   : (uint64_t)(o.linger_us ? o.linger_us : LINGER_US_DEFAULT) * 1000;
+    p->linger_ns = o.linger_us < 0
+                       ? UINT64_MAX
+                       : (uint64_t)(o.linger_us ? o.linger_us : LINGER_US_DEFAULT) * 1000;
     codec = o.compression ? codec_find(slice_str(o.compression)) : conf.compression;
     if (codec < 0)
         return errinfo_set(info, ERR_INVALID,
-                           "compression is none, gzip, snappy, lz4 or zstd, not '%.40s'", o.compression);
+                           "compression is none, gzip, snappy, lz4 or zstd, not '%.40s'",
+                           o.compression);
     p->codec = (enum codec)codec;
     return ERR_OK;
 }
@@ -294,9 +299,9 @@ static enum err add(struct weir_producer *p, struct partition *part, const struc
     enum err e;
 
     *full = NULL;
-    if (b && b->bb.count && batch_builder_bytes(&b->bb) +
-                                    record_size_max(r->key, r->value, r->headers, r->headers_n) >
-                                p->batch_bytes)
+    if (b && b->bb.count &&
+        batch_builder_bytes(&b->bb) + record_size_max(r->key, r->value, r->headers, r->headers_n) >
+            p->batch_bytes)
         *full = take_open(p, i);
     if (!p->open[i])
         p->open[i] = batch_get(p);

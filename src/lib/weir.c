@@ -1,5 +1,6 @@
-/* The C library: opening, topics, simple writing, checking. See include/weir.h for the contract. A thin
- * layer: it turns the public types into the broker's and waits where the public function waits. */
+/* The C library: opening, topics, simple writing, checking. See include/weir.h for the contract. A
+ * thin layer: it turns the public types into the broker's and waits where the public function
+ * waits. */
 #include "weir.h"
 
 #include <inttypes.h>
@@ -18,7 +19,8 @@ const char *weir_version(void)
     return WEIR_VERSION;
 }
 
-/* ---- errors -------------------------------------------------------------------------------------- */
+/* ---- errors
+ * -------------------------------------------------------------------------------------- */
 
 static const struct {
     enum err e;
@@ -90,7 +92,8 @@ weir_err lib_fail(enum err e, const struct errinfo *info, struct weir_error *out
     return lib_code(e);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
+/* ---- opening
+ * ------------------------------------------------------------------------------------- */
 
 weir_err weir_open(const char *dir, const struct weir_options *options, struct weir **out,
                    struct weir_error *error)
@@ -167,7 +170,8 @@ weir_err weir_checkpoint(struct weir *w, struct weir_error *error)
     return lib_fail(journal_checkpoint(broker_journal(w->b), &info), &info, error);
 }
 
-/* ---- topics -------------------------------------------------------------------------------------- */
+/* ---- topics
+ * -------------------------------------------------------------------------------------- */
 
 static enum err settings(struct topic_conf *c, const struct weir_setting *s, size_t n,
                          struct errinfo *info)
@@ -378,7 +382,8 @@ weir_err weir_trim(struct weir *w, const char *topic, int32_t partition, int64_t
     return lib_fail(e ? e : wait.e, &wait.info, error);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------- */
+/* ---- writing
+ * ------------------------------------------------------------------------------------- */
 
 enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct errinfo *info)
 {
@@ -397,8 +402,8 @@ enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct
     return *out ? ERR_OK : errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted");
 }
 
-enum err lib_record(const struct weir_record *r, struct record_header *h,
-                    struct append_record *out, struct errinfo *info)
+enum err lib_record(const struct weir_record *r, struct record_header *h, struct append_record *out,
+                    struct errinfo *info)
 {
     size_t i;
 
@@ -477,7 +482,8 @@ weir_err weir_produce(struct weir *w, const char *topic, const struct weir_recor
     return weir_produce_batch(w, topic, record, 1, place, error);
 }
 
-/* ---- looking after ------------------------------------------------------------------------------- */
+/* ---- looking after
+ * ------------------------------------------------------------------------------- */
 
 weir_err weir_check(const char *dir, void (*fn)(void *arg, bool problem, const char *text),
                     void *arg, struct weir_check_result *out, struct weir_error *error)
@@ -487,7 +493,8 @@ weir_err weir_check(const char *dir, void (*fn)(void *arg, bool problem, const c
     enum err e = journal_check(io_real(), dir, fn, arg, &r, &info);
 
     if (out)
-        *out = (struct weir_check_result){r.files, r.frames, r.batches, r.records, r.bytes, r.problems};
+        *out = (struct weir_check_result){r.files,   r.frames, r.batches,
+                                          r.records, r.bytes,  r.problems};
     return lib_fail(e, &info, error);
 }
 

@@ -12,7 +12,7 @@
 
 #include "base/mem.h"
 
-#define KEY_MAX 128
+#define KEY_MAX   128
 #define DEPTH_MAX 8
 
 extern char **environ;
@@ -23,7 +23,7 @@ static const struct row {
     int64_t least, most;
     size_t at;
 } rows[] = {
-#define CONFIG(field, key, kind, def, least, most, unit, prose)                                    \
+#define CONFIG(field, key, kind, def, least, most, unit, prose) \
     {key, def, unit, prose, CONFIG_##kind, least, most, offsetof(struct config, field)},
 #include "server/tbl/config.h"
 #undef CONFIG
@@ -35,7 +35,8 @@ static struct config_value *value_at(const struct config *c, const struct row *r
     return (struct config_value *)(void *)((char *)(uintptr_t)c + r->at);
 }
 
-/* ---- values -------------------------------------------------------------------------------------- */
+/* ---- values
+ * -------------------------------------------------------------------------------------- */
 
 static bool number(const char *s, int64_t *n, const char **rest)
 {
@@ -66,9 +67,10 @@ static bool scaled(const char *s, const char *const *units, const int64_t *scale
 
 static bool parse_size(const char *s, int64_t *n)
 {
-    static const char *const u[] = {"", "B", "KiB", "K", "kB", "MiB", "M", "MB", "GiB", "G", "GB", NULL};
-    static const int64_t f[] = {1, 1, 1024, 1024, 1000, 1 << 20, 1 << 20, 1000000,
-                                1 << 30, 1 << 30, 1000000000};
+    static const char *const u[] = {"",  "B",  "KiB", "K", "kB", "MiB",
+                                    "M", "MB", "GiB", "G", "GB", NULL};
+    static const int64_t f[] = {1,       1,       1024,    1024,    1000,      1 << 20,
+                                1 << 20, 1000000, 1 << 30, 1 << 30, 1000000000};
 
     return scaled(s, u, f, n);
 }
@@ -117,8 +119,11 @@ static bool parse_choice(const char *s, const char *unit, int64_t *n)
 
 static enum err bad_value(const struct row *r, const char *value, struct errinfo *info)
 {
-    static const char *const kinds[] = {"text", "a number", "a size such as 512, 64KiB or 1GiB",
-                                        "a time such as 500ms, 30s, 10m, 1h or 7d", "true or false",
+    static const char *const kinds[] = {"text",
+                                        "a number",
+                                        "a size such as 512, 64KiB or 1GiB",
+                                        "a time such as 500ms, 30s, 10m, 1h or 7d",
+                                        "true or false",
                                         "one of "};
 
     if (r->kind == CONFIG_CHOICE || r->kind == CONFIG_BOOL || r->kind == CONFIG_TEXT)
@@ -157,7 +162,8 @@ static bool parse(const struct row *r, const char *s, int64_t *n)
     return *n >= r->least && *n <= r->most;
 }
 
-/* ---- keys ---------------------------------------------------------------------------------------- */
+/* ---- keys
+ * ---------------------------------------------------------------------------------------- */
 
 static unsigned distance(const char *a, const char *b)
 {
@@ -280,14 +286,16 @@ bool config_row(const struct config *c, unsigned i, struct config_row *row,
     snprintf(env, sizeof env, "WEIR_%s", rows[i].key);
     for (k = 5; env[k]; k++)
         env[k] = env[k] == '.' ? '_' : (char)toupper((unsigned char)env[k]);
-    *row = (struct config_row){rows[i].key,   kinds[rows[i].kind], rows[i].def,  rows[i].unit,
-                               rows[i].prose, env,                 rows[i].least, rows[i].most};
+    *row = (struct config_row){rows[i].key,   kinds[rows[i].kind], rows[i].def,
+                               rows[i].unit,  rows[i].prose,       env,
+                               rows[i].least, rows[i].most};
     if (c && value)
         *value = value_at(c, &rows[i]);
     return true;
 }
 
-/* ---- YAML ---------------------------------------------------------------------------------------- */
+/* ---- YAML
+ * ---------------------------------------------------------------------------------------- */
 
 struct reader {
     struct config *c;
@@ -435,7 +443,8 @@ enum err config_file(struct config *c, const char *path, struct errinfo *info)
     return e;
 }
 
-/* ---- environment and the whole ------------------------------------------------------------------- */
+/* ---- environment and the whole
+ * ------------------------------------------------------------------- */
 
 enum err config_env(struct config *c, struct errinfo *info)
 {
@@ -455,10 +464,12 @@ enum err config_env(struct config *c, struct errinfo *info)
 enum err config_check(const struct config *c, struct errinfo *info)
 {
     if ((c->tls_cert.n == 0) != (c->tls_key.n == 0))
-        return errinfo_set(info, ERR_CONFIG, "http.tls.cert and http.tls.key go together: %s is not set",
+        return errinfo_set(info, ERR_CONFIG,
+                           "http.tls.cert and http.tls.key go together: %s is not set",
                            c->tls_cert.n ? "http.tls.key" : "http.tls.cert");
     if (c->tls_ca.n && !c->tls_cert.n)
-        return errinfo_set(info, ERR_CONFIG, "http.tls.client_ca needs http.tls.cert and http.tls.key");
+        return errinfo_set(info, ERR_CONFIG,
+                           "http.tls.client_ca needs http.tls.cert and http.tls.key");
     if (c->file_bytes.n % 4096)
         return errinfo_set(info, ERR_CONFIG, "journal.file_bytes must be a multiple of 4 KiB");
     return ERR_OK;

@@ -1,5 +1,5 @@
-/* The server's configuration: defaults, then a YAML file, the environment, and flags, each overriding
- * the ones before. tbl/config.h is the list. One thread. */
+/* The server's configuration: defaults, then a YAML file, the environment, and flags, each
+ * overriding the ones before. tbl/config.h is the list. One thread. */
 #ifndef WEIR_SERVER_CONFIG_H
 #define WEIR_SERVER_CONFIG_H
 
@@ -9,11 +9,18 @@
 #include "base/err.h"
 #include "proto/http/http_events.h"
 
-enum config_kind { CONFIG_TEXT, CONFIG_NUMBER, CONFIG_SIZE, CONFIG_TIME, CONFIG_BOOL, CONFIG_CHOICE };
+enum config_kind {
+    CONFIG_TEXT,
+    CONFIG_NUMBER,
+    CONFIG_SIZE,
+    CONFIG_TIME,
+    CONFIG_BOOL,
+    CONFIG_CHOICE
+};
 
 struct config_value {
-    char *text;    /* as given */
-    int64_t n;     /* number, bytes, milliseconds, 0 or 1, or the index of the choice */
+    char *text;       /* as given */
+    int64_t n;        /* number, bytes, milliseconds, 0 or 1, or the index of the choice */
     const char *from; /* "default", "file", "environment", "flag" */
 };
 
@@ -26,11 +33,12 @@ struct config {
 
 void config_init(struct config *c);
 void config_fini(struct config *c);
-/* Sets one by key ("http.listen"). ERR_CONFIG: the sentence names key, value and what is allowed, or the
- * nearest known key. from: static text. */
+/* Sets one by key ("http.listen"). ERR_CONFIG: the sentence names key, value and what is allowed,
+ * or the nearest known key. from: static text. */
 enum err config_set(struct config *c, const char *key, const char *value, const char *from,
                     struct errinfo *info);
-/* YAML: nested maps or dotted keys, scalars and lists of scalars. Errors name file, line and column. */
+/* YAML: nested maps or dotted keys, scalars and lists of scalars. Errors name file, line and
+ * column. */
 enum err config_file(struct config *c, const char *path, struct errinfo *info);
 /* All WEIR_… variables that name a key; others that start with WEIR_ and are not known to be the
  * command line's own (WEIR_SERVER, WEIR_TOKEN) are refused. */

@@ -1,8 +1,8 @@
 /* Wiring and running the server. See server.h.
  *
- * Threads: the main thread starts everything, then waits for signals (signalfd); loops run in threads of
- * their own; the journal has its two. Shutdown order: stop accepting and let connections finish -> stop
- * loops -> close connections -> protocol -> broker (which saves a checkpoint). */
+ * Threads: the main thread starts everything, then waits for signals (signalfd); loops run in
+ * threads of their own; the journal has its two. Shutdown order: stop accepting and let connections
+ * finish -> stop loops -> close connections -> protocol -> broker (which saves a checkpoint). */
 #include "server/server.h"
 
 #include <errno.h>
@@ -50,7 +50,8 @@ struct server {
     uint64_t start_ns;
 };
 
-/* ---- log ----------------------------------------------------------------------------------------- */
+/* ---- log
+ * ----------------------------------------------------------------------------------------- */
 
 static const char *const levels[] = {"error", "warn", "info", "debug"};
 
@@ -78,7 +79,8 @@ __attribute__((format(printf, 3, 4))) static void say(const struct config *c, in
     buf_fini(&b);
 }
 
-/* ---- checks -------------------------------------------------------------------------------------- */
+/* ---- checks
+ * -------------------------------------------------------------------------------------- */
 
 static bool is_local(const char *addr)
 {
@@ -129,19 +131,22 @@ static enum err safety_check(struct server *s, bool *open_without, struct errinf
     if (!public_addr || s->c->insecure.n)
         return ERR_OK;
     if (!s->c->tls_cert.n)
-        return errinfo_set(info, ERR_CONFIG,
-                           "%s is reachable by others: set http.tls.cert and http.tls.key, or allow it "
-                           "with --insecure",
-                           s->c->http.text);
+        return errinfo_set(
+            info, ERR_CONFIG,
+            "%s is reachable by others: set http.tls.cert and http.tls.key, or allow it "
+            "with --insecure",
+            s->c->http.text);
     if (!has_tokens(s->broker))
-        return errinfo_set(info, ERR_CONFIG,
-                           "%s is reachable by others and there is no token: make one with `weir token "
-                           "create --data %s --admin`, or allow it with --insecure",
-                           s->c->http.text, s->c->data.text);
+        return errinfo_set(
+            info, ERR_CONFIG,
+            "%s is reachable by others and there is no token: make one with `weir token "
+            "create --data %s --admin`, or allow it with --insecure",
+            s->c->http.text, s->c->data.text);
     return ERR_OK;
 }
 
-/* ---- starting ------------------------------------------------------------------------------------ */
+/* ---- starting
+ * ------------------------------------------------------------------------------------ */
 
 static void files_raise(void)
 {
@@ -180,27 +185,28 @@ static void metrics(void *arg, struct buf *out)
     struct http_stats st;
 
     http_server_stats(s->http, &st);
-    buf_printf(out,
-               "# HELP weir_http_connections Connections open now.\n"
-               "# TYPE weir_http_connections gauge\nweir_http_connections %" PRIu64 "\n"
-               "# HELP weir_http_connections_accepted_total Connections accepted.\n"
-               "# TYPE weir_http_connections_accepted_total counter\n"
-               "weir_http_connections_accepted_total %" PRIu64 "\n"
-               "# HELP weir_http_connections_refused_total Connections refused by a limit.\n"
-               "# TYPE weir_http_connections_refused_total counter\n"
-               "weir_http_connections_refused_total %" PRIu64 "\n"
-               "# HELP weir_http_connection_timeouts_total Connections closed for being idle or slow.\n"
-               "# TYPE weir_http_connection_timeouts_total counter\n"
-               "weir_http_connection_timeouts_total %" PRIu64 "\n"
-               "# HELP weir_http_received_bytes_total Bytes read from peers.\n"
-               "# TYPE weir_http_received_bytes_total counter\n"
-               "weir_http_received_bytes_total %" PRIu64 "\n"
-               "# HELP weir_http_sent_bytes_total Bytes written to peers.\n"
-               "# TYPE weir_http_sent_bytes_total counter\nweir_http_sent_bytes_total %" PRIu64 "\n"
-               "# HELP process_uptime_seconds Time since the server started.\n"
-               "# TYPE process_uptime_seconds gauge\nprocess_uptime_seconds %.3f\n",
-               st.conns_open, st.conns_accepted, st.conns_refused, st.timeouts, st.bytes_in,
-               st.bytes_out, (double)(io_mono_ns(io_real()) - s->start_ns) * 1e-9);
+    buf_printf(
+        out,
+        "# HELP weir_http_connections Connections open now.\n"
+        "# TYPE weir_http_connections gauge\nweir_http_connections %" PRIu64 "\n"
+        "# HELP weir_http_connections_accepted_total Connections accepted.\n"
+        "# TYPE weir_http_connections_accepted_total counter\n"
+        "weir_http_connections_accepted_total %" PRIu64 "\n"
+        "# HELP weir_http_connections_refused_total Connections refused by a limit.\n"
+        "# TYPE weir_http_connections_refused_total counter\n"
+        "weir_http_connections_refused_total %" PRIu64 "\n"
+        "# HELP weir_http_connection_timeouts_total Connections closed for being idle or slow.\n"
+        "# TYPE weir_http_connection_timeouts_total counter\n"
+        "weir_http_connection_timeouts_total %" PRIu64 "\n"
+        "# HELP weir_http_received_bytes_total Bytes read from peers.\n"
+        "# TYPE weir_http_received_bytes_total counter\n"
+        "weir_http_received_bytes_total %" PRIu64 "\n"
+        "# HELP weir_http_sent_bytes_total Bytes written to peers.\n"
+        "# TYPE weir_http_sent_bytes_total counter\nweir_http_sent_bytes_total %" PRIu64 "\n"
+        "# HELP process_uptime_seconds Time since the server started.\n"
+        "# TYPE process_uptime_seconds gauge\nprocess_uptime_seconds %.3f\n",
+        st.conns_open, st.conns_accepted, st.conns_refused, st.timeouts, st.bytes_in, st.bytes_out,
+        (double)(io_mono_ns(io_real()) - s->start_ns) * 1e-9);
 }
 
 static enum err broker_start(struct server *s, struct errinfo *info)
@@ -337,7 +343,8 @@ static enum err start(struct server *s, struct errinfo *info)
     return ERR_OK;
 }
 
-/* ---- stopping ------------------------------------------------------------------------------------ */
+/* ---- stopping
+ * ------------------------------------------------------------------------------------ */
 
 static void on_drained(void *arg)
 {
@@ -384,7 +391,8 @@ static void serve(struct server *s, int sigfd)
             if (s->tls && tls_conf_reload(s->tls, &why))
                 say(s->c, 0, "certificates stay as they were: %s", why.text);
             else
-                say(s->c, 2, "%s", s->tls ? "certificates read again" : "SIGHUP: nothing to read again");
+                say(s->c, 2, "%s",
+                    s->tls ? "certificates read again" : "SIGHUP: nothing to read again");
             continue;
         }
         if (stopping) {
