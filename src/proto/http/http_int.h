@@ -56,8 +56,8 @@ struct http_proto {
 };
 
 #define TOPIC_CACHE 1024u /* entries; a power of two */
-#define RQ_POOL_MAX 4096u
-#define RQ_OUT_KEEP (64u << 10) /* a larger answer's memory is given back */
+#define RQ_POOL_MAX 2048u
+#define RQ_OUT_KEEP (4u << 10) /* a larger answer's memory is given back */
 
 struct ctx {
     struct http_proto *proto;

@@ -20,8 +20,8 @@
 #include "proto/http/render.h"
 
 #define IDEM_NS          "idem"
-#define IDLE_MAX         16u
-#define IDLE_BYTES       (1u << 20) /* a larger append's memory is given back */
+#define IDLE_MAX         8u
+#define IDLE_BYTES       (512u << 10) /* a larger append's memory is given back */
 #define ERRORS_BYTES_MAX (4u << 20)
 #define EMPTY_ERRINFO    ((struct errinfo){.code = ERR_OK})
 

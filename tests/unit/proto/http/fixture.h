@@ -234,7 +234,7 @@ static inline void client_head(struct client *c, struct reply *r)
             fail_msg("no answer; so far: %.*s", (int)c->n, c->in ? c->in : "");
     }
     r->head = strndup(c->in, (size_t)(end - c->in) + 2);
-    r->status = atoi(r->head + 9);
+    r->status = (int)strtol(r->head + 9, NULL, 10);
     client_eat(c, (size_t)(end - c->in) + 4);
 }
 

@@ -16,31 +16,48 @@ static int teardown(void **state)
     return 0;
 }
 
+/* A list of n events, each printed by one. */
+static void emit_list(const char *stream, int from, int n, size_t each,
+                      int (*one)(char *out, size_t max, const char *stream, int i))
+{
+    size_t max = (size_t)n * each + 3, at = 1;
+    char *body = malloc(max);
+
+    body[0] = '[';
+    for (int i = 0; i < n; i++) {
+        if (i)
+            body[at++] = ',';
+        at += (size_t)one(body + at, max - at, stream, from + i);
+        assert_true(at < max - 2);
+    }
+    body[at++] = ']';
+    body[at] = 0;
+    emit(&fx, body);
+    free(body);
+}
+
+static int small_event(char *out, size_t max, const char *stream, int i)
+{
+    return snprintf(out, max, "{\"type\":\"t%d\",\"stream\":\"%s\",\"data\":%d}", i % 2, stream, i);
+}
+
+static int padded_event(char *out, size_t max, const char *stream, int i)
+{
+    return snprintf(out, max,
+                    "{\"type\":\"a\",\"stream\":\"%s\",\"data\":{\"n\":%d,\"pad\":\"%02000d\"}}",
+                    stream, i, 0);
+}
+
 /* n events with data from `from` on. */
 static void emit_many(const char *stream, int from, int n)
 {
-    char *body = malloc((size_t)n * 96 + 2), *at = body;
-
-    for (int i = 0; i < n; i++)
-        at += sprintf(at, "%s{\"type\":\"t%d\",\"stream\":\"%s\",\"data\":%d}", i ? "," : "[",
-                      (from + i) % 2, stream, from + i);
-    strcpy(at, "]");
-    emit(&fx, body);
-    free(body);
+    emit_list(stream, from, n, 96, small_event);
 }
 
 /* n events of some 2 KB, numbered from `from` on. */
 static void emit_padded(const char *stream, int from, int n)
 {
-    char *body = malloc((size_t)n * 2200 + 2), *at = body;
-
-    for (int i = 0; i < n; i++)
-        at += sprintf(
-            at, "%s{\"type\":\"a\",\"stream\":\"%s\",\"data\":{\"n\":%d,\"pad\":\"%02000d\"}}",
-            i ? "," : "[", stream, from + i, 0);
-    strcpy(at, "]");
-    emit(&fx, body);
-    free(body);
+    emit_list(stream, from, n, 2200, padded_event);
 }
 
 /* The next n messages are the events with data from `from` on, in steps. */
