@@ -56,7 +56,9 @@ struct http1 {
     bool line_cr;           /* its last byte is a CR */
     bool fresh;             /* nothing was parsed yet: it may become HTTP/2 */
     bool in_name, in_value; /* what the last header callback was */
-    bool in_body;
+    bool in_body;           /* which includes the trailer */
+    bool in_trailer;
+    bool whole;       /* the bytes that llhttp has now end the head or trailer */
     bool broken;      /* nothing more is wanted from the peer */
     bool close_after; /* no request is taken behind the last one */
     bool waiting_upgrade, eof, detached;
@@ -232,6 +234,8 @@ static int cb_head_done(llhttp_t *p)
     struct http_req *r = h->cur;
     int s;
 
+    if (!h->whole)
+        return fail(h, 400, "the head does not end with an empty line");
     r->version = p->http_major * 10 + p->http_minor;
     if (r->version != 10 && r->version != 11)
         return fail(h, 505, "HTTP/1.0, 1.1 and 2 are spoken here");
@@ -263,14 +267,27 @@ static int cb_body(llhttp_t *p, const char *at, size_t n)
     return s ? fail(h, s, "the body is larger than the limit") : 0;
 }
 
-/* Always pauses: what is behind the request is looked at by head_span first. */
+/* Pauses behind the last chunk: the trailer's lines are looked at first. */
+static int cb_chunk(llhttp_t *p)
+{
+    struct http1 *h = p->data;
+
+    if (p->content_length)
+        return 0;
+    h->in_trailer = true;
+    return HPE_PAUSED;
+}
+
+/* Always pauses: what is behind the request is looked at first. */
 static int cb_done(llhttp_t *p)
 {
     struct http1 *h = p->data;
     struct http_req *r = h->cur;
 
+    if (h->in_trailer && !h->whole)
+        return fail(h, 400, "the trailer does not end with an empty line");
     h->cur = NULL;
-    h->in_body = false;
+    h->in_body = h->in_trailer = false;
     conn_deadline(h->c, 0);
     if (!r->keep_alive)
         h->close_after = true;
@@ -292,6 +309,7 @@ static const llhttp_settings_t settings = {
     .on_header_value = cb_value,
     .on_header_value_complete = cb_value_done,
     .on_headers_complete = cb_head_done,
+    .on_chunk_header = cb_chunk,
     .on_body = cb_body,
     .on_message_complete = cb_done,
 };
@@ -527,17 +545,14 @@ static const struct req_ops ops = {h1_head, h1_data, h1_lend, h1_end, h1_queued}
 /* ---- input
  * --------------------------------------------------------------------------------------- */
 
-static int error_status(llhttp_errno_t e)
+static int error_status(const llhttp_t *p, llhttp_errno_t e)
 {
-    switch (e) {
-    case HPE_INVALID_VERSION:
+    const char *at = llhttp_get_error_pos(p);
+
+    if (e == HPE_INVALID_VERSION)
         return 505;
-    case HPE_INVALID_METHOD:
-    case HPE_PAUSED_H2_UPGRADE:
-        return 501;
-    default:
-        return 400;
-    }
+    /* A word, but none that is known; or no word at all. */
+    return e == HPE_INVALID_METHOD && at && *at >= 'A' && *at <= 'z' ? 501 : 400;
 }
 
 /* Parsing failed: answer with the status after all earlier answers, then close. */
@@ -554,7 +569,8 @@ static void refuse(struct http1 *h, llhttp_errno_t e)
         return;
     }
     if (!h->status)
-        fail(h, error_status(e), reason && reason[0] ? reason : "the request does not parse");
+        fail(h, error_status(&h->p, e),
+             reason && reason[0] ? reason : "the request does not parse");
     snprintf(why, sizeof why, "%s", h->why);
     for (i = 0; why[i]; i++)
         if (why[i] == '"' || why[i] == '\\' || (unsigned char)why[i] < 32)
@@ -570,13 +586,13 @@ static void refuse(struct http1 *h, llhttp_errno_t e)
     req_refuse(r, h->status, why);
 }
 
-/* How many of the bytes belong to the head that is coming in, looking at them as lines; *whole: it
- * ends there. -1: a line that is none. */
-static long head_span(struct http1 *h, struct slice d, bool *whole)
+/* How many of the bytes belong to the head or trailer that is coming in, looking at them as lines;
+ * h->whole: it ends there. -1: a line that is none. */
+static long lines_span(struct http1 *h, struct slice d)
 {
     size_t at = 0;
 
-    *whole = false;
+    h->whole = false;
     while (at < d.len) {
         const uint8_t *p = d.ptr + at, *nl = memchr(p, '\n', d.len - at);
         size_t n = nl ? (size_t)(nl - p) : d.len - at;
@@ -584,22 +600,22 @@ static long head_span(struct http1 *h, struct slice d, bool *whole)
         bool ends_cr = n ? cr != NULL : h->line_cr;
 
         if ((n && h->line_cr) || (cr && cr != p + n - 1) || (nl && !ends_cr) ||
-            (n && memchr(p, 0, n)) || (n && h->line_len == 0 && (*p == ' ' || *p == '\t')))
+            (n && memchr(p, 0, n)) ||
+            (n && h->line_len == 0 && (*p == ' ' || *p == '\t' || *p == ':')))
             return -1;
         h->line_len += n;
         h->line_cr = ends_cr;
         if (!nl)
-            return (long)d.len;
+            break;
         at += n + 1;
         n = h->line_len - 1;
         h->line_len = 0;
         h->line_cr = false;
         if (n) {
             h->lines++;
-        } else if (h->lines) { /* empty lines before a request are let pass (RFC 9112 section 2.2)
-                                */
-            h->lines = 0;
-            *whole = true;
+        } else if (h->lines || h->in_trailer) {
+            h->lines = 0; /* empty lines before a request are let pass (RFC 9112 section 2.2) */
+            h->whole = true;
             return (long)at;
         }
     }
@@ -611,19 +627,19 @@ static long head_span(struct http1 *h, struct slice d, bool *whole)
 static void next_message(struct http1 *h)
 {
     llhttp_resume(&h->p);
-    if (h->p.upgrade && llhttp_execute(&h->p, "", 0) == HPE_PAUSED_UPGRADE)
+    if (!h->in_body && h->p.upgrade && llhttp_execute(&h->p, "", 0) == HPE_PAUSED_UPGRADE)
         llhttp_resume_after_upgrade(&h->p);
 }
 
 /* Gives llhttp what it is due; how many bytes it took. False: the request is refused. */
 static bool execute(struct http1 *h, struct slice d, size_t *used)
 {
-    bool whole = false, body = h->in_body;
-    long n = body ? (long)d.len : head_span(h, d, &whole);
+    bool body = h->in_body, lines = !body || h->in_trailer;
+    long n = lines ? lines_span(h, d) : (long)d.len;
     llhttp_errno_t e;
 
     if (n < 0) {
-        fail(h, 400, "a line of the head is not ended by CRLF, is folded or has a NUL");
+        fail(h, 400, "a line does not end with CRLF, is folded, has no name or has a NUL");
         refuse(h, HPE_USER);
         return false;
     }
@@ -633,9 +649,9 @@ static bool execute(struct http1 *h, struct slice d, size_t *used)
         *used = (size_t)(llhttp_get_error_pos(&h->p) - (const char *)d.ptr);
         next_message(h);
     }
-    /* The head's end, or not, as the lines say it: no two opinions. */
-    if ((e != HPE_OK && e != HPE_PAUSED) || (whole && e == HPE_OK && !h->in_body) ||
-        (!body && *used != (size_t)n)) {
+    /* The end, or not, as the lines say it: no two opinions. */
+    if ((e != HPE_OK && e != HPE_PAUSED) || (lines && *used != (size_t)n) ||
+        (lines && h->whole && e == HPE_OK && (!h->in_body || h->in_trailer))) {
         refuse(h, e);
         return false;
     }
