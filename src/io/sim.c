@@ -53,7 +53,7 @@ struct sim_file {
     struct sim *s;
     struct inode *in;
     unsigned life;
-    bool dsync;
+    bool dsync, direct;
 };
 
 struct sim_lock {
@@ -306,6 +306,7 @@ static enum err s_open(struct io *io, const char *path, unsigned flags, struct i
     f->in->handles++;
     f->life = s->life;
     f->dsync = flags & IO_DSYNC;
+    f->direct = flags & IO_DIRECT;
     *out = &f->base;
     return ERR_OK;
 }
@@ -342,9 +343,10 @@ static enum err s_pwrite(struct io_file *bf, const void *buf, size_t n, uint64_t
 {
     struct sim_file *f = (struct sim_file *)bf;
     uint64_t i, grows = off + n > f->in->size ? off + n - f->in->size : 0;
-    bool partly;
+    bool partly = false;
     enum err e = alive(f, info);
 
+    ASSERT(!f->direct || ((n | off | (uintptr_t)buf) & 4095) == 0);
     if (!e)
         e = fault(f->s, MUTATING, &partly, info);
     if (e) {
