@@ -99,7 +99,8 @@ static enum err fault(struct sim *s, bool mutating, bool *partly, struct errinfo
         *partly = true;
         return errinfo_set(info, ERR_IO, "the simulated machine stops");
     }
-    if (s->fail_at && s->calls >= s->fail_at && (s->calls == s->fail_at || mutating)) {
+    if (s->fail_at && s->calls >= s->fail_at &&
+        (mutating || (s->calls == s->fail_at && s->fail_with != ERR_NO_SPACE))) {
         if (!s->fail_forever)
             s->fail_at = 0;
         *partly = chance(s, 50);
@@ -206,6 +207,21 @@ static void inode_sure(struct inode *in)
         if (in->dirty[i])
             sector_sure(in, i);
     in->sure_size = in->size;
+    if (in->cap)
+        memset(in->sure + in->size, 0, in->cap - in->size);
+}
+
+/* Until it is synced a crash may undo it: then what was cut off is there again, as it was. */
+static void inode_resize(struct inode *in, uint64_t size)
+{
+    uint64_t i;
+
+    if (size < in->size) {
+        memset(in->now + size, 0, in->size - size);
+        for (i = (size + SECTOR - 1) / SECTOR; i < in->cap / SECTOR; i++)
+            in->dirty[i] = 0;
+    }
+    in->size = size;
 }
 
 static void inode_write(struct inode *in, const uint8_t *p, uint64_t n, uint64_t off)
@@ -290,15 +306,8 @@ static enum err s_open(struct io *io, const char *path, unsigned flags, struct i
         point(&n->now, inode_new(s));
         n->op = ++s->ops;
     }
-    if (flags & IO_TRUNC) {
-        uint64_t i;
-
-        for (i = 0; i < n->now->cap / SECTOR; i++) {
-            memset(n->now->now + i * SECTOR, 0, SECTOR);
-            n->now->dirty[i] = 1;
-        }
-        n->now->size = 0;
-    }
+    if (flags & IO_TRUNC)
+        inode_resize(n->now, 0);
     f = xcalloc(1, sizeof *f);
     f->base.ops = &sim_ops;
     f->s = s;
@@ -379,7 +388,7 @@ static enum err s_sync(struct io_file *bf, struct errinfo *info)
         e = fault(f->s, MUTATING, &partly, info);
     if (!e)
         inode_sure(f->in);
-    else if (!f->s->crashed && f->life == f->s->life)
+    else if (!f->s->crashed && f->life == f->s->life && !f->direct)
         for (i = 0; i < f->in->cap / SECTOR; i++)
             if (f->in->dirty[i] && chance(f->s, 50))
                 f->in->dirty[i] = 0; /* dropped from the cache: a later sync will not write it */
@@ -409,14 +418,7 @@ static enum err s_truncate(struct io_file *bf, uint64_t size, struct errinfo *in
     if (e)
         return e;
     inode_room(f->in, size ? size : 1);
-    if (size < f->in->size) {
-        uint64_t i;
-
-        memset(f->in->now + size, 0, f->in->size - size);
-        for (i = size / SECTOR; i * SECTOR < f->in->size; i++)
-            f->in->dirty[i] = 1;
-    }
-    f->in->size = size;
+    inode_resize(f->in, size);
     return ERR_OK;
 }
 
