@@ -84,19 +84,28 @@ static ssize_t cb_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t 
     return (ssize_t)len;
 }
 
-/* wslay keeps each fragment in an allocation of its own: their number has a limit, too. */
+/* What wslay lets pass: a close frame with half a code; and it keeps each fragment in an allocation
+ * of its own, so their number has a limit, too. */
 static void cb_frame(wslay_event_context_ptr ctx,
                      const struct wslay_event_on_frame_recv_start_arg *f, void *arg)
 {
     struct ws *w = arg;
+    int code = 0;
 
-    if (wslay_is_ctrl_frame(f->opcode))
-        return;
-    w->fragments = f->opcode == WSLAY_CONTINUATION_FRAME ? w->fragments + 1 : 0;
-    if (w->fragments > WS_FRAGMENTS_MAX) {
-        wslay_event_queue_close(ctx, CLOSE_POLICY, (const uint8_t *)"too many fragments", 18);
-        wslay_event_shutdown_read(ctx);
+    if (f->opcode == WSLAY_CONNECTION_CLOSE && f->payload_length == 1)
+        code = CLOSE_PROTOCOL;
+    if (!wslay_is_ctrl_frame(f->opcode)) {
+        w->fragments = f->opcode == WSLAY_CONTINUATION_FRAME ? w->fragments + 1 : 0;
+        if (w->fragments > WS_FRAGMENTS_MAX)
+            code = CLOSE_POLICY;
     }
+    if (!code)
+        return;
+    if (!w->closing)
+        w->code = code;
+    w->closing = true;
+    wslay_event_queue_close(ctx, (uint16_t)code, NULL, 0);
+    wslay_event_shutdown_read(ctx);
 }
 
 static void cb_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *m,
@@ -110,7 +119,7 @@ static void cb_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
         w->closing = true; /* nothing may follow wslay's answer to it */
     } else if (!wslay_is_ctrl_frame(m->opcode) && !w->closing && !conn_closing(w->c)) {
         w->handler->on_message(w, w->user, (enum ws_opcode)m->opcode,
-                               slice_of(m->msg, m->msg_length));
+                               slice_of(m->msg ? (const void *)m->msg : "", m->msg_length));
     }
 }
 
@@ -391,7 +400,8 @@ struct ws_frame *ws_frame_new(enum ws_opcode op, struct slice data)
     f->refs = 1;
     f->len = n + data.len;
     memcpy(f->bytes, head, n);
-    memcpy(f->bytes + n, data.ptr, data.len);
+    if (data.len)
+        memcpy(f->bytes + n, data.ptr, data.len);
     return f;
 }
 

@@ -571,6 +571,58 @@ static void chunk_framing_has_a_limit(void **state)
     fx_stop(&f);
 }
 
+/* Makes the connection's deadline pass now. */
+static void time_out(struct fx *f)
+{
+    fx_sleep_ms(3);
+    f->c->deadline_ms = 1;
+    loop_timer_arm(f->loops[0], &f->c->timer, 0);
+    fx_sleep_ms(3);
+    fx_turn(f, 3);
+}
+
+static void slow_bodies_get_408(void **state)
+{
+    struct fx f;
+    unsigned i;
+
+    fx_init(&f);
+    f.conf.body_rate_min = 1; /* 10 bytes are plenty for some milliseconds */
+    fx_start(&f);
+    fx_feed(&f, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 100\r\n\r\n");
+    for (i = 0; i < 3; i++) {
+        fx_feed(&f, "0123456789");
+        time_out(&f);
+        assert_true(fx_is_open(&f));
+    }
+    time_out(&f); /* nothing came since: what came before does not count */
+    assert_int_equal(status_of(fx_text(&f)), 408);
+    assert_false(fx_is_open(&f));
+    assert_int_equal(f.requests, 0);
+    fx_stop(&f);
+}
+
+/* While it is the server that does not read, the peer is not to blame. */
+static void waiting_for_the_server_is_not_slow(void **state)
+{
+    struct fx f;
+
+    fx_init(&f);
+    f.conf.pipeline_max = 2;
+    fx_start(&f);
+    fx_feed(&f, "GET /hold HTTP/1.1\r\n" HOST "\r\nPOST /echo HTTP/1.1\r\n" HOST
+                "Content-Length: 2\r\n\r\no");
+    fx_feed(&f, "k");
+    time_out(&f);
+    time_out(&f);
+    assert_string_equal(fx_text(&f), "");
+    fx_answer_held(&f);
+    fx_turn(&f, 4);
+    assert_non_null(strstr(fx_text(&f), "held 0HTTP/1.1 200 OK"));
+    assert_non_null(strstr(fx_text(&f), "\r\n\r\nok"));
+    fx_stop(&f);
+}
+
 /* ---- answers ---------------------------------------------------------------------------------------- */
 
 static void owned_bodies_are_released_once(void **state)
@@ -725,6 +777,8 @@ int main(void)
         cmocka_unit_test(heads_have_limits),
         cmocka_unit_test(bodies_have_limits),
         cmocka_unit_test(chunk_framing_has_a_limit),
+        cmocka_unit_test(slow_bodies_get_408),
+        cmocka_unit_test(waiting_for_the_server_is_not_slow),
         cmocka_unit_test(owned_bodies_are_released_once),
         cmocka_unit_test(held_answers_have_a_limit),
         cmocka_unit_test(close_is_told_once),
