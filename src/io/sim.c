@@ -31,7 +31,6 @@ struct inode {
 struct name {
     char path[200];
     struct inode *now, *sure;
-    uint64_t op; /* the change that made them differ; the two names of a renaming share it */
 };
 
 struct sim {
@@ -40,7 +39,7 @@ struct sim {
     struct list_head inodes;
     struct name names[NAMES_MAX];
     unsigned names_n;
-    uint64_t calls, fail_at, crash_at, capacity, ops;
+    uint64_t calls, fail_at, crash_at, capacity;
     enum err fail_with;
     bool fail_forever, crashed;
     unsigned life; /* handles of an earlier one are dead */
@@ -304,7 +303,6 @@ static enum err s_open(struct io *io, const char *path, unsigned flags, struct i
     if (!n || !n->now) {
         n = name_find(s, path, true);
         point(&n->now, inode_new(s));
-        n->op = ++s->ops;
     }
     if (flags & IO_TRUNC)
         inode_resize(n->now, 0);
@@ -458,7 +456,6 @@ static enum err s_rename(struct io *io, const char *from, const char *to, struct
         return ERR_OK;
     point(&b->now, a->now);
     point(&a->now, NULL);
-    a->op = b->op = ++s->ops;
     return ERR_OK;
 }
 
@@ -474,7 +471,6 @@ static enum err s_unlink(struct io *io, const char *path, struct errinfo *info)
     if (!n || !n->now)
         return errinfo_set(info, ERR_NOT_FOUND, "removing %s: no such file", path);
     point(&n->now, NULL);
-    n->op = ++s->ops;
     return ERR_OK;
 }
 
@@ -684,19 +680,16 @@ bool io_sim_crashed(const struct io *io)
     return sim_of(io)->crashed;
 }
 
-/* A change of names is kept or lost as a whole: a renaming takes away the old name if and only if
- * it makes the new one. */
+/* Changes of names that were not synced are kept or lost together: a file system orders them, so
+ * that a later renaming never survives without an earlier one. */
 static void names_crash(struct sim *s)
 {
-    uint64_t seed = rnd(s);
+    bool kept = chance(s, 50);
     unsigned i;
 
-    for (i = 0; i < s->names_n; i++) {
-        struct name *n = &s->names[i];
-
-        if (n->now != n->sure && ((n->op * 0x9e3779b97f4a7c15ull) ^ seed) >> 40 & 1)
-            point(&n->sure, n->now);
-    }
+    for (i = 0; i < s->names_n; i++)
+        if (s->names[i].now != s->names[i].sure && kept)
+            point(&s->names[i].sure, s->names[i].now);
     for (i = 0; i < s->names_n; i++)
         point(&s->names[i].now, s->names[i].sure);
 }

@@ -333,16 +333,18 @@ static uint64_t frame_finish(struct journal *j, struct frame *f)
 }
 
 /* The active file is full: it goes to the sealer, the next one takes its place. */
-static enum err file_switch(struct journal *j, struct errinfo *info)
+static enum err file_switch(struct journal *j, bool *tried, struct errinfo *info)
 {
     struct jfile *next = NULL;
     struct io_file *fd = NULL;
     enum err e = ERR_OK;
 
     if (j->unsynced) { /* what the sealer will index must be on stable storage */
+        *tried = true; /* a sync that failed may have lost what it was for: nothing goes on after it */
         if ((e = io_sync(j->active_fd, info)))
             return e;
         j->unsynced = false;
+        *tried = false;
         atomic_store(&j->durable_seq, j->written_seq);
     }
     io_mutex_lock(&j->lock);
@@ -406,7 +408,7 @@ static enum err frame_write(struct journal *j, struct frame *f, bool *tried, str
 
     *tried = false;
     if (!j->active || j->active_pos + padded > j->active->size)
-        if ((e = file_switch(j, info)))
+        if ((e = file_switch(j, tried, info)))
             return e;
     *tried = true;
     frame_finish(j, f); /* after the switch: it may have made earlier frames durable */
