@@ -1,944 +1,678 @@
-/* `sim`: the journal on a simulated disk that crashes, fails and fills up, from a seed.
+/* Simulation of the journal: random work on a disk that loses, tears and garbles what was not synced, crashes
+ * at random calls, and failing calls, all from a seed; an independent model judges what is there afterwards.
  *
- *   sim --seeds N [--seed S] [--verbose]
+ *     sim [--seeds N] [--seed S] [--verbose]
  *
- * Each seed opens a log, runs a random workload until a crash, a failure or a clean close, opens it
- * again and compares it with a model (model.h) that saw only the units; several times over. What
- * must hold after opening: the log equals the model of some prefix of the units in the order of
- * their sequencing, and that prefix has every unit that was confirmed as durable. In the end one
- * bit of one file is flipped: no wrong byte of a record may be read before or after
- * journal_repair. One thread; the same seed does the same. */
+ * The model knows each unit that was handed in: which records it has (their payload is made from the unit's
+ * number) and whether it was acknowledged. After every crash or close it reads everything back and demands:
+ *   - each acknowledged unit is there, wholly, once (of durability `os`: if the crash was after a sync);
+ *   - each other unit is there wholly or not at all, never if it was refused;
+ *   - within a log offsets are dense, and records are in the order in which they were handed in;
+ *   - positions grow with that order and are never used twice;
+ *   - the small state kept by entries and checkpoint is that of the units that are there;
+ *   - what was trimmed stays trimmed; a mere crash never makes the log refuse to open. */
 #include <inttypes.h>
-#include <setjmp.h>
-#include <stdarg.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <sqlite3.h>
-
-#include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/mem.h"
 #include "io/sim.h"
 #include "journal/batch.h"
 #include "journal/journal.h"
-#include "model.h"
 
-#define UNITS_MAX 4000u
-#define LOGS_LIVE 5u /* partition logs that are there at a time, about */
-#define DIR       "/d"
+#define LOGS 5
+#define UNITS_MAX 4000
+#define RECORDS_MAX 4
+#define CYCLES 6
+#define ENTRY_COUNTER (ENTRY_BROKER + 1) /* u64 unit number: the state is the set of these */
+
+enum fate { PENDING, ACKED, REFUSED };
 
 struct world;
 
-struct tunit {
-    struct journal_unit unit; /* first */
-    struct journal_entry entry[UNIT_MAX];
-    uint8_t payload[UNIT_MAX][E_PAYLOAD];
-    struct munit m;
+struct unit {
+    struct journal_unit ju; /* first */
     struct world *w;
-    bool done, acked;
+    struct journal_entry en[RECORDS_MAX + 1];
+    uint64_t number;
+    unsigned logs[RECORDS_MAX], records[RECORDS_MAX], batches;
+    enum fate fate;
+    bool os, synced_over; /* os: something synced was acknowledged after it */
+    bool counted;         /* has a counter entry */
+    uint8_t number_le[8];
+    uint64_t position; /* of its first record; 0 unknown */
 };
 
 struct world {
+    uint64_t seed, rng;
     struct io *io;
     struct journal *j;
-    uint64_t rng, seed;
-    uint32_t file_bytes;
-    bool verbose, running, faulty, flipped;
-    jmp_buf out;
-    uint32_t next_uid;
-    uint64_t serial;
-    struct plog *plog[UIDS_MAX]; /* of this opening */
-    struct plog *gone[UIDS_MAX]; /* deleted, to be freed */
-    int64_t start_saved[UIDS_MAX];
-    struct mstate state; /* as sequenced (running) or loaded and replayed (opening) */
-    struct tunit *unit[UNITS_MAX];
-    uint32_t units, committed,
-        must;          /* unit[0 .. committed) answered; [0 .. must) may not be lost */
-    struct model live; /* of unit[0 .. committed) */
-    struct batch_builder builder;
-    struct plog_read read;
-    uint64_t st_crashes, st_reads, st_refused, st_noticed;
+    struct plog *log[LOGS];
+    int64_t start[LOGS]; /* lowest trim acknowledged or seen */
+    struct unit *units[UNITS_MAX];
+    uint64_t units_n;
+    uint64_t seen[UNITS_MAX / 64 + 1]; /* counters: recovered or live state */
+    bool verbose;
+    const char *failed;
+    char text[512];
+    struct trim {
+        struct journal_unit ju;
+        struct journal_entry en;
+        uint8_t to[8];
+        struct world *w;
+        unsigned log;
+    } trims[64];
+    unsigned trims_n;
+    uint64_t acked, crashes, reopened;
 };
 
-__attribute__((noreturn, format(printf, 2, 3))) static void die(struct world *w, const char *fmt,
-                                                                ...)
-{
-    va_list ap;
-
-    fprintf(stderr, "seed %" PRIu64 ": ", w->seed);
-    va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    fprintf(stderr, "\n");
-    longjmp(w->out, 1);
-}
-
-static void say(struct world *w, const char *fmt, ...)
-{
-    va_list ap;
-
-    if (!w->verbose)
-        return;
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-}
-
-static uint64_t rnd(struct world *w, uint64_t n)
+static uint64_t rnd(struct world *w)
 {
     uint64_t z = (w->rng += 0x9e3779b97f4a7c15ull);
 
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (z ^ (z >> 31)) % n;
+    return z ^ (z >> 31);
 }
 
-/* ---- the host's part: state, checkpoint ---------------------------------------------------------
- */
-
-static void log_gone(struct world *w, uint32_t uid)
+__attribute__((format(printf, 2, 3))) static void fail(struct world *w, const char *fmt, ...)
 {
-    if (!w->plog[uid])
+    va_list ap;
+
+    if (w->failed)
         return;
-    plog_delete(w->plog[uid]);
-    if (rnd(w, 2))
-        plog_free(&w->plog[uid]);
-    else
-        w->gone[uid] = w->plog[uid];
-    w->plog[uid] = NULL;
+    va_start(ap, fmt);
+    vsnprintf(w->text, sizeof w->text, fmt, ap);
+    va_end(ap);
+    w->failed = w->text;
 }
 
-static void logs_free(struct world *w)
+/* ---- the state behind the hooks ------------------------------------------------------------------- */
+
+static void count(struct world *w, uint64_t n)
 {
-    unsigned i;
-
-    for (i = 0; i < UIDS_MAX; i++) {
-        plog_free(&w->plog[i]);
-        plog_free(&w->gone[i]);
-    }
+    if (n < UNITS_MAX)
+        w->seen[n / 64] |= 1ull << (n % 64);
+    else
+        fail(w, "a counter entry has number %" PRIu64, n);
 }
 
-static enum err hook_load(void *arg, struct sqlite3 *db, struct errinfo *info)
+static enum err h_load(void *arg, struct sqlite3 *db, struct errinfo *info)
 {
     struct world *w = arg;
     sqlite3_stmt *st = NULL;
+    unsigned i;
 
-    if (sqlite3_prepare_v2(db, "SELECT kind, id, v FROM state", -1, &st, NULL) != SQLITE_OK)
-        return ERR_OK; /* no checkpoint was written yet */
-    while (sqlite3_step(st) == SQLITE_ROW) {
-        int kind = sqlite3_column_int(st, 0);
-        uint64_t id = (uint64_t)sqlite3_column_int64(st, 1),
-                 v = (uint64_t)sqlite3_column_int64(st, 2);
-
-        if (kind == 0 && id < KEYS)
-            w->state.kv[id] = v;
-        else if (kind == 1)
-            w->state.count = v;
-        else if (kind == 2)
-            w->state.hash = v;
-        else if (kind == 3 && id && id < UIDS_MAX && (int64_t)v >= 0 && !w->plog[id]) {
-            w->state.there[id] = true;
-            w->plog[id] = plog_new(w->j, (uint32_t)id, (int64_t)v, w);
-        }
-    }
-    return sqlite3_finalize(st) == SQLITE_OK
-               ? ERR_OK
-               : errinfo_set(info, w->flipped ? ERR_CORRUPT : ERR_IO, "the state cannot be read");
-}
-
-static struct mentry entry_of(uint8_t type, struct slice data)
-{
-    struct mentry e = {.type = type};
-
-    if (data.len == E_PAYLOAD) {
-        e.uid = le32_load(data.ptr);
-        e.value = le64_load(data.ptr + 4);
-    }
-    return e;
-}
-
-static enum err hook_apply(void *arg, uint8_t type, struct slice data, int64_t wall_ms,
-                           struct errinfo *info)
-{
-    struct world *w = arg;
-    struct mentry e = entry_of(type, data);
-
-    if (data.len != E_PAYLOAD || e.uid >= (type == E_SET ? KEYS : UIDS_MAX))
-        return errinfo_set(info, ERR_CORRUPT, "an entry that was never written");
-    mstate_apply(&w->state, &e);
-    if (type == E_CREATE && !w->plog[e.uid])
-        w->plog[e.uid] = plog_new(w->j, e.uid, 0, w);
-    else if (type == E_DELETE)
-        log_gone(w, e.uid);
+    memset(w->seen, 0, sizeof w->seen);
+    for (i = 0; i < LOGS; i++)
+        w->log[i] = plog_new(w->j, i + 1, 0, NULL);
+    if (sqlite3_prepare_v2(db, "SELECT n FROM counters", -1, &st, NULL) == SQLITE_OK)
+        while (sqlite3_step(st) == SQLITE_ROW)
+            count(w, (uint64_t)sqlite3_column_int64(st, 0));
+    sqlite3_finalize(st);
     return ERR_OK;
 }
 
-static struct plog *hook_find(void *arg, uint32_t uid)
+static enum err h_apply(void *arg, uint8_t type, struct slice data, int64_t wall,
+                        struct errinfo *info)
 {
-    return uid < UIDS_MAX ? ((struct world *)arg)->plog[uid] : NULL;
+    if (type != ENTRY_COUNTER || data.len != 8)
+        return ERR_CORRUPT;
+    count(arg, le64_load(data.ptr));
+    return ERR_OK;
 }
 
-struct saved {
-    struct mstate s;
-    int64_t start[UIDS_MAX];
-};
-
-static void *hook_collect(void *arg)
+static struct plog *h_find(void *arg, uint32_t uid)
 {
     struct world *w = arg;
-    struct saved *c = xcalloc(1, sizeof *c);
-    unsigned i;
 
-    c->s = w->state;
-    for (i = 0; i < UIDS_MAX; i++)
-        c->start[i] = w->live.log[i].start;
-    return c;
+    return uid >= 1 && uid <= LOGS ? w->log[uid - 1] : NULL;
 }
 
-static enum err put(sqlite3_stmt *st, int kind, uint64_t id, uint64_t v)
+/* What is sequenced now: every unit handed in and not refused. */
+static void *h_collect(void *arg)
 {
-    int rc;
+    struct world *w = arg;
+    uint64_t *copy = xcalloc(w->units_n + 1, sizeof *copy), i, n = 0;
 
-    sqlite3_reset(st);
-    sqlite3_bind_int(st, 1, kind);
-    sqlite3_bind_int64(st, 2, (int64_t)id);
-    sqlite3_bind_int64(st, 3, (int64_t)v);
-    rc = sqlite3_step(st);
-    return rc == SQLITE_DONE ? ERR_OK : rc == SQLITE_FULL ? ERR_NO_SPACE : ERR_IO;
+    for (i = 0; i < w->units_n; i++)
+        if (w->units[i]->counted &&
+            (w->units[i]->fate == PENDING || w->units[i]->fate == ACKED))
+            copy[++n] = w->units[i]->number;
+    copy[0] = n;
+    return copy;
 }
 
-static enum err hook_write(void *arg, void *collected, struct sqlite3 *db, struct errinfo *info)
+static enum err h_write(void *arg, void *collected, struct sqlite3 *db, struct errinfo *info)
 {
-    struct saved *c = collected;
-    sqlite3_stmt *st = NULL;
-    enum err e = ERR_OK;
-    unsigned i;
+    struct world *w = arg;
+    uint64_t *c = collected, i;
+    char sql[96];
 
-    if (sqlite3_exec(db,
-                     "CREATE TABLE IF NOT EXISTS state(kind, id, v, PRIMARY KEY(kind, id));"
-                     "DELETE FROM state",
-                     NULL, NULL, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(db, "INSERT INTO state VALUES(?,?,?)", -1, &st, NULL) != SQLITE_OK)
-        return errinfo_set(info, ERR_IO, "the state cannot be saved: %s", sqlite3_errmsg(db));
-    for (i = 0; !e && i < KEYS; i++)
-        e = put(st, 0, i, c->s.kv[i]);
-    if (!e)
-        e = put(st, 1, 0, c->s.count);
-    if (!e)
-        e = put(st, 2, 0, c->s.hash);
-    for (i = 0; !e && i < UIDS_MAX; i++)
-        if (c->s.there[i])
-            e = put(st, 3, i, (uint64_t)c->start[i]);
-    sqlite3_finalize(st);
-    return e ? errinfo_set(info, e, "the state cannot be saved") : ERR_OK;
+    if (sqlite3_exec(db, "CREATE TABLE IF NOT EXISTS counters(n INTEGER PRIMARY KEY)", NULL, NULL,
+                     NULL))
+        return ERR_IO;
+    for (i = 0; i < UNITS_MAX; i++) {
+        if (!(w->seen[i / 64] >> (i % 64) & 1))
+            continue;
+        snprintf(sql, sizeof sql, "INSERT OR IGNORE INTO counters VALUES(%" PRIu64 ")", i);
+        if (sqlite3_exec(db, sql, NULL, NULL, NULL))
+            return ERR_IO;
+    }
+    for (i = 1; i <= c[0]; i++) {
+        snprintf(sql, sizeof sql, "INSERT OR IGNORE INTO counters VALUES(%" PRIu64 ")", c[i]);
+        if (sqlite3_exec(db, sql, NULL, NULL, NULL))
+            return ERR_IO;
+    }
+    return ERR_OK;
 }
 
-static void hook_end(void *arg, void *collected, bool committed)
+static void h_end(void *arg, void *collected, bool committed)
 {
     free(collected);
 }
 
-static const struct journal_hooks hooks = {
-    .load = hook_load,
-    .apply = hook_apply,
-    .plog_find = hook_find,
-    .checkpoint_collect = hook_collect,
-    .checkpoint_write = hook_write,
-    .checkpoint_end = hook_end,
+static const struct journal_hooks hooks = {.load = h_load,
+                                           .apply = h_apply,
+                                           .plog_find = h_find,
+                                           .checkpoint_collect = h_collect,
+                                           .checkpoint_write = h_write,
+                                           .checkpoint_end = h_end};
+
+/* ---- work ---------------------------------------------------------------------------------------- */
+
+static void on_done(struct journal_unit *ju, enum err e)
+{
+    struct unit *u = (struct unit *)ju;
+    struct world *w = u->w;
+    unsigned i;
+    uint64_t k;
+
+    if (u->fate != PENDING)
+        fail(w, "unit %" PRIu64 " was answered twice", u->number);
+    u->fate = e ? REFUSED : ACKED;
+    for (i = 0; i < u->ju.n; i++)
+        if (u->en[i].type == ENTRY_BATCH) {
+            u->position = u->en[i].position;
+            break;
+        }
+    if (e)
+        return;
+    w->acked++;
+    if (u->counted)
+        count(w, u->number);
+    if (!u->os) /* a synced answer: all before it is on stable storage, too */
+        for (k = 0; k < u->number; k++)
+            if (w->units[k]->fate == ACKED)
+                w->units[k]->synced_over = true;
+}
+
+static void payload(uint64_t number, unsigned batch, unsigned record, uint8_t *p, size_t n)
+{
+    uint64_t x = number * 1000003 + batch * 101 + record;
+    size_t i;
+
+    le64_store(p, number);
+    p[8] = (uint8_t)batch;
+    p[9] = (uint8_t)record;
+    for (i = 10; i < n; i++)
+        p[i] = (uint8_t)(x >> (i % 8 * 8)) ^ (uint8_t)i;
+}
+
+static size_t payload_len(uint64_t number, unsigned batch, unsigned record)
+{
+    uint64_t x = (number * 7919 + batch * 31 + record) % 100;
+
+    return x < 90 ? 10 + x * 5 : 10 + x * 90;
+}
+
+static void build_batch(struct unit *u, unsigned b, struct batch_builder *bb)
+{
+    uint8_t mem[10240];
+    struct slice out;
+    unsigned r;
+
+    batch_builder_reset(bb);
+    for (r = 0; r < u->records[b]; r++) {
+        size_t n = payload_len(u->number, b, r);
+
+        payload(u->number, b, r, mem, n);
+        batch_builder_add(bb, 1000 + (int64_t)u->number, SLICE_NULL, slice_of(mem, n), NULL, 0,
+                          NULL);
+    }
+    batch_builder_finish(bb, 0, -1, -1, -1, &out);
+    u->en[b].data = out;
+}
+
+static void do_append(struct world *w)
+{
+    struct batch_builder bb[RECORDS_MAX];
+    struct unit *u;
+    unsigned b;
+    enum err e;
+
+    if (w->units_n == UNITS_MAX)
+        return;
+    u = xcalloc(1, sizeof *u);
+    u->number = w->units_n;
+    u->batches = rnd(w) % 10 == 0 ? 0 : 1 + (unsigned)(rnd(w) % RECORDS_MAX);
+    u->os = rnd(w) % 8 == 0;
+    u->counted = !u->os && (u->batches == 0 || rnd(w) % 3 == 0);
+    for (b = 0; b < u->batches; b++) {
+        u->logs[b] = (unsigned)(rnd(w) % LOGS);
+        u->records[b] = 1 + (unsigned)(rnd(w) % 5);
+        batch_builder_init(&bb[b], CODEC_NONE, 1u << 20);
+        u->en[b].type = ENTRY_BATCH;
+        u->en[b].plog = w->log[u->logs[b]];
+        build_batch(u, b, &bb[b]);
+    }
+    if (u->counted) {
+        le64_store(u->number_le, u->number);
+        u->en[b].type = ENTRY_COUNTER;
+        u->en[b].data = slice_of(u->number_le, 8);
+        b++;
+    }
+    u->ju.entries = u->en;
+    u->ju.n = b;
+    u->ju.os = u->os;
+    u->ju.done = on_done;
+    u->w = w;
+    u->fate = REFUSED;
+    if (b) {
+        u->fate = PENDING;
+        w->units[w->units_n++] = u;
+        e = journal_append(w->j, &u->ju, JOURNAL_NONBLOCK);
+        if (e)
+            u->fate = REFUSED;
+    } else {
+        free(u);
+    }
+    for (b = 0; b < RECORDS_MAX && w->units_n && w->units[w->units_n - 1] == u; b++)
+        if (b < u->batches)
+            batch_builder_fini(&bb[b]);
+}
+
+static void trim_done(struct journal_unit *ju, enum err e)
+{
+    struct trim *t = (struct trim *)ju;
+
+    if (!e && (int64_t)le64_load(t->to) > t->w->start[t->log])
+        t->w->start[t->log] = (int64_t)le64_load(t->to);
+    t->ju.done = NULL;
+}
+
+static void do_trim(struct world *w)
+{
+    unsigned log = (unsigned)(rnd(w) % LOGS), i;
+    struct plog_info pi;
+    struct trim *t = NULL;
+    int64_t to;
+
+    for (i = 0; i < 64 && !t; i++)
+        if (!w->trims[i].ju.done)
+            t = &w->trims[i];
+    plog_info_get(w->log[log], &pi);
+    if (!t || pi.end_offset == pi.start_offset)
+        return;
+    to = pi.start_offset + (int64_t)(rnd(w) % (uint64_t)(pi.end_offset - pi.start_offset + 1));
+    memset(t, 0, sizeof *t);
+    t->w = w;
+    t->log = log;
+    le64_store(t->to, (uint64_t)to);
+    t->en.type = ENTRY_LOG_START;
+    t->en.plog = w->log[log];
+    t->en.data = slice_of(t->to, 8);
+    t->ju.entries = &t->en;
+    t->ju.n = 1;
+    t->ju.done = trim_done;
+    if (journal_append(w->j, &t->ju, JOURNAL_NONBLOCK))
+        t->ju.done = NULL;
+}
+
+static void do_read(struct world *w)
+{
+    struct plog *p = w->log[rnd(w) % LOGS];
+    struct plog_read r = {0};
+    struct plog_info pi;
+    struct errinfo info = {0};
+    enum err e;
+
+    plog_info_get(p, &pi);
+    if (pi.end_offset == pi.start_offset)
+        return;
+    e = plog_read(p, pi.start_offset + (int64_t)(rnd(w) % (uint64_t)(pi.end_offset - pi.start_offset)),
+                  4096, &r, &info);
+    if (e == ERR_CORRUPT && !io_sim_crashed(w->io))
+        fail(w, "a read while running: %s", info.text);
+    plog_read_release(&r);
+}
+
+/* ---- judging ------------------------------------------------------------------------------------- */
+
+struct found {
+    uint64_t number;
+    unsigned batch, records;
+    uint64_t position;
 };
 
-/* ---- units --------------------------------------------------------------------------------------
- */
-
-static enum err unit_sequence(struct journal_unit *u)
+static bool right_payload(struct world *w, const struct record *r, struct found *f)
 {
-    struct tunit *t = (struct tunit *)u;
-    unsigned i;
+    uint8_t want[10240];
+    uint64_t number;
+    unsigned batch, rec;
 
-    for (i = 0; i < t->m.n; i++)
-        mstate_apply(&t->w->state, &t->m.e[i]);
-    return ERR_OK;
-}
-
-/* Sequenced but given up for lack of space: as if it had never been. */
-static void unit_forget(struct world *w, struct tunit *t)
-{
-    uint32_t i, k, n = 0;
-
-    memset(&w->state, 0, sizeof w->state);
-    for (i = 0; i < w->units; i++) {
-        if (w->unit[i] == t)
-            continue;
-        w->unit[n++] = w->unit[i];
-        for (k = 0; k < w->unit[n - 1]->m.n; k++)
-            mstate_apply(&w->state, &w->unit[n - 1]->m.e[k]);
-    }
-    w->units = n;
-    free(t);
-}
-
-/* The places that the journal assigned are those that the model works out. */
-static void places_check(struct world *w, const struct tunit *t)
-{
-    uint64_t position = w->live.position_end;
-    int64_t end[UNIT_MAX];
-    unsigned i, k;
-
-    for (i = 0; i < t->m.n; i++) {
-        if (t->m.e[i].type != ENTRY_BATCH)
-            continue;
-        end[i] = w->live.log[t->m.e[i].uid].end;
-        for (k = 0; k < i; k++)
-            if (t->m.e[k].type == ENTRY_BATCH && t->m.e[k].uid == t->m.e[i].uid)
-                end[i] = end[k] + t->m.e[k].count;
-        if (t->entry[i].base_offset != end[i] || t->entry[i].position != position)
-            die(w, "log %u: offset %" PRId64 " position %" PRIu64 ", not %" PRId64 " and %" PRIu64,
-                t->m.e[i].uid, t->entry[i].base_offset, t->entry[i].position, end[i], position);
-        position += t->m.e[i].count;
-    }
-}
-
-static void unit_done(struct journal_unit *u, enum err e)
-{
-    struct tunit *t = (struct tunit *)u;
-    struct world *w = t->w;
-    unsigned i;
-
-    if (t->done)
-        die(w, "done twice");
-    t->done = true;
-    if (e == ERR_NO_SPACE) {
-        unit_forget(w, t);
-        return;
-    }
-    if (e)
-        return;
-    if (w->committed >= w->units || w->unit[w->committed] != t)
-        die(w, "answered out of order");
-    places_check(w, t);
-    t->acked = true;
-    model_apply(&w->live, &t->m);
-    w->committed++;
-    if (!t->unit.os)
-        w->must = w->committed;
-    for (i = 0; i < t->m.n; i++) {
-        if (t->m.e[i].type == E_CREATE)
-            w->plog[t->m.e[i].uid] = plog_new(w->j, t->m.e[i].uid, 0, w);
-        else if (t->m.e[i].type == E_DELETE)
-            log_gone(w, t->m.e[i].uid);
-    }
-}
-
-/* A log that is there, as sequenced, and can be used; 0 if none. */
-static uint32_t log_pick(struct world *w)
-{
-    uint32_t found = 0, n = 0, i;
-
-    for (i = 1; i < UIDS_MAX; i++)
-        if (w->state.there[i] && w->plog[i] && rnd(w, ++n) == 0)
-            found = i;
-    return found;
-}
-
-static void batch_make(struct world *w, struct mentry *m, struct journal_entry *e, uint32_t uid)
-{
-    uint8_t value[3000];
-    struct slice data;
-    unsigned n = 1 + (unsigned)rnd(w, 3), i;
-    size_t len;
-
-    *m = (struct mentry){.type = ENTRY_BATCH, .uid = uid, .count = n};
-    m->ts = io_wall_ms(w->io) + (int64_t)rnd(w, 50);
-    batch_builder_reset(&w->builder);
-    for (i = 0; i < n; i++) {
-        len = 8 + rnd(w, rnd(w, 4) ? 100 : sizeof value - 8);
-        memset(value, (int)rnd(w, 256), len);
-        le64_store(value, ++w->serial);
-        if (batch_builder_add(&w->builder, m->ts, SLICE_NULL, slice_of(value, len), NULL, 0, NULL))
-            die(w, "the batch builder is full");
-    }
-    if (batch_builder_finish(&w->builder, 0, -1, -1, -1, &data))
-        die(w, "no batch");
-    m->crc = be32_load(data.ptr + 17);
-    m->len = (uint32_t)data.len;
-    e->type = ENTRY_BATCH;
-    e->plog = w->plog[uid];
-    e->data = slice_of(xmemdup(data.ptr, data.len), data.len);
-}
-
-static void entry_make(struct world *w, struct tunit *t, unsigned i)
-{
-    struct mentry *m = &t->m.e[i];
-    struct journal_entry *e = &t->entry[i];
-    uint32_t uid = log_pick(w), k, there = 0;
-    uint64_t what = rnd(w, 100);
-
-    for (k = 0; k < i; k++)
-        if (t->m.e[k].type == E_DELETE)
-            uid = 0;
-    if (uid && what < 75) {
-        batch_make(w, m, e, uid);
-        return;
-    }
-    for (k = 1; k < UIDS_MAX; k++)
-        there += w->state.there[k];
-    if (uid && what < 85) {
-        struct mlog *l = &w->live.log[uid];
-
-        *m = (struct mentry){.type = ENTRY_LOG_START, .uid = uid};
-        m->value = (uint64_t)(l->start + (int64_t)rnd(w, (uint64_t)(l->end - l->start) + 1));
-        e->plog = w->plog[uid];
-        le64_store(t->payload[i], m->value);
-        e->data = slice_of(t->payload[i], 8);
-    } else {
-        *m = (struct mentry){.type = E_SET, .uid = (uint32_t)rnd(w, KEYS), .value = ++w->serial};
-        if (i == 0 && there < LOGS_LIVE && w->next_uid < UIDS_MAX)
-            *m = (struct mentry){.type = E_CREATE, .uid = w->next_uid++};
-        else if (uid && i == 0 && there >= LOGS_LIVE && what > 97)
-            *m = (struct mentry){.type = E_DELETE, .uid = uid};
-        le32_store(t->payload[i], m->uid);
-        le64_store(t->payload[i] + 4, m->value);
-        e->data = slice_of(t->payload[i], E_PAYLOAD);
-    }
-    e->type = m->type;
-}
-
-static void step_append(struct world *w)
-{
-    struct tunit *t = xcalloc(1, sizeof *t);
-    unsigned i;
-    enum err e;
-
-    t->w = w;
-    t->unit.entries = t->entry;
-    t->unit.os = rnd(w, 4) == 0;
-    t->unit.sequence = unit_sequence;
-    t->unit.done = unit_done;
-    t->m.n = t->unit.n = 1 + (unsigned)rnd(w, UNIT_MAX);
-    for (i = 0; i < t->m.n; i++)
-        entry_make(w, t, i);
-    e = journal_append(w->j, &t->unit, rnd(w, 2) ? JOURNAL_NONBLOCK : 0);
-    for (i = 0; i < t->m.n; i++) {
-        if (t->m.e[i].type == ENTRY_BATCH)
-            free((void *)(uintptr_t)t->entry[i].data.ptr);
-        t->entry[i].data.ptr = NULL; /* was borrowed until now */
-    }
-    if (e)
-        free(t);
-    else
-        w->unit[w->units++] = t;
-}
-
-/* ---- reading ------------------------------------------------------------------------------------
- */
-
-static void batch_check(struct world *w, uint32_t uid, const struct read_batch *b, int64_t at)
-{
-    const struct mbatch *m = model_find(&w->live, uid, at);
-    struct batch_info bi;
-
-    if (!m)
-        die(w, "log %u: a batch at %" PRId64 " that was never written", uid, at);
-    if (batch_parse(b->data, &bi) || !batch_crc_ok(b->data))
-        die(w, "log %u: a batch at %" PRId64 " that is damaged was served", uid, at);
-    if (b->base_offset != m->base || bi.base_offset != m->base || b->data.len != m->len ||
-        bi.crc != m->crc || b->position != m->position || b->max_timestamp_ms != m->ts ||
-        b->last_offset != m->base + m->count - 1)
-        die(w,
-            "log %u at %" PRId64 ": wrong batch: offset %" PRId64 " position %" PRIu64
-            " crc %08x, not %" PRId64 " %" PRIu64 " %08x",
-            uid, at, b->base_offset, b->position, bi.crc, m->base, m->position, m->crc);
-}
-
-/* Reads from `at` on; how far it came. lenient: damage ends it. */
-static int64_t read_some(struct world *w, uint32_t uid, int64_t at, int64_t until, enum err *e)
-{
-    struct errinfo info = {0};
-    unsigned i;
-
-    *e = ERR_OK;
-    while (at < until) {
-        *e = plog_read(w->plog[uid], at, 1 + rnd(w, 20000), &w->read, &info);
-        if (*e)
-            break;
-        if (w->read.n == 0)
-            die(w, "log %u: nothing at %" PRId64 " below the end", uid, at);
-        w->st_reads++;
-        for (i = 0; i < w->read.n; i++) {
-            batch_check(w, uid, &w->read.batch[i], at);
-            at = w->read.batch[i].last_offset + 1;
-        }
-    }
-    plog_read_release(&w->read);
-    if (*e && !w->flipped && !w->faulty && !io_sim_crashed(w->io))
-        die(w, "log %u: reading at %" PRId64 ": %s", uid, at, info.text);
-    if (*e && *e != ERR_CORRUPT && *e != ERR_IO)
-        die(w, "log %u: reading at %" PRId64 ": %s", uid, at, err_code(*e));
-    return at;
-}
-
-static void seek_check(struct world *w, uint32_t uid)
-{
-    struct mlog *l = &w->live.log[uid];
-    uint64_t position = rnd(w, w->live.position_end + 2);
-    int64_t ts = io_wall_ms(w->io) - (int64_t)rnd(w, 500), want = l->end, got;
-    uint32_t i;
-
-    if (plog_seek_position(w->plog[uid], position, &got, NULL))
-        return;
-    for (i = l->n; i-- > 0;)
-        if (l->batch[i].position + l->batch[i].count > position)
-            want =
-                l->batch[i].base +
-                (position > l->batch[i].position ? (int64_t)(position - l->batch[i].position) : 0);
-    want = want < l->start ? l->start : want;
-    if (got != want)
-        die(w, "log %u: position %" PRIu64 " is at %" PRId64 ", not at %" PRId64, uid, position,
-            want, got);
-    if (plog_seek_time(w->plog[uid], ts, &got, NULL))
-        return;
-    want = l->end;
-    for (i = l->n; i-- > 0;)
-        if (l->batch[i].ts >= ts && l->batch[i].base + l->batch[i].count > l->start)
-            want = l->batch[i].base;
-    want = want < l->start ? l->start : want;
-    if (got != want)
-        die(w, "log %u: time %" PRId64 " is at %" PRId64 ", not at %" PRId64, uid, ts, want, got);
-}
-
-static void step_read(struct world *w)
-{
-    uint32_t uid = log_pick(w);
-    struct plog_info now;
-    struct mlog *l;
-    enum err e;
-
-    if (!uid)
-        return;
-    l = &w->live.log[uid];
-    plog_info_get(w->plog[uid], &now);
-    if (now.start_offset != l->start || now.end_offset != l->end)
-        die(w, "log %u has %" PRId64 "..%" PRId64 ", not %" PRId64 "..%" PRId64, uid,
-            now.start_offset, now.end_offset, l->start, l->end);
-    if (plog_read(w->plog[uid], l->end + 1, 1, &w->read, NULL) != ERR_OFFSET_RANGE)
-        die(w, "log %u: reading behind the end", uid);
-    if (l->start && plog_read(w->plog[uid], l->start - 1, 1, &w->read, NULL) != ERR_OFFSET_RANGE)
-        die(w, "log %u: reading below the start", uid);
-    read_some(w, uid, l->start + (int64_t)rnd(w, (uint64_t)(l->end - l->start) + 1), l->end, &e);
-    if (!w->faulty && rnd(w, 4) == 0)
-        seek_check(w, uid);
-}
-
-/* ---- opening ------------------------------------------------------------------------------------
- */
-
-/* Does what was opened look like the model? (Batches are compared after.) */
-static bool looks_like(struct world *w, const struct model *m)
-{
-    struct plog_info now;
-    uint32_t i;
-
-    if (memcmp(&w->state, &m->s, sizeof m->s) != 0 || journal_position_end(w->j) != m->position_end)
+    if (r->value.len < 10)
         return false;
-    for (i = 0; i < UIDS_MAX; i++) {
-        if (m->s.there[i] != (w->plog[i] != NULL))
-            return false;
-        if (!w->plog[i])
-            continue;
-        plog_info_get(w->plog[i], &now);
-        if (now.start_offset != m->log[i].start || now.end_offset != m->log[i].end)
-            return false;
-    }
-    return true;
+    number = le64_load(r->value.ptr);
+    batch = r->value.ptr[8];
+    rec = r->value.ptr[9];
+    if (number >= w->units_n || batch >= w->units[number]->batches ||
+        rec >= w->units[number]->records[batch] ||
+        payload_len(number, batch, rec) != r->value.len)
+        return false;
+    payload(number, batch, rec, want, r->value.len);
+    f->number = number;
+    f->batch = batch;
+    return memcmp(want, r->value.ptr, r->value.len) == 0;
 }
 
-static void live_rebuild(struct world *w, uint32_t n)
+/* One stored batch: payloads, and its place in the order. */
+static void judge_batch(struct world *w, unsigned log, const struct read_batch *b,
+                        uint8_t (*have)[RECORDS_MAX], uint64_t *last, uint64_t *last_pos)
 {
-    uint32_t i;
-
-    model_fini(&w->live);
-    model_init(&w->live);
-    for (i = 0; i < n; i++)
-        model_apply(&w->live, &w->unit[i]->m);
-}
-
-static void why_not(struct world *w)
-{
-    struct plog_info now;
-    uint32_t i;
-
-    live_rebuild(w, w->must);
-    fprintf(stderr,
-            "positions up to %" PRIu64 ", not %" PRIu64 "; %" PRIu64 " changes, not %" PRIu64 "\n",
-            journal_position_end(w->j), w->live.position_end, w->state.count, w->live.s.count);
-    for (i = 0; i < UIDS_MAX; i++) {
-        if (!w->plog[i] && !w->live.s.there[i])
-            continue;
-        memset(&now, 0, sizeof now);
-        if (w->plog[i])
-            plog_info_get(w->plog[i], &now);
-        fprintf(stderr, "log %u %s: %" PRId64 "..%" PRId64 ", not %" PRId64 "..%" PRId64 "\n", i,
-                w->plog[i] ? "there" : "not there", now.start_offset, now.end_offset,
-                w->live.log[i].start, w->live.log[i].end);
-    }
-}
-
-/* Finds the prefix of the units that was recovered; forgets the rest. */
-static void recovered_check(struct world *w)
-{
-    uint32_t n, found = UINT32_MAX, i;
+    struct buf scratch;
+    struct batch_iter it;
+    struct record r;
+    struct found f = {0};
+    unsigned n = 0;
     enum err e;
 
-    live_rebuild(w, w->must);
-    for (n = w->must;; n++) {
-        if (looks_like(w, &w->live))
-            found = n;
-        if (n == w->units)
+    buf_init(&scratch, 1u << 20);
+    e = batch_iter_init(&it, b->data, &scratch);
+    while (!e && (e = batch_iter_next(&it, &r)) == ERR_OK) {
+        if (!right_payload(w, &r, &f)) {
+            fail(w, "log %u, offset %" PRId64 ": a payload that nobody wrote", log, r.offset);
             break;
-        model_apply(&w->live, &w->unit[n]->m);
+        }
+        n++;
     }
-    if (found == UINT32_MAX) {
-        why_not(w);
-        die(w, "what was recovered is no prefix of %u to %u units", w->must, w->units);
-    }
-    say(w, "  recovered %u units of %u to %u", found, w->must, w->units);
-    for (i = found; i < w->units; i++)
-        free(w->unit[i]);
-    w->units = w->committed = w->must = found;
-    live_rebuild(w, found);
-    for (i = 1; i < UIDS_MAX; i++)
-        if (w->plog[i])
-            read_some(w, i, w->live.log[i].start, w->live.log[i].end, &e);
+    buf_fini(&scratch);
+    if (w->failed)
+        return;
+    if (e != ERR_EOF || n != w->units[f.number]->records[f.batch] ||
+        w->units[f.number]->logs[f.batch] != log)
+        fail(w, "log %u: a batch of unit %" PRIu64 " is not as it was written", log, f.number);
+    else if (f.number * RECORDS_MAX + f.batch < *last)
+        fail(w, "log %u: unit %" PRIu64 " comes after a later one", log, f.number);
+    else if (b->position <= *last_pos)
+        fail(w, "log %u: position %" PRIu64 " after %" PRIu64, log, b->position, *last_pos);
+    else if (have[f.number][f.batch]++)
+        fail(w, "log %u: unit %" PRIu64 " is there twice", log, f.number);
+    *last = f.number * RECORDS_MAX + f.batch;
+    *last_pos = b->position + n - 1;
 }
 
-static enum err try_open(struct world *w, bool read_only, struct errinfo *info)
+static void judge_log(struct world *w, unsigned log, uint8_t (*have)[RECORDS_MAX],
+                      uint8_t (*below)[RECORDS_MAX])
 {
-    struct journal_conf c = {.dir = DIR,
-                             .io = w->io,
-                             .hooks = &hooks,
-                             .hooks_arg = w,
-                             .read_only = read_only,
-                             .file_bytes = w->file_bytes,
-                             .tail_bytes = 32768,
-                             .spare_files = 1};
-    enum err e;
-
-    memset(&w->state, 0, sizeof w->state);
-    e = journal_open(&c, &w->j, info);
-    if (e)
-        logs_free(w);
-    return e;
-}
-
-static void world_close(struct world *w)
-{
-    if (rnd(w, 2))
-        plog_read_release(&w->read);
-    journal_close(&w->j);
-    logs_free(w);
-}
-
-static void world_open(struct world *w)
-{
+    struct plog_read r = {0};
+    struct plog_info pi;
     struct errinfo info = {0};
-    unsigned tries;
-    enum err e;
-
-    for (tries = 0; rnd(w, 3) == 0 && tries < 3; tries++) { /* crash while recovering */
-        if (rnd(w, 2))
-            io_sim_crash_at(w->io, 1 + rnd(w, 80));
-        else
-            io_sim_fail(w->io, 1 + rnd(w, 80), rnd(w, 2) ? ERR_IO : ERR_NO_SPACE, rnd(w, 2));
-        e = try_open(w, rnd(w, 8) == 0, &info);
-        say(w, "  opening with trouble: %s", err_code(e));
-        if (!e) {
-            io_sim_crash_at(w->io, 1);
-            world_close(w);
-        }
-        io_sim_crash(w->io);
-    }
-    w->faulty = false;
-    if (w->units && rnd(w, 8) == 0) {
-        e = try_open(w, true, &info);
-        if (e && e != ERR_NOT_FOUND)
-            die(w, "opening read-only: %s: %s", err_code(e), info.text);
-        if (!e) {
-            recovered_check(w);
-            world_close(w);
-        }
-    }
-    e = try_open(w, false, &info);
-    if (e)
-        die(w, "opening: %s: %s", err_code(e), info.text);
-    recovered_check(w);
-}
-
-/* ---- a run --------------------------------------------------------------------------------------
- */
-
-static void durable_note(struct world *w)
-{
-    struct journal_stats s;
-
-    journal_stats_get(w->j, &s);
-    while (w->must < w->committed && w->unit[w->must]->unit.seq <= s.seq)
-        w->must++;
-}
-
-static void step(struct world *w)
-{
-    uint64_t what = rnd(w, 100), n;
-
-    if (what < 50 && w->units + 50 < UNITS_MAX)
-        step_append(w);
-    else if (what < 70)
-        journal_step(w->j);
-    else if (what < 80)
-        for (n = rnd(w, 8); n-- > 0 && journal_background(w->j);)
-            ;
-    else if (what < 92)
-        step_read(w);
-    else if (what < 98)
-        io_sim_advance(w->io, rnd(w, 4) ? rnd(w, 100000000) : rnd(w, 5000000000));
-    else if (what == 98)
-        journal_checkpoint(w->j, NULL);
-    durable_note(w);
-}
-
-/* The disk is full for a while; then the log must take units again by itself. */
-static void run_full(struct world *w)
-{
-    uint32_t before;
+    uint64_t last = 0, last_pos = 0;
+    int64_t at;
     unsigned i;
 
-    io_sim_capacity(w->io, 10000 + rnd(w, 300000));
-    for (i = 0; i < 150 && !io_sim_crashed(w->io); i++)
-        step(w);
-    io_sim_capacity(w->io, UINT64_MAX);
-    if (journal_state_get(w->j, NULL) == JOURNAL_FAILED)
-        die(w, "a full disk made the log fail");
-    io_sim_advance(w->io, 1000000000);
-    before = w->committed;
-    for (i = 0; i < 20 && w->committed == before; i++) {
-        step_append(w);
-        journal_step(w->j);
+    plog_info_get(w->log[log], &pi);
+    if (pi.start_offset < w->start[log])
+        fail(w, "log %u: trimmed to %" PRId64 " but starts at %" PRId64, log, w->start[log],
+             pi.start_offset);
+    for (at = pi.start_offset; !w->failed && at < pi.end_offset;) {
+        enum err e = plog_read(w->log[log], at, 65536, &r, &info);
+
+        if (e || r.n == 0) {
+            fail(w, "log %u, offset %" PRId64 ": %s %s", log, at, err_code(e), info.text);
+            break;
+        }
+        if (r.batch[0].base_offset > at)
+            fail(w, "log %u: offset %" PRId64 " is missing", log, at);
+        for (i = 0; i < r.n && !w->failed; i++) {
+            if (i && r.batch[i].base_offset != r.batch[i - 1].last_offset + 1)
+                fail(w, "log %u: a gap at %" PRId64, log, r.batch[i].base_offset);
+            judge_batch(w, log, &r.batch[i], have, &last, &last_pos);
+        }
+        at = r.batch[r.n - 1].last_offset + 1;
     }
-    if (w->committed == before)
-        die(w, "the disk is not full any more, but the log takes nothing");
+    plog_read_release(&r);
+    (void)below;
 }
 
-static void run(struct world *w)
+/* Everything that should be there is; nothing else. Then units that are there count as acknowledged (they
+ * must stay), units that are not as refused. */
+static void judge(struct world *w)
 {
-    uint64_t how = rnd(w, 10);
-    unsigned i, n = 40 + (unsigned)rnd(w, 200);
+    uint8_t(*have)[RECORDS_MAX] = xcalloc(w->units_n + 1, sizeof *have);
+    uint64_t trimmed_pos[LOGS] = {0}, n;
+    unsigned i, b;
 
-    w->running = true;
-    if (how < 5) {
-        io_sim_crash_at(w->io, 1 + rnd(w, 400));
-    } else if (how < 7) {
-        w->faulty = true;
-        io_sim_fail(w->io, 1 + rnd(w, 300), rnd(w, 3) ? ERR_IO : ERR_NO_SPACE, rnd(w, 2));
-    } else if (how == 7) {
-        run_full(w);
+    for (i = 0; i < LOGS && !w->failed; i++)
+        judge_log(w, i, have, NULL);
+    (void)trimmed_pos;
+    for (n = 0; n < w->units_n && !w->failed; n++) {
+        struct unit *u = w->units[n];
+        bool some = false, all = true, trimmed = false, counted;
+
+        for (b = 0; b < u->batches; b++) {
+            struct plog_info pi;
+
+            plog_info_get(w->log[u->logs[b]], &pi);
+            if (have[n][b])
+                some = true;
+            else if (u->en[b].base_offset + u->records[b] <= pi.start_offset && u->position)
+                trimmed = true; /* below the start: rightly gone */
+            else
+                all = false;
+        }
+        counted = w->seen[n / 64] >> (n % 64) & 1;
+        if (u->counted) {
+            some = some || counted;
+            all = all && counted;
+        }
+        if (u->fate == ACKED && !all && !(u->os && !u->synced_over && !some))
+            fail(w, "unit %" PRIu64 " was acknowledged and is %s", n, some ? "half there" : "lost");
+        else if (some && !all && !trimmed)
+            fail(w, "unit %" PRIu64 " is half there", n);
+        else if (u->fate == REFUSED && some)
+            fail(w, "unit %" PRIu64 " was refused and is there", n);
+        if (u->fate == PENDING || (u->fate == ACKED && !all)) {
+            u->fate = all && some ? ACKED : REFUSED;
+        }
+        if (u->fate == ACKED)
+            u->synced_over = true; /* recovery syncs what it found */
     }
-    for (i = 0; i < n && !io_sim_crashed(w->io); i++)
-        step(w);
-    if (how != 9 && rnd(w, 4) == 0) {
-        io_sim_crash_at(w->io, 1);
-    } else if (how == 9) { /* closing in order leaves nothing undone */
-        while (journal_step(w->j))
-            ;
-        world_close(w);
-        if (w->committed != w->units)
-            die(w, "units without an answer after a close");
-        w->must = w->units;
-        w->running = false;
-        if (rnd(w, 2))
-            return;
+    free(have);
+}
+
+/* ---- cycles -------------------------------------------------------------------------------------- */
+
+static bool open_log(struct world *w)
+{
+    struct journal_conf conf = {.dir = "d",
+                                .io = w->io,
+                                .hooks = &hooks,
+                                .hooks_arg = w,
+                                .file_bytes = 128u << 10,
+                                .tail_bytes = 64u << 10,
+                                .inflight_bytes = 1u << 20,
+                                .frame_bytes = 16u << 10};
+    struct errinfo info = {0};
+    enum err e;
+    unsigned i;
+
+    for (i = 0; i < LOGS; i++)
+        plog_free(&w->log[i]);
+    e = journal_open(&conf, &w->j, &info);
+    w->reopened++;
+    if (!e)
+        return true;
+    if (!io_sim_crashed(w->io) && e != ERR_NO_SPACE)
+        fail(w, "does not open after a crash: %s: %s", err_code(e), info.text);
+    return false;
+}
+
+static void close_log(struct world *w)
+{
+    unsigned i;
+
+    journal_close(&w->j);
+    for (i = 0; i < LOGS; i++)
+        plog_free(&w->log[i]);
+    for (i = 0; i < 64; i++)
+        w->trims[i].ju.done = NULL;
+}
+
+static void work(struct world *w, unsigned steps)
+{
+    unsigned i;
+
+    for (i = 0; i < steps && !w->failed; i++) {
+        switch (rnd(w) % 16) {
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+        case 4:
+        case 5:
+        case 6:
+            do_append(w);
+            break;
+        case 7:
+            do_trim(w);
+            break;
+        case 8:
+            journal_background(w->j);
+            break;
+        case 9:
+            do_read(w);
+            break;
+        case 10:
+            if (rnd(w) % 10 == 0)
+                journal_checkpoint(w->j, NULL);
+            else if (rnd(w) % 4 == 0)
+                io_sim_advance(w->io, 200000000);
+            break;
+        default:
+            journal_step(w->j);
+        }
     }
-    say(w, "  %u units, %u answered, %u durable; %s", w->units, w->committed, w->must,
-        io_sim_crashed(w->io) ? "crashed" : "stopping");
-    if (w->j)
-        world_close(w);
-    w->running = false;
-    if (io_sim_crashed(w->io) || rnd(w, 2)) {
+}
+
+static void plan_fault(struct world *w)
+{
+    uint64_t in = 1 + rnd(w) % 400;
+
+    switch (rnd(w) % 8) {
+    case 0:
+        io_sim_fail(w->io, in, ERR_IO, false);
+        break;
+    case 1:
+        io_sim_fail(w->io, in, ERR_IO, true);
+        break;
+    case 2:
+        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(w) % 2);
+        break;
+    case 3:
+        io_sim_capacity(w->io, (1 + rnd(w) % 6) * (128u << 10));
+        break;
+    default:
+        io_sim_crash_at(w->io, in);
+    }
+}
+
+static void cycle(struct world *w)
+{
+    bool clean = rnd(w) % 5 == 0;
+
+    if (rnd(w) % 6 == 0)
+        io_sim_crash_at(w->io, 1 + rnd(w) % 60); /* during recovery */
+    if (open_log(w)) {
+        judge(w);
+        if (!w->failed) {
+            if (!clean)
+                plan_fault(w);
+            work(w, 100 + (unsigned)(rnd(w) % 400));
+        }
+        close_log(w);
+    }
+    if (!clean || io_sim_crashed(w->io)) {
         io_sim_crash(w->io);
-        w->st_crashes++;
+        w->crashes++;
     }
     io_sim_fail(w->io, 0, ERR_OK, false);
     io_sim_crash_at(w->io, 0);
+    io_sim_capacity(w->io, UINT64_MAX);
 }
 
-/* ---- a flipped bit ------------------------------------------------------------------------------
- */
-
-struct pick {
-    struct world *w;
-    uint64_t n;
-    char path[200];
-    uint64_t size;
-};
-
-static void pick_one(void *arg, const char *path, uint64_t size)
-{
-    struct pick *p = arg;
-
-    if (size && rnd(p->w, ++p->n) == 0) {
-        snprintf(p->path, sizeof p->path, "%s", path);
-        p->size = size;
-    }
-}
-
-static void quiet(void *arg, bool problem, const char *text)
-{
-    struct world *w = arg;
-
-    w->st_noticed += problem;
-    say(w, "    %s%s", problem ? "problem: " : "", text);
-}
-
-/* Reads all that can be read; every byte served is compared. Records that could not be. */
-static int64_t read_all(struct world *w)
-{
-    int64_t missing = 0, at, came;
-    struct plog_info now;
-    uint32_t i;
-    enum err e;
-
-    for (i = 1; i < UIDS_MAX; i++) {
-        if (!w->plog[i])
-            continue;
-        plog_info_get(w->plog[i], &now);
-        for (at = now.start_offset; at < now.end_offset;) {
-            came = read_some(w, i, at, now.end_offset, &e);
-            missing += e ? 1 : 0;
-            at = e ? came + 1 : came;
-        }
-    }
-    return missing;
-}
-
-static void flip(struct world *w)
-{
-    struct pick p = {.w = w};
-    struct errinfo info = {0};
-    uint64_t byte;
-    unsigned bit = (unsigned)rnd(w, 8);
-    bool state; /* the checkpoint's pages have no checksums: what it says may be wrong */
-    enum err e;
-
-    io_sim_each(w->io, pick_one, &p);
-    byte = rnd(w, 3) ? rnd(w, p.size) : rnd(w, p.size < 5000 ? p.size : 5000);
-    state = strstr(p.path, "checkpoint") != NULL;
-    say(w, "  flipping bit %u of byte %" PRIu64 " of %s", bit, byte, p.path);
-    if (!io_sim_flip(w->io, p.path, byte, bit))
-        die(w, "no byte %" PRIu64 " in %s", byte, p.path);
-    if (state)
-        return;
-    w->flipped = true;
-    e = try_open(w, false, &info);
-    if (!e) {
-        if (!looks_like(w, &w->live))
-            die(w, "a flipped bit changed the log unnoticed (%s, byte %" PRIu64 ")", p.path, byte);
-        say(w, "    %" PRId64 " batches unreadable", read_all(w));
-        world_close(w);
-    } else {
-        say(w, "    refused: %s", info.text);
-        w->st_refused++;
-    }
-    e = journal_repair(w->io, DIR, false, quiet, w, &info);
-    if (e)
-        die(w, "repairing %s, byte %" PRIu64 ": %s: %s", p.path, byte, err_code(e), info.text);
-    e = try_open(w, false, &info);
-    if (e)
-        die(w, "opening after repairing %s, byte %" PRIu64 ": %s: %s", p.path, byte, err_code(e),
-            info.text);
-    read_all(w);
-    world_close(w);
-}
-
-static void world_run(struct world *w)
-{
-    unsigned i, cycles = 3 + (unsigned)rnd(w, 6);
-
-    for (i = 0; i < cycles; i++) {
-        say(w, " cycle %u", i);
-        world_open(w);
-        run(w);
-    }
-    world_open(w);
-    for (i = 0; i < 100; i++)
-        step(w);
-    while (journal_step(w->j))
-        ;
-    world_close(w);
-    w->must = w->units;
-    world_open(w);
-    world_close(w);
-    flip(w);
-}
-
-/* True if the seed passed. */
-static bool seed_run(uint64_t seed, bool verbose)
+static bool run_seed(uint64_t seed, bool verbose, uint64_t *acked, uint64_t *crashes)
 {
     struct world *w = xcalloc(1, sizeof *w);
-    bool ok = false;
-    uint32_t i;
+    bool ok;
+    uint64_t i;
+    unsigned c;
 
     w->seed = w->rng = seed;
     w->verbose = verbose;
-    w->next_uid = 1;
-    w->file_bytes = 65536u << rnd(w, 3);
     w->io = io_sim_new(seed ^ 0x5eed);
-    model_init(&w->live);
-    batch_builder_init(&w->builder, CODEC_NONE, 1u << 20);
-    if (setjmp(w->out) == 0) {
-        world_run(w);
-        ok = true;
+    for (c = 0; c < CYCLES && !w->failed; c++)
+        cycle(w);
+    if (!w->failed && open_log(w)) { /* a last look, with nothing going wrong */
+        judge(w);
+        close_log(w);
     }
-    if (ok) { /* after a failure the journal may be in any state: leave it */
-        io_sim_free(&w->io);
-        for (i = 0; i < w->units; i++)
-            free(w->unit[i]);
-        plog_read_release(&w->read);
-        model_fini(&w->live);
-        batch_builder_fini(&w->builder);
-        say(w, "seed %" PRIu64 ": %u units, %" PRIu64 " crashes, %" PRIu64 " reads", seed, w->units,
-            w->st_crashes, w->st_reads);
-        free(w);
-    }
+    if (w->failed)
+        printf("seed %" PRIu64 ": %s\n", seed, w->failed);
+    ok = !w->failed;
+    *acked += w->acked;
+    *crashes += w->crashes;
+    for (i = 0; i < w->units_n; i++)
+        free(w->units[i]);
+    for (c = 0; c < LOGS; c++)
+        plog_free(&w->log[c]);
+    io_sim_free(&w->io);
+    free(w);
     return ok;
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 1, first = 1, i, passed = 0;
+    uint64_t seeds = 200, first = 1, passed = 0, failed = 0, acked = 0, crashes = 0, s;
     bool verbose = false;
-    int a;
+    int i;
 
-    for (a = 1; a < argc; a++) {
-        if (strcmp(argv[a], "--verbose") == 0) {
+    for (i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc)
+            seeds = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
+            first = strtoull(argv[++i], NULL, 10);
+            seeds = 1;
+        } else if (strcmp(argv[i], "--verbose") == 0) {
             verbose = true;
-        } else if (strcmp(argv[a], "--seeds") == 0 && a + 1 < argc) {
-            seeds = strtoull(argv[++a], NULL, 10);
-        } else if (strcmp(argv[a], "--seed") == 0 && a + 1 < argc) {
-            first = strtoull(argv[++a], NULL, 10);
         } else {
-            fprintf(stderr, "usage: sim --seeds N [--seed S] [--verbose]\n");
+            fprintf(stderr, "usage: sim [--seeds N] [--seed S] [--verbose]\n");
             return 2;
         }
     }
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    for (i = 0; i < seeds; i++) {
-        if (verbose)
-            printf("seed %" PRIu64 "\n", first + i);
-        passed += seed_run(first + i, verbose);
-        if ((i + 1) % 50 == 0)
-            printf("%" PRIu64 " of %" PRIu64 " seeds\n", i + 1, seeds);
+    for (s = first; s < first + seeds; s++) {
+        if (run_seed(s, verbose, &acked, &crashes))
+            passed++;
+        else
+            failed++;
+        if (s % 1000 == 0)
+            fprintf(stderr, "\r%" PRIu64 " seeds ", s);
     }
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, seeds - passed);
-    return passed == seeds ? 0 : 1;
+    printf("%" PRIu64 " crashes, %" PRIu64 " units acknowledged\n", crashes, acked);
+    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, failed);
+    return failed ? 1 : 0;
 }
