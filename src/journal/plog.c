@@ -674,21 +674,75 @@ enum err plog_seek_position(struct plog *p, uint64_t position, int64_t *offset,
     return ERR_OK;
 }
 
+/* The first entry of the extent with max timestamp >= ts_ms among those that end above `from`.
+ * *offset is -1 if there is none. */
+static enum err extent_seek_time(const struct extent *x, int64_t from, int64_t ts_ms,
+                                 int64_t *offset, struct errinfo *info)
+{
+    struct batch_ref block[READ_BATCHES_MAX];
+    uint32_t at = 0, i, n;
+    enum err e = extent_search(x, BY_OFFSET, from, &at, info);
+
+    *offset = -1;
+    for (; !e && *offset < 0 && at < x->count; at += n) {
+        n = x->count - at < READ_BATCHES_MAX ? x->count - at : READ_BATCHES_MAX;
+        e = entries_read(x->file, x->first_entry + at, n, block, info);
+        for (i = 0; !e && i < n && *offset < 0; i++)
+            if (block[i].max_ts >= ts_ms)
+                *offset = block[i].base_offset;
+    }
+    return e;
+}
+
+/* Looks at what ends above *from: *offset is the answer, or there is an extent (pinned) to be
+ * searched. */
+static bool seek_time_place(struct plog *p, int64_t from, int64_t ts_ms, struct extent *x,
+                            int64_t *offset)
+{
+    uint32_t i;
+    bool found = false;
+
+    io_mutex_lock(plog_shard(p));
+    for (i = 0; i < p->ext_n && !found; i++)
+        if (p->ext[i].end_offset > from && p->ext[i].max_ts >= ts_ms) {
+            *x = p->ext[i];
+            jfile_pin(x->file);
+            found = true;
+        }
+    for (i = 0; i < p->refs_n && !found; i++) {
+        const struct batch_ref *b = &ref_at(p, i)->b;
+
+        if (b->base_offset + b->count > from && b->max_ts >= ts_ms)
+            break;
+    }
+    if (!found)
+        *offset = i < p->refs_n ? ref_at(p, i)->b.base_offset : p->end_offset;
+    io_mutex_unlock(plog_shard(p));
+    return found;
+}
+
+/* A file's greatest timestamp may be that of a batch below the start: then the search goes on
+ * behind that file. */
 enum err plog_seek_time(struct plog *p, int64_t ts_ms, int64_t *offset, struct errinfo *info)
 {
-    struct place pl;
     struct plog_info now;
-    enum err e;
+    struct extent x;
+    int64_t from;
+    enum err e = ERR_OK;
 
+    if (atomic_load(&p->deleted))
+        return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted");
     plog_info_get(p, &now);
-    e = place_get(p, BY_TIME, ts_ms, 1, &pl, info);
-    if (e)
-        return e;
-    *offset = pl.n ? pl.refs[0].b.base_offset : now.end_offset;
+    *offset = -1;
+    for (from = now.start_offset; !e && *offset < 0; from = x.end_offset) {
+        if (!seek_time_place(p, from, ts_ms, &x, offset))
+            break;
+        e = extent_seek_time(&x, from, ts_ms, offset, info);
+        jfile_unpin(x.file);
+    }
     if (*offset < now.start_offset)
         *offset = now.start_offset;
-    place_unpin(&pl);
-    return ERR_OK;
+    return e;
 }
 
 /* ---- reading
