@@ -439,6 +439,22 @@ static enum err replay_frame(struct replay *r, struct jfile *f, uint64_t pos,
     return ERR_OK;
 }
 
+/* A journal file without a right header: rows 11, 15: nothing of this log was ever in it, since its
+ * header was durable before its first frame. If the log does go on in it, the header is damaged. */
+static enum err header_bad(const struct replay *r, struct scan *s, struct errinfo *info)
+{
+    struct frame_header h;
+    const uint8_t *mem;
+    enum err e = scan_frame(s, FILE_HEADER, &h, &mem, info);
+
+    if (e || !mem || h.seq != r->seq + 1 || h.prev_crc != r->crc)
+        return e;
+    return errinfo_set(info, ERR_CORRUPT,
+                       "the header of file %016" PRIx64 ", which has frame %" PRIu64
+                       ", is damaged; run `weir repair`",
+                       s->id, h.seq);
+}
+
 /* Replays the frames of one file that continue the log. *any: there was one. */
 static enum err replay_file(struct replay *r, struct jfile *f, bool *any, uint64_t *end,
                             struct errinfo *info)
@@ -455,8 +471,10 @@ static enum err replay_file(struct replay *r, struct jfile *f, bool *any, uint64
     f->size = s.size;
     if (!e)
         e = scan_at(&s, 0, FILE_HEADER, &block, info);
-    if (!e && (!block || !jfile_header_ok(r->j, block, f->id, JFILE_JOURNAL)))
-        pos = s.size; /* rows 11, 15: nothing of this log was ever in it */
+    if (!e && (!block || !jfile_header_ok(r->j, block, f->id, JFILE_JOURNAL))) {
+        e = header_bad(r, &s, info);
+        pos = s.size;
+    }
     while (!e && pos < s.size) {
         e = scan_frame(&s, pos, &h, &mem, info);
         if (e || !mem || h.seq != r->seq + 1 || h.prev_crc != r->crc)

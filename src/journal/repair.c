@@ -434,7 +434,19 @@ static enum err weave_fill(struct weave *w, struct errinfo *info)
     return weave_put(w, mem, h, info);
 }
 
-/* Does the file hold exactly the frames that continue the chain, and nothing after them? */
+static bool head_ok(struct weave *w, struct scan *s)
+{
+    uint8_t *block = xcalloc(1, FILE_HEADER);
+    size_t got = 0;
+    bool ok = !io_pread(s->fd, block, FILE_HEADER, 0, &got, NULL) && got == FILE_HEADER &&
+              jfile_header_ok(&w->r->c.j, block, s->id, JFILE_JOURNAL);
+
+    free(block);
+    return ok;
+}
+
+/* Does the file hold exactly the frames that continue the chain, and nothing after them? Frames
+ * behind a damaged header would not be replayed: then it is not good either. */
 static enum err weave_look(struct weave *w, struct scan *s, bool *good, struct errinfo *info)
 {
     struct weave at = *w;
@@ -457,6 +469,8 @@ static enum err weave_look(struct weave *w, struct scan *s, bool *good, struct e
         if (!e && frame && h.seq > at.seq && h.durable_seq > at.seq)
             *good = false;
     }
+    if (at.seq > w->seq && !head_ok(w, s))
+        *good = false;
     if (!e && *good)
         *w = at;
     return e;
