@@ -67,6 +67,7 @@ struct fx {
     /* the handler's, on its loop; counters may be read by the test's thread */
     struct http_req *held[HELD_MAX];
     unsigned held_n;
+    struct http_req *last_head; /* that on_head was asked about */
     atomic_uint requests, heads, closes, releases, drains;
     atomic_size_t queued_most;
     atomic_uint by_loop[4];
@@ -250,6 +251,7 @@ static inline int fx_on_head(void *ctx, unsigned loop, struct http_req *r)
     struct http_hdr h = {SLICE_LIT("www-authenticate"), SLICE_LIT("Bearer")};
 
     atomic_fetch_add(&f->heads, 1);
+    f->last_head = r;
     if (slice_eq_str(http_path(r), "/head/401"))
         return 401;
     if (!slice_eq_str(http_path(r), "/head/own"))
