@@ -619,6 +619,15 @@ static enum err resume(struct replay *r, struct errinfo *info)
     return e;
 }
 
+/* When opening fails. */
+static void unused_drop(struct journal *j)
+{
+    while (j->unused_n)
+        jfile_free(&j->unused[--j->unused_n]);
+    free(j->unused);
+    j->unused = NULL;
+}
+
 enum err journal_recover(struct journal *j, struct errinfo *info)
 {
     struct checkpoint_meta m;
@@ -654,6 +663,8 @@ enum err journal_recover(struct journal *j, struct errinfo *info)
         spare_scan(j);
     if (!e)
         list_for_each(p, &j->plogs, struct plog, link) p->next_offset = p->end_offset;
+    if (e)
+        unused_drop(j);
     folder_fini(&d);
     return e;
 }
