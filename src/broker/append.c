@@ -1050,7 +1050,8 @@ static enum err submit(struct append *a, bool nonblock, struct errinfo *info)
             release(a); /* nothing to write: known duplicates, or nothing at all */
             return ERR_OK;
         }
-        e = journal_append(b->journal, &a->unit, nonblock ? JOURNAL_NONBLOCK : 0);
+        e = journal_append(b->journal, &a->unit,
+                           (nonblock ? JOURNAL_NONBLOCK : 0) | (a->wait ? JOURNAL_WRITE : 0));
         if (!e)
             return ERR_OK;
     }

@@ -38,6 +38,14 @@ void io_mutex_lock(struct io_mutex *m)
     ASSERT(pthread_mutex_lock(&m->m) == 0);
 }
 
+bool io_mutex_trylock(struct io_mutex *m)
+{
+    int r = pthread_mutex_trylock(&m->m);
+
+    ASSERT(r == 0 || r == EBUSY);
+    return r == 0;
+}
+
 void io_mutex_unlock(struct io_mutex *m)
 {
     ASSERT(pthread_mutex_unlock(&m->m) == 0);

@@ -15,6 +15,7 @@ struct io_mutex {
 void io_mutex_init(struct io_mutex *m);
 void io_mutex_fini(struct io_mutex *m);
 void io_mutex_lock(struct io_mutex *m);
+bool io_mutex_trylock(struct io_mutex *m);
 void io_mutex_unlock(struct io_mutex *m);
 
 struct io_rwlock {

@@ -21,7 +21,8 @@
 #define FORMAT_VERSION  1u
 #define DESCRIPTORS_MAX 256u
 #define ZERO_CHUNK      (1u << 20)
-#define ZERO_FIRST      (1u << 20) /* of a file that had to be made in a hurry */
+#define ZERO_FIRST      (1u << 20)  /* of a file that had to be made in a hurry */
+#define FIRST_BYTES     (16u << 20) /* the first file of a log, so that it starts at once */
 
 void jfile_path(const struct journal *j, uint64_t id, enum jfile_kind kind, bool index, char *out,
                 size_t cap)
@@ -217,12 +218,12 @@ static void spare_name(struct journal *j, char *out, size_t cap)
     snprintf(out, cap, "%s/log/spare-%016" PRIx64, j->dir, r);
 }
 
-/* Creates a file of the journal's size. zeroed: wholly zero-written (slow), else its room is
+/* Creates a file. zeroed: wholly zero-written (slow), else its room is
  * reserved and only the beginning is. Removes it again when that fails. */
-static enum err file_create(struct journal *j, const char *path, bool zeroed, struct errinfo *info)
+static enum err file_create(struct journal *j, const char *path, uint64_t size, bool zeroed,
+                            struct errinfo *info)
 {
     struct io_file *fd = NULL;
-    uint64_t size = j->conf.file_bytes;
     enum err e = io_open(j->io, path, IO_CREATE | IO_TRUNC | IO_DIRECT, &fd, info);
 
     if (e)
@@ -254,19 +255,19 @@ bool spare_prepare(struct journal *j)
     if (io_free_space(j->io, dir, &room, NULL) || room < 4 * j->conf.file_bytes)
         return false;
     spare_name(j, path, sizeof path);
-    if (file_create(j, path, true, NULL))
+    if (file_create(j, path, j->conf.file_bytes, true, NULL))
         return false;
     spare_push(j, path);
     return true;
 }
 
-static enum err header_put(struct journal *j, const char *path, uint64_t id, struct io_file **fd,
-                           struct errinfo *info)
+static enum err header_put(struct journal *j, const char *path, uint64_t id, uint64_t size,
+                           struct io_file **fd, struct errinfo *info)
 {
     uint8_t *block = xaligned(FRAME_ALIGN, FILE_HEADER);
     enum err e = io_open(j->io, path, IO_DIRECT | IO_DSYNC, fd, info);
 
-    jfile_header_make(j, id, JFILE_JOURNAL, j->conf.file_bytes, block);
+    jfile_header_make(j, id, JFILE_JOURNAL, size, block);
     if (!e)
         e = io_pwrite_durable(*fd, block, FILE_HEADER, 0, info);
     free(block);
@@ -280,16 +281,19 @@ enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,
 {
     char path[512], made[512], dir[512];
     char *spare = spare_pop(j);
-    uint64_t id;
+    uint64_t id, size = j->conf.file_bytes;
+    bool first = !spare && !j->active; /* quickly made, yet wholly zero-written */
     enum err e = ERR_OK;
 
     *fd = NULL;
+    if (first && size > FIRST_BYTES)
+        size = FIRST_BYTES;
     if (spare) {
         snprintf(made, sizeof made, "%s", spare);
         free(spare);
     } else {
         spare_name(j, made, sizeof made);
-        e = file_create(j, made, false, info);
+        e = file_create(j, made, size, first, info);
     }
     io_mutex_lock(&j->lock);
     id = j->next_file_id++;
@@ -297,7 +301,7 @@ enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,
     jfile_path(j, id, JFILE_JOURNAL, false, path, sizeof path);
     log_dir(j, dir, sizeof dir);
     if (!e)
-        e = header_put(j, made, id, fd, info);
+        e = header_put(j, made, id, size, fd, info);
     if (!e)
         e = io_rename(j->io, made, path, info);
     if (!e)
@@ -307,7 +311,7 @@ enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,
         io_unlink(j->io, made, NULL);
         return e;
     }
-    *out = jfile_new(j, id, JFILE_JOURNAL, j->conf.file_bytes);
+    *out = jfile_new(j, id, JFILE_JOURNAL, size);
     return ERR_OK;
 }
 

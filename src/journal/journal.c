@@ -54,6 +54,7 @@ static struct journal *journal_new(const struct journal_conf *conf)
         j->unit_bytes_max = UNIT_BYTES_MAX;
     io_mutex_init(&j->lock);
     io_mutex_init(&j->pool_lock);
+    io_mutex_init(&j->role);
     io_mutex_init(&j->tail_lock);
     io_mutex_init(&j->cache_lock);
     io_mutex_init(&j->ckpt_lock);
@@ -119,6 +120,7 @@ static void journal_delete(struct journal *j)
     io_unlock(&j->dir_lock);
     io_mutex_fini(&j->lock);
     io_mutex_fini(&j->pool_lock);
+    io_mutex_fini(&j->role);
     io_mutex_fini(&j->tail_lock);
     io_mutex_fini(&j->cache_lock);
     io_mutex_fini(&j->ckpt_lock);

@@ -146,6 +146,9 @@ int64_t journal_wall_ms(const struct journal *j);
 struct io *journal_io(const struct journal *j);
 
 #define JOURNAL_NONBLOCK 1u
+/* The caller is going to wait: if nobody is writing it may write the frame itself, on its own
+ * thread, which saves two wake-ups. done() may then be called before journal_append returns. */
+#define JOURNAL_WRITE 2u
 /* Sequences the unit and copies its entries. ERR_OK: done() will be called (perhaps before this
  * returns). Otherwise done() is not called: ERR_OVERLOADED (JOURNAL_NONBLOCK and too much in
  * flight; without the flag it waits), ERR_NO_SPACE, ERR_READ_ONLY, ERR_TOO_LARGE, or

@@ -29,8 +29,9 @@
 #define FRAME_BYTES_DEFAULT    (1u << 20)
 #define SPARES_DEFAULT         2u
 #define SPARES_RECYCLED_MAX    64u
-#define FRAME_POOL_MAX         8u
+#define FRAME_POOL_MAX         64u
 #define SHARDS                 256u
+#define REWRITE_AGE_NS         30000000000ull /* younger files may soon be dead as a whole */
 #define STAMP_IDLE_NS          50000000ull
 #define NO_SPACE_RETRY_NS      200000000ull
 #define REWRITE_BYTES_MAX      (256ull << 20)
@@ -62,6 +63,7 @@ struct jfile {
     uint64_t position, position_end;
     uint64_t frames, records;
     uint64_t index_rows, index_entries;
+    uint64_t sealed_ns; /* when it got its index (0: before this run) */
     bool in_checkpoint; /* the saved list of files has it (journal lock) */
     /* file-cache lock */
     struct io_file *data, *index;
@@ -188,7 +190,8 @@ struct journal {
     struct io_thread *writer, *background;
     _Atomic bool stop_writer, stop_background;
 
-    /* writer thread */
+    /* the writer's: guarded by the role, which the writer thread or a waiting sender holds */
+    struct io_mutex role;
     struct jfile *active;
     struct io_file *active_fd;
     uint64_t active_pos;
@@ -216,7 +219,7 @@ struct journal {
     uint32_t sealed_new, dead_unsaved; /* journal lock: reasons for a checkpoint */
     enum err background_err;           /* journal lock: of the last turn */
     struct errinfo background_why;
-    uint64_t tick_ns, release_ns;
+    uint64_t tick_ns, release_ns, tick_frames;
     uint64_t stamp_seq_seen, stamp_since_ns, stamp_seq_done;
 
     _Atomic uint64_t st_frames, st_entries, st_records, st_used, st_written, st_sync_last,
@@ -233,6 +236,7 @@ static inline struct io_mutex *plog_shard(struct plog *p)
 /* frame memory: writer.c */
 struct frame *frame_new(struct journal *j, uint64_t cap);
 void frame_pool_clear(struct journal *j);
+void frame_pool_shrink(struct journal *j);
 void frame_unref(struct journal *j, struct frame *f);
 
 /* tail.c */

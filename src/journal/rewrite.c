@@ -40,7 +40,9 @@ static uint64_t live_of(struct jfile *f)
 
 static bool sparse(struct jfile *f)
 {
-    return atomic_load(&f->state) == JFILE_SEALED && !f->rewrite_failed && live_of(f) > 0 &&
+    bool old = !f->j->conf.threads || io_mono_ns(f->j->io) - f->sealed_ns >= REWRITE_AGE_NS;
+
+    return old && atomic_load(&f->state) == JFILE_SEALED && !f->rewrite_failed && live_of(f) > 0 &&
            live_of(f) < (f->size - FILE_HEADER) / 2; /* a tiny segment's header is no waste */
 }
 

@@ -102,6 +102,7 @@ enum err seal_file(struct journal *j, struct jfile *f, struct errinfo *info)
         swap_in(f, &b);
         io_mutex_lock(&j->lock);
         atomic_store(&f->state, JFILE_SEALED);
+        f->sealed_ns = io_mono_ns(j->io);
         j->full_n--;
         j->sealed_new++;
         j->sealed_id = f->id;
@@ -382,6 +383,9 @@ static void tick(struct journal *j)
     if (j->conf.hooks->tick)
         j->conf.hooks->tick(j->conf.hooks_arg, io_wall_ms(j->io));
     jfile_cache_trim(j);
+    if (atomic_load(&j->st_frames) - j->tick_frames < FRAME_POOL_MAX)
+        frame_pool_shrink(j);
+    j->tick_frames = atomic_load(&j->st_frames);
     if (now - j->release_ns >= RELEASE_NS) {
         j->release_ns = now;
         spare_release(j);
@@ -404,6 +408,18 @@ static bool stamp_idle(struct journal *j)
         return false;
     j->stamp_seq_done = seq + 1; /* what next_seq will be */
     return stamp_append(j) == ERR_OK;
+}
+
+/* The active file is half full, or is the small first one and in use. */
+static bool spare_wanted(struct journal *j)
+{
+    bool want;
+
+    io_mutex_lock(&j->lock);
+    want = j->active && (j->active->used > j->active->size / 2 ||
+                         (j->active->size < j->conf.file_bytes && j->active->used > 1u << 20));
+    io_mutex_unlock(&j->lock);
+    return want;
 }
 
 bool background_step(struct journal *j)
@@ -430,7 +446,7 @@ bool background_step(struct journal *j)
     while (files_recycle(j))
         did = true;
     did = ready_prepare(j) || did;
-    if (!did && j->active && j->active->used > j->active->size / 2)
+    if (!did && spare_wanted(j))
         did = spare_prepare(j);
     if (!did && !e)
         did = rewrite_step(j);

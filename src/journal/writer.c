@@ -57,6 +57,23 @@ void frame_unref(struct journal *j, struct frame *f)
         frame_free(f);
 }
 
+/* Gives back half of the pool: called once a second while little is written. */
+void frame_pool_shrink(struct journal *j)
+{
+    struct frame *gone[FRAME_POOL_MAX];
+    uint32_t n = 0, keep;
+
+    io_mutex_lock(&j->pool_lock);
+    keep = j->pool_n / 2;
+    while (j->pool_n > keep) {
+        gone[n++] = list_entry(list_pop_front(&j->pool), struct frame, link);
+        j->pool_n--;
+    }
+    io_mutex_unlock(&j->pool_lock);
+    while (n)
+        frame_free(gone[--n]);
+}
+
 void frame_pool_clear(struct journal *j)
 {
     while (!list_empty(&j->pool))
@@ -233,6 +250,17 @@ static void unit_copy(struct journal_unit *u, uint8_t *at)
     u->crc = crc;
 }
 
+/* Writes one frame if nobody else is at it. What comes in meanwhile wakes the writer thread, which
+ * waits for the role. */
+static bool write_here(struct journal *j)
+{
+    if (!io_mutex_trylock(&j->role))
+        return false;
+    writer_step(j);
+    io_mutex_unlock(&j->role);
+    return true;
+}
+
 enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flags)
 {
     uint64_t room = unit_room(u);
@@ -274,7 +302,7 @@ enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flag
         u->assigned(u);
     unit_copy(u, at);
     atomic_fetch_sub(&f->copying, 1);
-    if (j->conf.threads)
+    if (j->conf.threads && !(flags & JOURNAL_WRITE && write_here(j)))
         io_event_signal(&j->writer_event);
     return ERR_OK;
 }
@@ -340,7 +368,8 @@ static enum err file_switch(struct journal *j, bool *tried, struct errinfo *info
     enum err e = ERR_OK;
 
     if (j->unsynced) { /* what the sealer will index must be on stable storage */
-        *tried = true; /* a sync that failed may have lost what it was for: nothing goes on after it */
+        *tried =
+            true; /* a sync that failed may have lost what it was for: nothing goes on after it */
         if ((e = io_sync(j->active_fd, info)))
             return e;
         j->unsynced = false;
@@ -623,15 +652,23 @@ bool writer_step(struct journal *j)
     return true;
 }
 
+static bool writer_turn(struct journal *j)
+{
+    bool did;
+
+    io_mutex_lock(&j->role);
+    did = writer_step(j);
+    io_mutex_unlock(&j->role);
+    return did;
+}
+
 void writer_main(void *arg)
 {
     struct journal *j = arg;
 
-    while (!atomic_load(&j->stop_writer)) {
-        if (writer_step(j))
-            continue;
-        io_event_wait(&j->writer_event, UINT64_MAX);
-    }
-    while (writer_step(j))
+    while (!atomic_load(&j->stop_writer))
+        if (!writer_turn(j))
+            io_event_wait(&j->writer_event, UINT64_MAX);
+    while (writer_turn(j))
         ;
 }

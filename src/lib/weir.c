@@ -83,13 +83,14 @@ const char *weir_strerror(weir_err c)
 
 weir_err lib_fail(enum err e, const struct errinfo *info, struct weir_error *out)
 {
-    const char *text = info && info->text[0] && e ? info->text : err_text(e);
-
     if (out) {
         out->code = lib_code(e);
-        snprintf(out->text, sizeof out->text, "%s", text);
+        out->text[0] = 0;
     }
-    return lib_code(e);
+    if (e && out)
+        snprintf(out->text, sizeof out->text, "%s",
+                 info && info->text[0] ? info->text : err_text(e));
+    return e ? lib_code(e) : WEIR_OK;
 }
 
 /* ---- opening
