@@ -1,11 +1,14 @@
-/* Simulation of the journal: random work on a disk that loses, tears and garbles what was not synced, crashes
- * at random calls, and failing calls, all from a seed; an independent model judges what is there afterwards.
+/* Simulation of the journal: random work on a disk that loses, tears and garbles what was not
+ * synced, crashes at random calls, and failing calls, all from a seed; an independent model judges
+ * what is there afterwards.
  *
  *     sim [--seeds N] [--seed S] [--verbose]
  *
- * The model knows each unit that was handed in: which records it has (their payload is made from the unit's
- * number) and whether it was acknowledged. After every crash or close it reads everything back and demands:
- *   - each acknowledged unit is there, wholly, once (of durability `os`: if the crash was after a sync);
+ * The model knows each unit that was handed in: which records it has (their payload is made from
+ * the unit's number) and whether it was acknowledged. After every crash or close it reads
+ * everything back and demands:
+ *   - each acknowledged unit is there, wholly, once (of durability `os`: if the crash was after a
+ * sync);
  *   - each other unit is there wholly or not at all, never if it was refused;
  *   - within a log offsets are dense, and records are in the order in which they were handed in;
  *   - positions grow with that order and are never used twice;
@@ -23,13 +26,14 @@
 #include "journal/batch.h"
 #include "journal/journal.h"
 
-#define LOGS 5
-#define UNITS_MAX 4000
-#define RECORDS_MAX 4
-#define CYCLES 6
+#define LOGS          5
+#define UNITS_MAX     4000
+#define RECORDS_MAX   4
+#define CYCLES        6
 #define ENTRY_COUNTER (ENTRY_BROKER + 1) /* u64 unit number: the state is the set of these */
 
-enum fate { PENDING, ACKED, REFUSED };
+/* UNKNOWN: answered with an I/O error: it may be on the disk or not; the next recovery decides. */
+enum fate { PENDING, ACKED, REFUSED, UNKNOWN };
 
 struct world;
 
@@ -90,7 +94,8 @@ __attribute__((format(printf, 2, 3))) static void fail(struct world *w, const ch
     w->failed = w->text;
 }
 
-/* ---- the state behind the hooks ------------------------------------------------------------------- */
+/* ---- the state behind the hooks
+ * ------------------------------------------------------------------- */
 
 static void count(struct world *w, uint64_t n)
 {
@@ -104,11 +109,17 @@ static enum err h_load(void *arg, struct sqlite3 *db, struct errinfo *info)
 {
     struct world *w = arg;
     sqlite3_stmt *st = NULL;
+    int64_t start[LOGS] = {0};
     unsigned i;
 
     memset(w->seen, 0, sizeof w->seen);
+    if (sqlite3_prepare_v2(db, "SELECT log, start FROM starts", -1, &st, NULL) == SQLITE_OK)
+        while (sqlite3_step(st) == SQLITE_ROW)
+            start[sqlite3_column_int(st, 0) % LOGS] = sqlite3_column_int64(st, 1);
+    sqlite3_finalize(st);
+    st = NULL;
     for (i = 0; i < LOGS; i++)
-        w->log[i] = plog_new(w->j, i + 1, 0, NULL);
+        w->log[i] = plog_new(w->j, i + 1, start[i], NULL);
     if (sqlite3_prepare_v2(db, "SELECT n FROM counters", -1, &st, NULL) == SQLITE_OK)
         while (sqlite3_step(st) == SQLITE_ROW)
             count(w, (uint64_t)sqlite3_column_int64(st, 0));
@@ -139,8 +150,7 @@ static void *h_collect(void *arg)
     uint64_t *copy = xcalloc(w->units_n + 1, sizeof *copy), i, n = 0;
 
     for (i = 0; i < w->units_n; i++)
-        if (w->units[i]->counted &&
-            (w->units[i]->fate == PENDING || w->units[i]->fate == ACKED))
+        if (w->units[i]->counted && (w->units[i]->fate == PENDING || w->units[i]->fate == ACKED))
             copy[++n] = w->units[i]->number;
     copy[0] = n;
     return copy;
@@ -152,9 +162,20 @@ static enum err h_write(void *arg, void *collected, struct sqlite3 *db, struct e
     uint64_t *c = collected, i;
     char sql[96];
 
-    if (sqlite3_exec(db, "CREATE TABLE IF NOT EXISTS counters(n INTEGER PRIMARY KEY)", NULL, NULL,
-                     NULL))
+    if (sqlite3_exec(db,
+                     "CREATE TABLE IF NOT EXISTS counters(n INTEGER PRIMARY KEY);"
+                     "CREATE TABLE IF NOT EXISTS starts(log INTEGER PRIMARY KEY, start)",
+                     NULL, NULL, NULL))
         return ERR_IO;
+    for (i = 0; i < LOGS; i++) {
+        struct plog_info pi;
+
+        plog_info_get(w->log[i], &pi);
+        snprintf(sql, sizeof sql, "INSERT OR REPLACE INTO starts VALUES(%" PRIu64 ", %" PRId64 ")",
+                 i, pi.start_offset);
+        if (sqlite3_exec(db, sql, NULL, NULL, NULL))
+            return ERR_IO;
+    }
     for (i = 0; i < UNITS_MAX; i++) {
         if (!(w->seen[i / 64] >> (i % 64) & 1))
             continue;
@@ -182,7 +203,8 @@ static const struct journal_hooks hooks = {.load = h_load,
                                            .checkpoint_write = h_write,
                                            .checkpoint_end = h_end};
 
-/* ---- work ---------------------------------------------------------------------------------------- */
+/* ---- work
+ * ---------------------------------------------------------------------------------------- */
 
 static void on_done(struct journal_unit *ju, enum err e)
 {
@@ -193,7 +215,7 @@ static void on_done(struct journal_unit *ju, enum err e)
 
     if (u->fate != PENDING)
         fail(w, "unit %" PRIu64 " was answered twice", u->number);
-    u->fate = e ? REFUSED : ACKED;
+    u->fate = !e ? ACKED : e == ERR_NO_SPACE ? REFUSED : UNKNOWN;
     for (i = 0; i < u->ju.n; i++)
         if (u->en[i].type == ENTRY_BATCH) {
             u->position = u->en[i].position;
@@ -343,14 +365,16 @@ static void do_read(struct world *w)
     plog_info_get(p, &pi);
     if (pi.end_offset == pi.start_offset)
         return;
-    e = plog_read(p, pi.start_offset + (int64_t)(rnd(w) % (uint64_t)(pi.end_offset - pi.start_offset)),
+    e = plog_read(p,
+                  pi.start_offset + (int64_t)(rnd(w) % (uint64_t)(pi.end_offset - pi.start_offset)),
                   4096, &r, &info);
     if (e == ERR_CORRUPT && !io_sim_crashed(w->io))
         fail(w, "a read while running: %s", info.text);
     plog_read_release(&r);
 }
 
-/* ---- judging ------------------------------------------------------------------------------------- */
+/* ---- judging
+ * ------------------------------------------------------------------------------------- */
 
 struct found {
     uint64_t number;
@@ -370,8 +394,7 @@ static bool right_payload(struct world *w, const struct record *r, struct found 
     batch = r->value.ptr[8];
     rec = r->value.ptr[9];
     if (number >= w->units_n || batch >= w->units[number]->batches ||
-        rec >= w->units[number]->records[batch] ||
-        payload_len(number, batch, rec) != r->value.len)
+        rec >= w->units[number]->records[batch] || payload_len(number, batch, rec) != r->value.len)
         return false;
     payload(number, batch, rec, want, r->value.len);
     f->number = number;
@@ -449,8 +472,8 @@ static void judge_log(struct world *w, unsigned log, uint8_t (*have)[RECORDS_MAX
     (void)below;
 }
 
-/* Everything that should be there is; nothing else. Then units that are there count as acknowledged (they
- * must stay), units that are not as refused. */
+/* Everything that should be there is; nothing else. Then units that are there count as acknowledged
+ * (they must stay), units that are not as refused. */
 static void judge(struct world *w)
 {
     uint8_t(*have)[RECORDS_MAX] = xcalloc(w->units_n + 1, sizeof *have);
@@ -486,7 +509,7 @@ static void judge(struct world *w)
             fail(w, "unit %" PRIu64 " is half there", n);
         else if (u->fate == REFUSED && some)
             fail(w, "unit %" PRIu64 " was refused and is there", n);
-        if (u->fate == PENDING || (u->fate == ACKED && !all)) {
+        if (u->fate == PENDING || u->fate == UNKNOWN || (u->fate == ACKED && !all)) {
             u->fate = all && some ? ACKED : REFUSED;
         }
         if (u->fate == ACKED)
@@ -495,7 +518,8 @@ static void judge(struct world *w)
     free(have);
 }
 
-/* ---- cycles -------------------------------------------------------------------------------------- */
+/* ---- cycles
+ * -------------------------------------------------------------------------------------- */
 
 static bool open_log(struct world *w)
 {
@@ -598,7 +622,9 @@ static void cycle(struct world *w)
     if (rnd(w) % 6 == 0)
         io_sim_crash_at(w->io, 1 + rnd(w) % 60); /* during recovery */
     if (open_log(w)) {
-        judge(w);
+        io_sim_crash_at(w->io, 0); /* it was for recovery */
+        if (!io_sim_crashed(w->io))
+            judge(w);
         if (!w->failed) {
             if (!clean)
                 plan_fault(w);
