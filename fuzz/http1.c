@@ -1,5 +1,6 @@
-/* HTTP/1: any bytes, in one piece and byte by byte; both must show the handler the same requests and get
- * as many bytes of answers (those to what is no request may word the reason differently). */
+/* HTTP/1: any bytes, in one piece and byte by byte; both must show the handler the same requests
+ * and get as many bytes of answers (those to what is no request may word the reason differently).
+ */
 #include "net_fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,5 +1,5 @@
-/* Shared by the targets that feed a connection: a server without sockets whose handler notes what it
- * was given, so that the same bytes in one piece and in many can be compared. */
+/* Shared by the targets that feed a connection: a server without sockets whose handler notes what
+ * it was given, so that the same bytes in one piece and in many can be compared. */
 #ifndef WEIR_FUZZ_NET_FUZZ_H
 #define WEIR_FUZZ_NET_FUZZ_H
 
@@ -11,11 +11,11 @@
 
 /* What a run has shown. */
 struct fuzz_seen {
-    uint64_t hash;     /* of requests and messages, in order */
+    uint64_t hash; /* of requests and messages, in order */
     unsigned requests, closes, messages;
-    size_t sent;       /* bytes */
-    unsigned codes;    /* at the end of WebSockets, added up */
-    uint64_t errors;   /* answers of 400 and more */
+    size_t sent;     /* bytes */
+    unsigned codes;  /* at the end of WebSockets, added up */
+    uint64_t errors; /* answers of 400 and more */
 };
 
 struct fuzz_net {
@@ -130,7 +130,8 @@ static inline void fuzz_answer_held(void)
         http_reply(fz.held[--fz.held_n], 200, NULL, 0, SLICE_LIT("held"));
 }
 
-/* A connection that is given `first` and then the data in pieces; all of it ends with the connection. */
+/* A connection that is given `first` and then the data in pieces; all of it ends with the
+ * connection. */
 static inline struct fuzz_seen fuzz_run(struct slice first, const uint8_t *data, size_t n,
                                         size_t piece)
 {

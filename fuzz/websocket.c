@@ -1,6 +1,6 @@
 /* WebSocket: any bytes behind the handshake, in one piece and byte by byte; both must give the same
- * messages and the same code at the end. (Not the same bytes: pongs that wait when a close frame comes
- * are not sent.) */
+ * messages and the same code at the end. (Not the same bytes: pongs that wait when a close frame
+ * comes are not sent.) */
 #include "net_fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
