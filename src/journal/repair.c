@@ -181,6 +181,57 @@ static enum err find_entries(struct repair *r, struct jfile *f, struct finds *ou
     return e;
 }
 
+static void no_row(void *arg, struct jfile *f, const struct index_row *row)
+{
+}
+
+static struct found *find_at(struct finds *f, uint32_t file_pos)
+{
+    uint64_t lo = 0, hi = f->n;
+
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2;
+
+        if (f->v[mid].b.file_pos < file_pos)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < f->n && f->v[lo].b.file_pos == file_pos ? &f->v[lo] : NULL;
+}
+
+/* A batch's own checksum does not cover its base offset, and a segment has no frames around its
+ * batches; but each entry of the old index has a checksum. What contradicts a good one is damaged
+ * and goes. found: in order of file_pos, which it keeps. */
+static void drop_contradicted(struct repair *r, uint64_t id, struct finds *found)
+{
+    struct jfile *f = jfile_new(&r->c.j, id, JFILE_SEGMENT, 0);
+    uint8_t raw[REF_BYTES];
+    struct io_file *fd;
+    struct batch_ref b;
+    struct found *x;
+    uint64_t i, n = 0;
+    size_t got = 0;
+
+    jfile_pin(f);
+    if (!index_load(f, no_row, NULL, NULL) && !jfile_index(f, &fd, NULL))
+        for (i = 0; i < f->index_entries; i++) {
+            if (io_pread(fd, raw, sizeof raw, index_entry_at(f, i), &got, NULL) || got < sizeof raw)
+                break;
+            batch_ref_read(raw, &b);
+            x = batch_ref_ok(&b) ? find_at(found, b.file_pos) : NULL;
+            if (x && (x->b.base_offset != b.base_offset || x->b.position != b.position ||
+                      x->b.len != b.len || x->b.batch_crc != b.batch_crc))
+                x->b.count = 0;
+        }
+    for (i = 0; i < found->n; i++)
+        if (found->v[i].b.count)
+            found->v[n++] = found->v[i];
+    found->n = n;
+    jfile_unpin(f);
+    jfile_free(&f);
+}
+
 static enum err write_index(struct repair *r, struct jfile *f, struct finds *found,
                             struct errinfo *info)
 {
@@ -224,6 +275,8 @@ static enum err mend_sealed(struct repair *r, struct checkpoint_file *cf, struct
         f->position = cf->position;
         f->position_end = cf->position_end;
         e = find_entries(r, f, &found, info);
+        if (!e)
+            drop_contradicted(r, f->id, &found);
     } else {
         e = find_frames(r, f, &found, info);
     }
