@@ -251,7 +251,8 @@ static inline int fx_on_head(void *ctx, unsigned loop, struct http_req *r)
     struct http_hdr h = {SLICE_LIT("www-authenticate"), SLICE_LIT("Bearer")};
 
     atomic_fetch_add(&f->heads, 1);
-    f->last_head = r;
+    if (!f->running) /* one thread */
+        f->last_head = r;
     if (slice_eq_str(http_path(r), "/head/401"))
         return 401;
     if (!slice_eq_str(http_path(r), "/head/own"))
