@@ -556,6 +556,7 @@ static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errin
     struct repair *r = w->r;
     char path[512], tmp[520], name[64];
     uint8_t *block = xcalloc(1, FILE_HEADER);
+    struct weave before = *w;
     struct scan s;
     bool good = false;
     enum err e;
@@ -566,6 +567,7 @@ static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errin
         e = weave_look(w, &s, &good, info);
     if (e || (good && !(last && w->seq < r->c.meta.applied_seq)))
         goto out;
+    *w = before; /* where looking went on to: all frames of this file are to be written */
     w->changed = true;
     check_say(&r->c, false, "journal file %016" PRIx64 " is written anew from what can be read",
               id);
@@ -578,9 +580,6 @@ static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errin
     if (!e && !r->dry)
         e = io_pwrite(w->out, block, FILE_HEADER, 0, info);
     w->pos = FILE_HEADER;
-    if (good) { /* complete, but the log once went on: start from the beginning of this file */
-        w->changed = true;
-    }
     if (!e)
         e = weave_frames(w, &s, info);
     while (!e && last && w->seq < r->c.meta.applied_seq &&

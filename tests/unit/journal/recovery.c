@@ -402,6 +402,24 @@ static void bad_header(void **state)
     end(&f);
 }
 
+/* Not a row: mending the last frame leaves those before it in the file alone. */
+static void bad_last(void **state)
+{
+    char path[300];
+    struct fx f;
+
+    small_log(&f, 5, 0);
+    fx_close(&f); /* in order: the checkpoint knows where the log ends, at frame 7 */
+    fx_file(&f, ".log", 0, path);
+    assert_true(io_sim_flip(f.io, path, FRAME * 7 + 70, 2));
+    assert_int_equal(fx_try_open(&f), ERR_CORRUPT);
+    assert_int_equal(journal_repair(f.io, f.dir, false, NULL, NULL, &f.info), ERR_OK);
+    fx_open(&f);
+    fx_expect(&f, 1, 0, 5);
+    fx_close(&f);
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,7 +430,8 @@ int main(void)
         cmocka_unit_test(missing_end),    cmocka_unit_test(stale_frames),
         cmocka_unit_test(unused_file),    cmocka_unit_test(orphan),
         cmocka_unit_test(dropped_file),   cmocka_unit_test(missing_middle),
-        cmocka_unit_test(foreign_file),   cmocka_unit_test(bad_header)};
+        cmocka_unit_test(foreign_file),   cmocka_unit_test(bad_header),
+        cmocka_unit_test(bad_last)};
 
     return cmocka_run_group_tests_name("journal/recovery", tests, NULL, NULL);
 }
