@@ -59,7 +59,8 @@ static void build_rows(struct jfile *f, struct index_build *b)
     struct batch_ref *refs = NULL;
     uint32_t cap = 0, i, n;
 
-    qsort(f->touched, f->touched_n, sizeof *f->touched, uid_order);
+    if (f->touched_n)
+        qsort(f->touched, f->touched_n, sizeof *f->touched, uid_order);
     for (i = 0; i < f->touched_n; i++) {
         n = plog_refs_of(f->touched[i], f, &refs, &cap);
         if (n)
