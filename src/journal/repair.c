@@ -241,7 +241,8 @@ static enum err write_index(struct repair *r, struct jfile *f, struct finds *fou
     uint64_t i, n;
     enum err e;
 
-    qsort(found->v, found->n, sizeof *found->v, find_order);
+    if (found->n)
+        qsort(found->v, found->n, sizeof *found->v, find_order);
     for (i = 0; i < found->n; i += n) {
         uint32_t k = 0;
 
