@@ -242,7 +242,7 @@ static int cb_head_done(llhttp_t *p)
     r->method = req_method_of(slice_str(llhttp_method_name((llhttp_method_t)p->method)));
     r->head_only = r->method == HTTP_HEAD;
     r->upgrade = p->upgrade;
-    r->keep_alive = llhttp_should_keep_alive(p) && !h->hl->draining;
+    r->keep_alive = llhttp_should_keep_alive(p);
     if ((s = req_head_done(r)))
         return fail(h, s, "the request target does not decode");
     if ((s = check_head(h, r)))
@@ -288,8 +288,8 @@ static int cb_done(llhttp_t *p)
         return fail(h, 400, "the trailer does not end with an empty line");
     h->cur = NULL;
     h->in_body = h->in_trailer = false;
-    conn_deadline(h->c, 0);
-    if (!r->keep_alive)
+    conn_deadline(h->c, h->eof ? NET_HALF_CLOSED_MS : 0);
+    if (!r->keep_alive || h->hl->draining)
         h->close_after = true;
     if (r->refused) { /* by on_head */
         if (list_is_first(&h->queue, &r->link))
@@ -405,7 +405,8 @@ static void h1_head(struct http_req *r, int status, const struct http_hdr *hd, u
     unsigned i;
 
     r->chunked = body_len < 0 && r->version == 11 && !no_body;
-    if ((body_len < 0 && !r->chunked && !no_body) || (r->in_head && r->has_body) || h->hl->draining)
+    if ((body_len < 0 && !r->chunked && !no_body) || (r->in_head && r->has_body) ||
+        (h->hl->draining && h->queue.node.prev == &r->link)) /* the last that is taken */
         r->keep_alive = false;
     for (i = 0; i < n; i++)
         need += hd[i].name.len + hd[i].value.len + 4;

@@ -733,6 +733,40 @@ static void continue_waits_for_its_turn(void **state)
     fx_stop(&f);
 }
 
+/* Who stops answers all that it has taken; the last answer says that it is the last. */
+static void draining_answers_all(void **state)
+{
+    const char *p;
+    struct fx f;
+
+    fx_init(&f);
+    fx_start(&f);
+    fx_feed(&f, "GET /hold HTTP/1.1\r\n" HOST "\r\nGET /hold HTTP/1.1\r\n" HOST
+                "\r\nGET /hold HTTP/1.1\r\n" HOST "\r\nPOST /echo HTTP/1.1\r\n" HOST
+                "Content-Length: 4\r\n\r\nla");
+    http_server_drain(f.s, 1000, NULL, NULL);
+    fx_turn(&f, 2);
+    assert_true(fx_is_open(&f));
+    fx_ok(f.held[0], SLICE_LIT("first"));
+    f.held_n--;
+    memmove(f.held, f.held + 1, f.held_n * sizeof *f.held);
+    fx_turn(&f, 1);
+    assert_non_null(strstr(fx_text(&f), "first"));
+    assert_true(fx_is_open(&f));
+    fx_feed(&f, "stGET /a HTTP/1.1\r\n" HOST "\r\n");
+    fx_answer_held(&f);
+    fx_turn(&f, 2);
+    p = strstr(fx_text(&f), "held 1");
+    assert_non_null(p);
+    assert_null(strstr(f.info, "/a")); /* not taken any more */
+    p = strstr(fx_text(&f), CLOSE);
+    assert_true(p && strstr(p, "\r\n\r\nlast"));
+    assert_null(strstr(p + 1, CLOSE));
+    assert_false(fx_is_open(&f));
+    assert_int_equal(f.closes, 0);
+    fx_stop(&f);
+}
+
 static void accessors_and_memory(void **state)
 {
     struct http_req *r;
@@ -784,6 +818,7 @@ int main(void)
         cmocka_unit_test(close_is_told_once),
         cmocka_unit_test(error_waits_for_earlier_answers),
         cmocka_unit_test(continue_waits_for_its_turn),
+        cmocka_unit_test(draining_answers_all),
         cmocka_unit_test(accessors_and_memory),
     };
 
