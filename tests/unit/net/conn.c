@@ -1,6 +1,6 @@
-/* The connection layer with a protocol of its own: frames of a length byte and so many bytes, answered
- * reversed. Addresses, limits of connections, spreading, half-closed and slow peers, lack of
- * descriptors. */
+/* The connection layer with a protocol of its own: frames of a length byte and so many bytes,
+ * answered reversed. Addresses, limits of connections, spreading, half-closed and slow peers, lack
+ * of descriptors. */
 #include "net/conn.h"
 
 #include "fixture.h"
@@ -476,10 +476,22 @@ static void ipv6(void **state)
 
 static void addresses(void **state)
 {
-    static const char *const bad[] = {"",           "8787",        "127.0.0.1",     "127.0.0.1:",
-                                      "127.0.0.1:x", "127.0.0.1:1x", "127.0.0.1:65536", "host:1",
-                                      "::1:80",     "[::1]",       "[::1]:",        "[]:1",
-                                      "[x]:1",      "unix:",       "127.0.0.1:-1",  "127.0.0.1: 1"};
+    static const char *const bad[] = {"",
+                                      "8787",
+                                      "127.0.0.1",
+                                      "127.0.0.1:",
+                                      "127.0.0.1:x",
+                                      "127.0.0.1:1x",
+                                      "127.0.0.1:65536",
+                                      "host:1",
+                                      "::1:80",
+                                      "[::1]",
+                                      "[::1]:",
+                                      "[]:1",
+                                      "[x]:1",
+                                      "unix:",
+                                      "127.0.0.1:-1",
+                                      "127.0.0.1: 1"};
     struct cx x = {0};
     struct errinfo info;
     char path[200];

@@ -1,5 +1,5 @@
-/* HTTP/1: what is a request and what is none, in one piece and byte by byte; order of answers; bodies;
- * streams. Without sockets: see server.c for those. */
+/* HTTP/1: what is a request and what is none, in one piece and byte by byte; order of answers;
+ * bodies; streams. Without sockets: see server.c for those. */
 #include "fixture.h"
 
 #define HOST  "Host: h\r\n"
@@ -23,8 +23,7 @@ static const struct row rows[] = {
     {"head", "HEAD /echo HTTP/1.1\r\n" HOST "\r\n", 200, true, "content-length: 0\r\n"},
     {"query", "GET /a%20b?x=1&q=%41+b%2B HTTP/1.1\r\n" HOST "\r\n", 200, true,
      "GET /a b /a%20b q=A b+ v=11"},
-    {"absolute", "GET http://h.example/p?q=z HTTP/1.1\r\n" HOST "\r\n", 200, true,
-     "GET /p /p q=z"},
+    {"absolute", "GET http://h.example/p?q=z HTTP/1.1\r\n" HOST "\r\n", 200, true, "GET /p /p q=z"},
     {"absolute without path", "GET http://h.example HTTP/1.1\r\n" HOST "\r\n", 200, true,
      "GET / / q="},
     {"absolute with query only", "GET http://h.example?q=z HTTP/1.1\r\n" HOST "\r\n", 200, true,
@@ -39,13 +38,19 @@ static const struct row rows[] = {
      "content-length: 0"},
     {"body on get", "GET /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nhi", 200, true,
      "\r\n\r\nhi"},
-    {"chunked", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "4\r\nwiki\r\n5;x=\"y\"\r\npedia\r\n0\r\n\r\n", 200, true, "\r\n\r\nwikipedia"},
-    {"chunked, capital", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: Chunked\r\n\r\n"
-     "A\r\n0123456789\r\n0\r\n\r\n", 200, true, "0123456789"},
-    {"trailers", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+    {"chunked",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "4\r\nwiki\r\n5;x=\"y\"\r\npedia\r\n0\r\n\r\n",
+     200, true, "\r\n\r\nwikipedia"},
+    {"chunked, capital",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: Chunked\r\n\r\n"
+     "A\r\n0123456789\r\n0\r\n\r\n",
+     200, true, "0123456789"},
+    {"trailers",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
      "1\r\na\r\n0\r\nX-Trailer: 1\r\nHost: evil\r\nContent-Length: 9\r\n\r\n"
-     "GET /a HTTP/1.1\r\n" HOST "\r\n", 200, true, "\r\n\r\naHTTP/1.1 200 OK"},
+     "GET /a HTTP/1.1\r\n" HOST "\r\n",
+     200, true, "\r\n\r\naHTTP/1.1 200 OK"},
     {"in pieces", "GET /text HTTP/1.1\r\n" HOST "\r\n", 200, true,
      "transfer-encoding: chunked\r\n\r\n4\r\none,\r\n3\r\ntwo\r\n0\r\n\r\n"},
     {"in pieces, 1.0", "GET /text HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, false,
@@ -57,20 +62,24 @@ static const struct row rows[] = {
     {"unknown status", "GET /status?code=299 HTTP/1.1\r\n" HOST "\r\n", 299, true, "299 Unknown"},
     {"no injection", "GET /inject HTTP/1.1\r\n" HOST "\r\n", 200, true,
      "x-a: 1  x-evil: 2\r\nx-b  x-worse: 3\r\n"},
-    {"upgrade ignored", "GET /a HTTP/1.1\r\n" HOST "Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-     "GET /b HTTP/1.1\r\n" HOST "\r\n", 200, true, "GET /b /b"},
+    {"upgrade ignored",
+     "GET /a HTTP/1.1\r\n" HOST "Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+     "GET /b HTTP/1.1\r\n" HOST "\r\n",
+     200, true, "GET /b /b"},
     {"incomplete", "GET /a HTTP/1.1\r\n" HOST, 0, true, NULL},
     {"incomplete body", "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhell", 0, true,
      NULL},
     {"continue", "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n",
      100, true, "HTTP/1.1 100 Continue\r\n\r\n"},
-    {"continue, no body", "GET /a HTTP/1.1\r\n" HOST "Expect: 100-continue\r\n\r\n", 200, true, NULL},
+    {"continue, no body", "GET /a HTTP/1.1\r\n" HOST "Expect: 100-continue\r\n\r\n", 200, true,
+     NULL},
     {"refused by status", "GET /head/401 HTTP/1.1\r\n" HOST "\r\nGET /a HTTP/1.1\r\n" HOST "\r\n",
      401, true, "}\nHTTP/1.1 200 OK"},
     {"refused with body", "POST /head/401 HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc", 401,
      false, CLOSE},
-    {"refused before continue", "POST /head/401 HTTP/1.1\r\n" HOST
-     "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n", 401, false, "application/problem+json"},
+    {"refused before continue",
+     "POST /head/401 HTTP/1.1\r\n" HOST "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n", 401,
+     false, "application/problem+json"},
     {"refused by own answer", "POST /head/own HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc",
      403, false, "www-authenticate: Bearer\r\n"},
     {"own answer, no body", "GET /head/own HTTP/1.1\r\n" HOST "\r\nGET /a HTTP/1.1\r\n" HOST "\r\n",
@@ -78,14 +87,20 @@ static const struct row rows[] = {
 
     {"no host", "GET / HTTP/1.1\r\n\r\n", 400, false, "exactly one Host"},
     {"two hosts", "GET / HTTP/1.1\r\n" HOST HOST "\r\n", 400, false, "exactly one Host"},
-    {"both framings", "POST /echo HTTP/1.1\r\n" HOST
-     "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, false, NULL},
-    {"both, other order", "POST /echo HTTP/1.1\r\n" HOST
-     "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400, false, NULL},
-    {"two lengths", "POST /echo HTTP/1.1\r\n" HOST
-     "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400, false, NULL},
-    {"two equal lengths", "POST /echo HTTP/1.1\r\n" HOST
-     "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400, false, NULL},
+    {"both framings",
+     "POST /echo HTTP/1.1\r\n" HOST
+     "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"both, other order",
+     "POST /echo HTTP/1.1\r\n" HOST
+     "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"two lengths",
+     "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400,
+     false, NULL},
+    {"two equal lengths",
+     "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400,
+     false, NULL},
     {"list of lengths", "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5, 5\r\n\r\nhello", 400,
      false, NULL},
     {"length plus", "POST /echo HTTP/1.1\r\n" HOST "Content-Length: +5\r\n\r\nhello", 400, false,
@@ -98,25 +113,32 @@ static const struct row rows[] = {
      NULL},
     {"length empty", "POST /echo HTTP/1.1\r\n" HOST "Content-Length:\r\n\r\nhello", 400, false,
      NULL},
-    {"length huge", "POST /echo HTTP/1.1\r\n" HOST
-     "Content-Length: 99999999999999999999999\r\n\r\nhello", 400, false, NULL},
+    {"length huge",
+     "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 99999999999999999999999\r\n\r\nhello", 400,
+     false, NULL},
     {"too large", "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1001\r\n\r\n", 413, false,
      "larger than the limit"},
-    {"too large in chunks", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "3e9\r\n" /* 1001 bytes, of which 1001 are sent by the test */, 0, true, NULL},
-    {"two encodings", "POST /echo HTTP/1.1\r\n" HOST
-     "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, false, NULL},
-    {"encoding list", "POST /echo HTTP/1.1\r\n" HOST
-     "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, false, NULL},
-    {"encoding with tab", "POST /echo HTTP/1.1\r\n" HOST
-     "Transfer-Encoding: \tchunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 200, true, "\r\n\r\na"},
+    {"too large in chunks",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "3e9\r\n" /* 1001 bytes, of which 1001 are sent by the test */,
+     0, true, NULL},
+    {"two encodings",
+     "POST /echo HTTP/1.1\r\n" HOST
+     "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"encoding list",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, false,
+     NULL},
+    {"encoding with tab",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: \tchunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 200,
+     true, "\r\n\r\na"},
     {"encoding unknown", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: xchunked\r\n\r\n", 501,
      false, NULL},
     {"encoding on 1.0", "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
      false, NULL},
     {"space before colon", "GET / HTTP/1.1\r\n" HOST "X : 1\r\n\r\n", 400, false, NULL},
-    {"space before colon of length", "POST /echo HTTP/1.1\r\n" HOST
-     "Content-Length : 5\r\n\r\nhello", 400, false, NULL},
+    {"space before colon of length",
+     "POST /echo HTTP/1.1\r\n" HOST "Content-Length : 5\r\n\r\nhello", 400, false, NULL},
     {"folded", "GET / HTTP/1.1\r\n" HOST "X: 1\r\n 2\r\n\r\n", 400, false, "folded"},
     {"folded by tab", "GET / HTTP/1.1\r\n" HOST "X: 1\r\n\t2\r\n\r\n", 400, false, "folded"},
     {"space first", " GET / HTTP/1.1\r\n" HOST "\r\n", 400, false, NULL},
@@ -128,8 +150,14 @@ static const struct row rows[] = {
     {"empty name", "GET / HTTP/1.1\r\n" HOST ": 1\r\n\r\n", 400, false, NULL},
     {"no colon", "GET / HTTP/1.1\r\n" HOST "nonsense\r\n\r\n", 400, false, NULL},
     {"control in name", "GET / HTTP/1.1\r\n" HOST "X\x01: 1\r\n\r\n", 400, false, NULL},
-    {"control in value", "GET / HTTP/1.1\r\n" HOST "X: a\x01" "b\r\n\r\n", 400, false, NULL},
-    {"delete in value", "GET / HTTP/1.1\r\n" HOST "X: a\x7f" "b\r\n\r\n", 400, false, NULL},
+    {"control in value",
+     "GET / HTTP/1.1\r\n" HOST "X: a\x01"
+     "b\r\n\r\n",
+     400, false, NULL},
+    {"delete in value",
+     "GET / HTTP/1.1\r\n" HOST "X: a\x7f"
+     "b\r\n\r\n",
+     400, false, NULL},
     {"control in target", "GET /a\x01 HTTP/1.1\r\n" HOST "\r\n", 400, false, NULL},
     {"escape of NUL", "GET /a%00 HTTP/1.1\r\n" HOST "\r\n", 400, false, NULL},
     {"broken escape", "GET /a%4 HTTP/1.1\r\n" HOST "\r\n", 400, false, NULL},
@@ -149,38 +177,69 @@ static const struct row rows[] = {
     {"other expectation", "GET / HTTP/1.1\r\n" HOST "Expect: x\r\n\r\n", 417, false, NULL},
     {"chunk size missing", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n\r\n",
      400, false, NULL},
-    {"chunk size not hex", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "g\r\n\r\n", 400, false, NULL},
-    {"chunk size 0x", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "0x1\r\na\r\n0\r\n\r\n", 400, false, NULL},
-    {"chunk size minus", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "-1\r\na\r\n0\r\n\r\n", 400, false, NULL},
-    {"chunk size space", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1 \r\na\r\n0\r\n\r\n", 400, false, NULL},
-    {"chunk size overflows", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "11111111111111111\r\na\r\n0\r\n\r\n", 400, false, NULL},
-    {"chunk longer than said", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1\r\nab\r\n0\r\n\r\n", 400, false, NULL},
-    {"chunk line LF", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1\na\r\n0\r\n\r\n", 400, false, NULL},
-    {"chunk end LF", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1\r\na\n0\r\n\r\n", 400, false, NULL},
-    {"last chunk LF", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1\r\na\r\n0\n\r\n", 400, false, NULL},
-    {"end of chunks LF", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1\r\na\r\n0\r\n\n", 400, false, NULL},
-    {"extension with LF", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1;a\nb\r\na\r\n0\r\n\r\n", 400, false, NULL},
-    {"extension with CR", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1;a\rb\r\na\r\n0\r\n\r\n", 400, false, NULL},
-    {"trailer LF", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1\r\na\r\n0\r\nX: 1\n\r\n", 400, false, NULL},
-    {"trailer CR", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1\r\na\r\n0\r\nX: 1\rY: 2\r\n\r\n", 400, false, NULL},
-    {"trailer NUL-free but nameless", "POST /echo HTTP/1.1\r\n" HOST
-     "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n: 1\r\n\r\n", 400, false, NULL},
-    {"trailer folded", "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-     "1\r\na\r\n0\r\nX: 1\r\n 2\r\n\r\n", 400, false, NULL},
+    {"chunk size not hex",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "g\r\n\r\n",
+     400, false, NULL},
+    {"chunk size 0x",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "0x1\r\na\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"chunk size minus",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "-1\r\na\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"chunk size space",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1 \r\na\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"chunk size overflows",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "11111111111111111\r\na\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"chunk longer than said",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1\r\nab\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"chunk line LF",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1\na\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"chunk end LF",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1\r\na\n0\r\n\r\n",
+     400, false, NULL},
+    {"last chunk LF",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1\r\na\r\n0\n\r\n",
+     400, false, NULL},
+    {"end of chunks LF",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1\r\na\r\n0\r\n\n",
+     400, false, NULL},
+    {"extension with LF",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1;a\nb\r\na\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"extension with CR",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1;a\rb\r\na\r\n0\r\n\r\n",
+     400, false, NULL},
+    {"trailer LF",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1\r\na\r\n0\r\nX: 1\n\r\n",
+     400, false, NULL},
+    {"trailer CR",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1\r\na\r\n0\r\nX: 1\rY: 2\r\n\r\n",
+     400, false, NULL},
+    {"trailer NUL-free but nameless",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n: 1\r\n\r\n",
+     400, false, NULL},
+    {"trailer folded",
+     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+     "1\r\na\r\n0\r\nX: 1\r\n 2\r\n\r\n",
+     400, false, NULL},
     {"tls hello", "\x16\x03\x01\x02\x01\x01\r\n\r\n", 400, false, NULL},
     {"nearly HTTP/2", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", 400, false, NULL},
     {"P", "P", 0, true, NULL},
@@ -243,12 +302,11 @@ static void requests_of_all_kinds(void **state)
 /* All pairs of pieces of a stream with every kind of framing in it. */
 static void split_anywhere(void **state)
 {
-    static const char in[] =
-        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
-        "\r\nGET /a%41?q=1 HTTP/1.1\r\nHost: h\r\nX-Long: some value\r\n\r\n"
-        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "3\r\nabc\r\n10;e=1\r\n0123456789abcdef\r\n0\r\nT: 1\r\n\r\n"
-        "GET /text HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    static const char in[] = "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
+                             "\r\nGET /a%41?q=1 HTTP/1.1\r\nHost: h\r\nX-Long: some value\r\n\r\n"
+                             "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                             "3\r\nabc\r\n10;e=1\r\n0123456789abcdef\r\n0\r\nT: 1\r\n\r\n"
+                             "GET /text HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     char *want = NULL;
     size_t i;
 
@@ -293,13 +351,15 @@ static void nothing_is_smuggled(void **state)
     static const char *const ins[] = {
         "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n"
         "0\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\x0b" "chunked\r\n\r\n"
+        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\x0b"
+        "chunked\r\n\r\n"
         "0\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
         "GET /a HTTP/1.1\r\nHost: h\r\nX: 1\nGET /evil HTTP/1.1\r\n\r\n",
         "GET /a HTTP/1.1\r\nHost: h\r\nX:\r\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
         "POST /head/401 HTTP/1.1\r\nHost: h\r\nContent-Length: 40\r\n\r\n"
         "GET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /evil HTTP/1.1\r\nHost: "
+        "h\r\n\r\n",
         "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
         "1;\nxx\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n0\r\n\r\n",
     };
@@ -319,7 +379,8 @@ static void nothing_is_smuggled(void **state)
         }
 }
 
-/* ---- order ------------------------------------------------------------------------------------------ */
+/* ---- order
+ * ------------------------------------------------------------------------------------------ */
 
 static void answers_keep_the_order(void **state)
 {
@@ -412,8 +473,9 @@ static void bodies_that_wait_have_a_limit(void **state)
 
     buf_init(&in, 1u << 20);
     for (i = 0; i < 10; i++) {
-        assert_int_equal(buf_append_str(&in, "POST /hold HTTP/1.1\r\n" HOST
-                                             "Content-Length: 600\r\n\r\n"), ERR_OK);
+        assert_int_equal(
+            buf_append_str(&in, "POST /hold HTTP/1.1\r\n" HOST "Content-Length: 600\r\n\r\n"),
+            ERR_OK);
         assert_int_equal(buf_reserve(&in, 600), ERR_OK);
         memset(in.ptr + in.len, 'b', 600);
         in.len += 600;
@@ -463,7 +525,8 @@ static void server_has_a_budget_for_bodies(void **state)
     fx_stop(&f);
 }
 
-/* ---- limits ----------------------------------------------------------------------------------------- */
+/* ---- limits
+ * ----------------------------------------------------------------------------------------- */
 
 static char *long_request(const char *before, size_t n, const char *after)
 {
@@ -537,12 +600,12 @@ static void bodies_have_limits(void **state)
 
     expect(p, 200);
     free(p);
-    p = long_request("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3e8\r\n", 1000,
-                     "\r\n0\r\n\r\n");
+    p = long_request("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3e8\r\n",
+                     1000, "\r\n0\r\n\r\n");
     expect(p, 200);
     free(p);
-    p = long_request("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3e9\r\n", 1001,
-                     "\r\n0\r\n\r\n");
+    p = long_request("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3e9\r\n",
+                     1001, "\r\n0\r\n\r\n");
     expect(p, 413);
     free(p);
 }
@@ -550,14 +613,15 @@ static void bodies_have_limits(void **state)
 /* Framing without end and almost no body costs no memory, but it is refused all the same. */
 static void chunk_framing_has_a_limit(void **state)
 {
-    char *p = long_request("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1;", 200000,
-                           "\r\na\r\n0\r\n\r\n");
+    char *p = long_request("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1;",
+                           200000, "\r\na\r\n0\r\n\r\n");
     struct fx f;
 
     expect(p, 400);
     free(p);
     p = long_request("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-                     "1\r\na\r\n0\r\nT: ", 200000, "\r\n\r\n");
+                     "1\r\na\r\n0\r\nT: ",
+                     200000, "\r\n\r\n");
     expect(p, 400);
     free(p);
     fx_init(&f); /* small chunks alone are no offence */
@@ -623,7 +687,8 @@ static void waiting_for_the_server_is_not_slow(void **state)
     fx_stop(&f);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------------- */
+/* ---- answers
+ * ---------------------------------------------------------------------------------------- */
 
 static void owned_bodies_are_released_once(void **state)
 {
@@ -664,7 +729,8 @@ static void held_answers_have_a_limit(void **state)
     fx_init(&f);
     f.conf.output_max = 1000;
     fx_start(&f);
-    for (i = 0; i < 21; i++) /* 21 requests that will be answered by 4 MB each, behind one that waits */
+    for (i = 0; i < 21;
+         i++) /* 21 requests that will be answered by 4 MB each, behind one that waits */
         fx_feed(&f, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
     for (i = 20; i > 0; i--) {
         struct http_req *r = f.held[--f.held_n];
@@ -685,7 +751,8 @@ static void close_is_told_once(void **state)
 
     fx_init(&f);
     fx_start(&f);
-    fx_feed(&f, "GET /hold HTTP/1.1\r\n" HOST "\r\nGET /hold HTTP/1.1\r\n" HOST "\r\nPOST /echo HTTP/1.1\r\n");
+    fx_feed(&f, "GET /hold HTTP/1.1\r\n" HOST "\r\nGET /hold HTTP/1.1\r\n" HOST
+                "\r\nPOST /echo HTTP/1.1\r\n");
     conn_close(f.c, false, CONN_PEER);
     assert_int_equal(f.closes, 0); /* not from inside */
     fx_ok(f.held[--f.held_n], SLICE_LIT("too late"));
@@ -775,7 +842,8 @@ static void accessors_and_memory(void **state)
 
     fx_init(&f);
     fx_start(&f);
-    fx_feed(&f, "GET /hold?a=1&b=%20x&a=2&c&d= HTTP/1.1\r\n" HOST "X-Thing: One\r\nx-thing: Two\r\n\r\n");
+    fx_feed(&f, "GET /hold?a=1&b=%20x&a=2&c&d= HTTP/1.1\r\n" HOST
+                "X-Thing: One\r\nx-thing: Two\r\n\r\n");
     r = f.held[0];
     assert_true(slice_eq_str(http_query(r, "a"), "1"));
     assert_true(slice_eq_str(http_query(r, "b"), " x"));

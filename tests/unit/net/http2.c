@@ -38,7 +38,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *f, const uint8_t 
     struct stream *s = stream_of(arg, f->hd.stream_id);
 
     if (nlen == 7 && memcmp(n, ":status", 7) == 0)
-        s->status = atoi((const char *)v);
+        s->status = (int)strtol((const char *)v, NULL, 10);
     else
         MUST(buf_printf(&s->head, "%.*s=%.*s\n", (int)nlen, n, (int)vlen, v) == ERR_OK);
     return 0;
@@ -210,7 +210,8 @@ static void end(struct fx *f, struct client *c)
     fx_stop(f);
 }
 
-/* ---- requests and answers --------------------------------------------------------------------------- */
+/* ---- requests and answers
+ * --------------------------------------------------------------------------- */
 
 static void requests_in_all_pieces(void **state)
 {
@@ -339,7 +340,8 @@ static void headers_are_cleaned(void **state)
     end(&f, c);
 }
 
-/* ---- refusals --------------------------------------------------------------------------------------- */
+/* ---- refusals
+ * --------------------------------------------------------------------------------------- */
 
 static void refusals(void **state)
 {
@@ -373,8 +375,8 @@ static void refusals(void **state)
         c->upload_stalls = t[i].status == 413; /* it says much and sends nothing */
         talk(c);
         if (stream_of(c, id)->status != t[i].status || !stream_of(c, id)->closed)
-            fail_msg("%s %.20s: %d instead of %d", t[i].method, t[i].path,
-                     stream_of(c, id)->status, t[i].status);
+            fail_msg("%s %.20s: %d instead of %d", t[i].method, t[i].path, stream_of(c, id)->status,
+                     t[i].status);
         if (t[i].status != 403)
             assert_non_null(strstr(head_of(c, id), "content-type=application/problem+json\n"));
     }
@@ -435,7 +437,8 @@ static void streams_have_a_number(void **state)
     end(&f, c);
 }
 
-/* ---- time ------------------------------------------------------------------------------------------- */
+/* ---- time
+ * ------------------------------------------------------------------------------------------- */
 
 static void time_out(struct fx *f)
 {
@@ -481,7 +484,8 @@ static void waiting_is_not_idle(void **state)
     end(&f, c);
 }
 
-/* ---- floods ----------------------------------------------------------------------------------------- */
+/* ---- floods
+ * ----------------------------------------------------------------------------------------- */
 
 static void sent_away(struct client *c)
 {
@@ -618,7 +622,8 @@ static void bodies_have_a_rate(void **state)
     end(&f, c);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ---------------------------------------------------------------------------------------- */
 
 static void drain(void **state)
 {
@@ -673,9 +678,10 @@ static void curl(void **state)
         skip();
     fx_init(&f);
     fx_listen(&f);
-    snprintf(cmd, sizeof cmd,
-             "curl -sS -i --http2-prior-knowledge --data-binary hello http://127.0.0.1:%u/echo 2>&1",
-             f.port);
+    snprintf(
+        cmd, sizeof cmd,
+        "curl -sS -i --http2-prior-knowledge --data-binary hello http://127.0.0.1:%u/echo 2>&1",
+        f.port);
     p = popen(cmd, "r");
     assert_non_null(p);
     n = fread(got, 1, sizeof got - 1, p);
@@ -689,15 +695,24 @@ static void curl(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(requests_in_all_pieces), cmocka_unit_test(answers_in_any_order),
-        cmocka_unit_test(large_bodies),           cmocka_unit_test(streams_wait_for_windows),
-        cmocka_unit_test(headers_are_cleaned),    cmocka_unit_test(refusals),
-        cmocka_unit_test(headers_have_a_number),  cmocka_unit_test(streams_have_a_number),
-        cmocka_unit_test(idle_connections_end),   cmocka_unit_test(waiting_is_not_idle),
-        cmocka_unit_test(rapid_reset),            cmocka_unit_test(control_floods),
-        cmocka_unit_test(continuation_flood),     cmocka_unit_test(rubbish),
-        cmocka_unit_test(bodies_have_a_rate),     cmocka_unit_test(drain),
-        cmocka_unit_test(peer_goes_away),         cmocka_unit_test(curl),
+        cmocka_unit_test(requests_in_all_pieces),
+        cmocka_unit_test(answers_in_any_order),
+        cmocka_unit_test(large_bodies),
+        cmocka_unit_test(streams_wait_for_windows),
+        cmocka_unit_test(headers_are_cleaned),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(headers_have_a_number),
+        cmocka_unit_test(streams_have_a_number),
+        cmocka_unit_test(idle_connections_end),
+        cmocka_unit_test(waiting_is_not_idle),
+        cmocka_unit_test(rapid_reset),
+        cmocka_unit_test(control_floods),
+        cmocka_unit_test(continuation_flood),
+        cmocka_unit_test(rubbish),
+        cmocka_unit_test(bodies_have_a_rate),
+        cmocka_unit_test(drain),
+        cmocka_unit_test(peer_goes_away),
+        cmocka_unit_test(curl),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

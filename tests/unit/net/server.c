@@ -1,5 +1,5 @@
-/* The HTTP server with real sockets: times, slow and half-closed peers, back-pressure, many connections,
- * draining, statistics. */
+/* The HTTP server with real sockets: times, slow and half-closed peers, back-pressure, many
+ * connections, draining, statistics. */
 #include "fixture.h"
 
 #define REQ(path) "GET " path " HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -14,7 +14,8 @@ static unsigned closed_of(struct fx *f, enum conn_why why)
     return (unsigned)st.closed[why];
 }
 
-/* ---- time ------------------------------------------------------------------------------------------- */
+/* ---- time
+ * ------------------------------------------------------------------------------------------- */
 
 static void slow_heads_get_408(void **state)
 {
@@ -91,7 +92,8 @@ static void waiting_is_not_idle(void **state)
     fx_stop(&f);
 }
 
-/* ---- ends ------------------------------------------------------------------------------------------- */
+/* ---- ends
+ * ------------------------------------------------------------------------------------------- */
 
 static void half_closed_peers_get_their_answers(void **state)
 {
@@ -145,7 +147,8 @@ static void refusals_are_readable(void **state)
     memset(big, 'x', sizeof big);
     for (i = 0; i < 20; i++) {
         fd = fx_connect(&f);
-        snprintf(head, sizeof head, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n");
+        snprintf(head, sizeof head,
+                 "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n");
         fx_send_str(fd, head);
         fx_send(fd, big, 1000000);
         fx_read_all(fd, big, 4000);
@@ -155,7 +158,8 @@ static void refusals_are_readable(void **state)
     fx_stop(&f);
 }
 
-/* ---- back-pressure ---------------------------------------------------------------------------------- */
+/* ---- back-pressure
+ * ---------------------------------------------------------------------------------- */
 
 static void streams_wait_for_slow_readers(void **state)
 {
@@ -234,7 +238,8 @@ static void stuck_readers_are_dropped(void **state)
     fx_stop(&f);
 }
 
-/* ---- many ------------------------------------------------------------------------------------------- */
+/* ---- many
+ * ------------------------------------------------------------------------------------------- */
 
 static void many_pipelined_connections(void **state)
 {
@@ -251,7 +256,8 @@ static void many_pipelined_connections(void **state)
     buf_init(&req, 1u << 20);
     for (i = 0; i < DEPTH; i++)
         assert_int_equal(buf_append_str(&req, "POST /echo HTTP/1.1\r\nHost: h\r\n"
-                                              "Content-Length: 11\r\n\r\nhello world"), ERR_OK);
+                                              "Content-Length: 11\r\n\r\nhello world"),
+                         ERR_OK);
     for (i = 0; i < CONNS; i++)
         fd[i] = fx_connect(&f);
     for (k = 0; k < ROUNDS; k++) {
@@ -289,7 +295,8 @@ static void many_pipelined_connections(void **state)
     fx_stop(&f);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ---------------------------------------------------------------------------------------- */
 
 static void on_drained(void *arg)
 {

@@ -1,5 +1,5 @@
-/* TLS: requests over it, protocol versions, ALPN, certificates of clients, exchange of the certificate
- * while running, configurations that are wrong. Certificates are made here. */
+/* TLS: requests over it, protocol versions, ALPN, certificates of clients, exchange of the
+ * certificate while running, configurations that are wrong. Certificates are made here. */
 #include "net/tls.h"
 
 #include "fixture.h"
@@ -200,7 +200,8 @@ static void large_bodies_both_ways(void **state)
     assert_true(dial(&f, &c, TLS1_3_VERSION, NULL, false));
     for (i = 0; i < sizeof body; i++)
         body[i] = (char)(i * 31 >> 3);
-    n = (size_t)snprintf(head, sizeof head, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n",
+    n = (size_t)snprintf(head, sizeof head,
+                         "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n",
                          sizeof body);
     for (i = 0; i < 3; i++) {
         say(&c, head, n);
@@ -389,10 +390,14 @@ static void slow_reader(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(requests_over_tls),    cmocka_unit_test(large_bodies_both_ways),
-        cmocka_unit_test(alpn),                 cmocka_unit_test(clients_show_certificates),
-        cmocka_unit_test(certificate_is_exchanged), cmocka_unit_test(wrong_configurations),
-        cmocka_unit_test(what_is_not_tls),      cmocka_unit_test(slow_reader),
+        cmocka_unit_test(requests_over_tls),
+        cmocka_unit_test(large_bodies_both_ways),
+        cmocka_unit_test(alpn),
+        cmocka_unit_test(clients_show_certificates),
+        cmocka_unit_test(certificate_is_exchanged),
+        cmocka_unit_test(wrong_configurations),
+        cmocka_unit_test(what_is_not_tls),
+        cmocka_unit_test(slow_reader),
     };
 
     return cmocka_run_group_tests(tests, make_files, remove_files);

@@ -1,8 +1,8 @@
-/* WebSocket: the handshake, frames in all pieces, fragments, control frames, what breaks the rules, the
- * closing handshake, shared frames, back-pressure, pings. */
+/* WebSocket: the handshake, frames in all pieces, fragments, control frames, what breaks the rules,
+ * the closing handshake, shared frames, back-pressure, pings. */
 #include "fixture.h"
 
-#define UPGRADE                                                                         \
+#define UPGRADE                                                                                \
     "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n" \
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 
@@ -59,7 +59,8 @@ static void sent_is(struct fx *f, const void *want, size_t n)
     buf_clear(&f->out);
 }
 
-/* ---- the handshake ---------------------------------------------------------------------------------- */
+/* ---- the handshake
+ * ---------------------------------------------------------------------------------- */
 
 static void handshake(void **state)
 {
@@ -113,7 +114,8 @@ static void not_an_upgrade(void **state)
     }
 }
 
-/* Behind answers that are due, it waits; frames that came with it are not lost, nor out of order. */
+/* Behind answers that are due, it waits; frames that came with it are not lost, nor out of order.
+ */
 static void frames_with_the_upgrade(void **state)
 {
     struct buf b;
@@ -153,7 +155,8 @@ static void no_upgrade_behind_a_waiting_answer(void **state)
     fx_stop(&f);
 }
 
-/* ---- messages --------------------------------------------------------------------------------------- */
+/* ---- messages
+ * --------------------------------------------------------------------------------------- */
 
 static void echo_of_all_sizes(void **state)
 {
@@ -290,15 +293,22 @@ static void fragments_have_limits(void **state)
     buf_fini(&b);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ---------------------------------------------------------------------------------------- */
 
 static void peer_closes(void **state)
 {
     struct fx f;
 
     open_ws(&f);
-    feed_frame(&f, FIN | CLOSE, "\x03\xe9" "bye", 5);
-    sent_is(&f, "\x88\x05\x03\xe9" "bye", 7);
+    feed_frame(&f, FIN | CLOSE,
+               "\x03\xe9"
+               "bye",
+               5);
+    sent_is(&f,
+            "\x88\x05\x03\xe9"
+            "bye",
+            7);
     assert_false(fx_is_open(&f));
     assert_int_equal(f.ws_code, 1001);
     fx_stop(&f);
@@ -317,7 +327,10 @@ static void server_closes(void **state)
 
     open_ws(&f);
     feed_frame(&f, FIN | TEXT, "close me", 8);
-    sent_is(&f, "\x88\x0d\x0f\xa0" "as you wish", 15);
+    sent_is(&f,
+            "\x88\x0d\x0f\xa0"
+            "as you wish",
+            15);
     assert_true(fx_is_open(&f)); /* for the peer's half */
     assert_int_equal(ws_send(f.ws, WS_TEXT, SLICE_LIT("x")), ERR_CLOSED);
     feed_frame(&f, FIN | TEXT, "late", 4);
@@ -348,7 +361,8 @@ static void server_drains(void **state)
     fx_stop(&f);
 }
 
-/* ---- sending ---------------------------------------------------------------------------------------- */
+/* ---- sending
+ * ---------------------------------------------------------------------------------------- */
 
 static void shared_frames(void **state)
 {
@@ -381,7 +395,10 @@ static void shared_frames(void **state)
     fx_turn(&f, 1);
     assert_int_equal(f.out.len, 3 * (7 + 70010));
     for (i = 0; i < 3; i++) {
-        assert_memory_equal(f.out.ptr + i * 70017, "\x81\x05small\x82\x7f\0\0\0\0\0\1\x11\x70" "sss", 20);
+        assert_memory_equal(f.out.ptr + i * 70017,
+                            "\x81\x05small\x82\x7f\0\0\0\0\0\1\x11\x70"
+                            "sss",
+                            20);
         assert_int_equal(ws_queued(w[i]), 0);
     }
     fx_stop(&f);
@@ -413,7 +430,8 @@ static void pings(void **state)
     fx_stop(&f);
 }
 
-/* ---- with sockets ----------------------------------------------------------------------------------- */
+/* ---- with sockets
+ * ----------------------------------------------------------------------------------- */
 
 static int dial(struct fx *f)
 {
