@@ -376,7 +376,15 @@ static void remove_file(struct journal *j, struct jfile *f)
     io_unlink(j->io, idx, NULL);
 }
 
-/* Background: files that no checkpoint mentions any more and nobody reads become spares. */
+/* After a crash recovery would replay its frames: it was sealed after the last checkpoint. Journal
+ * lock held. */
+static bool replayed(const struct jfile *f)
+{
+    return f->kind == JFILE_JOURNAL && f->id > f->j->saved_sealed_id;
+}
+
+/* Background: files that no checkpoint mentions any more, that recovery would not replay and nobody
+ * reads become spares. */
 bool files_recycle(struct journal *j)
 {
     struct jfile *f, *found = NULL;
@@ -384,7 +392,7 @@ bool files_recycle(struct journal *j)
     io_mutex_lock(&j->lock);
     list_for_each(f, &j->files, struct jfile, link)
     {
-        if (atomic_load(&f->state) == JFILE_DEAD && !f->in_checkpoint &&
+        if (atomic_load(&f->state) == JFILE_DEAD && !f->in_checkpoint && !replayed(f) &&
             atomic_load(&f->pins) == 0) {
             found = f;
             list_remove(&f->link);

@@ -334,7 +334,7 @@ static enum err checkpoint_load(struct journal *j, struct folder *d, struct chec
     j->log_id = le64_load(j->id);
     j->next_position = m->next_position;
     j->next_file_id = m->next_file_id;
-    j->sealed_id = m->sealed_id;
+    j->sealed_id = j->saved_sealed_id = m->sealed_id;
     j->sealed_seq = m->sealed_seq;
     j->sealed_crc = m->sealed_crc;
     if (j->conf.hooks->load)

@@ -288,6 +288,7 @@ static void mark_saved(struct journal *j, const struct collected *c)
                 f->in_checkpoint = false;
     }
     j->sealed_new = 0;
+    j->saved_sealed_id = c->meta.sealed_id;
     io_mutex_unlock(&j->lock);
 }
 
