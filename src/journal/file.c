@@ -376,6 +376,13 @@ static void remove_file(struct journal *j, struct jfile *f)
     io_unlink(j->io, idx, NULL);
 }
 
+/* A journal file that was never used goes back among the spares. Frees f. */
+void jfile_to_spare(struct journal *j, struct jfile *f)
+{
+    remove_file(j, f);
+    jfile_free(&f);
+}
+
 /* After a crash recovery would replay its frames: it was sealed after the last checkpoint. Journal
  * lock held. */
 static bool replayed(const struct jfile *f)

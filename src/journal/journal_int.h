@@ -271,6 +271,7 @@ bool spare_prepare(struct journal *j);
 bool spare_release(struct journal *j);
 void spare_scan(struct journal *j);
 bool files_recycle(struct journal *j);
+void jfile_to_spare(struct journal *j, struct jfile *f);
 
 enum err jfile_open_active(struct journal *j, struct jfile *f, struct io_file **fd,
                            struct errinfo *info);

@@ -488,20 +488,25 @@ static enum err replay_file(struct replay *r, struct jfile *f, bool *any, uint64
     return e;
 }
 
-/* The log ends at frame r->seq. Is there proof that it went on? From byte `from` of file number i
- * in the folder, and in all later files. */
-static enum err end_check(struct replay *r, uint32_t i, uint64_t from, struct errinfo *info)
+/* The log ends at frame r->seq. Is there proof that it went on, behind its end or in a file that
+ * does not continue it? (Files that were replayed to their end hold no later frame.) */
+static enum err end_check(struct replay *r, struct errinfo *info)
 {
-    uint64_t proof = 0;
+    uint64_t proof = 0, id, from;
     struct scan s;
     enum err e = ERR_OK;
+    uint32_t i;
 
     if (r->seq < r->applied_seq)
         proof = r->applied_seq;
-    for (; !e && i < r->d->n && proof <= r->seq; i++, from = FILE_HEADER) {
-        if (r->d->ext[i] != 'l' || r->d->id[i] <= r->j->sealed_id)
+    for (i = 0; !e && i < r->d->n && proof <= r->seq; i++) {
+        id = r->d->id[i];
+        if (r->d->ext[i] != 'l' || id <= r->j->sealed_id)
             continue;
-        scan_init(&s, r->j, r->d->id[i]);
+        if (file_find(r->j, id) && (!r->file || r->file->id != id))
+            continue;
+        from = r->file && r->file->id == id ? r->file->used : FILE_HEADER;
+        scan_init(&s, r->j, id);
         e = scan_open(&s, info);
         if (!e)
             e = scan_proof(&s, from, r->seq, &proof, info);
@@ -535,8 +540,8 @@ static void unused_file(struct journal *j, struct jfile *f)
 static enum err replay(struct replay *r, struct errinfo *info)
 {
     struct journal *j = r->j;
-    uint64_t end, last_end = FILE_HEADER;
-    uint32_t i, last = 0;
+    uint64_t end;
+    uint32_t i;
     bool any;
     enum err e = ERR_OK;
 
@@ -557,15 +562,13 @@ static enum err replay(struct replay *r, struct errinfo *info)
                 j->unused[j->unused_n++] = f;
             continue;
         }
-        last = i;
-        last_end = end;
         atomic_store(&f->state, JFILE_FULL);
         list_push_back(&j->files, &f->link);
         j->full_n++;
     }
     if (!e && r->clean && r->seq == r->applied_seq)
         return ERR_OK; /* closed in order there: no need to look for what may follow */
-    return e ? e : end_check(r, r->file ? last : 0, r->file ? last_end : FILE_HEADER, info);
+    return e ? e : end_check(r, info);
 }
 
 static enum err folder_sort(struct folder *d)

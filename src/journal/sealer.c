@@ -355,6 +355,28 @@ static void dead_count(struct journal *j)
     io_mutex_unlock(&j->lock);
 }
 
+/* The ids of journal files must grow with the order in which they are used: recovery replays by id.
+ * If the writer made a file itself meanwhile, with a greater id, this one comes too late and
+ * becomes a spare. */
+static bool ready_publish(struct journal *j, struct jfile *f, struct io_file *fd)
+{
+    bool late;
+
+    io_mutex_lock(&j->lock);
+    ASSERT(!j->ready);
+    late = j->active && j->active->id > f->id;
+    if (!late) {
+        j->ready = f;
+        j->ready_fd = fd;
+    }
+    io_mutex_unlock(&j->lock);
+    if (late) {
+        io_close(&fd);
+        jfile_to_spare(j, f);
+    }
+    return !late;
+}
+
 static bool ready_prepare(struct journal *j)
 {
     struct jfile *f = NULL;
@@ -367,12 +389,7 @@ static bool ready_prepare(struct journal *j)
     io_mutex_unlock(&j->lock);
     if (!want || jfile_make(j, &f, &fd, NULL))
         return false;
-    io_mutex_lock(&j->lock);
-    ASSERT(!j->ready);
-    j->ready = f;
-    j->ready_fd = fd;
-    io_mutex_unlock(&j->lock);
-    return true;
+    return ready_publish(j, f, fd);
 }
 
 static void tick(struct journal *j)

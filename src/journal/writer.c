@@ -363,7 +363,7 @@ static uint64_t frame_finish(struct journal *j, struct frame *f)
 /* The active file is full: it goes to the sealer, the next one takes its place. */
 static enum err file_switch(struct journal *j, bool *tried, struct errinfo *info)
 {
-    struct jfile *next = NULL;
+    struct jfile *next = NULL, *late = NULL;
     struct io_file *fd = NULL;
     enum err e = ERR_OK;
 
@@ -392,7 +392,14 @@ static enum err file_switch(struct journal *j, bool *tried, struct errinfo *info
     }
     list_push_back(&j->files, &next->link);
     j->active = next;
+    if (j->ready && j->ready->id < next->id) { /* see ready_publish: ids grow with use */
+        late = j->ready;
+        io_close(&j->ready_fd);
+        j->ready = NULL;
+    }
     io_mutex_unlock(&j->lock);
+    if (late)
+        jfile_to_spare(j, late);
     j->active_fd = fd;
     j->active_pos = FILE_HEADER;
     if (j->conf.threads)
