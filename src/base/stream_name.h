@@ -1,5 +1,5 @@
-/* Streams as events name them: `topic` or `topic:key`, or nothing, and then the topic comes from the event's
- * type. The same for every way in. Pure; any thread. */
+/* Streams as events name them: `topic` or `topic:key`, or nothing, and then the topic comes from
+ * the event's type. The same for every way in. Pure; any thread. */
 #ifndef WEIR_BASE_STREAM_NAME_H
 #define WEIR_BASE_STREAM_NAME_H
 

@@ -212,7 +212,7 @@ struct journal {
 
     struct io_mutex shard[SHARDS];
     struct io_mutex cache_lock;
-    uint32_t cache_open;
+    _Atomic uint32_t cache_open; /* changed under the cache lock */
 
     /* background thread, or journal_checkpoint's caller under ckpt_lock */
     struct io_mutex ckpt_lock;

@@ -175,7 +175,8 @@ static enum err find_entries(struct repair *r, struct jfile *f, struct finds *ou
         else
             pos += 8;
     }
-    f->size = f->used = size;
+    f->size = size;
+    f->used = size;
     free(mem);
     jfile_unpin(f);
     return e;

@@ -253,7 +253,8 @@ static enum err segment_write(struct journal *j, const struct run *run, struct j
         e = copy_plog(plogs[i], run, &o, b, info);
     if (!e)
         e = out_flush(&o, info);
-    seg->size = seg->used = o.at;
+    seg->size = o.at;
+    seg->used = o.at;
     jfile_header_make(j, seg->id, JFILE_SEGMENT, seg->size, block);
     if (!e)
         e = io_pwrite(o.fd, block, sizeof block, 0, info);
