@@ -35,6 +35,7 @@ sim: build ## run SEEDS seeds of the simulated disk
 	@scripts/setup build test
 	@scripts/build build
 	@build/tests/sim/sim --seeds $(SEEDS)
+	@build/tests/sim/crash --seeds $(SEEDS)
 
 format: ## lay out the sources
 	@git ls-files '*.c' '*.h' | grep -v '/tbl/' | xargs clang-format -i
