@@ -402,8 +402,7 @@ static inline const char *fx_text(struct fx *f)
     return (const char *)f->out.ptr;
 }
 
-/* ---- with sockets
- * --------------------------------------------------------------------------------- */
+/* ---- with sockets ---- */
 
 static inline void *fx_run(void *loop)
 {
@@ -420,9 +419,9 @@ static inline void fx_listen_on(struct fx *f, const char *addr, struct tls_conf 
         fx_server(f);
     if (http_server_listen(f->s, addr, tls, &f->port, &info))
         fail_msg("%s", info.text);
+    f->running = true; /* before the threads, which read it */
     for (i = 0; i < f->loops_n; i++)
         assert_int_equal(pthread_create(&f->threads[i], NULL, fx_run, f->loops[i]), 0);
-    f->running = true;
 }
 
 static inline void fx_listen(struct fx *f)
