@@ -88,8 +88,7 @@ static void gone(struct weir **w, const char *name)
     wipe(path);
 }
 
-/* ---- the floor
- * ----------------------------------------------------------------------------------- */
+/* ---- the floor ---- */
 
 /* Bytes a second of sequential synced writes of `size` to a zero-written file; *p50: median seconds
  * of one. */
@@ -129,8 +128,7 @@ static double floor_of(size_t size, double *p50)
     return (double)n * (double)size / t;
 }
 
-/* ---- one append at a time
- * -------------------------------------------------------------------------- */
+/* ---- one append at a time ---- */
 
 static void bench_lone(void)
 {
@@ -163,8 +161,7 @@ static void bench_lone(void)
     free(took);
 }
 
-/* ---- many producers
- * -------------------------------------------------------------------------------- */
+/* ---- many producers ---- */
 
 struct load {
     struct weir *w;
@@ -255,8 +252,7 @@ static void bench_many(const char *name, size_t size)
     gone(&w, name);
 }
 
-/* ---- many topics
- * ----------------------------------------------------------------------------------- */
+/* ---- many topics ---- */
 
 struct spread {
     struct weir *w;
@@ -331,8 +327,7 @@ static void bench_topics(void)
     }
 }
 
-/* ---- idle topics
- * ----------------------------------------------------------------------------------- */
+/* ---- idle topics ---- */
 
 static long rss_kb(void)
 {
@@ -400,8 +395,7 @@ static void bench_idle(void)
     wipe(path);
 }
 
-/* ---- recovery
- * -------------------------------------------------------------------------------------- */
+/* ---- recovery ---- */
 
 static void bench_recovery(void)
 {

@@ -39,8 +39,7 @@ extern "C" {
 /* "0.1.0": of the library in use. */
 WEIR_API const char *weir_version(void);
 
-/* ---- errors -------------------------------------------------------------------------------------
- */
+/* ---- errors ---- */
 
 /* Numbers are stable within a major version. weir_err_name gives the text by which every interface
  * of Weir calls the same error, such as "topic_not_found". */
@@ -73,8 +72,7 @@ WEIR_API const char *weir_err_name(weir_err e);
 /* A sentence. */
 WEIR_API const char *weir_strerror(weir_err e);
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening ---- */
 
 struct weir;
 
@@ -109,8 +107,7 @@ WEIR_API weir_err weir_writable(struct weir *w, struct weir_error *error);
 /* Saves what is known now, so that the next open has less to replay. */
 WEIR_API weir_err weir_checkpoint(struct weir *w, struct weir_error *error);
 
-/* ---- topics -------------------------------------------------------------------------------------
- */
+/* ---- topics ---- */
 
 struct weir_setting {
     const char *name; /* as Kafka names them: "retention.ms", "retention.bytes", … */
@@ -154,8 +151,7 @@ WEIR_API weir_err weir_topic_settings(struct weir *w, const char *topic,
 WEIR_API weir_err weir_trim(struct weir *w, const char *topic, int32_t partition, int64_t offset,
                             struct weir_error *error);
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 struct weir_header {
     const char *name;
@@ -246,8 +242,7 @@ WEIR_API void weir_emitter_stats_get(struct weir_emitter *e, struct weir_emitter
 WEIR_API weir_err weir_emitter_flush(struct weir_emitter *e, struct weir_error *error);
 WEIR_API weir_err weir_emitter_close(struct weir_emitter **e, struct weir_error *error);
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 /* A record read. Pointers are valid until the next call on the same consumer (or until the callback
  * returns). */
@@ -310,8 +305,7 @@ WEIR_API weir_err weir_read(struct weir *w, const char *stream, uint64_t after, 
                             bool (*fn)(void *arg, const struct weir_message *m), void *arg,
                             uint64_t *position, struct weir_error *error);
 
-/* ---- looking after a directory
- * -------------------------------------------------------------------- */
+/* ---- looking after a directory ---- */
 
 struct weir_check_result {
     uint64_t files, frames, batches, records, bytes, problems;

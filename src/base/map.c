@@ -145,8 +145,7 @@ bool map_next(const struct map *m, uint32_t *at, struct slice *key, void **value
     return false;
 }
 
-/* ---- by integer
- * ---------------------------------------------------------------------------------- */
+/* ---- by integer ---- */
 
 void u64map_init(struct u64map *m, uint32_t max, uint64_t seed)
 {

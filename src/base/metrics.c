@@ -68,8 +68,7 @@ uint64_t counter_get(const struct counter *c)
     return sum;
 }
 
-/* ---- histograms
- * ---------------------------------------------------------------------------------- */
+/* ---- histograms ---- */
 
 unsigned histogram_bucket(const struct histogram *h, uint64_t raw)
 {
@@ -124,8 +123,7 @@ uint64_t histogram_quantile(const struct histogram *h, double q)
     return UINT64_MAX;
 }
 
-/* ---- text
- * ---------------------------------------------------------------------------------------- */
+/* ---- text ---- */
 
 /* Nine significant digits; whole numbers below 2^53 exactly. */
 static enum err put_double(struct buf *out, double v)
@@ -363,8 +361,7 @@ enum err metrics_render(struct metrics *m, struct buf *out)
     return e;
 }
 
-/* ---- registry
- * ------------------------------------------------------------------------------------ */
+/* ---- registry ---- */
 
 struct metrics *metrics_new(void)
 {

@@ -110,8 +110,7 @@ struct append {
         }                                             \
     } while (0)
 
-/* ---- making and ending
- * -------------------------------------------------------------------------------- */
+/* ---- making and ending ---- */
 
 struct append *append_new(struct broker *b, append_done_fn done, void *arg)
 {
@@ -193,9 +192,7 @@ size_t append_records(const struct append *a)
     return a->records;
 }
 
-/* ---- parts
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- parts ---- */
 
 static void index_put(struct append *a, uint32_t part)
 {
@@ -312,9 +309,7 @@ static struct append_part *part_get(struct append *a, struct topic *t, struct pa
     return pt;
 }
 
-/* ---- records
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- records ---- */
 
 static void rec_add(struct append *a, uint32_t part, uint32_t index, int64_t ts,
                     struct append_slot *slot)
@@ -540,8 +535,7 @@ enum err append_batch(struct append *a, struct partition *p, struct slice batch,
     return ERR_OK;
 }
 
-/* ---- other entries
- * --------------------------------------------------------------------------------------------- */
+/* ---- other entries ---- */
 
 static uint8_t *extra_add(struct append *a, uint8_t type, size_t room)
 {
@@ -595,9 +589,7 @@ enum err append_offset(struct append *a, struct slice group, struct partition *p
     return ERR_OK;
 }
 
-/* ---- the outcome
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- the outcome ---- */
 
 static bool part_skipped(const struct append *a, const struct append_part *pt)
 {
@@ -756,9 +748,7 @@ static void unit_done(struct journal_unit *u, enum err e)
     release(a);
 }
 
-/* ---- submitting
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- submitting ---- */
 
 /* Journal lock. */
 static enum err unit_sequence(struct journal_unit *u)

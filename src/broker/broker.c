@@ -16,8 +16,7 @@
 #define EXPIRE_ITEMS            20000u /* key-value items dropped in one tick */
 #define SWEEP_GROUPS            64u
 
-/* ---- tickets and visibility
- * -------------------------------------------------------------------------- */
+/* ---- tickets and visibility ---- */
 
 uint64_t broker_ticket_take(struct broker *b)
 {
@@ -61,8 +60,7 @@ void broker_frame_visible(struct broker *b, enum err e)
         topic_unref(&b->touched[i]);
 }
 
-/* ---- changes
- * -------------------------------------------------------------------------------------------- */
+/* ---- changes ---- */
 
 struct change *change_new(struct broker *b, uint8_t type, size_t room, broker_done_fn done,
                           void *arg)
@@ -162,8 +160,7 @@ enum err broker_writable(struct broker *b, struct errinfo *why)
     return ERR_INTERNAL;
 }
 
-/* ---- waiting for a change
- * ------------------------------------------------------------------------------------ */
+/* ---- waiting for a change ---- */
 
 void sync_wait_init(struct sync_wait *w, struct broker *b)
 {
@@ -227,8 +224,7 @@ bool broker_background(struct broker *b)
     return !b->conf.threads && journal_background(b->journal);
 }
 
-/* ---- the journal's hooks
- * ---------------------------------------------------------------------------------------- */
+/* ---- the journal's hooks ---- */
 
 static enum err hook_load(void *arg, struct sqlite3 *db, struct errinfo *info)
 {
@@ -398,8 +394,7 @@ static const struct journal_hooks hooks = {
     .tick = hook_tick,
 };
 
-/* ---- opening and closing
- * ------------------------------------------------------------------------------------------- */
+/* ---- opening and closing ---- */
 
 static void conf_defaults(struct broker *b)
 {
@@ -524,9 +519,7 @@ struct io *broker_io(struct broker *b)
     return b->conf.io;
 }
 
-/* ---- event ids
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- event ids ---- */
 
 void event_id_format(uint64_t position, char out[EVENT_ID_LEN + 1])
 {

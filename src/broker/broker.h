@@ -48,8 +48,7 @@ bool broker_background(struct broker *b);
 /* ERR_OK, ERR_NO_SPACE or ERR_READ_ONLY with the reason: what a write would answer now. */
 enum err broker_writable(struct broker *b, struct errinfo *why);
 
-/* ---- topics -------------------------------------------------------------------------------------
- */
+/* ---- topics ---- */
 
 enum topic_durability { DURABILITY_FSYNC = 0, DURABILITY_OS = 1 };
 
@@ -142,8 +141,7 @@ enum err partition_trim(struct partition *p, int64_t offset, broker_done_fn done
                         struct errinfo *info);
 enum err partition_trim_wait(struct partition *p, int64_t offset, struct errinfo *info);
 
-/* ---- appends ------------------------------------------------------------------------------------
- */
+/* ---- appends ---- */
 
 struct record_header; /* journal/batch.h */
 
@@ -203,8 +201,7 @@ enum err append_submit_wait(struct append *a, struct errinfo *info);
 /* After done: the place of a record; per-record error if its topic was deleted meanwhile. */
 enum err append_place(const struct append *a, struct append_slot slot, struct append_place *out);
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 /* By partition and offset, whole batches: plog_read(partition_log(p), …) of journal/journal.h.
  *
@@ -275,8 +272,7 @@ void waiter_cancel(struct waiter *w); /* after it returns wake is not running an
 /* Blocks up to timeout_ms (-1 for ever) until something may be there. For threads, not loops. */
 bool reader_block(struct reader *r, int64_t timeout_ms);
 
-/* ---- groups' offsets and key-value state
- * ---------------------------------------------------------- */
+/* ---- groups' offsets and key-value state ---- */
 
 struct group_offset {
     int64_t offset; /* next to read */

@@ -92,8 +92,7 @@ struct broker {
         st_trims;
 };
 
-/* ---- a change: one unit with one entry of the broker's
- * ---------------------------------------------- */
+/* ---- a change: one unit with one entry of the broker's ---- */
 
 struct change {
     struct journal_unit unit; /* first */

@@ -104,8 +104,7 @@ void dedup_free(struct dedup **dp)
     *dp = NULL;
 }
 
-/* ---- the ring and its index
- * ------------------------------------------------------------------------ */
+/* ---- the ring and its index ---- */
 
 static struct row *row_at(struct shard *s, uint64_t seq)
 {
@@ -217,9 +216,7 @@ static bool row_find(struct dedup *d, struct shard *s, const uint8_t hash[16], i
     return true;
 }
 
-/* ---- ids
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- ids ---- */
 
 bool dedup_find(struct dedup *d, const uint8_t hash[16], int64_t now_ms, struct append_place *out)
 {
@@ -374,8 +371,7 @@ uint64_t dedup_count(struct dedup *d)
     return n;
 }
 
-/* ---- the checkpoint
- * ------------------------------------------------------------------------------------------ */
+/* ---- the checkpoint ---- */
 
 void dedup_mark(struct dedup *d, uint64_t checkpoint)
 {

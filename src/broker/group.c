@@ -149,8 +149,7 @@ void groups_fini(struct broker *b)
     }
 }
 
-/* ---- after-images
- * -------------------------------------------------------------------------------------- */
+/* ---- after-images ---- */
 
 static struct goffset *offset_put(struct broker *b, struct group *g,
                                   const struct entry_group_offset *en)
@@ -205,8 +204,7 @@ void group_apply_delete(struct broker *b, struct slice name)
     io_mutex_unlock(&b->items_lock);
 }
 
-/* ---- committing
- * ------------------------------------------------------------------------------------------- */
+/* ---- committing ---- */
 
 enum err group_check(struct broker *b, struct slice group, int64_t offset, struct slice metadata,
                      struct errinfo *info)
@@ -429,8 +427,7 @@ void groups_sweep(struct broker *b, unsigned max)
     }
 }
 
-/* ---- the checkpoint
- * --------------------------------------------------------------------------------------------- */
+/* ---- the checkpoint ---- */
 
 static enum err load_offsets(struct broker *b, struct sqlite3 *db, struct errinfo *info)
 {

@@ -58,8 +58,7 @@ static bool item_live(const struct kv_item *it, int64_t now_ms)
     return it->value && (it->expires_ms == 0 || it->expires_ms > now_ms);
 }
 
-/* ---- the expiry heap
- * ------------------------------------------------------------------------------- */
+/* ---- the expiry heap ---- */
 
 static void heap_set(struct kvs *k, uint32_t i, struct kv_item *it)
 {
@@ -111,8 +110,7 @@ static void heap_add(struct kvs *k, struct kv_item *it)
     heap_fix(k, it->heap_at);
 }
 
-/* ---- items
- * ------------------------------------------------------------------------------------------- */
+/* ---- items ---- */
 
 static void item_dirty(struct kvs *k, struct kv_item *it)
 {
@@ -219,8 +217,7 @@ void kvs_expire(struct broker *b, int64_t wall_ms, unsigned max)
     io_mutex_unlock(&b->items_lock);
 }
 
-/* ---- putting and getting
- * --------------------------------------------------------------------------------- */
+/* ---- putting and getting ---- */
 
 enum err kv_check(struct broker *b, const char *ns, struct slice key, struct slice value,
                   struct errinfo *info)
@@ -325,8 +322,7 @@ void kv_each(struct broker *b, const char *ns,
     io_mutex_unlock(&b->items_lock);
 }
 
-/* ---- the checkpoint
- * ------------------------------------------------------------------------------------------ */
+/* ---- the checkpoint ---- */
 
 enum err kvs_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
 {

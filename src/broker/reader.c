@@ -113,8 +113,7 @@ struct reader {
     uint32_t headers_cap;
 };
 
-/* ---- the heap
- * ---------------------------------------------------------------------------------------- */
+/* ---- the heap ---- */
 
 static void heap_set(struct reader *r, uint32_t i, uint32_t c)
 {
@@ -163,8 +162,7 @@ static void heap_pop(struct reader *r)
     }
 }
 
-/* ---- buffers
- * -------------------------------------------------------------------------------------------- */
+/* ---- buffers ---- */
 
 static void cbuf_count(struct reader *r, struct cbuf *cb, size_t bytes)
 {
@@ -240,9 +238,7 @@ static void cbuf_make(struct reader *r, uint32_t c, struct plog_read *rd)
     cbufs_trim(r, cb);
 }
 
-/* ---- cursors
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- cursors ---- */
 
 static uint32_t cursor_find(const struct reader *r, uint32_t uid)
 {
@@ -416,9 +412,7 @@ static void cursors_sweep(struct reader *r)
         by_uid_fill(r);
 }
 
-/* ---- rounds
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- rounds ---- */
 
 /* What changed since *seen, into r->ids. */
 static uint32_t recent_ids(struct reader *r, struct recent *recent, uint64_t *seen)
@@ -526,9 +520,7 @@ static enum err round_begin(struct reader *r, bool *more, struct errinfo *info)
     return ERR_OK;
 }
 
-/* ---- records
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- records ---- */
 
 static size_t read_bytes(const struct reader *r)
 {
@@ -825,9 +817,7 @@ uint64_t reader_position(const struct reader *r)
     return r->position;
 }
 
-/* ---- waiting
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- waiting ---- */
 
 static _Atomic uint64_t *commits_of(struct reader *r)
 {
@@ -890,9 +880,7 @@ bool reader_block(struct reader *r, int64_t timeout_ms)
     return woken;
 }
 
-/* ---- opening and closing
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- opening and closing ---- */
 
 /* topic, topic:key, topic:*, pattern, pattern:key, pattern:* */
 static enum err selector_parse(struct reader *r, struct slice s, struct errinfo *info)

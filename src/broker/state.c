@@ -13,8 +13,7 @@
 #define KV_DELETED 0xffffffffu
 #define FORMAT     1
 
-/* ---- writing and reading bytes
- * -------------------------------------------------------------------- */
+/* ---- writing and reading bytes ---- */
 
 static uint8_t *put8(uint8_t *p, uint8_t v)
 {
@@ -111,8 +110,7 @@ static enum err rd_end(const struct rd *r, bool ok)
     return !r->bad && r->left == 0 && ok ? ERR_OK : ERR_CORRUPT;
 }
 
-/* ---- entries
- * --------------------------------------------------------------------------------------- */
+/* ---- entries ---- */
 
 static uint8_t *put_conf(uint8_t *p, const struct conf_items *c)
 {
@@ -381,8 +379,7 @@ void entry_dedup_id_get(struct slice data, uint32_t places, uint32_t i, struct d
     d->timestamp_ms = (int64_t)le64_load(at + 24);
 }
 
-/* ---- SQLite
- * ------------------------------------------------------------------------------------------ */
+/* ---- SQLite ---- */
 
 static const char tables_sql[] =
     "CREATE TABLE IF NOT EXISTS topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL,"

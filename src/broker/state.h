@@ -25,13 +25,15 @@
  *
  * Checkpoint tables (SQLite), all made by state_tables_make:
  *   topics(id INTEGER PRIMARY KEY, name, uuid, created_at, partitions, partitions_first, flags,
- * conf) conf: lines name=value of what differs from the defaults partitions(topic, partition, uid,
- * start_offset) PRIMARY KEY(topic, partition) stream_groups(group_id PRIMARY KEY, generation,
- * leader, members, assignment, updated_at) stream_offsets(group_id, topic, partition, offset,
- * metadata, committed_at, topic_id) PRIMARY KEY(group_id, topic_id, partition) kv(ns, key, value,
- * expires_at) PRIMARY KEY(ns, key) dedup(seq INTEGER PRIMARY KEY, hash, partition, offset,
- * position, timestamp, added_at) seq: shard in the low 4 bits, number within the shard above
- *   broker_meta(key PRIMARY KEY, value): format 1, next_topic_id, next_uid
+ *          conf)                            conf: lines name=value of what differs from the defaults
+ *   partitions(topic, partition, uid, start_offset)             PRIMARY KEY(topic, partition)
+ *   stream_groups(group_id PRIMARY KEY, generation, leader, members, assignment, updated_at)
+ *   stream_offsets(group_id, topic, partition, offset, metadata, committed_at, topic_id)
+ *                                                    PRIMARY KEY(group_id, topic_id, partition)
+ *   kv(ns, key, value, expires_at)                              PRIMARY KEY(ns, key)
+ *   dedup(seq INTEGER PRIMARY KEY, hash, partition, offset, position, timestamp, added_at)
+ *                                    seq: shard in the low 4 bits, number within the shard above
+ *   broker_meta(key PRIMARY KEY, value)               format 1, next_topic_id, next_uid
  * Times are milliseconds since 1970 UTC. No locks, no state: any thread. */
 #ifndef WEIR_BROKER_STATE_H
 #define WEIR_BROKER_STATE_H
@@ -138,8 +140,7 @@ enum err entry_dedup_read(struct slice data, uint32_t *places, uint32_t *ids);
 void entry_dedup_place_get(struct slice data, uint32_t i, struct dedup_place *p);
 void entry_dedup_id_get(struct slice data, uint32_t places, uint32_t i, struct dedup_id *d);
 
-/* ---- the checkpoint
- * ------------------------------------------------------------------------------ */
+/* ---- the checkpoint ---- */
 
 struct sqlite3;
 struct sqlite3_stmt;

@@ -24,8 +24,7 @@
 #define STICKY_BLOCK 64u /* records with null keys that go to one partition in a row */
 #define TRIM_NONE    0
 
-/* ---- partitions
- * ------------------------------------------------------------------------------------- */
+/* ---- partitions ---- */
 
 static unsigned chunk_of(int32_t index)
 {
@@ -79,8 +78,7 @@ struct plog *partition_log(const struct partition *p)
     return p->log;
 }
 
-/* ---- one topic
- * ----------------------------------------------------------------------------------------- */
+/* ---- one topic ---- */
 
 void topic__conf_install(struct topic *t, const struct topic_conf *c)
 {
@@ -209,8 +207,7 @@ struct partition *topic_partition_for(struct topic *t, struct slice key)
     return topic_partition_at(t, (int32_t)(turn % (uint32_t)n));
 }
 
-/* ---- the maps
- * -------------------------------------------------------------------------------------------- */
+/* ---- the maps ---- */
 
 static uint32_t name_hash(const struct broker *b, struct slice name)
 {
@@ -424,9 +421,7 @@ void topics_fini(struct broker *b)
     free(ts->uids);
 }
 
-/* ---- finding
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- finding ---- */
 
 struct topic *topic_find(struct broker *b, struct slice name)
 {

@@ -79,8 +79,7 @@ struct topics {
 void topics_init(struct broker *b);
 void topics_fini(struct broker *b);
 
-/* ---- recovery (single-threaded)
- * ----------------------------------------------------------------------- */
+/* ---- recovery (single-threaded) ---- */
 
 enum err topics_load(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 enum err topics_apply(struct broker *b, uint8_t type, struct slice data, struct errinfo *info);
@@ -88,14 +87,12 @@ struct partition *topics_partition_uid(struct broker *b, uint32_t uid); /* NULL:
 /* After replay: start offsets that moved since the checkpoint are to be saved with the next. */
 void topics_recovered(struct broker *b);
 
-/* ---- checkpoint (background thread)
- * -------------------------------------------------------------------- */
+/* ---- checkpoint (background thread) ---- */
 
 enum err topics_save(struct broker *b, struct sqlite3 *db, uint64_t ticket, struct errinfo *info);
 void topics_saved(struct broker *b, bool committed);
 
-/* ---- for the other files
- * --------------------------------------------------------------------------------- */
+/* ---- for the other files ---- */
 
 /* The log starts at `start` from now on; writer thread, in the done() of the unit. */
 void partition_trimmed(struct partition *p, int64_t start, uint64_t ticket);
@@ -105,8 +102,7 @@ size_t topics_walk(struct broker *b, uint32_t *at, uint32_t probes, struct topic
 struct partition *topic_partition_at(struct topic *t, int32_t index);
 void topic_scattered_set(struct topic *t); /* journalled: writer thread or recovery */
 
-/* ---- configuration: topic_conf.c
- * --------------------------------------------------------------------------- */
+/* ---- configuration: topic_conf.c ---- */
 
 void topic_conf_diff(const struct topic_conf *defaults, const struct topic_conf *c,
                      struct conf_items *out);

@@ -10,9 +10,7 @@
 #include "base/topic_name.h"
 #include "broker/topic_int.h"
 
-/* ---- creating
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- creating ---- */
 
 /* Somebody who waits for a creation that another caller began. */
 struct creation_wait {
@@ -234,9 +232,7 @@ enum err topic_find_or_create_wait(struct broker *b, struct slice name, struct t
     return *out ? ERR_OK : errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted at once");
 }
 
-/* ---- altering
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- altering ---- */
 
 struct alteration {
     int32_t partitions;
@@ -399,9 +395,7 @@ void topic_scattered_set(struct topic *t)
     io_mutex_unlock(&b->topics_lock);
 }
 
-/* ---- deleting
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- deleting ---- */
 
 /* Journal lock. */
 static enum err delete_check(struct change *c)
@@ -457,9 +451,7 @@ enum err topic_delete_wait(struct broker *b, struct slice name, struct errinfo *
     return e ? sync_wait_drop(&w, e) : sync_wait_end(&w, info);
 }
 
-/* ---- trimming
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- trimming ---- */
 
 void partition_trimmed(struct partition *p, int64_t start, uint64_t ticket)
 {

@@ -12,9 +12,7 @@
 
 #define TRIM_NONE 0
 
-/* ---- recovery
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- recovery ---- */
 
 static enum err apply_create(struct broker *b, struct slice data)
 {
@@ -150,9 +148,7 @@ void topics_recovered(struct broker *b)
     io_mutex_unlock(&b->topics_lock);
 }
 
-/* ---- the checkpoint
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- the checkpoint ---- */
 
 static enum err bad_row(struct errinfo *info, const char *table, int64_t id)
 {

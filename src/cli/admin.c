@@ -37,8 +37,7 @@ static void print_json(json_t *j)
     putchar('\n');
 }
 
-/* ---- topics
- * -------------------------------------------------------------------------------------- */
+/* ---- topics ---- */
 
 static void path_of(struct buf *b, const char *prefix, const char *name)
 {
@@ -179,8 +178,7 @@ int cmd_topics(const struct args *a)
     return rc;
 }
 
-/* ---- tokens
- * -------------------------------------------------------------------------------------- */
+/* ---- tokens ---- */
 
 static int token_list(const struct args *a, struct client *c)
 {
@@ -278,8 +276,7 @@ int cmd_token(const struct args *a)
     return rc;
 }
 
-/* ---- check and repair
- * ---------------------------------------------------------------------------- */
+/* ---- check and repair ---- */
 
 struct report {
     bool quiet, tty;
@@ -330,8 +327,7 @@ int cmd_repair(const struct args *a)
     return EXIT_FINE;
 }
 
-/* ---- bench
- * --------------------------------------------------------------------------------------- */
+/* ---- bench ---- */
 
 static double now(void)
 {

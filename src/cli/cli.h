@@ -53,8 +53,7 @@ int usage_fail(const struct args *a, const char *fmt, ...) __attribute__((format
 const char *nearest(const char *word, const char *(*name)(unsigned i, void *arg), void *arg);
 bool colours(FILE *f);
 
-/* ---- HTTP client (client.c)
- * ---------------------------------------------------------------------- */
+/* ---- HTTP client (client.c) ---- */
 
 struct client;
 struct client_reply {

@@ -17,8 +17,7 @@
 
 #define STDIN_MAX (64u << 20)
 
-/* ---- emit
- * ---------------------------------------------------------------------------------------- */
+/* ---- emit ---- */
 
 static bool read_stdin(struct buf *b)
 {
@@ -101,8 +100,7 @@ int cmd_emit(const struct args *a)
     return rc;
 }
 
-/* ---- read and export
- * ------------------------------------------------------------------------------ */
+/* ---- read and export ---- */
 
 struct out {
     FILE *f;
@@ -281,8 +279,7 @@ int cmd_export(const struct args *a)
     return rc;
 }
 
-/* ---- tail
- * ---------------------------------------------------------------------------------------- */
+/* ---- tail ---- */
 
 struct tail {
     struct buf line;
@@ -388,8 +385,7 @@ int cmd_tail(const struct args *a)
     return ok ? EXIT_FINE : EXIT_FAILED;
 }
 
-/* ---- checkpoint
- * ---------------------------------------------------------------------------------- */
+/* ---- checkpoint ---- */
 
 static void checkpoint_path(struct buf *b, const struct args *a)
 {

@@ -31,8 +31,7 @@ static struct broker *open_dir(const struct args *a, bool read_only)
     return b;
 }
 
-/* ---- emit
- * ---------------------------------------------------------------------------------------- */
+/* ---- emit ---- */
 
 static enum err write_event(struct broker *b, const struct event *ev, struct append_place *place,
                             struct errinfo *info)
@@ -117,8 +116,7 @@ int local_emit(const struct args *a, struct slice data)
     return rc;
 }
 
-/* ---- read
- * ---------------------------------------------------------------------------------------- */
+/* ---- read ---- */
 
 /* Is the event's type one of the comma-separated ones? `order.*` is a prefix. */
 static bool type_wanted(const char *types, struct slice type)

@@ -174,8 +174,7 @@ const struct command commands[] = {
 };
 const unsigned commands_n = sizeof commands / sizeof *commands;
 
-/* ---- saying -------------------------------------------------------------------------------------
- */
+/* ---- saying ---- */
 
 int fail(const char *fmt, ...)
 {
@@ -242,8 +241,7 @@ const char *nearest(const char *word, const char *(*name)(unsigned i, void *arg)
     return best;
 }
 
-/* ---- parsing
- * ------------------------------------------------------------------------------------- */
+/* ---- parsing ---- */
 
 static int opt_find(const struct command *c, const char *name, size_t len)
 {
@@ -350,8 +348,7 @@ static int parse(struct args *a, int argc, char **argv)
     return 0;
 }
 
-/* ---- help
- * ---------------------------------------------------------------------------------------- */
+/* ---- help ---- */
 
 static void indent(const char *text, FILE *f)
 {

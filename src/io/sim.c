@@ -82,8 +82,7 @@ static bool chance(struct sim *s, unsigned percent)
     return rnd(s) % 100 < percent;
 }
 
-/* ---- faults
- * -------------------------------------------------------------------------------------- */
+/* ---- faults ---- */
 
 /* Counts a call. ERR_OK, or how it fails; *partly: after doing some of its work. */
 static enum err fault(struct sim *s, bool mutating, bool *partly, struct errinfo *info)
@@ -114,8 +113,7 @@ static enum err alive(struct sim_file *f, struct errinfo *info)
                                  : errinfo_set(info, ERR_IO, "a handle of before the crash");
 }
 
-/* ---- inodes
- * -------------------------------------------------------------------------------------- */
+/* ---- inodes ---- */
 
 static struct inode *inode_new(struct sim *s)
 {
@@ -237,8 +235,7 @@ static void inode_write(struct inode *in, const uint8_t *p, uint64_t n, uint64_t
         in->size = off + n;
 }
 
-/* ---- names
- * --------------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 static struct name *name_find(struct sim *s, const char *path, bool make)
 {
@@ -282,8 +279,7 @@ static bool in_dir(const char *path, const char *dir)
     return strncmp(path, dir, n) == 0 && path[n] == '/' && !strchr(path + n + 1, '/');
 }
 
-/* ---- operations
- * ---------------------------------------------------------------------------------- */
+/* ---- operations ---- */
 
 static enum err s_open(struct io *io, const char *path, unsigned flags, struct io_file **out,
                        struct errinfo *info)
@@ -627,8 +623,7 @@ static const struct io_ops sim_ops = {
     .random = s_random,
 };
 
-/* ---- what tests do
- * ------------------------------------------------------------------------------- */
+/* ---- what tests do ---- */
 
 struct io *io_sim_new(uint64_t seed)
 {

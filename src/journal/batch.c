@@ -55,8 +55,7 @@ void batch_set_leader_epoch(uint8_t *batch, int32_t epoch)
     be32_store(batch + 12, (uint32_t)epoch);
 }
 
-/* ---- walking
- * ------------------------------------------------------------------------------------- */
+/* ---- walking ---- */
 
 enum err batch_iter_init(struct batch_iter *it, struct slice batch, struct buf *scratch)
 {
@@ -181,8 +180,7 @@ enum err batch_validate(struct slice batch, struct buf *scratch)
     return e == ERR_EOF ? ERR_OK : e;
 }
 
-/* ---- building
- * ------------------------------------------------------------------------------------ */
+/* ---- building ---- */
 
 void batch_builder_init(struct batch_builder *b, enum codec codec, size_t bytes_max)
 {

@@ -109,8 +109,7 @@ bool check_checkpoint(struct check *c)
     return e == ERR_OK;
 }
 
-/* ---- journal files
- * ------------------------------------------------------------------------------- */
+/* ---- journal files ---- */
 
 static void check_entries(struct check *c, uint64_t id, uint64_t pos, const struct frame_header *h,
                           const uint8_t *frame)
@@ -189,8 +188,7 @@ static enum err check_log_file(struct check *c, uint64_t id, struct chain *ch, u
     return e;
 }
 
-/* ---- sealed files
- * -------------------------------------------------------------------------------- */
+/* ---- sealed files ---- */
 
 struct row_check {
     struct check *c;
@@ -275,8 +273,7 @@ uint64_t check_sealed(struct check *c, const struct checkpoint_file *cf)
     return rc.bad;
 }
 
-/* ---- the whole
- * ----------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 static int id_order(const void *a, const void *b)
 {

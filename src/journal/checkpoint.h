@@ -2,11 +2,12 @@
  * as of one frame. Recovery loads it and replays the frames after that one.
  *
  * Tables of the journal:
- *   meta(key TEXT PRIMARY KEY, value)       format, log_id, applied_seq, next_position,
- * next_file_id, sealed_id, sealed_seq, sealed_crc, clean files(id, kind, size, used, first_seq,
- * last_seq, last_crc, position, position_end) one row a sealed file; a file that is not here and
- * comes after all these is replayed The broker's tables are its own (see broker/state.h). One
- * thread at a time (ckpt_lock). */
+ *   meta(key TEXT PRIMARY KEY, value)
+ *       format, log_id, applied_seq, next_position, next_file_id, sealed_id, sealed_seq,
+ *       sealed_crc, clean
+ *   files(id, kind, size, used, first_seq, last_seq, last_crc, position, position_end)
+ *       one row a sealed file; a file that is not here and comes after all these is replayed
+ * The broker's tables are its own (see broker/state.h). One thread at a time (ckpt_lock). */
 #ifndef WEIR_JOURNAL_CHECKPOINT_H
 #define WEIR_JOURNAL_CHECKPOINT_H
 

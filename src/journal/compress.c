@@ -44,8 +44,7 @@ int codec_find(struct slice name)
     return -1;
 }
 
-/* ---- contexts
- * ------------------------------------------------------------------------------------ */
+/* ---- contexts ---- */
 
 #define SPARES_N 4u
 enum context { GZIP_DEFLATE, GZIP_INFLATE, LZ4_INFLATE, ZSTD_DEFLATE, ZSTD_INFLATE, CONTEXT_N };
@@ -154,8 +153,7 @@ __attribute__((destructor)) static void contexts_end(void)
     }
 }
 
-/* ---- output
- * -------------------------------------------------------------------------------------- */
+/* ---- output ---- */
 
 /* Where the next output goes: behind out's bytes, or, when out is full, into one spare byte, which
  * a decoder that only has its trailer left does not touch. */
@@ -197,8 +195,7 @@ static size_t room_guess(struct slice in)
     return in.len < CHUNK ? CHUNK : in.len * 4;
 }
 
-/* ---- gzip
- * ---------------------------------------------------------------------------------------- */
+/* ---- gzip ---- */
 
 static enum err gzip_deflate(struct slice in, struct buf *out)
 {
@@ -250,8 +247,7 @@ static enum err gzip_inflate(struct slice in, struct buf *out)
     return e;
 }
 
-/* ---- snappy
- * -------------------------------------------------------------------------------------- */
+/* ---- snappy ---- */
 
 static enum err snappy_deflate(struct slice in, struct buf *out)
 {
@@ -321,8 +317,7 @@ static enum err snappy_inflate(struct slice in, struct buf *out)
     return e;
 }
 
-/* ---- lz4
- * ----------------------------------------------------------------------------------------- */
+/* ---- lz4 ---- */
 
 static enum err lz4_deflate(struct slice in, struct buf *out)
 {
@@ -368,8 +363,7 @@ static enum err lz4_inflate(struct slice in, struct buf *out)
     return e;
 }
 
-/* ---- zstd
- * ---------------------------------------------------------------------------------------- */
+/* ---- zstd ---- */
 
 static enum err zstd_deflate(struct slice in, struct buf *out)
 {
@@ -425,8 +419,7 @@ static enum err zstd_inflate(struct slice in, struct buf *out)
     return e;
 }
 
-/* ---- all
- * ----------------------------------------------------------------------------------------- */
+/* ---- all ---- */
 
 size_t codec_bound(size_t n)
 {

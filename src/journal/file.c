@@ -87,8 +87,7 @@ void jfile_free(struct jfile **fp)
     *fp = NULL;
 }
 
-/* ---- descriptors for reading
- * --------------------------------------------------------------------- */
+/* ---- descriptors for reading ---- */
 
 void jfile_pin(struct jfile *f)
 {
@@ -172,8 +171,7 @@ void jfile_live(struct jfile *f, int64_t delta)
         io_event_signal(&f->j->background_event);
 }
 
-/* ---- making journal files
- * ------------------------------------------------------------------------ */
+/* ---- making journal files ---- */
 
 static enum err zero_fill(struct io_file *fd, uint64_t from, uint64_t to, struct errinfo *info)
 {
@@ -324,8 +322,7 @@ enum err jfile_open_active(struct journal *j, struct jfile *f, struct io_file **
     return io_open(j->io, path, IO_DIRECT | IO_DSYNC, fd, info);
 }
 
-/* ---- recycling
- * ----------------------------------------------------------------------------------- */
+/* ---- recycling ---- */
 
 static bool is_spare(const char *name)
 {

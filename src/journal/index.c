@@ -236,7 +236,7 @@ enum err index_load(struct jfile *f,
         goto out;
     for (i = 0; i < f->index_rows && !e; i++) {
         if (got < (i + 1) * INDEX_ROW || !row_read(rows + i * INDEX_ROW, &r) || r.count == 0 ||
-            r.first_entry + r.count > f->index_entries)
+            r.count > f->index_entries || r.first_entry > f->index_entries - r.count)
             e = bad(f, "a row of the index's directory has a wrong checksum", info);
         else
             fn(arg, f, &r);

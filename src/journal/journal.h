@@ -8,15 +8,15 @@
  *
  * Life of a unit:
  *   journal_append   (caller's thread)  under the journal lock: unit->sequence() may check or
- * reject, offsets and positions are assigned, room is reserved in the open frame; outside the lock:
- * bytes are copied in. writer thread                       writes and syncs the frame, indexes its
- * batches, publishes end offsets, calls hooks->committed, then unit->done. reads see a batch only
- * after that.
+ *                    reject, offsets and positions are assigned, room is reserved in the open
+ *                    frame; outside the lock: bytes are copied in.
+ *   writer thread    writes and syncs the frame, indexes its batches, publishes end offsets, calls
+ *                    hooks->committed, then unit->done. Reads see a batch only after that.
  *
  * Invariants:
  *  1. unit->done is called exactly once for each unit that journal_append accepted, on the writer
  *     thread (or inside journal_step), in sequence order, after stable storage holds the frame
- *     (or, when every batch entry of the frame is of durability `os`, after the file holds it).
+ *     (or, when every unit of the frame has `os` set, after the file holds it).
  *  2. Offsets within a plog and positions over all plogs are dense and never reused after they were
  *     visible to anyone.
  *  3. After a failed write or sync nothing is written any more (state JOURNAL_FAILED) until
@@ -180,8 +180,7 @@ void journal_stats_get(struct journal *j, struct journal_stats *out);
 void journal_on_sync(struct journal *j, void (*fn)(void *arg, uint64_t ns, uint64_t bytes),
                      void *arg);
 
-/* ---- partition logs ----------------------------------------------------------------------------
- */
+/* ---- partition logs ---- */
 
 /* A partition's log. uid: unique for ever in this journal, not 0. `owner`: for hooks->committed.
  * Offsets start at `start_offset`. The broker makes one for each partition when the partition's
@@ -209,8 +208,7 @@ void plog_info_get(struct plog *p, struct plog_info *out);
  * (UINT64_MAX: no size rule), and as long as keep_records records stay. */
 int64_t plog_retention_offset(struct plog *p, int64_t ts_ms, uint64_t bytes, int64_t keep_records);
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 struct read_batch {
     struct slice data;   /* whole v2 batch, base offset set, CRC checked when it came from a file */
@@ -251,8 +249,7 @@ enum err plog_seek_position(struct plog *p, uint64_t position, int64_t *offset,
  * the exact record); end offset if none. */
 enum err plog_seek_time(struct plog *p, int64_t ts_ms, int64_t *offset, struct errinfo *info);
 
-/* ---- checking and mending (offline) -------------------------------------------------------------
- */
+/* ---- checking and mending (offline) ---- */
 
 struct journal_check_result {
     uint64_t files, frames, batches, records, bytes;

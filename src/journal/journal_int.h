@@ -36,8 +36,7 @@
 #define NO_SPACE_RETRY_NS      200000000ull
 #define REWRITE_BYTES_MAX      (256ull << 20)
 
-/* ---- data files --------------------------------------------------------------------------------
- */
+/* ---- data files ---- */
 
 enum jfile_kind { JFILE_JOURNAL = 0, JFILE_SEGMENT = 1 };
 enum jfile_state {
@@ -118,8 +117,7 @@ struct plog {
     uint64_t touched_file; /* id */
 };
 
-/* ---- frames in memory ---------------------------------------------------------------------------
- */
+/* ---- frames in memory ---- */
 
 struct frame {
     struct list_node link; /* closed queue or pool */
@@ -141,8 +139,7 @@ struct tail_slot {
     struct frame *frame;
 };
 
-/* ---- the journal --------------------------------------------------------------------------------
- */
+/* ---- the journal ---- */
 
 struct journal {
     uint32_t magic;

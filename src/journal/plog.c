@@ -22,8 +22,7 @@
 
 #define GAP_MAX 4096u /* bytes of others' data read along to save a call */
 
-/* ---- entries ------------------------------------------------------------------------------------
- */
+/* ---- entries ---- */
 
 void batch_ref_write(uint8_t *dst, const struct batch_ref *b)
 {
@@ -72,8 +71,7 @@ static struct ref *ref_at(struct plog *p, uint32_t i)
     return &p->refs[p->refs_head + i];
 }
 
-/* ---- making and ending
- * --------------------------------------------------------------------------- */
+/* ---- making and ending ---- */
 
 struct plog *plog_new(struct journal *j, uint32_t uid, int64_t start_offset, void *owner)
 {
@@ -176,8 +174,7 @@ void plog_delete(struct plog *p)
     io_mutex_unlock(plog_shard(p));
 }
 
-/* ---- growing
- * ------------------------------------------------------------------------------------- */
+/* ---- growing ---- */
 
 static void refs_room(struct plog *p)
 {
@@ -430,8 +427,7 @@ int64_t plog_retention_offset(struct plog *p, int64_t ts_ms, uint64_t bytes, int
     return at;
 }
 
-/* ---- finding
- * ------------------------------------------------------------------------------------- */
+/* ---- finding ---- */
 
 enum seek_by { BY_OFFSET, BY_POSITION, BY_TIME };
 
@@ -745,8 +741,7 @@ enum err plog_seek_time(struct plog *p, int64_t ts_ms, int64_t *offset, struct e
     return e;
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static void add_batch(struct plog_read *r, const struct batch_ref *b, const uint8_t *data)
 {

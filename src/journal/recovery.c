@@ -1,21 +1,21 @@
 /* Recovery: checkpoint, then replay of the frames after it. What each kind of damage leads to:
  *
- *   found                                            done                                    test
- *   1 no checkpoint.db, no data files                a new log                               fresh
- *   2 no checkpoint.db, but data files               refuse: ERR_CORRUPT lost_checkpoint 3
- * checkpoint.db damaged                          refuse: ERR_CORRUPT bad_checkpoint 4 sealed file
- * missing or short                   refuse: ERR_CORRUPT                     missing_sealed 5 index
- * missing or damaged                       refuse: ERR_CORRUPT (repair rebuilds)   bad_index 6 torn
- * frame at the end of the log               cut there                               torn_tail 7 bad
- * frame, later frames prove it was durable   refuse: ERR_CORRUPT                     bad_middle 8
- * bad frame, later frames never proved durable   cut there (durability `os`) lost_unsynced 9 log
- * ends before the checkpoint's frame         refuse: ERR_CORRUPT                     missing_end 10
- * stale frames of before in a recycled file      not taken (seq, chain of crcs) stale_frames 11
- * prepared file without frames                   becomes a spare unused_file 12 segment or index
- * that no checkpoint lists      removed                                 orphan 13 .log that the
- * checkpoint has dropped           becomes a spare                         dropped_file 14 journal
- * file missing between others            refuse: ERR_CORRUPT (as 7)              missing_middle 15
- * log of another directory in a file             refuse or spare (log id) foreign_file
+ *     found                                          done                          test
+ *  1  no checkpoint.db, no data files                a new log                     fresh
+ *  2  no checkpoint.db, but data files               refuse: ERR_CORRUPT           lost_checkpoint
+ *  3  checkpoint.db damaged                          refuse: ERR_CORRUPT           bad_checkpoint
+ *  4  sealed file missing or short                   refuse: ERR_CORRUPT           missing_sealed
+ *  5  index missing or damaged (repair makes it)     refuse: ERR_CORRUPT           bad_index
+ *  6  torn frame at the end of the log               cut there                     torn_tail
+ *  7  bad frame, later frames prove it was durable   refuse: ERR_CORRUPT           bad_middle
+ *  8  bad frame, later ones never proved durable     cut there (durability `os`)   lost_unsynced
+ *  9  log ends before the checkpoint's frame         refuse: ERR_CORRUPT           missing_end
+ * 10  stale frames of before in a recycled file      not taken (seq, crc chain)    stale_frames
+ * 11  prepared file without frames                   becomes a spare               unused_file
+ * 12  segment or index that no checkpoint lists      removed                       orphan
+ * 13  .log that the checkpoint has dropped           becomes a spare               dropped_file
+ * 14  journal file missing between others            refuse: ERR_CORRUPT (as 7)    missing_middle
+ * 15  log of another directory in a file             refuse or spare (log id)      foreign_file
  *
  * Proof of durability: a later valid frame whose durable_seq is at least the bad one's seq, or the
  * checkpoint's applied_seq. Single-threaded. */
@@ -34,8 +34,7 @@
 
 #define WINDOW (4u << 20)
 
-/* ---- reading frames from a file
- * ------------------------------------------------------------------ */
+/* ---- reading frames from a file ---- */
 
 void scan_init(struct scan *s, struct journal *j, uint64_t id)
 {
@@ -122,8 +121,7 @@ static enum err scan_proof(struct scan *s, uint64_t pos, uint64_t after, uint64_
     return e;
 }
 
-/* ---- what is in the folder
- * ----------------------------------------------------------------------- */
+/* ---- what is in the folder ---- */
 
 static int id_order(const void *a, const void *b)
 {
@@ -200,8 +198,7 @@ static void folder_clean(struct journal *j, struct folder *d)
     }
 }
 
-/* ---- checkpoint
- * ---------------------------------------------------------------------------------- */
+/* ---- checkpoint ---- */
 
 static void row_load(void *arg, struct jfile *f, const struct index_row *r)
 {
@@ -348,8 +345,7 @@ static enum err checkpoint_load(struct journal *j, struct folder *d, struct chec
     return e;
 }
 
-/* ---- replay
- * -------------------------------------------------------------------------------------- */
+/* ---- replay ---- */
 
 struct replay {
     struct journal *j;

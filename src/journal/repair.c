@@ -3,11 +3,14 @@
  *
  *   checkpoint missing or damaged   a new one is made from the data files' headers and indexes; the
  *                                   broker's state is then what replaying the journal files that
- * are left gives index missing or damaged,       the index is made anew from the entries that can
- * be read or a damaged batch sealed file missing             struck from the checkpoint's list
+ *                                   are left gives
+ *   index missing or damaged,       the index is made anew from the entries that can be read
+ *   or a damaged batch
+ *   sealed file missing             struck from the checkpoint's list
  *   damaged or missing frame        the file, and those after it, are written anew: frames that can
- * be between good ones               read are kept with their numbers, each missing one is replaced
- * by an empty frame, the chain of checksums is made to fit
+ *   between good ones               be read are kept with their numbers, each missing one is
+ *                                   replaced by an empty frame, the chain of checksums is made to
+ *                                   fit
  *
  * Single-threaded; takes the directory lock. Every replacement is written under a temporary name,
  * synced, and renamed. */
@@ -55,8 +58,7 @@ static enum err set_aside(struct repair *r, const char *sub, const char *name, s
     return e ? e : io_rename(r->c.j.io, from, to, info);
 }
 
-/* ---- indexes
- * ------------------------------------------------------------------------------------- */
+/* ---- indexes ---- */
 
 struct found {
     uint32_t uid;
@@ -338,8 +340,7 @@ static enum err mend_all_sealed(struct repair *r, struct errinfo *info)
     return e;
 }
 
-/* ---- the checkpoint
- * ------------------------------------------------------------------------------ */
+/* ---- the checkpoint ---- */
 
 static enum err read_head(struct repair *r, uint64_t id, enum jfile_kind kind, uint8_t *block,
                           struct errinfo *info)
@@ -438,8 +439,7 @@ static enum err save_meta(struct repair *r, struct errinfo *info)
     return e;
 }
 
-/* ---- frames
- * -------------------------------------------------------------------------------------- */
+/* ---- frames ---- */
 
 struct weave {
     struct repair *r;

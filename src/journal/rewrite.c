@@ -90,8 +90,7 @@ static bool run_find(struct journal *j, struct run *r)
     return true;
 }
 
-/* ---- writing the segment
- * ------------------------------------------------------------------------- */
+/* ---- writing the segment ---- */
 
 static enum err out_flush(struct out *o, struct errinfo *info)
 {

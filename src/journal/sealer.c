@@ -38,8 +38,7 @@ static void report(struct journal *j, enum err e, const struct errinfo *info)
     io_mutex_unlock(&j->lock);
 }
 
-/* ---- sealing
- * ------------------------------------------------------------------------------------- */
+/* ---- sealing ---- */
 
 static void extent_from_row(struct extent *x, struct jfile *f, const struct index_row *r)
 {
@@ -145,8 +144,7 @@ static void mark_dead(struct journal *j)
     io_mutex_unlock(&j->lock);
 }
 
-/* ---- checkpoint
- * ---------------------------------------------------------------------------------- */
+/* ---- checkpoint ---- */
 
 struct collected {
     struct checkpoint_meta meta;
@@ -331,8 +329,7 @@ enum err journal_checkpoint(struct journal *j, struct errinfo *info)
     return checkpoint_run(j, info);
 }
 
-/* ---- the worker
- * ---------------------------------------------------------------------------------- */
+/* ---- the worker ---- */
 
 static bool checkpoint_due(struct journal *j)
 {

@@ -2,8 +2,9 @@
  *
  * A frame's life:
  *   open     units reserve room in it under the journal lock (journal_append) and copy their bytes
- * in outside the lock; `copying` counts those that are still at it closed   no more room or the
- * writer wants it: writer_close_open moves it to j->closed (or the writer takes it directly)
+ *            in outside the lock; `copying` counts those that are still at it
+ *   closed   no more room or the writer wants it: writer_close_open moves it to j->closed (or the
+ *            writer takes it directly)
  *   written  writer_write: header, checksum, one write; synced unless all its units may do without
  *   tail     tail_add: readers share its memory; the last reference puts it back into the pool
  *
@@ -20,8 +21,7 @@
 #include "journal/batch.h"
 #include "journal/journal_int.h"
 
-/* ---- frame memory
- * -------------------------------------------------------------------------------- */
+/* ---- frame memory ---- */
 
 struct frame *frame_new(struct journal *j, uint64_t cap)
 {
@@ -118,8 +118,7 @@ void writer_close_open(struct journal *j)
     j->open = NULL;
 }
 
-/* ---- appending
- * ----------------------------------------------------------------------------------- */
+/* ---- appending ---- */
 
 static uint64_t unit_room(const struct journal_unit *u)
 {
@@ -317,8 +316,7 @@ bool journal_pressure(struct journal *j)
     return journal_inflight(j) > j->conf.inflight_bytes / 2;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 /* The next frame to write, complete; NULL if there is none. */
 static struct frame *writer_take(struct journal *j)
@@ -477,8 +475,7 @@ static enum err frame_write(struct journal *j, struct frame *f, bool *tried, str
     return ERR_OK;
 }
 
-/* ---- committing
- * ---------------------------------------------------------------------------------- */
+/* ---- committing ---- */
 
 static void touched_add(struct journal *j, struct plog *p, uint64_t seq)
 {

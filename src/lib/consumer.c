@@ -29,8 +29,7 @@ struct weir_consumer {
     struct buf names; /* of the headers */
 };
 
-/* ---- groups
- * -------------------------------------------------------------------------------------- */
+/* ---- groups ---- */
 
 /* Calls fn for each partition that the stream covers. */
 static enum err each_partition(struct weir_consumer *c,
@@ -118,8 +117,7 @@ static enum err commit(struct weir_consumer *c, struct errinfo *info)
     return e;
 }
 
-/* ---- the public part
- * ----------------------------------------------------------------------------- */
+/* ---- the public part ---- */
 
 static enum err place_options(struct weir_consumer *c, const struct weir_consumer_options *o,
                               struct errinfo *info)

@@ -202,8 +202,7 @@ static void producer_main(void *arg)
     }
 }
 
-/* ---- the public part
- * ----------------------------------------------------------------------------- */
+/* ---- the public part ---- */
 
 static enum err options_take(struct weir_producer *p, const struct weir_producer_options *given,
                              struct errinfo *info)

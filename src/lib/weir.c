@@ -19,8 +19,7 @@ const char *weir_version(void)
     return WEIR_VERSION;
 }
 
-/* ---- errors
- * -------------------------------------------------------------------------------------- */
+/* ---- errors ---- */
 
 static const struct {
     enum err e;
@@ -93,8 +92,7 @@ weir_err lib_fail(enum err e, const struct errinfo *info, struct weir_error *out
     return e ? lib_code(e) : WEIR_OK;
 }
 
-/* ---- opening
- * ------------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 weir_err weir_open(const char *dir, const struct weir_options *options, struct weir **out,
                    struct weir_error *error)
@@ -171,8 +169,7 @@ weir_err weir_checkpoint(struct weir *w, struct weir_error *error)
     return lib_fail(journal_checkpoint(broker_journal(w->b), &info), &info, error);
 }
 
-/* ---- topics
- * -------------------------------------------------------------------------------------- */
+/* ---- topics ---- */
 
 static enum err settings(struct topic_conf *c, const struct weir_setting *s, size_t n,
                          struct errinfo *info)
@@ -383,8 +380,7 @@ weir_err weir_trim(struct weir *w, const char *topic, int32_t partition, int64_t
     return lib_fail(e ? e : wait.e, &wait.info, error);
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct errinfo *info)
 {
@@ -483,8 +479,7 @@ weir_err weir_produce(struct weir *w, const char *topic, const struct weir_recor
     return weir_produce_batch(w, topic, record, 1, place, error);
 }
 
-/* ---- looking after
- * ------------------------------------------------------------------------------- */
+/* ---- looking after ---- */
 
 weir_err weir_check(const char *dir, void (*fn)(void *arg, bool problem, const char *text),
                     void *arg, struct weir_check_result *out, struct weir_error *error)

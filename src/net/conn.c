@@ -50,8 +50,7 @@ static void mark_later(struct conn *c)
     }
 }
 
-/* ---- output
- * -------------------------------------------------------------------------------------- */
+/* ---- output ---- */
 
 size_t conn_hard_max(const struct conn *c)
 {
@@ -198,8 +197,7 @@ static bool write_some(struct conn *c)
     return true;
 }
 
-/* ---- deadlines
- * ----------------------------------------------------------------------------------- */
+/* ---- deadlines ---- */
 
 /* The timer is due when the first of the two deadlines is, or earlier: then it is armed again. */
 static void timer_set(struct conn *c)
@@ -242,8 +240,7 @@ static void on_timer(struct loop_timer *t)
     timer_set(c);
 }
 
-/* ---- closing
- * ------------------------------------------------------------------------------------- */
+/* ---- closing ---- */
 
 void conn_close(struct conn *c, bool flush, enum conn_why why)
 {
@@ -333,8 +330,7 @@ static void linger_read(struct conn *c)
         conn_close(c, false, c->why);
 }
 
-/* ---- the end of a turn
- * ---------------------------------------------------------------------------- */
+/* ---- the end of a turn ---- */
 
 static void settle(struct conn *c)
 {
@@ -386,8 +382,7 @@ static void on_turn_end(void *arg)
     free_dead(cl);
 }
 
-/* ---- input
- * --------------------------------------------------------------------------------------- */
+/* ---- input ---- */
 
 static void handshake(struct conn *c)
 {
@@ -501,8 +496,7 @@ static void on_work(struct loop_task *t)
     }
 }
 
-/* ---- beginning and end
- * --------------------------------------------------------------------------- */
+/* ---- beginning and end ---- */
 
 struct conn *conn_new(struct conn_loop *cl, int fd)
 {

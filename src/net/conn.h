@@ -132,8 +132,7 @@ struct conn_loop {
     uint8_t *scratch;
 };
 
-/* ---- servers (listen.c)
- * -------------------------------------------------------------------------- */
+/* ---- servers (listen.c) ---- */
 
 enum err conn_server_new(const struct conn_server_conf *conf, struct conn_server **out,
                          struct errinfo *info);
@@ -153,8 +152,7 @@ const struct conn_server_conf *conn_server_conf(const struct conn_server *s);
 /* The connection is gone: its place is free for another. */
 void conn_server__left(struct conn *c);
 
-/* ---- connections (conn.c)
- * ------------------------------------------------------------------------ */
+/* ---- connections (conn.c) ---- */
 
 void conn_loop_init(struct conn_loop *cl, struct conn_server *s, struct loop *l, unsigned index);
 /* Closes its connections. */
@@ -213,8 +211,7 @@ static inline bool conn_closing(const struct conn *c)
     return c->closing || c->closed;
 }
 
-/* ---- TLS sessions (tls.c)
- * ------------------------------------------------------------------------ */
+/* ---- TLS sessions (tls.c) ---- */
 
 /* NULL: no memory. */
 void *tls_session_new(struct tls_conf *t, int fd);

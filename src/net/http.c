@@ -78,8 +78,7 @@ const char *http_date(struct http_loop *hl)
     return hl->date;
 }
 
-/* ---- requests and the handler
- * -------------------------------------------------------------------- */
+/* ---- requests and the handler ---- */
 
 void req_refuse(struct http_req *r, int status, const char *detail)
 {
@@ -139,8 +138,7 @@ void req_drained(struct http_req *r)
         r->on_drain(r);
 }
 
-/* ---- replies
- * ------------------------------------------------------------------------------------- */
+/* ---- replies ---- */
 
 static void count(struct http_req *r, int status)
 {
@@ -220,8 +218,7 @@ void http_reply_end(struct http_req *r)
     r->ops->end(r);
 }
 
-/* ---- the server
- * ---------------------------------------------------------------------------------- */
+/* ---- the server ---- */
 
 static void defaults(struct http_server_conf *c)
 {
@@ -309,8 +306,7 @@ struct conn_server *http_server_conns(struct http_server *s)
     return s->cs;
 }
 
-/* ---- draining
- * ------------------------------------------------------------------------------------ */
+/* ---- draining ---- */
 
 static void drain_look(struct loop_timer *t)
 {

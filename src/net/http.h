@@ -98,8 +98,7 @@ struct http_stats {
 /* Any thread. */
 void http_server_stats(const struct http_server *s, struct http_stats *out);
 
-/* ---- a request
- * ----------------------------------------------------------------------------------- */
+/* ---- a request ---- */
 
 enum http_method http_method(const struct http_req *req);
 struct slice http_method_text(const struct http_req *req);
@@ -125,8 +124,7 @@ void http_user_set(struct http_req *req, void *user);
 /* Memory that lives as long as the request, aligned to 16 bytes; NULL beyond 64 KiB in all. */
 void *http_alloc(struct http_req *req, size_t n);
 
-/* ---- replies
- * ------------------------------------------------------------------------------------- */
+/* ---- replies ---- */
 
 /* The whole answer; everything is copied. Content-Length, Date and Connection are added; control
  * characters in names and values become spaces. */

@@ -86,8 +86,7 @@ static int fail(struct http1 *h, int status, const char *why)
     return HPE_USER;
 }
 
-/* ---- parser callbacks
- * ---------------------------------------------------------------------------- */
+/* ---- parser callbacks ---- */
 
 static void begin(struct http1 *h)
 {
@@ -314,8 +313,7 @@ static const llhttp_settings_t settings = {
     .on_message_complete = cb_done,
 };
 
-/* ---- sending
- * ------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static bool is_first(const struct http_req *r)
 {
@@ -543,8 +541,7 @@ static size_t h1_queued(const struct http_req *r)
 
 static const struct req_ops ops = {h1_head, h1_data, h1_lend, h1_end, h1_queued};
 
-/* ---- input
- * --------------------------------------------------------------------------------------- */
+/* ---- input ---- */
 
 static int error_status(const llhttp_t *p, llhttp_errno_t e)
 {

@@ -51,8 +51,7 @@ static void pump(struct http2 *h)
     conn_pause(h->c, conn_full(h->c)); /* who does not read its answers cannot ask for more */
 }
 
-/* ---- answers
- * ------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static ssize_t cb_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t cap, uint32_t *flags,
                        nghttp2_data_source *src, void *arg)
@@ -206,8 +205,7 @@ static size_t h2_queued(const struct http_req *r)
 
 static const struct req_ops ops = {h2_head, h2_data, h2_lend, h2_end, h2_queued};
 
-/* ---- requests
- * ------------------------------------------------------------------------------------ */
+/* ---- requests ---- */
 
 static int cb_begin(nghttp2_session *ng, const nghttp2_frame *f, void *arg)
 {
@@ -412,8 +410,7 @@ static int cb_close(nghttp2_session *ng, int32_t id, uint32_t code, void *arg)
     return 0;
 }
 
-/* ---- the connection
- * ------------------------------------------------------------------------------ */
+/* ---- the connection ---- */
 
 /* While something is coming in, its rate is looked at every HTTP_RATE_MS; otherwise it is idleness
  * that has a limit. */

@@ -62,8 +62,7 @@ const struct conn_server_conf *conn_server_conf(const struct conn_server *s)
     return &s->conf;
 }
 
-/* ---- counting
- * ------------------------------------------------------------------------------------ */
+/* ---- counting ---- */
 
 /* An IPv6 address counts as its /64: its owner has them all. */
 static struct slice ip_key(const uint8_t ip[16])
@@ -115,8 +114,7 @@ void conn_server__left(struct conn *c)
     atomic_fetch_sub(&s->open, 1);
 }
 
-/* ---- accepting
- * ----------------------------------------------------------------------------------- */
+/* ---- accepting ---- */
 
 static void remote_set(const struct sockaddr_storage *a, struct conn *c)
 {
@@ -258,8 +256,7 @@ static void on_accept(struct loop_fd *f, uint32_t events)
     }
 }
 
-/* ---- addresses
- * ----------------------------------------------------------------------------------- */
+/* ---- addresses ---- */
 
 static enum err parse_unix(const char *path, struct sockaddr_un *un, struct errinfo *info)
 {
@@ -397,8 +394,7 @@ enum err conn_server_listen(struct conn_server *s, const char *addr, struct tls_
     return ERR_OK;
 }
 
-/* ---- the server
- * ---------------------------------------------------------------------------------- */
+/* ---- the server ---- */
 
 enum err conn_server_new(const struct conn_server_conf *conf, struct conn_server **out,
                          struct errinfo *info)
@@ -521,8 +517,7 @@ uint64_t conn_server_open(const struct conn_server *s)
     return atomic_load(&((struct conn_server *)(uintptr_t)s)->open);
 }
 
-/* ---- without sockets
- * ----------------------------------------------------------------------------- */
+/* ---- without sockets ---- */
 
 struct conn *conn_detached(struct conn_server *s, unsigned loop, const char *alpn)
 {

@@ -91,8 +91,7 @@ void loop_free(struct loop **lp)
     *lp = NULL;
 }
 
-/* ---- tasks
- * --------------------------------------------------------------------------------------- */
+/* ---- tasks ---- */
 
 static void wake(struct loop *l)
 {
@@ -142,8 +141,7 @@ void loop_stop(struct loop *l)
     wake(l);
 }
 
-/* ---- descriptors
- * --------------------------------------------------------------------------------- */
+/* ---- descriptors ---- */
 
 enum err loop_fd_add(struct loop *l, struct loop_fd *f, uint32_t events, struct errinfo *info)
 {
@@ -175,8 +173,7 @@ void loop_fd_del(struct loop *l, struct loop_fd *f)
             l->ev[i].data.ptr = NULL;
 }
 
-/* ---- timers
- * -------------------------------------------------------------------------------------- */
+/* ---- timers ---- */
 
 static void place(struct loop *l, int i, struct loop_timer *t)
 {
@@ -260,8 +257,7 @@ uint64_t loop_now_ms(const struct loop *l)
     return l->now_ms;
 }
 
-/* ---- hooks and the turn
- * -------------------------------------------------------------------------- */
+/* ---- hooks and the turn ---- */
 
 void loop_hook_add(struct loop *l, struct loop_hook *h, bool end)
 {

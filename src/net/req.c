@@ -7,8 +7,7 @@
 #include "base/mem.h"
 #include "net/http_int.h"
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 struct http_req *req_new(struct http_loop *hl, struct conn *c)
 {
@@ -67,8 +66,7 @@ void req_free(struct http_req *r)
     hl->pool_n++;
 }
 
-/* ---- the head
- * ------------------------------------------------------------------------------------ */
+/* ---- the head ---- */
 
 int req_target_add(struct http_req *r, struct slice s)
 {
@@ -223,8 +221,7 @@ enum http_method req_method_of(struct slice name)
     return (enum http_method)i;
 }
 
-/* ---- what handlers ask
- * --------------------------------------------------------------------------- */
+/* ---- what handlers ask ---- */
 
 enum http_method http_method(const struct http_req *r)
 {

@@ -22,8 +22,7 @@ struct tls_conf {
     char *cert, *key, *ca;
 };
 
-/* ---- the socket as a BIO
- * ------------------------------------------------------------------------- */
+/* ---- the socket as a BIO ---- */
 
 static int fd_of(BIO *b)
 {
@@ -66,8 +65,7 @@ static BIO_METHOD *method_new(void)
     return m;
 }
 
-/* ---- configurations
- * ------------------------------------------------------------------------------ */
+/* ---- configurations ---- */
 
 static const unsigned char protos[] = "\x02h2\x08http/1.1";
 
@@ -190,8 +188,7 @@ void tls_conf_free(struct tls_conf **tp)
     *tp = NULL;
 }
 
-/* ---- sessions
- * ------------------------------------------------------------------------------------ */
+/* ---- sessions ---- */
 
 void *tls_session_new(struct tls_conf *t, int fd)
 {

@@ -56,8 +56,7 @@ static uint32_t ping_ms(const struct ws *w)
     return w->handler->ping_ms ? w->handler->ping_ms : WS_PING_MS_DEFAULT;
 }
 
-/* ---- wslay's side
- * -------------------------------------------------------------------------------- */
+/* ---- wslay's side ---- */
 
 static ssize_t cb_recv(wslay_event_context_ptr ctx, uint8_t *buf, size_t len, int flags, void *arg)
 {
@@ -253,8 +252,7 @@ void ws_rest_add(struct conn *c, struct slice data)
         conn_later(c);
 }
 
-/* ---- upgrading
- * ----------------------------------------------------------------------------------- */
+/* ---- upgrading ---- */
 
 static bool has_token(struct slice list, const char *want)
 {
@@ -348,8 +346,7 @@ struct ws *http_upgrade_ws(struct http_req *r, const struct ws_handler *handler,
     return w;
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static size_t header_make(uint8_t h[10], enum ws_opcode op, size_t len)
 {

@@ -35,8 +35,7 @@ static struct config_value *value_at(const struct config *c, const struct row *r
     return (struct config_value *)(void *)((char *)(uintptr_t)c + r->at);
 }
 
-/* ---- values
- * -------------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 static bool number(const char *s, int64_t *n, const char **rest)
 {
@@ -162,8 +161,7 @@ static bool parse(const struct row *r, const char *s, int64_t *n)
     return *n >= r->least && *n <= r->most;
 }
 
-/* ---- keys
- * ---------------------------------------------------------------------------------------- */
+/* ---- keys ---- */
 
 static unsigned distance(const char *a, const char *b)
 {
@@ -294,8 +292,7 @@ bool config_row(const struct config *c, unsigned i, struct config_row *row,
     return true;
 }
 
-/* ---- YAML
- * ---------------------------------------------------------------------------------------- */
+/* ---- YAML ---- */
 
 struct reader {
     struct config *c;
@@ -443,8 +440,7 @@ enum err config_file(struct config *c, const char *path, struct errinfo *info)
     return e;
 }
 
-/* ---- environment and the whole
- * ------------------------------------------------------------------- */
+/* ---- environment and the whole ---- */
 
 enum err config_env(struct config *c, struct errinfo *info)
 {

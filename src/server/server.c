@@ -50,8 +50,7 @@ struct server {
     uint64_t start_ns;
 };
 
-/* ---- log
- * ----------------------------------------------------------------------------------------- */
+/* ---- log ---- */
 
 static const char *const levels[] = {"error", "warn", "info", "debug"};
 
@@ -79,8 +78,7 @@ __attribute__((format(printf, 3, 4))) static void say(const struct config *c, in
     buf_fini(&b);
 }
 
-/* ---- checks
- * -------------------------------------------------------------------------------------- */
+/* ---- checks ---- */
 
 static bool is_local(const char *addr)
 {
@@ -145,8 +143,7 @@ static enum err safety_check(struct server *s, bool *open_without, struct errinf
     return ERR_OK;
 }
 
-/* ---- starting
- * ------------------------------------------------------------------------------------ */
+/* ---- starting ---- */
 
 static void files_raise(void)
 {
@@ -343,8 +340,7 @@ static enum err start(struct server *s, struct errinfo *info)
     return ERR_OK;
 }
 
-/* ---- stopping
- * ------------------------------------------------------------------------------------ */
+/* ---- stopping ---- */
 
 static void on_drained(void *arg)
 {

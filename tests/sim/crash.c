@@ -97,8 +97,7 @@ static uint64_t rnd(struct world *w, uint64_t n)
     return (z ^ (z >> 31)) % n;
 }
 
-/* ---- the host's part: state, checkpoint ---------------------------------------------------------
- */
+/* ---- the host's part: state, checkpoint ---- */
 
 static void log_gone(struct world *w, uint32_t uid)
 {
@@ -251,8 +250,7 @@ static const struct journal_hooks hooks = {
     .checkpoint_end = hook_end,
 };
 
-/* ---- units --------------------------------------------------------------------------------------
- */
+/* ---- units ---- */
 
 static enum err unit_sequence(struct journal_unit *u)
 {
@@ -433,8 +431,7 @@ static void step_append(struct world *w)
         w->unit[w->units++] = t;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 static void batch_check(struct world *w, uint32_t uid, const struct read_batch *b, int64_t at)
 {
@@ -535,8 +532,7 @@ static void step_read(struct world *w)
         seek_check(w, uid);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening ---- */
 
 /* Does what was opened look like the model? (Batches are compared after.) */
 static bool looks_like(struct world *w, const struct model *m)
@@ -693,8 +689,7 @@ static void world_open(struct world *w)
     recovered_check(w);
 }
 
-/* ---- a run --------------------------------------------------------------------------------------
- */
+/* ---- a run ---- */
 
 static void durable_note(struct world *w)
 {
@@ -786,8 +781,7 @@ static void run(struct world *w)
     io_sim_crash_at(w->io, 0);
 }
 
-/* ---- a flipped bit ------------------------------------------------------------------------------
- */
+/* ---- a flipped bit ---- */
 
 struct pick {
     struct world *w;

@@ -94,8 +94,7 @@ __attribute__((format(printf, 2, 3))) static void fail(struct world *w, const ch
     w->failed = w->text;
 }
 
-/* ---- the state behind the hooks
- * ------------------------------------------------------------------- */
+/* ---- the state behind the hooks ---- */
 
 static void count(struct world *w, uint64_t n)
 {
@@ -203,8 +202,7 @@ static const struct journal_hooks hooks = {.load = h_load,
                                            .checkpoint_write = h_write,
                                            .checkpoint_end = h_end};
 
-/* ---- work
- * ---------------------------------------------------------------------------------------- */
+/* ---- work ---- */
 
 static void on_done(struct journal_unit *ju, enum err e)
 {
@@ -373,8 +371,7 @@ static void do_read(struct world *w)
     plog_read_release(&r);
 }
 
-/* ---- judging
- * ------------------------------------------------------------------------------------- */
+/* ---- judging ---- */
 
 struct found {
     uint64_t number;
@@ -518,8 +515,7 @@ static void judge(struct world *w)
     free(have);
 }
 
-/* ---- cycles
- * -------------------------------------------------------------------------------------- */
+/* ---- cycles ---- */
 
 static bool open_log(struct world *w)
 {

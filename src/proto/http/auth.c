@@ -49,8 +49,7 @@ static const struct principal everybody = {
     .grants = {{.access = AUTH_READ | AUTH_WRITE | AUTH_ADMIN}},
 };
 
-/* ---- tables -------------------------------------------------------------------------------------
- */
+/* ---- tables ---- */
 
 static struct auth_table *table_new(unsigned n)
 {
@@ -100,8 +99,7 @@ static const struct principal *table_find_hash(const struct auth_table *t, const
     return found;
 }
 
-/* ---- text forms ---------------------------------------------------------------------------------
- */
+/* ---- text forms ---- */
 
 static void hash_token(const struct auth *a, struct slice text, uint8_t out[32])
 {
@@ -194,8 +192,7 @@ static char *principal_text(const struct principal *p)
     return text;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening ---- */
 
 struct loading {
     struct auth *a;
@@ -273,8 +270,7 @@ void auth_close(struct auth **a)
     *a = NULL;
 }
 
-/* ---- views --------------------------------------------------------------------------------------
- */
+/* ---- views ---- */
 
 void auth_view_init(struct auth_view *v, struct auth *a)
 {
@@ -383,8 +379,7 @@ void auth_each(struct auth_view *v, void (*fn)(void *arg, const struct principal
         fn(arg, &v->table->item[i]);
 }
 
-/* ---- changes ------------------------------------------------------------------------------------
- */
+/* ---- changes ---- */
 
 /* 43 characters of base 62 hold 256 bits; bytes of 248 and above are thrown away (no bias). */
 static void token_text(struct io *io, char out[AUTH_TOKEN_LEN + 1])

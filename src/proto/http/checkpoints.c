@@ -86,8 +86,7 @@ void route_checkpoint_get(struct rq *rq)
         rq_reply_out(rq, 200, MEDIA_JSON);
 }
 
-/* ---- list ---------------------------------------------------------------------------------------
- */
+/* ---- list ---- */
 
 struct listing {
     struct rq *rq;
@@ -126,8 +125,7 @@ void route_checkpoints_list(struct rq *rq)
         rq_reply_out(rq, 200, MEDIA_JSON);
 }
 
-/* ---- put ----------------------------------------------------------------------------------------
- */
+/* ---- put ---- */
 
 /* The stored members from the request's body. */
 static enum err body_parse(struct rq *rq, uint64_t *position, struct buf *out, struct errinfo *info)

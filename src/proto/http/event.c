@@ -88,8 +88,7 @@ void event_parser_fini(struct event_parser *p)
     p->big_cap = 0;
 }
 
-/* ---- memory of one event ------------------------------------------------------------------------
- */
+/* ---- memory of one event ---- */
 
 static uint8_t *scratch(struct event_parser *p, size_t n)
 {
@@ -164,8 +163,7 @@ static size_t field_max(enum field f)
     }
 }
 
-/* ---- headers ------------------------------------------------------------------------------------
- */
+/* ---- headers ---- */
 
 static enum err put_header(struct event *e, struct slice name, struct slice value,
                            struct errinfo *info)
@@ -215,8 +213,7 @@ static enum err put_extension(struct event_parser *p, struct event *e, struct sl
     return put_header(e, slice_of(h, name.len + 3), value, info);
 }
 
-/* ---- reading the object -------------------------------------------------------------------------
- */
+/* ---- reading the object ---- */
 
 static enum err bad_json(const struct jtext_scan *s, struct errinfo *info)
 {
@@ -340,8 +337,7 @@ static enum err read_object(struct event_parser *p, struct jtext_scan *s, unsign
     return ERR_OK;
 }
 
-/* ---- from fields to event -----------------------------------------------------------------------
- */
+/* ---- from fields to event ---- */
 
 static enum err set_stream(struct event_parser *p, struct event *e, const struct found *fd,
                            struct errinfo *info)
@@ -529,8 +525,7 @@ enum err event_parse(struct event_parser *p, struct jtext_scan *s, bool cloudeve
     return err ? err : set_value(p, out, &fd, info);
 }
 
-/* ---- binary mode --------------------------------------------------------------------------------
- */
+/* ---- binary mode ---- */
 
 /* During binary mode the attributes wait in out->headers under their own names. */
 void event_binary_begin(struct event_parser *p, struct event *out)

@@ -13,8 +13,7 @@
 #include "net/ws.h"
 #include "proto/http/http_int.h"
 
-/* ---- limits -------------------------------------------------------------------------------------
- */
+/* ---- limits ---- */
 
 static const struct {
     const char *name;
@@ -69,8 +68,7 @@ void http_limits_each(const struct http_limits *l,
            limits[i].unit, limits[i].why);
 }
 
-/* ---- contexts -----------------------------------------------------------------------------------
- */
+/* ---- contexts ---- */
 
 struct topic *ctx_topic(struct ctx *ctx, struct slice name)
 {
@@ -205,8 +203,7 @@ void http_proto_free(struct http_proto **pp)
     *pp = NULL;
 }
 
-/* ---- routes -------------------------------------------------------------------------------------
- */
+/* ---- routes ---- */
 
 #define OPEN 1u /* no token needed */
 
@@ -311,8 +308,7 @@ static void methods_of(struct slice path, char out[64])
         *out = 0;
 }
 
-/* ---- origins ------------------------------------------------------------------------------------
- */
+/* ---- origins ---- */
 
 static bool origin_listed(const struct http_proto *p, struct slice origin, bool *any)
 {
@@ -375,8 +371,7 @@ static void options(struct rq *rq, const char *allow)
     rq_reply_empty(rq, 204);
 }
 
-/* ---- dispatch -----------------------------------------------------------------------------------
- */
+/* ---- dispatch ---- */
 
 /* Sets rq->who. The token may be in the query where a browser cannot set headers. */
 static enum err who(struct rq *rq, bool browser, struct errinfo *info)

@@ -26,8 +26,7 @@
 struct live;
 struct rq;
 
-/* ---- idempotency keys of requests on their way, over all loops ----------------------------------
- */
+/* ---- idempotency keys of requests on their way, over all loops ---- */
 
 #define IDEM_BUCKETS 256u
 struct idem {
@@ -40,8 +39,7 @@ void idem_fini(struct idem *i);
 bool idem_enter(struct idem *i, const uint8_t key[16], const uint8_t fingerprint[32]);
 void idem_leave(struct idem *i, const uint8_t key[16]);
 
-/* ---- the protocol and its contexts --------------------------------------------------------------
- */
+/* ---- the protocol and its contexts ---- */
 
 /* The server closes a connection whose output grows to 16 times output_max. */
 #define OUTPUT_TIMES_MAX 8u
@@ -80,8 +78,7 @@ struct ctx {
 /* The topic of this name, borrowed until the loop's turn ends; NULL if there is none. */
 struct topic *ctx_topic(struct ctx *ctx, struct slice name);
 
-/* ---- requests -----------------------------------------------------------------------------------
- */
+/* ---- requests ---- */
 
 #define RQ_EXTRA_MAX 6
 
@@ -147,8 +144,7 @@ enum err rq_permit(struct rq *rq, unsigned access, struct slice topic, struct er
 #define MEDIA_NDJSON  "application/x-ndjson"
 #define MEDIA_PROBLEM "application/problem+json"
 
-/* ---- what a reader wants: stream or topic, after, from, type (select.c) -------------------------
- */
+/* ---- what a reader wants: stream or topic, after, from, type (select.c) ---- */
 
 struct selection {
     struct reader_conf conf;
@@ -161,8 +157,7 @@ bool types_match(struct slice types, const struct reader_record *r);
 /* The best of the media types that the client accepts; -1: none. Without Accept the first. */
 int accept_pick(struct slice accept, const char *const *offers, unsigned n);
 
-/* ---- routes -------------------------------------------------------------------------------------
- */
+/* ---- routes ---- */
 
 void route_hello(struct rq *rq);
 void route_health(struct rq *rq);
@@ -195,8 +190,7 @@ unsigned routes_count(void);
 const char *route_method(unsigned i);
 const char *route_path(unsigned i);
 
-/* ---- live readers (live.c) ----------------------------------------------------------------------
- */
+/* ---- live readers (live.c) ---- */
 
 struct live *live_new(struct ctx *ctx);
 /* All connections are closed. */

@@ -14,8 +14,7 @@
 #include "base/assert.h"
 #include "base/utf8.h"
 
-/* ---- scanning -----------------------------------------------------------------------------------
- */
+/* ---- scanning ---- */
 
 static bool bad(struct jtext_scan *s, const char *why)
 {
@@ -377,8 +376,7 @@ bool jtext_valid(struct slice text, unsigned depth_max)
     return jtext_value(&s, &raw, &type) && !jtext_more(&s);
 }
 
-/* ---- values -------------------------------------------------------------------------------------
- */
+/* ---- values ---- */
 
 static uint8_t *utf8_put(uint8_t *out, uint32_t u)
 {
@@ -464,8 +462,7 @@ bool jtext_int(struct slice raw, int64_t *out)
     return true;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 static uint8_t *escape_put(uint8_t *out, uint8_t c)
 {

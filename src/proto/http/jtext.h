@@ -56,8 +56,7 @@ bool jtext_int(struct slice raw, int64_t *out);
 /* Whether all of `text` is one JSON value (and UTF-8). */
 bool jtext_valid(struct slice text, unsigned depth_max);
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 /* Room that jtext_escape needs in the worst case. */
 #define JTEXT_ESCAPE_MAX(len) ((len)*6 + 2)

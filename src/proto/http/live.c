@@ -35,8 +35,7 @@ struct live {
 static void catch_up(struct follower *f);
 static void feed_turn(struct feed *fd);
 
-/* ---- items --------------------------------------------------------------------------------------
- */
+/* ---- items ---- */
 
 static enum err item_init(struct live *l, struct item *it, const struct reader_record *r)
 {
@@ -77,8 +76,7 @@ struct slice item_sse(struct item *it)
     return buf_slice(it->sse);
 }
 
-/* ---- notes --------------------------------------------------------------------------------------
- */
+/* ---- notes ---- */
 
 static enum sent note_lag(struct follower *f)
 {
@@ -102,8 +100,7 @@ static bool note_lost(struct follower *f)
     return !f->lost;
 }
 
-/* ---- feeds --------------------------------------------------------------------------------------
- */
+/* ---- feeds ---- */
 
 static struct list_head *bucket_of(struct live *l, const char *selector, const char *types)
 {
@@ -318,8 +315,7 @@ static void feed_turn(struct feed *fd)
     feed_again(fd);
 }
 
-/* ---- followers ----------------------------------------------------------------------------------
- */
+/* ---- followers ---- */
 
 void follower_hold(struct follower *f)
 {
@@ -546,8 +542,7 @@ bool follower_permitted(struct follower *f, unsigned access, struct slice topic,
            (topic.ptr == NULL || auth_permits(*who, access, topic));
 }
 
-/* ---- the loop's set -----------------------------------------------------------------------------
- */
+/* ---- the loop's set ---- */
 
 /* Now and then: heartbeats; and whoever lost the permission to read is sent away. */
 static void live_timer(struct loop_timer *t)

@@ -63,8 +63,7 @@ struct publisher {
 
 static void pass(struct post *p);
 
-/* ---- appends ------------------------------------------------------------------------------------
- */
+/* ---- appends ---- */
 
 /* Writer thread. The last of what a post waits for sends the task. */
 static void collect_settled(struct collect *c)
@@ -272,8 +271,7 @@ void publisher_free(struct publisher **pp)
     *pp = NULL;
 }
 
-/* ---- topics by first use ------------------------------------------------------------------------
- */
+/* ---- topics by first use ---- */
 
 static void creation_finish(struct creation *cr)
 {
@@ -411,8 +409,7 @@ static enum err creation_wait(struct post *p, struct slice name, struct errinfo 
     return ERR_OK;
 }
 
-/* ---- one event ----------------------------------------------------------------------------------
- */
+/* ---- one event ---- */
 
 /* The record's dedup id: the event's own, or one from the request's key and the event's index. */
 static struct slice dedup_id(struct post *p, const struct event *e, uint8_t room[21])
@@ -513,8 +510,7 @@ static bool outcome(struct post *p, enum err e, struct errinfo *info)
     return p->err == ERR_OK;
 }
 
-/* ---- a whole body -------------------------------------------------------------------------------
- */
+/* ---- a whole body ---- */
 
 static bool too_many(struct post *p)
 {
@@ -643,8 +639,7 @@ static void take_body(struct post *p, struct collect *c)
         malformed(p, &s);
 }
 
-/* ---- posts --------------------------------------------------------------------------------------
- */
+/* ---- posts ---- */
 
 static struct collect *open_collect(struct publisher *pub)
 {
@@ -788,8 +783,7 @@ void post_fini(struct post *p)
     buf_fini(&p->errors);
 }
 
-/* ---- the answer ---------------------------------------------------------------------------------
- */
+/* ---- the answer ---- */
 
 #define PLACE_BYTES 256 /* without the topic's name */
 

@@ -3,9 +3,9 @@
  *
  *   post_start ── parse ──┬─ bad ────────────────────────────────────────────> finish
  *                         ├─ a topic is missing: create it, wait, parse again
- *                         ├─ one event: into the loop's open append  ┐ submitted in order, at the
- * end └─ many, or a key: into an append of its own ┘ of the loop's turn writer thread: durable ──
- * task to the loop ──────────────────────────────> finish
+ *                         ├─ one event: into the loop's open append   ┐ submitted in order,
+ *                         └─ many, or a key: into one of its own     ┘ at the end of the turn
+ *   writer thread: durable ── task to the loop ──────────────────────────> finish
  *
  * All requests that a loop sees in one turn share one append, so that a sync and a wake-up serve
  * them all. At most appends_inflight_max appends of a loop are on their way; meanwhile the open one

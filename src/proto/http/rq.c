@@ -116,8 +116,7 @@ void rq_stream(struct rq *rq, int status, const char *media, void (*on_drain)(st
     http_reply_start(rq->req, status, h, n, on_drain);
 }
 
-/* ---- problems -----------------------------------------------------------------------------------
- */
+/* ---- problems ---- */
 
 static enum err problem_put(struct buf *out, int status, const char *code, const char *title,
                             const char *detail, int64_t index)
@@ -164,8 +163,7 @@ void rq_problem(struct rq *rq, int status, const char *code, const char *title, 
         rq_reply_out(rq, status, MEDIA_PROBLEM);
 }
 
-/* ---- changes at the broker ----------------------------------------------------------------------
- */
+/* ---- changes at the broker ---- */
 
 static void change_run(struct loop_task *t)
 {
@@ -203,8 +201,7 @@ void rq_done(void *arg, enum err e, const struct errinfo *info)
         loop_post(rq->ctx->loop, &rq->task);
 }
 
-/* ---- parameters ---------------------------------------------------------------------------------
- */
+/* ---- parameters ---- */
 
 struct slice rq_param(struct rq *rq, const char *name)
 {

@@ -122,8 +122,7 @@ bool types_match(struct slice types, const struct reader_record *r)
     return false;
 }
 
-/* ---- Accept (RFC 9110, 12.5.1) ------------------------------------------------------------------
- */
+/* ---- Accept (RFC 9110, 12.5.1) ---- */
 
 static struct slice trim(struct slice s)
 {

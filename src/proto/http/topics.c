@@ -11,8 +11,7 @@
 #include "journal/journal.h"
 #include "proto/http/http_int.h"
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 struct conf_out {
     struct buf *out;
@@ -67,8 +66,7 @@ static void reply_topic(struct rq *rq, int status, struct slice name)
         rq_reply_out(rq, status, MEDIA_JSON);
 }
 
-/* ---- list ---------------------------------------------------------------------------------------
- */
+/* ---- list ---- */
 
 static bool sees(struct rq *rq, const struct topic *t)
 {
@@ -143,8 +141,7 @@ void route_topics_list(struct rq *rq)
         rq_reply_out(rq, 200, MEDIA_JSON);
 }
 
-/* ---- changes ------------------------------------------------------------------------------------
- */
+/* ---- changes ---- */
 
 /* Text of a configuration value that may also be a JSON number or boolean. */
 static enum err conf_value(const char *name, const json_t *v, char out[64], struct slice *text,
@@ -360,8 +357,7 @@ void route_topic_delete(struct rq *rq)
         rq_fail(rq, e, &info);
 }
 
-/* ---- partitions and records ---------------------------------------------------------------------
- */
+/* ---- partitions and records ---- */
 
 void route_partitions(struct rq *rq)
 {

@@ -88,8 +88,7 @@ static void ws_end(struct follower *f, enum err e, const struct errinfo *info)
 
 static const struct follower_kind ws_kind = {ws_event, ws_note, ws_end};
 
-/* ---- publishing ---------------------------------------------------------------------------------
- */
+/* ---- publishing ---- */
 
 static void publish_free(struct publish *p)
 {
@@ -286,8 +285,7 @@ static void publish(struct wsock *w, struct slice text)
     post_start(&p->post);
 }
 
-/* ---- the connection -----------------------------------------------------------------------------
- */
+/* ---- the connection ---- */
 
 static void on_message(struct ws *ws, void *user, enum ws_opcode op, struct slice data)
 {

@@ -479,8 +479,7 @@ static void test_window(void **state)
     fx_end(&f);
 }
 
-/* ---- threads
- * ------------------------------------------------------------------------------------------ */
+/* ---- threads ---- */
 
 #define WRITERS 4
 #define EACH    300

@@ -348,8 +348,7 @@ static void test_trimmed(void **state)
     fx_end(&f);
 }
 
-/* ---- waiting
- * ------------------------------------------------------------------------------------------- */
+/* ---- waiting ---- */
 
 struct counter {
     struct waiter w; /* first */
@@ -445,8 +444,7 @@ static void test_scan_limit(void **state)
     fx_end(&f);
 }
 
-/* ---- threads
- * --------------------------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 #define RECORDS 3000
 #define WRITERS 3

@@ -31,8 +31,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- what others wrote
- * --------------------------------------------------------------------------- */
+/* ---- what others wrote ---- */
 
 /* As kafkajs 2.2.4 and librdkafka 2.0.2 encode them. */
 static const char repeated_header[] =
@@ -221,8 +220,7 @@ static void builder_writes_the_same(void **state)
     batch_builder_fini(&bb);
 }
 
-/* ---- from seeds
- * ---------------------------------------------------------------------------------- */
+/* ---- from seeds ---- */
 
 struct model {
     int64_t ts;
@@ -436,8 +434,7 @@ static void every_cut_is_found(void **state)
     }
 }
 
-/* ---- lies
- * ---------------------------------------------------------------------------------------- */
+/* ---- lies ---- */
 
 static enum err parse_with(size_t at, int width, uint64_t v)
 {
@@ -597,8 +594,7 @@ static void log_append_time(void **state)
     batch_builder_fini(&bb);
 }
 
-/* ---- the shared vectors
- * -------------------------------------------------------------------------- */
+/* ---- the shared vectors ---- */
 
 static unsigned vectors_of(const char *file)
 {

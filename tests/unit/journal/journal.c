@@ -340,8 +340,7 @@ static void second_open(void **state)
     end(&f);
 }
 
-/* ---- failures, on the simulated disk only ------------------------------------------------------
- */
+/* ---- failures, on the simulated disk only ---- */
 
 static void full_disk(void **state)
 {

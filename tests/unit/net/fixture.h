@@ -79,8 +79,7 @@ struct fx {
     char ws_last[256];
 };
 
-/* ---- the handler
- * --------------------------------------------------------------------------------- */
+/* ---- the handler ---- */
 
 static inline unsigned fx_number(struct http_req *r, const char *name)
 {
@@ -304,8 +303,7 @@ static inline void fx_ws_close(struct ws *ws, void *user, int code)
     f->ws = NULL;
 }
 
-/* ---- without sockets
- * ------------------------------------------------------------------------------ */
+/* ---- without sockets ---- */
 
 static inline void fx_sink(void *arg, struct conn *c, struct slice data)
 {

@@ -379,8 +379,7 @@ static void nothing_is_smuggled(void **state)
         }
 }
 
-/* ---- order
- * ------------------------------------------------------------------------------------------ */
+/* ---- order ---- */
 
 static void answers_keep_the_order(void **state)
 {
@@ -525,8 +524,7 @@ static void server_has_a_budget_for_bodies(void **state)
     fx_stop(&f);
 }
 
-/* ---- limits
- * ----------------------------------------------------------------------------------------- */
+/* ---- limits ---- */
 
 static char *long_request(const char *before, size_t n, const char *after)
 {
@@ -687,8 +685,7 @@ static void waiting_for_the_server_is_not_slow(void **state)
     fx_stop(&f);
 }
 
-/* ---- answers
- * ---------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static void owned_bodies_are_released_once(void **state)
 {

@@ -210,8 +210,7 @@ static void end(struct fx *f, struct client *c)
     fx_stop(f);
 }
 
-/* ---- requests and answers
- * --------------------------------------------------------------------------- */
+/* ---- requests and answers ---- */
 
 static void requests_in_all_pieces(void **state)
 {
@@ -340,8 +339,7 @@ static void headers_are_cleaned(void **state)
     end(&f, c);
 }
 
-/* ---- refusals
- * --------------------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 
 static void refusals(void **state)
 {
@@ -437,8 +435,7 @@ static void streams_have_a_number(void **state)
     end(&f, c);
 }
 
-/* ---- time
- * ------------------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 static void time_out(struct fx *f)
 {
@@ -484,8 +481,7 @@ static void waiting_is_not_idle(void **state)
     end(&f, c);
 }
 
-/* ---- floods
- * ----------------------------------------------------------------------------------------- */
+/* ---- floods ---- */
 
 static void sent_away(struct client *c)
 {
@@ -622,8 +618,7 @@ static void bodies_have_a_rate(void **state)
     end(&f, c);
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 static void drain(void **state)
 {

@@ -14,8 +14,7 @@ static unsigned closed_of(struct fx *f, enum conn_why why)
     return (unsigned)st.closed[why];
 }
 
-/* ---- time
- * ------------------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 static void slow_heads_get_408(void **state)
 {
@@ -92,8 +91,7 @@ static void waiting_is_not_idle(void **state)
     fx_stop(&f);
 }
 
-/* ---- ends
- * ------------------------------------------------------------------------------------------- */
+/* ---- ends ---- */
 
 static void half_closed_peers_get_their_answers(void **state)
 {
@@ -158,8 +156,7 @@ static void refusals_are_readable(void **state)
     fx_stop(&f);
 }
 
-/* ---- back-pressure
- * ---------------------------------------------------------------------------------- */
+/* ---- back-pressure ---- */
 
 static void streams_wait_for_slow_readers(void **state)
 {
@@ -238,8 +235,7 @@ static void stuck_readers_are_dropped(void **state)
     fx_stop(&f);
 }
 
-/* ---- many
- * ------------------------------------------------------------------------------------------- */
+/* ---- many ---- */
 
 static void many_pipelined_connections(void **state)
 {
@@ -295,8 +291,7 @@ static void many_pipelined_connections(void **state)
     fx_stop(&f);
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 static void on_drained(void *arg)
 {

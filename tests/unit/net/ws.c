@@ -59,8 +59,7 @@ static void sent_is(struct fx *f, const void *want, size_t n)
     buf_clear(&f->out);
 }
 
-/* ---- the handshake
- * ---------------------------------------------------------------------------------- */
+/* ---- the handshake ---- */
 
 static void handshake(void **state)
 {
@@ -155,8 +154,7 @@ static void no_upgrade_behind_a_waiting_answer(void **state)
     fx_stop(&f);
 }
 
-/* ---- messages
- * --------------------------------------------------------------------------------------- */
+/* ---- messages ---- */
 
 static void echo_of_all_sizes(void **state)
 {
@@ -293,8 +291,7 @@ static void fragments_have_limits(void **state)
     buf_fini(&b);
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 static void peer_closes(void **state)
 {
@@ -361,8 +358,7 @@ static void server_drains(void **state)
     fx_stop(&f);
 }
 
-/* ---- sending
- * ---------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static void shared_frames(void **state)
 {
@@ -430,8 +426,7 @@ static void pings(void **state)
     fx_stop(&f);
 }
 
-/* ---- with sockets
- * ----------------------------------------------------------------------------------- */
+/* ---- with sockets ---- */
 
 static int dial(struct fx *f)
 {

@@ -33,8 +33,7 @@ static void problem(const char *method, const char *target, const char *headers,
     expect_problem(&r, status, code);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 static void test_emit_and_read(void **state)
 {
@@ -361,8 +360,7 @@ static void test_pipelined(void **state)
     client_close(&c);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 static void test_read_parameters(void **state)
 {
@@ -626,8 +624,7 @@ static void test_long_poll(void **state)
     client_close(&c);
 }
 
-/* ---- checkpoints --------------------------------------------------------------------------------
- */
+/* ---- checkpoints ---- */
 
 static void test_checkpoints(void **state)
 {
@@ -683,8 +680,7 @@ static void test_checkpoints(void **state)
             "{\"after\":\"evt_0000000000000001\"}", 404, "topic_not_found");
 }
 
-/* ---- topics -------------------------------------------------------------------------------------
- */
+/* ---- topics ---- */
 
 static void test_topics(void **state)
 {
@@ -795,8 +791,7 @@ static void test_topics_list(void **state)
     problem("GET", "/topics?limit=0", "", NULL, 400, "invalid_argument");
 }
 
-/* ---- the server itself --------------------------------------------------------------------------
- */
+/* ---- the server itself ---- */
 
 static void test_operations(void **state)
 {
@@ -909,8 +904,7 @@ static void test_openapi_and_routes(void **state)
     free(text);
 }
 
-/* ---- other configurations -----------------------------------------------------------------------
- */
+/* ---- other configurations ---- */
 
 static void small(struct fix *f)
 {

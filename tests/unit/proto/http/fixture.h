@@ -127,8 +127,7 @@ static inline uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* ---- client -------------------------------------------------------------------------------------
- */
+/* ---- client ---- */
 
 struct client {
     int fd;
@@ -348,8 +347,7 @@ static inline void emit(struct fix *f, const char *body)
     json_decref(call(f, "POST", "/events", body, 201));
 }
 
-/* ---- WebSocket ----------------------------------------------------------------------------------
- */
+/* ---- WebSocket ---- */
 
 static inline void ws_connect(struct client *c, struct fix *f, const char *target,
                               const char *headers)

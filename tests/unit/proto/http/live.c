@@ -322,8 +322,7 @@ static void test_ws_topic_deleted(void **state)
     client_close(&c);
 }
 
-/* ---- server-sent events -------------------------------------------------------------------------
- */
+/* ---- server-sent events ---- */
 
 struct message {
     char id[8192], event[8192], data[8192];
