@@ -14,6 +14,7 @@
 
 #define KEY_MAX   128
 #define DEPTH_MAX 8
+#define LIST_MAX  4096 /* longer than the longest setting */
 
 extern char **environ;
 
@@ -213,19 +214,41 @@ static enum err unknown(const char *key, struct errinfo *info)
                        "there is no setting '%.60s'; `weir config show` lists all of them", key);
 }
 
-/* `http.` and the name of one of the protocol's limits. */
+struct limit_find {
+    const char *name;
+    bool found, time;
+};
+
+static void limit_seen(void *arg, const char *name, uint32_t value, uint32_t def, uint32_t least,
+                       uint32_t most, const char *unit, const char *why)
+{
+    struct limit_find *f = arg;
+
+    if (strcmp(name, f->name) == 0) {
+        f->found = true;
+        f->time = strcmp(unit, "ms") == 0;
+    }
+}
+
+/* `http.` and the name of one of the protocol's limits. Its unit decides what a suffix means: 10m
+ * is ten minutes of a time and 10 MiB of anything else. */
 static enum err limit_set(struct config *c, const char *key, const char *value,
                           struct errinfo *info)
 {
+    struct limit_find f = {0};
     int64_t n = 0;
-    enum err e;
 
-    if (strncmp(key, "http.", 5) != 0)
+    if (strncmp(key, "http.", 5) == 0) {
+        f.name = key + 5;
+        http_limits_each(&c->limits, limit_seen, &f);
+    }
+    if (!f.found)
         return unknown(key, info);
-    if (!parse_size(value, &n) && !parse_time(value, &n))
-        n = -1;
-    e = http_limits_set(&c->limits, slice_str(key + 5), n < 0 ? UINT64_MAX : (uint64_t)n, info);
-    return e == ERR_NOT_FOUND ? unknown(key, info) : e;
+    if (!(f.time ? parse_time(value, &n) : parse_size(value, &n)) || n < 0)
+        return errinfo_set(info, ERR_CONFIG, "%s cannot be '%.60s': give %s", key, value,
+                           f.time ? "a time such as 500ms, 30s or 10m"
+                                  : "a number, or a size such as 64KiB");
+    return http_limits_set(&c->limits, slice_str(f.name), (uint64_t)n, info);
 }
 
 static void put(struct config_value *v, const char *text, int64_t n, const char *from)
@@ -299,7 +322,7 @@ struct reader {
     const char *path;
     yaml_parser_t p;
     char key[KEY_MAX]; /* of the map being read, with dots */
-    char list[1024];
+    char list[LIST_MAX];
 };
 
 static enum err at_mark(const struct reader *r, yaml_mark_t m, const char *what,
@@ -308,10 +331,20 @@ static enum err at_mark(const struct reader *r, yaml_mark_t m, const char *what,
     return errinfo_set(info, ERR_CONFIG, "%s:%zu:%zu: %s", r->path, m.line + 1, m.column + 1, what);
 }
 
+/* A scalar as a string; NULL if it has a NUL, which would hide what follows it. */
+static const char *text_of(const yaml_event_t *ev)
+{
+    const char *s = (const char *)ev->data.scalar.value;
+
+    return strlen(s) == ev->data.scalar.length ? s : NULL;
+}
+
 static enum err set_at(struct reader *r, yaml_mark_t m, const char *value, struct errinfo *info)
 {
     struct errinfo why;
 
+    if (!value)
+        return at_mark(r, m, "a value cannot have a NUL", info);
     if (config_set(r->c, r->key, value, "file", &why))
         return at_mark(r, m, why.text, info);
     return ERR_OK;
@@ -327,6 +360,19 @@ static enum err next(struct reader *r, yaml_event_t *ev, struct errinfo *info)
     return at_mark(r, m, r->p.problem ? r->p.problem : "not YAML", info);
 }
 
+static enum err list_add(struct reader *r, const yaml_event_t *ev, struct errinfo *info)
+{
+    size_t n = strlen(r->list);
+    const char *s = text_of(ev);
+
+    if (!s)
+        return at_mark(r, ev->start_mark, "a value cannot have a NUL", info);
+    if (n + strlen(s) + 2 > sizeof r->list)
+        return at_mark(r, ev->start_mark, "this list is too long", info);
+    snprintf(r->list + n, sizeof r->list - n, "%s%s", n ? "," : "", s);
+    return ERR_OK;
+}
+
 static enum err read_list(struct reader *r, yaml_mark_t start, struct errinfo *info)
 {
     yaml_event_t ev;
@@ -338,14 +384,10 @@ static enum err read_list(struct reader *r, yaml_mark_t start, struct errinfo *i
         if ((e = next(r, &ev, info)))
             return e;
         end = ev.type == YAML_SEQUENCE_END_EVENT;
-        if (ev.type == YAML_SCALAR_EVENT) {
-            size_t n = strlen(r->list);
-
-            snprintf(r->list + n, sizeof r->list - n, "%s%s", n ? "," : "",
-                     (const char *)ev.data.scalar.value);
-        } else if (!end) {
+        if (ev.type == YAML_SCALAR_EVENT)
+            e = list_add(r, &ev, info);
+        else if (!end)
             e = at_mark(r, ev.start_mark, "a list may have plain values only", info);
-        }
         yaml_event_delete(&ev);
     }
     return e ? e : set_at(r, start, r->list, info);
@@ -361,7 +403,7 @@ static enum err read_value(struct reader *r, unsigned depth, struct errinfo *inf
     if (e)
         return e;
     if (ev.type == YAML_SCALAR_EVENT)
-        e = set_at(r, ev.start_mark, (const char *)ev.data.scalar.value, info);
+        e = set_at(r, ev.start_mark, text_of(&ev), info);
     else if (ev.type == YAML_SEQUENCE_START_EVENT)
         e = read_list(r, ev.start_mark, info);
     else if (ev.type == YAML_MAPPING_START_EVENT && depth < DEPTH_MAX)
@@ -385,7 +427,7 @@ static enum err read_map(struct reader *r, unsigned depth, struct errinfo *info)
             yaml_event_delete(&ev);
             return ERR_OK;
         }
-        if (ev.type != YAML_SCALAR_EVENT)
+        if (ev.type != YAML_SCALAR_EVENT || !text_of(&ev))
             e = at_mark(r, ev.start_mark, "the name of a setting was expected", info);
         else if (base + strlen((const char *)ev.data.scalar.value) + 2 > sizeof r->key)
             e = at_mark(r, ev.start_mark, "this name is too long", info);
