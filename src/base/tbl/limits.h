@@ -21,10 +21,27 @@
 #define LIMIT_KV_ITEMS 1000000u              /* items of all namespaces */
 #define LIMIT_KV_BYTES (256ull << 20)        /* their keys and values, in memory */
 #define LIMIT_GROUP_OFFSETS 1000000u         /* committed offsets of all groups */
+#define LIMIT_GROUP_MEMBERS 10000            /* of a group, those that were only given an id too */
+#define LIMIT_GROUP_PROTOCOLS 64u            /* that a member offers */
+#define LIMIT_GROUP_WORD 255u                /* bytes: protocol, client, host, rack, instance */
+#define LIMIT_MEMBER_ID 300u                 /* bytes: LIMIT_GROUP_WORD and a UUID */
+#define LIMIT_MEMBER_BYTES (4u << 20)        /* metadata of all protocols; an assignment */
+#define LIMIT_MEMBER_TOPICS 20000u           /* names that a member subscribes to */
+#define LIMIT_GROUPS_LIVE 100000u            /* groups that have members */
+#define LIMIT_GROUPS_BYTES (512ull << 20)    /* what all members and their groups take in memory */
+#define LIMIT_GROUP_IMAGE (256u << 10)       /* published text of members or assignment; else none */
+#define LIMIT_REGEX_BYTES 1024u              /* a subscription's regular expression */
+#define LIMIT_REGEX_STATES 4096u             /* of its automaton, repetitions written out */
 #define LIMIT_APPEND_BYTES (48u << 20)       /* encoded, of one atomic append */
 #define LIMIT_APPEND_PARTS 65536u            /* batches of one append */
 #define LIMIT_APPEND_BATCH_BYTES (512u << 10) /* a part goes on in a new batch beyond this */
 #define LIMIT_DEDUP_IDS_DEFAULT 1000000u     /* ids remembered; 64 bytes each */
+#define LIMIT_TXN_NAME 255u                  /* bytes of a transactional id */
+#define LIMIT_TXNS 100000u                   /* transactional ids known */
+#define LIMIT_TXN_PARTS 20000u               /* partitions that one transaction writes to */
+#define LIMIT_TXN_OFFSETS 100000u            /* offsets pending in one transaction */
+#define LIMIT_TXN_TIMEOUT_MS 900000          /* transaction.max.timeout.ms, as Kafka's default */
+#define LIMIT_PRODUCERS 1000000u             /* producers of all partitions that are remembered */
 #define LIMIT_READER_BYTES (4u << 20)        /* batches that one reader holds */
 #define LIMIT_READER_BUFFERS 1024u           /* partitions for which it holds some */
 
