@@ -14,7 +14,8 @@
 #include "journal/journal.h"
 #include "lib/lib_int.h"
 
-#define PATTERN_PAGE 64u
+#define PATTERN_PAGE   64u
+#define TIMEOUT_MS_MAX 1000000000000 /* 30 years: for ever */
 
 struct weir_consumer {
     struct weir *w;
@@ -25,7 +26,8 @@ struct weir_consumer {
     uint64_t committed; /* value of next at the last commit */
     int64_t auto_commit_ms;
     uint64_t committed_ns;
-    struct weir_header headers[LIB_HEADERS_MAX];
+    struct weir_header *headers;
+    unsigned headers_cap;
     struct buf names; /* of the headers */
 };
 
@@ -119,12 +121,33 @@ static enum err commit(struct weir_consumer *c, struct errinfo *info)
 
 /* ---- the public part ---- */
 
+/* Where the group goes on. Records that become visible while the partitions are looked at have
+ * positions from `end` on, so beginning there at the latest misses none. */
+static enum err place_group(struct weir_consumer *c, struct errinfo *info)
+{
+    struct reader_conf conf = c->conf;
+    struct reader *r = NULL;
+    uint64_t lowest;
+    enum err e;
+
+    if (!c->group)
+        return errinfo_set(info, ERR_INVALID, "WEIR_FROM_GROUP needs a group");
+    conf.from = READ_FROM_END;
+    if ((e = reader_open(c->w->b, &conf, &r, info)))
+        return e;
+    lowest = reader_position(r);
+    reader_close(&r);
+    e = each_partition(c, find_committed, &lowest, info);
+    c->conf.from = READ_FROM_POSITION;
+    c->conf.position = lowest;
+    return e;
+}
+
 static enum err place_options(struct weir_consumer *c, const struct weir_consumer_options *o,
                               struct errinfo *info)
 {
-    uint64_t lowest = UINT64_MAX;
-    enum err e = ERR_OK;
-
+    if (o->partition_1 < 0)
+        return errinfo_set(info, ERR_PARTITION_NOT_FOUND, "partition_1 is negative");
     c->conf = (struct reader_conf){.selector = slice_str(c->stream),
                                    .partition = o->partition_1 - 1,
                                    .position = o->position,
@@ -147,31 +170,37 @@ static enum err place_options(struct weir_consumer *c, const struct weir_consume
         c->conf.from = READ_FROM_POSITION;
         break;
     case WEIR_FROM_GROUP:
-        if (!c->group)
-            return errinfo_set(info, ERR_INVALID, "WEIR_FROM_GROUP needs a group");
-        e = each_partition(c, find_committed, &lowest, info);
-        c->conf.from = READ_FROM_POSITION;
-        c->conf.position =
-            lowest == UINT64_MAX ? journal_position_end(broker_journal(c->w->b)) : lowest;
-        break;
+        return place_group(c, info);
     default:
         return errinfo_set(info, ERR_INVALID, "there is no such place to begin");
     }
-    return e;
+    return ERR_OK;
+}
+
+static enum err group_check(const struct weir_consumer_options *o, struct errinfo *info)
+{
+    if (o->group && (!o->group[0] || strlen(o->group) > LIMIT_GROUP_NAME))
+        return errinfo_set(info, ERR_INVALID, "a group's name has 1 to %u bytes", LIMIT_GROUP_NAME);
+    if (!o->group && o->auto_commit_ms > 0)
+        return errinfo_set(info, ERR_INVALID, "auto_commit_ms needs a group");
+    return ERR_OK;
 }
 
 weir_err weir_consumer_new(struct weir *w, const char *stream,
                            const struct weir_consumer_options *options, struct weir_consumer **out,
                            struct weir_error *error)
 {
-    struct weir_consumer *c = xcalloc(1, sizeof *c);
     struct weir_consumer_options o = {0};
     struct errinfo info = {0};
-    enum err e;
+    struct weir_consumer *c;
+    enum err e = lib_options(&o, sizeof o, options, &info);
 
     *out = NULL;
-    if (options)
-        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    if (!e)
+        e = group_check(&o, &info);
+    if (e)
+        return lib_fail(e, &info, error);
+    c = xcalloc(1, sizeof *c);
     c->w = w;
     buf_init(&c->names, LIMIT_BATCH_INFLATED);
     c->stream = xstrdup(stream ? stream : "");
@@ -182,20 +211,23 @@ weir_err weir_consumer_new(struct weir *w, const char *stream,
     if (!e)
         e = reader_open(w->b, &c->conf, &c->r, &info);
     if (e) {
-        c->next = c->committed = 0;
         weir_consumer_close(&c);
         return lib_fail(e, &info, error);
     }
     *out = c;
-    return WEIR_OK;
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 static void message_out(struct weir_consumer *c, const struct reader_record *r,
                         struct weir_message *m)
 {
-    unsigned i, n = r->headers_n < LIB_HEADERS_MAX ? r->headers_n : LIB_HEADERS_MAX;
+    unsigned i, n = r->headers_n;
     size_t room = 0;
 
+    if (n > c->headers_cap) { /* at most LIMIT_RECORD_HEADERS: the reader checks it */
+        c->headers = xrealloc(c->headers, n * sizeof *c->headers);
+        c->headers_cap = n;
+    }
     for (i = 0; i < n; i++)
         room += r->headers[i].key.len + 1;
     buf_clear(&c->names);
@@ -221,26 +253,33 @@ static void message_out(struct weir_consumer *c, const struct reader_record *r,
                                .headers_n = n};
 }
 
-static enum err auto_commit(struct weir_consumer *c, struct errinfo *info)
+/* Milliseconds until what was returned is to be committed; -1: there is nothing to commit. */
+static int64_t auto_commit_due(const struct weir_consumer *c)
 {
-    uint64_t now;
+    uint64_t past;
 
-    if (!c->group || c->auto_commit_ms <= 0 || c->next == c->committed)
-        return ERR_OK;
-    now = io_mono_ns(io_real());
-    return now - c->committed_ns >= (uint64_t)c->auto_commit_ms * 1000000u ? commit(c, info)
-                                                                           : ERR_OK;
+    if (c->auto_commit_ms <= 0 || c->next == c->committed)
+        return -1;
+    past = (io_mono_ns(io_real()) - c->committed_ns) / 1000000u;
+    return past >= (uint64_t)c->auto_commit_ms ? 0 : c->auto_commit_ms - (int64_t)past;
 }
 
 static enum err next(struct weir_consumer *c, int64_t timeout_ms, struct weir_message *out,
                      struct errinfo *info)
 {
-    uint64_t until = io_mono_ns(io_real()) + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000u;
+    uint64_t until = 0;
     struct reader_record r;
-    int64_t left;
+    int64_t left, due;
     enum err e;
 
+    if (timeout_ms > TIMEOUT_MS_MAX)
+        timeout_ms = -1;
+    if (timeout_ms > 0)
+        until = io_mono_ns(io_real()) + (uint64_t)timeout_ms * 1000000u;
     for (;;) {
+        due = auto_commit_due(c);
+        if (due == 0 && (e = commit(c, info)))
+            return e;
         e = reader_next(c->r, &r, info);
         if (!e) {
             message_out(c, &r, out);
@@ -251,10 +290,12 @@ static enum err next(struct weir_consumer *c, int64_t timeout_ms, struct weir_me
             return e;
         left = -1;
         if (timeout_ms > 0) {
-            left = (int64_t)(until - io_mono_ns(io_real())) / 1000000;
+            left = ((int64_t)(until - io_mono_ns(io_real())) + 999999) / 1000000;
             if (left <= 0)
                 return ERR_AGAIN;
         }
+        if (due > 0 && (left < 0 || due < left))
+            left = due; /* a commit does not wait for the next record */
         reader_block(c->r, left);
     }
 }
@@ -263,11 +304,8 @@ weir_err weir_consumer_next(struct weir_consumer *c, int64_t timeout_ms, struct 
                             struct weir_error *error)
 {
     struct errinfo info = {0};
-    enum err e = auto_commit(c, &info);
 
-    if (!e)
-        e = next(c, timeout_ms, out, &info);
-    return lib_fail(e, &info, error);
+    return lib_fail(next(c, timeout_ms, out, &info), &info, error);
 }
 
 weir_err weir_consumer_commit(struct weir_consumer *c, struct weir_error *error)
@@ -293,7 +331,7 @@ weir_err weir_consumer_seek(struct weir_consumer *c, uint64_t position, struct w
     c->r = r;
     c->conf = conf;
     c->next = position;
-    return WEIR_OK;
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 uint64_t weir_consumer_position(const struct weir_consumer *c)
@@ -307,10 +345,11 @@ void weir_consumer_close(struct weir_consumer **cp)
 
     if (!c)
         return;
-    if (c->r && c->group && c->auto_commit_ms > 0)
+    if (c->r && c->auto_commit_ms > 0)
         commit(c, NULL);
     reader_close(&c->r);
     buf_fini(&c->names);
+    free(c->headers);
     free(c->stream);
     free(c->group);
     free(c);
@@ -321,8 +360,9 @@ weir_err weir_read(struct weir *w, const char *stream, uint64_t after, size_t li
                    bool (*fn)(void *arg, const struct weir_message *m), void *arg,
                    uint64_t *position, struct weir_error *error)
 {
-    struct weir_consumer_options o = {
-        .size = sizeof o, .from = WEIR_FROM_POSITION, .position = after + 1};
+    struct weir_consumer_options o = {.size = sizeof o,
+                                      .from = WEIR_FROM_POSITION,
+                                      .position = after == UINT64_MAX ? after : after + 1};
     struct weir_consumer *c;
     struct weir_message m;
     weir_err e = weir_consumer_new(w, stream, &o, &c, error);
@@ -343,5 +383,5 @@ weir_err weir_read(struct weir *w, const char *stream, uint64_t after, size_t li
     if (position)
         *position = weir_consumer_position(c) - 1;
     weir_consumer_close(&c);
-    return e == WEIR_ERR_AGAIN ? WEIR_OK : e;
+    return e == WEIR_OK || e == WEIR_ERR_AGAIN ? lib_fail(ERR_OK, NULL, error) : e;
 }

@@ -2,7 +2,9 @@
  * holds batch_size events or flush_interval_ms have passed. What fails is counted and told, never
  * retried: after a failure of the log nothing can be written anyway.
  *
- * e->lock guards the open append and the counters. */
+ * e->lock guards the open append and the counters. e->order is held from taking the open append to
+ * handing it over, so that appends are sequenced in the order in which they were filled, whoever
+ * hands them over; it is taken before e->lock. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +35,7 @@ struct weir_emitter {
     uint64_t interval_ns;
     void (*on_error)(void *arg, weir_err e, const char *text, uint64_t lost);
     void *arg;
-    struct io_mutex lock;
+    struct io_mutex order, lock;
     struct io_cond settled;
     struct io_event wake;
     struct io_thread *thread;
@@ -101,11 +103,14 @@ static void hand_over(struct weir_emitter *em)
     struct ebatch *b;
     enum err e;
 
+    io_mutex_lock(&em->order);
     io_mutex_lock(&em->lock);
     b = em->open;
     em->open = NULL;
     io_mutex_unlock(&em->lock);
-    if (b && (e = append_submit(b->a, false, &why)))
+    e = b ? append_submit(b->a, false, &why) : ERR_OK;
+    io_mutex_unlock(&em->order);
+    if (e)
         settle(b, e, &why);
 }
 
@@ -133,14 +138,15 @@ static void emitter_main(void *arg)
 weir_err weir_emitter_new(struct weir *w, const struct weir_emitter_options *options,
                           struct weir_emitter **out, struct weir_error *error)
 {
-    struct weir_emitter *em = xcalloc(1, sizeof *em);
     struct weir_emitter_options o = {0};
     struct errinfo info = {0};
-    enum err e;
+    struct weir_emitter *em;
+    enum err e = lib_options(&o, sizeof o, options, &info);
 
     *out = NULL;
-    if (options)
-        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    if (e)
+        return lib_fail(e, &info, error);
+    em = xcalloc(1, sizeof *em);
     em->w = w;
     em->source = o.source ? xstrdup(o.source) : NULL;
     em->batch_size = o.batch_size ? o.batch_size : BATCH_DEFAULT;
@@ -150,6 +156,7 @@ weir_err weir_emitter_new(struct weir *w, const struct weir_emitter_options *opt
     em->on_error = o.on_error;
     em->arg = o.arg;
     list_init(&em->pool);
+    io_mutex_init(&em->order);
     io_mutex_init(&em->lock);
     io_cond_init(&em->settled);
     io_event_init(&em->wake);
@@ -159,7 +166,7 @@ weir_err weir_emitter_new(struct weir *w, const struct weir_emitter_options *opt
         return lib_fail(e, &info, error);
     }
     *out = em;
-    return WEIR_OK;
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 /* The topic from the cache, or found (made if missing) and cached. */
@@ -211,6 +218,7 @@ static enum err take(struct weir_emitter *em, struct topic *t, const struct appe
 {
     struct append_slot slot;
     uint64_t pending;
+    bool full;
     enum err e;
 
     io_mutex_lock(&em->lock);
@@ -228,10 +236,14 @@ static enum err take(struct weir_emitter *em, struct topic *t, const struct appe
         em->open->events++;
         em->st.taken++;
     }
+    full = e == ERR_LIMIT && em->open->events; /* its thread waits for the disk */
+    em->st.refused += full;
     *wake = em->open->events == 1 || em->open->events >= em->batch_size ||
             append_bytes(em->open->a) >= APPEND_BYTES_MAX;
     io_mutex_unlock(&em->lock);
-    return e;
+    return full ? errinfo_set(info, ERR_OVERLOADED, "the emitter's buffer is full: %s",
+                              err_text(ERR_LIMIT))
+                : e;
 }
 
 weir_err weir_emit(struct weir_emitter *em, const char *type, const char *stream,
@@ -250,6 +262,8 @@ weir_err weir_emit(struct weir_emitter *em, const char *type, const char *stream
     bool wake = false;
     enum err e = name_stream(type, stream, name, &topic, &r.key, &info);
 
+    if (!e && !payload && payload_len)
+        e = errinfo_set(&info, ERR_INVALID, "the payload is NULL but its length is not 0");
     if (!e)
         e = topic_of(em, topic, &t, &info);
     if (!e)
@@ -299,7 +313,7 @@ weir_err weir_emitter_close(struct weir_emitter **emp, struct weir_error *error)
     unsigned i;
 
     if (!em)
-        return WEIR_OK;
+        return lib_fail(ERR_OK, NULL, error);
     if (em->thread) {
         e = weir_emitter_flush(em, error);
         io_mutex_lock(&em->lock);
@@ -319,6 +333,7 @@ weir_err weir_emitter_close(struct weir_emitter **emp, struct weir_error *error)
     io_event_fini(&em->wake);
     io_cond_fini(&em->settled);
     io_mutex_fini(&em->lock);
+    io_mutex_fini(&em->order);
     free(em->source);
     free(em);
     *emp = NULL;

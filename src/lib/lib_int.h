@@ -17,13 +17,17 @@ struct weir {
 /* The public code of an error, and *out filled in (may be NULL) from info, or from e alone. */
 weir_err lib_fail(enum err e, const struct errinfo *info, struct weir_error *out);
 weir_err lib_code(enum err e);
+/* Copies options of a caller, whose struct may be shorter (an older program) or longer than ours;
+ * NULL leaves *to as it is. ERR_INVALID if its first member, the size, was not set: then nothing
+ * of what the caller wants would be seen. */
+enum err lib_options(void *to, size_t to_size, const void *from, struct errinfo *info);
 /* The topic, made if it is missing and that is allowed; referenced. */
 enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct errinfo *info);
-/* Fills in a broker record; h has room for r->headers_n headers. ERR_INVALID for null pointers with
- * a length. */
+/* Fills in a broker record; h has room for LIB_HEADERS_MAX. ERR_INVALID for null pointers with a
+ * length, ERR_PARTITION_NOT_FOUND for a negative partition. */
 struct record_header;
 enum err lib_record(const struct weir_record *r, struct record_header *h, struct append_record *out,
                     struct errinfo *info);
-#define LIB_HEADERS_MAX 128u
+#define LIB_HEADERS_MAX 128u /* of a record written; any number that was stored is read */
 
 #endif

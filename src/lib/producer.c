@@ -4,6 +4,10 @@
  *
  *   filling (p->open, one a partition) -> handed over (append_submit) -> durable -> pool
  *
+ * p->order is held from taking an open batch to handing it over: batches of a partition are
+ * sequenced in the order in which they were filled, whether the sender or the producer's thread
+ * hands them over. It is taken before p->lock.
+ *
  * p->lock guards the open batches, the pool and the counters. Only the producer's thread, the
  * sender and the journal's writer ever take it, so senders of different producers share nothing but
  * the journal. */
@@ -36,8 +40,9 @@ struct pbatch {
     struct partition *part;
     struct delivery *d;
     int32_t d_cap;
-    bool wants; /* some record has a callback */
-    size_t bytes;
+    bool wants;        /* some record has a callback */
+    bool log_time;     /* the topic's message.timestamp.type is LogAppendTime */
+    size_t bytes;      /* once it is not open any more */
     uint64_t since_ns; /* of its first record */
 };
 
@@ -45,9 +50,10 @@ struct weir_producer {
     struct weir *w;
     struct topic *topic;
     size_t batch_bytes, buffer_bytes;
-    uint64_t linger_ns; /* UINT64_MAX: never by time */
+    size_t message_bytes_max; /* the topic's, as last seen */
+    uint64_t linger_ns;       /* UINT64_MAX: never by time */
     enum codec codec;
-    struct io_mutex lock;
+    struct io_mutex order, lock;
     struct io_cond room; /* something became durable, or failed */
     struct io_event wake;
     struct io_thread *thread;
@@ -55,6 +61,7 @@ struct weir_producer {
     struct pbatch **open; /* by partition */
     int32_t open_n;
     struct list_head pool;
+    size_t gathered; /* bytes in open batches */
     size_t inflight; /* bytes handed over */
     enum err failed; /* first since the last flush */
     struct errinfo why;
@@ -62,8 +69,19 @@ struct weir_producer {
 
 static void batch_done(struct append *a, void *arg, enum err e);
 
+/* What the topic says now; lock held. */
+static struct topic_conf topic_look(struct weir_producer *p)
+{
+    struct topic_conf conf;
+
+    topic_conf_get(p->topic, &conf);
+    p->message_bytes_max = (size_t)conf.max_message_bytes;
+    return conf;
+}
+
 static struct pbatch *batch_get(struct weir_producer *p)
 {
+    struct topic_conf conf = topic_look(p);
     struct pbatch *b;
 
     if (!list_empty(&p->pool)) {
@@ -77,6 +95,7 @@ static struct pbatch *batch_get(struct weir_producer *p)
     }
     batch_builder_reset(&b->bb);
     b->wants = false;
+    b->log_time = conf.timestamp_type == 1;
     return b;
 }
 
@@ -102,7 +121,7 @@ static void deliver(struct pbatch *b, enum err e)
         if (!b->d[i].fn)
             continue;
         place = (struct weir_place){first.partition, first.offset + i, first.position + (uint64_t)i,
-                                    b->d[i].ts, false};
+                                    b->log_time ? b->bb.max_ts : b->d[i].ts, false};
         b->d[i].fn(b->d[i].arg, lib_code(e), e ? NULL : &place);
     }
 }
@@ -137,7 +156,8 @@ static void batch_submit(struct pbatch *b)
 {
     struct errinfo why = {0};
     struct slice s;
-    enum err e = batch_builder_finish(&b->bb, 0, -1, -1, -1, &s);
+    enum err e =
+        batch_builder_finish(&b->bb, b->log_time ? BATCH_LOG_APPEND_TIME : 0, -1, -1, -1, &s);
 
     if (!e)
         e = append_batch(b->a, b->part, s, &b->slot, &why);
@@ -147,17 +167,30 @@ static void batch_submit(struct pbatch *b)
         batch_end(b, e, &why);
 }
 
-/* Takes the open batch of partition i if it is due; lock held. */
-static struct pbatch *take_open(struct weir_producer *p, int32_t i)
+/* Hands over the open batch of partition i, if it has records. Both locks held; p->lock is let go
+ * meanwhile. */
+static void hand_over_one(struct weir_producer *p, int32_t i)
 {
     struct pbatch *b = p->open[i];
 
     if (!b || b->bb.count == 0)
-        return NULL;
+        return;
     p->open[i] = NULL;
     b->bytes = batch_builder_bytes(&b->bb);
+    p->gathered -= b->bytes;
     p->inflight += b->bytes;
-    return b;
+    io_mutex_unlock(&p->lock);
+    batch_submit(b);
+    io_mutex_lock(&p->lock);
+}
+
+static void hand_over_partition(struct weir_producer *p, int32_t i)
+{
+    io_mutex_lock(&p->order);
+    io_mutex_lock(&p->lock);
+    hand_over_one(p, i);
+    io_mutex_unlock(&p->lock);
+    io_mutex_unlock(&p->order);
 }
 
 /* Hands over what is due (all: everything); returns when the next is due, 0 for never. */
@@ -167,6 +200,7 @@ static uint64_t hand_over(struct weir_producer *p, bool all)
     struct pbatch *b;
     int32_t i;
 
+    io_mutex_lock(&p->order);
     io_mutex_lock(&p->lock);
     for (i = 0; i < p->open_n; i++) {
         b = p->open[i];
@@ -177,12 +211,10 @@ static uint64_t hand_over(struct weir_producer *p, bool all)
                 next = b->since_ns + p->linger_ns;
             continue;
         }
-        b = take_open(p, i);
-        io_mutex_unlock(&p->lock);
-        batch_submit(b);
-        io_mutex_lock(&p->lock);
+        hand_over_one(p, i);
     }
     io_mutex_unlock(&p->lock);
+    io_mutex_unlock(&p->order);
     return next;
 }
 
@@ -210,13 +242,12 @@ static enum err options_take(struct weir_producer *p, const struct weir_producer
     struct weir_producer_options o = {0};
     struct topic_conf conf;
     int codec;
+    enum err e = lib_options(&o, sizeof o, given, info);
 
-    if (given)
-        memcpy(&o, given, given->size < sizeof o ? given->size : sizeof o);
-    topic_conf_get(p->topic, &conf);
+    if (e)
+        return e;
+    conf = topic_look(p);
     p->batch_bytes = o.batch_bytes ? o.batch_bytes : BATCH_BYTES_DEFAULT;
-    if (p->batch_bytes > (size_t)conf.max_message_bytes)
-        p->batch_bytes = (size_t)conf.max_message_bytes;
     p->buffer_bytes = o.buffer_bytes ? o.buffer_bytes : BUFFER_BYTES_DEFAULT;
     p->linger_ns = o.linger_us < 0
                        ? UINT64_MAX
@@ -241,6 +272,7 @@ weir_err weir_producer_new(struct weir *w, const char *topic,
     *out = NULL;
     p->w = w;
     list_init(&p->pool);
+    io_mutex_init(&p->order);
     io_mutex_init(&p->lock);
     io_cond_init(&p->room);
     io_event_init(&p->wake);
@@ -257,7 +289,7 @@ weir_err weir_producer_new(struct weir *w, const char *topic,
         return lib_fail(e, &info, error);
     }
     *out = p;
-    return WEIR_OK;
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 static void note_delivery(struct pbatch *b, int32_t i, weir_delivery_fn fn, void *arg, int64_t ts)
@@ -289,32 +321,74 @@ static struct partition *partition_for(struct weir_producer *p, const struct wei
     return topic_partition_for(p->topic, rec->key);
 }
 
-/* Adds to the open batch of its partition. *full: a batch to be handed over. Lock held. */
-static enum err add(struct weir_producer *p, struct partition *part, const struct append_record *r,
-                    weir_delivery_fn fn, void *arg, struct pbatch **full, bool *first)
+/* Waits until the buffer has room; what fills it may be batches that nobody else would hand over. */
+static void room_wait(struct weir_producer *p)
 {
-    int32_t i = partition_index(part), at;
-    struct pbatch *b = p->open[i];
-    enum err e;
+    while (p->gathered + p->inflight > p->buffer_bytes) {
+        if (p->inflight) {
+            io_cond_wait(&p->room, &p->lock);
+            continue;
+        }
+        io_mutex_unlock(&p->lock);
+        hand_over(p, true);
+        io_mutex_lock(&p->lock);
+    }
+}
 
-    *full = NULL;
-    if (b && b->bb.count &&
-        batch_builder_bytes(&b->bb) + record_size_max(r->key, r->value, r->headers, r->headers_n) >
-            p->batch_bytes)
-        *full = take_open(p, i);
+/* Makes sure that the record can go into the open batch of partition i, which may be a new one.
+ * Lock held, let go to hand over the present one. */
+static enum err batch_ready(struct weir_producer *p, struct partition *part, size_t size,
+                            struct errinfo *info)
+{
+    int32_t i = partition_index(part);
+    struct pbatch *b;
+    size_t most;
+
+    if (BATCH_HEADER + size > p->message_bytes_max) {
+        topic_look(p); /* it may have been raised */
+        if (BATCH_HEADER + size > p->message_bytes_max)
+            return errinfo_set(info, ERR_TOO_LARGE,
+                               "a record of %zu bytes is larger than max.message.bytes (%zu)", size,
+                               p->message_bytes_max);
+    }
+    if (i >= p->open_n) { /* the topic has grown */
+        p->open = xrealloc(p->open, ((size_t)i + 1) * sizeof *p->open);
+        memset(p->open + p->open_n, 0, (size_t)(i + 1 - p->open_n) * sizeof *p->open);
+        p->open_n = i + 1;
+    }
+    most = p->batch_bytes < p->message_bytes_max ? p->batch_bytes : p->message_bytes_max;
+    b = p->open[i];
+    if (b && b->bb.count && batch_builder_bytes(&b->bb) + size > most) {
+        io_mutex_unlock(&p->lock);
+        hand_over_partition(p, i);
+        io_mutex_lock(&p->lock);
+    }
     if (!p->open[i])
         p->open[i] = batch_get(p);
-    b = p->open[i];
-    b->part = part;
-    e = batch_builder_add(&b->bb, r->timestamp_ms, r->key, r->value, r->headers, r->headers_n, &at);
+    p->open[i]->part = part;
+    return ERR_OK;
+}
+
+/* Adds to the open batch. *first: its first record; *full: it is to be handed over. Lock held. */
+static enum err add(struct weir_producer *p, struct pbatch *b, const struct append_record *r,
+                    weir_delivery_fn fn, void *arg, bool *first, bool *full)
+{
+    size_t before = b->bb.count ? batch_builder_bytes(&b->bb) : 0;
+    int64_t ts = r->timestamp_ms;
+    int32_t at;
+    enum err e;
+
+    if (ts < 0 || b->log_time)
+        ts = io_wall_ms(io_real());
+    e = batch_builder_add(&b->bb, ts, r->key, r->value, r->headers, r->headers_n, &at);
     if (e)
         return e;
-    note_delivery(b, at, fn, arg, r->timestamp_ms);
+    p->gathered += batch_builder_bytes(&b->bb) - before;
+    note_delivery(b, at, fn, arg, ts);
     *first = at == 0;
     if (at == 0)
         b->since_ns = io_mono_ns(io_real());
-    if (!*full && batch_builder_bytes(&b->bb) >= p->batch_bytes)
-        *full = take_open(p, i);
+    *full = batch_builder_bytes(&b->bb) >= p->batch_bytes;
     return ERR_OK;
 }
 
@@ -325,8 +399,7 @@ weir_err weir_producer_send(struct weir_producer *p, const struct weir_record *r
     struct append_record r;
     struct errinfo info = {0};
     struct partition *part;
-    struct pbatch *full = NULL;
-    bool first = false;
+    bool first = false, full = false;
     enum err e = lib_record(record, h, &r, &info);
 
     if (!e && record->dedup_id)
@@ -334,23 +407,20 @@ weir_err weir_producer_send(struct weir_producer *p, const struct weir_record *r
     if (e)
         return lib_fail(e, &info, error);
     part = partition_for(p, record, &r);
-    if (!part || partition_index(part) >= p->open_n)
+    if (!part)
         return lib_fail(errinfo_set(&info, ERR_PARTITION_NOT_FOUND, "there is no partition %d",
                                     record->partition_1 - 1),
                         &info, error);
-    if (r.timestamp_ms < 0)
-        r.timestamp_ms = io_wall_ms(io_real());
     io_mutex_lock(&p->lock);
-    while (p->inflight > p->buffer_bytes)
-        io_cond_wait(&p->room, &p->lock);
-    e = add(p, part, &r, fn, arg, &full, &first);
+    room_wait(p);
+    e = batch_ready(p, part, record_size_max(r.key, r.value, r.headers, r.headers_n), &info);
+    if (!e && (e = add(p, p->open[partition_index(part)], &r, fn, arg, &first, &full)))
+        errinfo_set(&info, e, "the record does not fit a batch");
     io_mutex_unlock(&p->lock);
     if (full)
-        batch_submit(full);
-    if (first && p->linger_ns != UINT64_MAX)
+        hand_over_partition(p, partition_index(part));
+    else if (first && p->linger_ns != UINT64_MAX)
         io_event_signal(&p->wake);
-    if (e)
-        errinfo_set(&info, e, "the record is larger than a batch may be");
     return lib_fail(e, &info, error);
 }
 
@@ -377,7 +447,7 @@ weir_err weir_producer_close(struct weir_producer **pp, struct weir_error *error
     int32_t i;
 
     if (!p)
-        return WEIR_OK;
+        return lib_fail(ERR_OK, NULL, error);
     if (p->thread) {
         e = weir_producer_flush(p, error);
         io_mutex_lock(&p->lock);
@@ -396,6 +466,7 @@ weir_err weir_producer_close(struct weir_producer **pp, struct weir_error *error
     io_event_fini(&p->wake);
     io_cond_fini(&p->room);
     io_mutex_fini(&p->lock);
+    io_mutex_fini(&p->order);
     free(p);
     *pp = NULL;
     return e;

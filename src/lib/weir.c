@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/tbl/limits.h"
 #include "io/io.h"
 #include "journal/batch.h"
 #include "journal/journal.h"
@@ -92,7 +93,25 @@ weir_err lib_fail(enum err e, const struct errinfo *info, struct weir_error *out
     return e ? lib_code(e) : WEIR_OK;
 }
 
+enum err lib_options(void *to, size_t to_size, const void *from, struct errinfo *info)
+{
+    size_t size;
+
+    if (!from)
+        return ERR_OK;
+    memcpy(&size, from, sizeof size);
+    if (size < sizeof size)
+        return errinfo_set(info, ERR_INVALID, "the size of the options is not set");
+    memcpy(to, from, size < to_size ? size : to_size);
+    return ERR_OK;
+}
+
 /* ---- opening ---- */
+
+static enum err dir_given(const char *dir, struct errinfo *info)
+{
+    return dir && dir[0] ? ERR_OK : errinfo_set(info, ERR_INVALID, "a directory is needed");
+}
 
 weir_err weir_open(const char *dir, const struct weir_options *options, struct weir **out,
                    struct weir_error *error)
@@ -104,10 +123,8 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
     enum err e;
 
     *out = NULL;
-    if (!dir || !dir[0])
-        return lib_fail(errinfo_set(&info, ERR_INVALID, "a directory is needed"), &info, error);
-    if (options) /* an older program's struct is shorter: the rest stays zero */
-        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    if ((e = dir_given(dir, &info)) || (e = lib_options(&o, sizeof o, options, &info)))
+        return lib_fail(e, &info, error);
     w = xcalloc(1, sizeof *w);
     w->auto_create = !o.no_auto_create;
     conf = (struct broker_conf){.dir = dir,
@@ -126,7 +143,7 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
         return lib_fail(e, &info, error);
     }
     *out = w;
-    return WEIR_OK;
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 void weir_close(struct weir **wp)
@@ -250,7 +267,7 @@ weir_err weir_topic_describe(struct weir *w, const char *topic, struct weir_topi
         out->bytes += pi.bytes;
     }
     topic_unref(&t);
-    return WEIR_OK;
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 static enum err partition_of(struct weir *w, const char *topic, int32_t n, struct topic **t,
@@ -281,7 +298,7 @@ weir_err weir_partition_describe(struct weir *w, const char *topic, int32_t part
     plog_info_get(partition_log(p), &pi);
     *out = (struct weir_partition_info){pi.start_offset, pi.end_offset, pi.bytes};
     topic_unref(&t);
-    return WEIR_OK;
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 weir_err weir_topic_list(struct weir *w, const char *pattern,
@@ -301,7 +318,7 @@ weir_err weir_topic_list(struct weir *w, const char *pattern,
             topic_unref(&page[i]);
         }
     } while (n && more);
-    return WEIR_OK;
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 struct setting_call {
@@ -333,51 +350,22 @@ weir_err weir_topic_settings(struct weir *w, const char *topic,
     topic_conf_get(t, &c);
     topic_unref(&t);
     topic_conf_each(w->b, &c, one_setting, &call);
-    return WEIR_OK;
-}
-
-struct trim_wait {
-    struct io_mutex lock;
-    struct io_cond cond;
-    bool done;
-    enum err e;
-    struct errinfo info;
-};
-
-static void trimmed(void *arg, enum err e, const struct errinfo *info)
-{
-    struct trim_wait *t = arg;
-
-    io_mutex_lock(&t->lock);
-    t->done = true;
-    t->e = e;
-    if (e && info)
-        t->info = *info;
-    io_cond_signal(&t->cond);
-    io_mutex_unlock(&t->lock);
+    return lib_fail(ERR_OK, NULL, error);
 }
 
 weir_err weir_trim(struct weir *w, const char *topic, int32_t partition, int64_t offset,
                    struct weir_error *error)
 {
-    struct trim_wait wait = {0};
+    struct errinfo info = {0};
     struct partition *p;
     struct topic *t;
-    enum err e = partition_of(w, topic, partition, &t, &p, &wait.info);
+    enum err e = partition_of(w, topic, partition, &t, &p, &info);
 
     if (e)
-        return lib_fail(e, &wait.info, error);
-    io_mutex_init(&wait.lock);
-    io_cond_init(&wait.cond);
-    e = partition_trim(p, offset, trimmed, &wait, &wait.info);
-    io_mutex_lock(&wait.lock);
-    while (!e && !wait.done)
-        io_cond_wait(&wait.cond, &wait.lock);
-    io_mutex_unlock(&wait.lock);
-    io_cond_fini(&wait.cond);
-    io_mutex_fini(&wait.lock);
+        return lib_fail(e, &info, error);
+    e = partition_trim_wait(p, offset, &info);
     topic_unref(&t);
-    return lib_fail(e ? e : wait.e, &wait.info, error);
+    return lib_fail(e, &info, error);
 }
 
 /* ---- writing ---- */
@@ -408,9 +396,14 @@ enum err lib_record(const struct weir_record *r, struct record_header *h, struct
         return errinfo_set(info, ERR_INVALID, "a pointer is NULL but its length is not 0");
     if (r->headers_n > LIB_HEADERS_MAX)
         return errinfo_set(info, ERR_TOO_LARGE, "a record has at most %u headers", LIB_HEADERS_MAX);
+    if (r->partition_1 < 0)
+        return errinfo_set(info, ERR_PARTITION_NOT_FOUND, "partition_1 is negative");
     for (i = 0; i < r->headers_n; i++) {
         if (!r->headers[i].name)
             return errinfo_set(info, ERR_INVALID, "a header needs a name");
+        if (!r->headers[i].value && r->headers[i].value_len)
+            return errinfo_set(info, ERR_INVALID, "the value of header '%.100s' is NULL",
+                               r->headers[i].name);
         h[i].key = slice_str(r->headers[i].name);
         h[i].value = slice_of(r->headers[i].value, r->headers[i].value_len);
     }
@@ -447,15 +440,23 @@ static enum err encode_all(struct append *a, struct topic *t, const struct weir_
 weir_err weir_produce_batch(struct weir *w, const char *topic, const struct weir_record *records,
                             size_t n, struct weir_place *places, struct weir_error *error)
 {
-    struct append_slot one, *slots = n <= 1 ? &one : xmalloc(n * sizeof *slots);
+    struct append_slot one, *slots = &one;
     struct errinfo info = {0};
     struct append_place place;
     struct append *a = NULL;
     struct topic *t = NULL;
     size_t i;
-    enum err e = lib_topic(w, slice_str(topic), &t, &info);
+    enum err e = ERR_OK;
 
+    if (!records && n)
+        e = errinfo_set(&info, ERR_INVALID, "there is no record");
+    else if (n > LIMIT_APPEND_BYTES) /* each takes a byte at least */
+        e = errinfo_set(&info, ERR_TOO_LARGE, "these are too many records for one unit");
+    if (!e)
+        e = lib_topic(w, slice_str(topic), &t, &info);
     if (!e) {
+        if (n > 1)
+            slots = xmalloc(n * sizeof *slots);
         a = append_new(w->b, NULL, NULL);
         e = encode_all(a, t, records, n, slots, &info);
     }
@@ -486,8 +487,10 @@ weir_err weir_check(const char *dir, void (*fn)(void *arg, bool problem, const c
 {
     struct journal_check_result r = {0};
     struct errinfo info = {0};
-    enum err e = journal_check(io_real(), dir, fn, arg, &r, &info);
+    enum err e = dir_given(dir, &info);
 
+    if (!e)
+        e = journal_check(io_real(), dir, fn, arg, &r, &info);
     if (out)
         *out = (struct weir_check_result){r.files,   r.frames, r.batches,
                                           r.records, r.bytes,  r.problems};
@@ -499,6 +502,9 @@ weir_err weir_repair(const char *dir, bool dry_run,
                      struct weir_error *error)
 {
     struct errinfo info = {0};
+    enum err e = dir_given(dir, &info);
 
-    return lib_fail(journal_repair(io_real(), dir, dry_run, fn, arg, &info), &info, error);
+    if (!e)
+        e = journal_repair(io_real(), dir, dry_run, fn, arg, &info);
+    return lib_fail(e, &info, error);
 }
