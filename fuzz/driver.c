@@ -1,6 +1,6 @@
-/* Replays a fuzz target's corpus: each file as it is, then some thousand mutations of each, from
- * fixed seeds, so that every run of the tests tries the same inputs. For real fuzzing see `make
- * fuzz`. */
+/* Replays a fuzz target's corpus: each file as it is, then some thousand mutations of each (or as
+ * many as the second argument says), from fixed seeds, so that every run of the tests tries the
+ * same inputs. For real fuzzing see `make fuzz`. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -87,6 +87,7 @@ int main(int argc, char **argv)
     struct dirent **names;
     unsigned long runs = 0;
     char path[1024];
+    unsigned mutations = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : MUTATIONS;
     int n, i, files = 0;
 
     if (argc < 2 || (n = scandir(argv[1], &names, NULL, alphasort)) < 0) {
@@ -96,7 +97,7 @@ int main(int argc, char **argv)
     for (i = 0; i < n; i++) {
         snprintf(path, sizeof path, "%s/%s", argv[1], names[i]->d_name);
         if (names[i]->d_name[0] != '.') {
-            runs += run_file(path, MUTATIONS);
+            runs += run_file(path, mutations);
             files++;
         }
         free(names[i]);
