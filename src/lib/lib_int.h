@@ -11,7 +11,6 @@
 
 struct weir {
     struct broker *b;
-    bool auto_create;
 };
 
 /* The public code of an error, and *out filled in (may be NULL) from info, or from e alone. */

@@ -252,7 +252,7 @@ static enum err options_take(struct weir_producer *p, const struct weir_producer
     p->linger_ns = o.linger_us < 0
                        ? UINT64_MAX
                        : (uint64_t)(o.linger_us ? o.linger_us : LINGER_US_DEFAULT) * 1000;
-    codec = o.compression ? codec_find(slice_str(o.compression)) : conf.compression;
+    codec = o.compression ? codec_find(slice_str(o.compression)) : topic_conf_codec(&conf);
     if (codec < 0)
         return errinfo_set(info, ERR_INVALID,
                            "compression is none, gzip, snappy, lz4 or zstd, not '%.40s'",

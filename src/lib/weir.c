@@ -15,6 +15,8 @@
 #include "journal/journal.h"
 #include "lib/lib_int.h"
 
+#define CREATE_POLL_NS 500000u
+
 const char *weir_version(void)
 {
     return WEIR_VERSION;
@@ -126,7 +128,6 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
     if ((e = dir_given(dir, &info)) || (e = lib_options(&o, sizeof o, options, &info)))
         return lib_fail(e, &info, error);
     w = xcalloc(1, sizeof *w);
-    w->auto_create = !o.no_auto_create;
     conf = (struct broker_conf){.dir = dir,
                                 .io = io_real(),
                                 .threads = true,
@@ -134,7 +135,7 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
                                 .journal_file_bytes = o.journal_file_bytes,
                                 .tail_bytes = o.tail_bytes,
                                 .inflight_bytes = o.inflight_bytes,
-                                .topics_auto_create = w->auto_create,
+                                .topics_auto_create = !o.no_auto_create,
                                 .retention_ms_default = o.retention_ms,
                                 .dedup_window_ms = o.dedup_window_ms};
     e = broker_open(&conf, &w->b, &info);
@@ -201,6 +202,27 @@ static enum err settings(struct topic_conf *c, const struct weir_setting *s, siz
     return e;
 }
 
+/* A topic that another thread is making exists in the sense that it cannot be made, but it cannot be
+ * used yet: what comes of it is waited for. */
+static enum err create(struct weir *w, struct slice name, int32_t partitions,
+                       const struct topic_conf *conf, struct errinfo *info)
+{
+    struct io_event never;
+    struct topic *t;
+    enum err e;
+
+    io_event_init(&never);
+    while ((e = topic_create_wait(w->b, name, partitions, conf, info)) == ERR_TOPIC_EXISTS) {
+        if ((t = topic_find(w->b, name))) {
+            topic_unref(&t);
+            break;
+        }
+        io_event_wait(&never, CREATE_POLL_NS);
+    }
+    io_event_fini(&never);
+    return e;
+}
+
 weir_err weir_topic_create(struct weir *w, const char *topic, int32_t partitions,
                            const struct weir_setting *s, size_t n, struct weir_error *error)
 {
@@ -211,7 +233,7 @@ weir_err weir_topic_create(struct weir *w, const char *topic, int32_t partitions
     topic_conf_default(w->b, &c);
     e = settings(&c, s, n, &info);
     if (!e)
-        e = topic_create_wait(w->b, slice_str(topic), partitions, n ? &c : NULL, &info);
+        e = create(w, slice_str(topic), partitions, n ? &c : NULL, &info);
     return lib_fail(e, &info, error);
 }
 
@@ -372,19 +394,8 @@ weir_err weir_trim(struct weir *w, const char *topic, int32_t partition, int64_t
 
 enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct errinfo *info)
 {
-    enum err e;
-
     *out = topic_find(w->b, name);
-    if (*out)
-        return ERR_OK;
-    if (!w->auto_create)
-        return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "there is no topic '%.*s'",
-                           (int)(name.len < 100 ? name.len : 100), (const char *)name.ptr);
-    e = topic_create_wait(w->b, name, 0, NULL, info);
-    if (e && e != ERR_TOPIC_EXISTS)
-        return e;
-    *out = topic_find(w->b, name);
-    return *out ? ERR_OK : errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted");
+    return *out ? ERR_OK : topic_find_or_create_wait(w->b, name, out, info);
 }
 
 enum err lib_record(const struct weir_record *r, struct record_header *h, struct append_record *out,
