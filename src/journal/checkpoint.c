@@ -18,7 +18,6 @@ struct checkpoint {
     struct io *io;
     char vfs[32];
     char path[512];
-    bool read_only;
 };
 
 static enum err sql_err(struct checkpoint *c, int rc, const char *what, struct errinfo *info)
@@ -56,24 +55,23 @@ enum err checkpoint_open(struct io *io, const char *dir, bool read_only, struct 
                          struct errinfo *info)
 {
     struct checkpoint *c = xcalloc(1, sizeof *c);
-    int flags = read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     enum err e;
     int rc;
 
     c->io = io;
-    c->read_only = read_only;
     snprintf(c->path, sizeof c->path, "%s/checkpoint.db", dir);
-    if ((e = io_sqlite_vfs_register(io, c->vfs))) {
+    if ((e = io_sqlite_vfs_register(io, read_only, c->vfs))) {
         free(c);
         return errinfo_set(info, e, "the checkpoint's file layer cannot be registered");
     }
-    rc = sqlite3_open_v2(c->path, &c->db, flags | SQLITE_OPEN_NOMUTEX, c->vfs);
+    rc = sqlite3_open_v2(c->path, &c->db, flags, c->vfs);
     if (rc != SQLITE_OK) {
         e = sql_err(c, rc, "cannot be opened", info);
         goto out;
     }
     e = exec(c, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-1024;", info);
-    if (!e && !read_only)
+    if (!e) /* read-only: in memory, as is the rollback of what a crash left half done */
         e = exec(c,
                  "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=EXTRA;"
                  "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"

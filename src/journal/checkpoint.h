@@ -29,7 +29,8 @@ struct checkpoint_file {
     uint32_t kind, last_crc;
 };
 
-/* Opens or creates. read_only: never writes. ERR_CORRUPT with what SQLite says. */
+/* Opens or creates. read_only: no file is changed; what has to be rolled back, or made, is so in
+ * memory. ERR_CORRUPT with what SQLite says. */
 enum err checkpoint_open(struct io *io, const char *dir, bool read_only, struct checkpoint **out,
                          struct errinfo *info);
 void checkpoint_close(struct checkpoint **c);
