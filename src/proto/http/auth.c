@@ -18,15 +18,19 @@
 #include "base/assert.h"
 #include "base/hex.h"
 #include "base/mem.h"
+#include "base/tbl/limits.h"
 #include "broker/broker.h"
 #include "io/io.h"
 #include "io/thread.h"
 
-#define NS         "token"
-#define SALT_KEY   "salt"
-#define ID_KEY     "id:"
-#define SALT_LEN   32
-#define JSON_BYTES 8192 /* a stored token at most: 16 grants of 249 bytes and names */
+#define NS       "token"
+#define SALT_KEY "salt"
+#define ID_KEY   "id:"
+#define SALT_LEN 32
+/* A stored token at most: its name and prefixes may be bytes that JSON writes as six (\u0001). */
+#define JSON_BYTES (256 + 6 * AUTH_NAME_MAX + AUTH_GRANTS_MAX * (64 + 6 * AUTH_PREFIX_MAX))
+
+_Static_assert(JSON_BYTES < LIMIT_KV_VALUE, "a token fits an item");
 
 struct auth_table {
     atomic_int refs;

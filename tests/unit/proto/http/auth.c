@@ -202,12 +202,52 @@ static void test_not_open(void **state)
     assert_int_equal(status("POST", "/tokens", NULL, "{\"grants\":[{\"access\":\"admin\"}]}"), 401);
 }
 
+#define LARGEST (64u << 10)
+
+/* As many grants as may be, of bytes that JSON writes longest, are stored and come back. */
+static void test_largest(void **state)
+{
+    char *body = calloc(1, LARGEST), admin[64], admin_id[32], headers[128], dir[64];
+    size_t n = 0, i, k;
+    struct reply r;
+    json_t *j, *list;
+
+    fix_stop(&fx);
+    fix_start(&fx, NULL);
+    make(NULL, "[{\"access\":\"admin\"}]", admin, admin_id);
+    n += (size_t)snprintf(body + n, LARGEST - n, "{\"name\":\"n\",\"grants\":[");
+    for (i = 0; i < AUTH_GRANTS_MAX; i++) {
+        n += (size_t)snprintf(body + n, LARGEST - n, "%s{\"access\":\"write\",\"prefix\":\"",
+                              i ? "," : "");
+        for (k = 0; k < AUTH_PREFIX_MAX; k++)
+            n += (size_t)snprintf(body + n, LARGEST - n, "\\u0001");
+        n += (size_t)snprintf(body + n, LARGEST - n, "\"}");
+    }
+    snprintf(body + n, LARGEST - n, "]}");
+    assert_int_equal(status("POST", "/tokens", admin, body), 201);
+    snprintf(dir, sizeof dir, "%s", fx.dir);
+    fix_halt(&fx);
+    fix_start_in(&fx, dir, NULL);
+    snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", admin);
+    r = request(&fx, "GET", "/tokens", headers, NULL);
+    j = reply_json(&r, 200);
+    list = json_object_get(json_array_get(json_object_get(j, "tokens"), 0), "grants");
+    if (json_array_size(list) == 1) /* the admin's */
+        list = json_object_get(json_array_get(json_object_get(j, "tokens"), 1), "grants");
+    assert_int_equal(json_array_size(list), AUTH_GRANTS_MAX);
+    assert_int_equal(json_string_length(json_object_get(json_array_get(list, 15), "prefix")),
+                     AUTH_PREFIX_MAX);
+    json_decref(j);
+    free(body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_revoked_follower),
         cmocka_unit_test(test_not_open),
+        cmocka_unit_test(test_largest),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
