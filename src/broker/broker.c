@@ -11,7 +11,6 @@
 #include "base/mem.h"
 #include "broker/broker_int.h"
 
-#define RETENTION_MS_DEFAULT    (7ll * 24 * 3600 * 1000)
 #define DEDUP_WINDOW_MS_DEFAULT (10ll * 60 * 1000)
 #define EXPIRE_ITEMS            20000u /* key-value items dropped in one tick */
 #define SWEEP_GROUPS            64u
@@ -409,10 +408,9 @@ static void conf_defaults(struct broker *b)
         c->dedup_ids_max = LIMIT_DEDUP_IDS_DEFAULT;
     if (c->topics_max == 0)
         c->topics_max = LIMIT_TOPICS_DEFAULT;
-    d->retention_ms = c->retention_ms_default ? c->retention_ms_default : RETENTION_MS_DEFAULT;
-    d->retention_bytes = -1;
-    d->max_message_bytes = LIMIT_MESSAGE_BYTES_DEFAULT;
-    d->cleanup = 1;
+    topic_conf_init(d);
+    if (c->retention_ms_default)
+        d->retention_ms = c->retention_ms_default;
 }
 
 static enum err conf_check(const struct broker *b, struct errinfo *info)

@@ -52,29 +52,71 @@ enum err broker_writable(struct broker *b, struct errinfo *why);
 
 enum topic_durability { DURABILITY_FSYNC = 0, DURABILITY_OS = 1 };
 
-/* Topic configuration; names and meaning as Kafka's topic configurations where it has them.
- * The table is broker/tbl/topic_configs.h; unknown names are rejected. */
+/* Topic configuration: the items of broker/tbl/topic_configs.h, where each is described. Unknown
+ * names are rejected. */
+#define TOPIC_CLEANUP_DELETE  1u
+#define TOPIC_CLEANUP_COMPACT 2u
+#define TOPIC_RATIO_ONE       1000000000 /* 1 of min_cleanable_ratio */
 struct topic_conf {
-    int64_t retention_ms;    /* retention.ms: -1 for ever */
-    int64_t retention_bytes; /* retention.bytes, per partition: -1 no limit */
-    int64_t
-        retention_records_min; /* retention.records.min: kept whatever the rules say; default 0 */
-    int32_t max_message_bytes; /* max.message.bytes: of a batch */
-    uint8_t durability;        /* durability: fsync | os */
-    uint8_t compression;       /* compression.type: for batches that Weir makes: none, gzip, … */
-    uint8_t cleanup;           /* cleanup.policy: 1 delete, 2 compact, 3 both */
-    uint8_t timestamp_type;    /* message.timestamp.type: 0 CreateTime, 1 LogAppendTime */
+    int64_t retention_ms;    /* -1 for ever */
+    int64_t retention_bytes; /* -1 no limit */
+    int64_t retention_records_min;
+    int64_t delete_retention_ms, min_compaction_lag_ms, max_compaction_lag_ms;
+    int64_t min_cleanable_ratio; /* in units of 1/TOPIC_RATIO_ONE */
+    int64_t timestamp_after_max_ms, timestamp_before_max_ms;
+    int32_t max_message_bytes; /* of a batch */
+    uint8_t durability;        /* enum topic_durability */
+    uint8_t compression;       /* see topic_conf_codec */
+    uint8_t cleanup;           /* TOPIC_CLEANUP_… bits */
+    uint8_t timestamp_type;    /* 0 CreateTime, 1 LogAppendTime */
+    /* without effect: kept and reported */
+    int64_t file_delete_delay_ms, flush_messages, flush_ms, segment_jitter_ms, segment_ms;
+    int64_t local_retention_bytes, local_retention_ms;
+    int32_t index_interval_bytes, min_insync_replicas, segment_bytes, segment_index_bytes;
+    int32_t gzip_level, lz4_level, zstd_level;
+    uint8_t preallocate, unclean_election, remote_storage, remote_copy_disable;
+    uint8_t remote_delete_on_disable, leader_throttled, follower_throttled;
 };
 void topic_conf_default(struct broker *b, struct topic_conf *out);
-/* Sets one item by its published name, e.g. ("retention.ms", "3600000"). ERR_CONFIG with a sentence
- * naming the item, the value and what is allowed. */
+/* Sets one item by its published name, e.g. ("retention.ms", "3600000"). Spaces around the value
+ * are left out. ERR_CONFIG with a sentence naming the item, the value and what is allowed. */
 enum err topic_conf_set(struct topic_conf *c, struct slice name, struct slice value,
                         struct errinfo *info);
+/* Sets one item to the broker's default. ERR_CONFIG: there is no such item. */
+enum err topic_conf_unset(struct broker *b, struct topic_conf *c, struct slice name,
+                          struct errinfo *info);
 /* Every item in turn: name, value as text, whether it differs from the default, prose. */
 void topic_conf_each(struct broker *b, const struct topic_conf *c,
                      void (*fn)(void *arg, const char *name, const char *value, bool is_default,
                                 const char *prose),
                      void *arg);
+/* The codec (enum codec, journal/compress.h) of the batches that Weir makes. */
+int topic_conf_codec(const struct topic_conf *c);
+
+/* All that there is to say of an item; numbers of types as in Kafka's DescribeConfigs. */
+enum topic_conf_type {
+    TOPIC_CONF_BOOLEAN = 1,
+    TOPIC_CONF_STRING = 2,
+    TOPIC_CONF_INT = 3,
+    TOPIC_CONF_LONG = 5,
+    TOPIC_CONF_DOUBLE = 6,
+    TOPIC_CONF_LIST = 7,
+};
+#define TOPIC_CONF_VALUE_MAX 32u
+struct topic_conf_item {
+    const char *name;
+    const char *server_name; /* that an Apache Kafka server's default has; "" none */
+    const char *prose;
+    enum topic_conf_type type;
+    bool is_default;
+    char value[TOPIC_CONF_VALUE_MAX], fallback[TOPIC_CONF_VALUE_MAX]; /* the broker's default */
+};
+/* Item number i from 0 on, in order of the table; false behind the last. */
+bool topic_conf_item_at(struct broker *b, const struct topic_conf *c, unsigned i,
+                        struct topic_conf_item *out);
+/* By name; false if there is no such item. */
+bool topic_conf_item_find(struct broker *b, const struct topic_conf *c, struct slice name,
+                          struct topic_conf_item *out);
 
 /* Result of an asynchronous change; writer thread. info is valid for the call. */
 typedef void (*broker_done_fn)(void *arg, enum err e, const struct errinfo *info);

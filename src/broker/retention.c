@@ -9,11 +9,10 @@
 #include "base/mem.h"
 #include "broker/broker_int.h"
 
-#define TOPICS_MIN     1024u
-#define TURNS          30u
-#define STEP           256u  /* topics at a time */
-#define TRIMS_MAX      4096u /* in one unit */
-#define CLEANUP_DELETE 1u
+#define TOPICS_MIN 1024u
+#define TURNS      30u
+#define STEP       256u  /* topics at a time */
+#define TRIMS_MAX  4096u /* in one unit */
 
 struct trims {
     struct journal_unit unit; /* first */
@@ -119,7 +118,7 @@ static void topic_retain(struct broker *b, struct topic *t, int64_t wall_ms, str
     int32_t i;
 
     topic_conf_get(t, &c);
-    if (!(c.cleanup & CLEANUP_DELETE) || (c.retention_ms < 0 && c.retention_bytes < 0))
+    if (!(c.cleanup & TOPIC_CLEANUP_DELETE) || (c.retention_ms < 0 && c.retention_bytes < 0))
         return;
     from_ms = c.retention_ms < 0 ? -1 : wall_ms - c.retention_ms;
     if (from_ms < -1)

@@ -48,7 +48,11 @@ struct topic {
     struct partition *chunk[PARTITION_CHUNKS]; /* set before partitions_n covers them */
     /* the configuration: what appends need, apart; the rest only if it is not all default */
     _Atomic int32_t max_message_bytes;
-    _Atomic uint8_t durability, compression, timestamp_type;
+    _Atomic uint8_t durability;
+    _Atomic uint8_t compression; /* enum codec, of the batches that Weir makes */
+    _Atomic uint8_t timestamp_type;
+    _Atomic uint8_t cleanup;                                         /* TOPIC_CLEANUP_… */
+    _Atomic int64_t timestamp_after_max_ms, timestamp_before_max_ms; /* of Kafka's producers */
     struct topic_conf *conf; /* topics_lock; NULL: the defaults */
     _Atomic uint64_t commits;
     struct list_head waiters; /* wait_lock */
@@ -102,17 +106,26 @@ size_t topics_walk(struct broker *b, uint32_t *at, uint32_t probes, struct topic
 struct partition *topic_partition_at(struct topic *t, int32_t index);
 void topic_scattered_set(struct topic *t); /* journalled: writer thread or recovery */
 
+/* Records of it must have keys: others are refused with ERR_RECORD. */
+static inline bool topic_compacted(const struct topic *t)
+{
+    return atomic_load_explicit(&t->cleanup, memory_order_relaxed) & TOPIC_CLEANUP_COMPACT;
+}
+
 /* ---- configuration: topic_conf.c ---- */
+
+/* The table's defaults. */
+void topic_conf_init(struct topic_conf *out);
 
 void topic_conf_diff(const struct topic_conf *defaults, const struct topic_conf *c,
                      struct conf_items *out);
 /* Applies items over the defaults. Codes unknown or values out of range: ERR_CORRUPT. */
 enum err topic_conf_items(const struct topic_conf *defaults, const struct conf_items *items,
                           struct topic_conf *out);
-/* Checks every field's range (a caller may have filled the struct by hand). */
+/* Checks every field's range (a caller may have filled the struct by hand), and that they agree. */
 enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info);
 /* Lines name=value of what differs; and back. */
-#define TOPIC_CONF_TEXT_MAX 1024u
+#define TOPIC_CONF_TEXT_MAX 4096u /* 64 lines of 64 */
 size_t topic_conf_text(const struct topic_conf *defaults, const struct topic_conf *c,
                        char out[TOPIC_CONF_TEXT_MAX]);
 enum err topic_conf_parse(const struct topic_conf *defaults, struct slice text,

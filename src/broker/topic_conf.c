@@ -3,42 +3,74 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "broker/broker_int.h"
+#include "journal/compress.h"
 
-enum kind { NUMBER, WORDS_DURABILITY, WORDS_COMPRESSION, WORDS_CLEANUP, WORDS_TIMESTAMP };
+enum kind {
+    INT,
+    LONG,
+    RATIO,
+    BOOL,
+    LEVEL_GZIP, /* INT without 0 */
+    WORDS_DURABILITY,
+    WORDS_COMPRESSION,
+    WORDS_TIMESTAMP,
+    LIST_CLEANUP,
+    LIST_REPLICAS
+};
 
-#define WORDS_MAX 5
+#define COMPRESSION_PRODUCER     0
+#define COMPRESSION_UNCOMPRESSED 5
+
+#define WORDS_MAX 6
 static const char *const words[][WORDS_MAX] = {
-    [NUMBER] = {NULL},
+    [BOOL] = {"false", "true"},
     [WORDS_DURABILITY] = {"fsync", "os"},
-    [WORDS_COMPRESSION] = {"none", "gzip", "snappy", "lz4", "zstd"},
-    [WORDS_CLEANUP] = {"", "delete", "compact", "compact,delete"},
+    [WORDS_COMPRESSION] = {"producer", "gzip", "snappy", "lz4", "zstd", "uncompressed"},
     [WORDS_TIMESTAMP] = {"CreateTime", "LogAppendTime"},
+    [LIST_CLEANUP] = {"", "delete", "compact", "compact,delete"},
+    [LIST_REPLICAS] = {"", "*"},
+};
+
+static const enum topic_conf_type types[] = {
+    [INT] = TOPIC_CONF_INT,
+    [LONG] = TOPIC_CONF_LONG,
+    [RATIO] = TOPIC_CONF_DOUBLE,
+    [BOOL] = TOPIC_CONF_BOOLEAN,
+    [LEVEL_GZIP] = TOPIC_CONF_INT,
+    [WORDS_DURABILITY] = TOPIC_CONF_STRING,
+    [WORDS_COMPRESSION] = TOPIC_CONF_STRING,
+    [WORDS_TIMESTAMP] = TOPIC_CONF_STRING,
+    [LIST_CLEANUP] = TOPIC_CONF_LIST,
+    [LIST_REPLICAS] = TOPIC_CONF_LIST,
 };
 
 struct row {
     uint8_t code;
-    const char *name;
+    const char *name, *server;
     enum kind kind;
-    int64_t least, most;
+    int64_t least, most, fallback;
     const char *prose;
 };
 
 static const struct row rows[] = {
-#define CONF_ROW(code, name, field, kind, least, most, prose) \
-    {code, name, kind, least, most, prose},
+#define CONF_ROW(code, name, server, field, kind, least, most, fallback, prose) \
+    {code, name, server, kind, least, most, fallback, prose},
 #include "broker/tbl/topic_configs.h"
 #undef CONF_ROW
 };
 #define ROWS (sizeof rows / sizeof rows[0])
 _Static_assert(ROWS <= CONF_ITEMS_MAX, "an entry must be able to hold every item");
+_Static_assert(CONF_ITEMS_MAX * 9 + 400 < ENTRY_SMALL_MAX, "an entry has room for every item");
+_Static_assert(ROWS * 72 < TOPIC_CONF_TEXT_MAX, "the text has room for every item");
 
 static int64_t value_get(const struct topic_conf *c, uint8_t code)
 {
     switch (code) {
-#define CONF_ROW(code, name, field, kind, least, most, prose) \
-    case code:                                                \
+#define CONF_ROW(code, name, server, field, kind, least, most, fallback, prose) \
+    case code:                                                                  \
         return c->field;
 #include "broker/tbl/topic_configs.h"
 #undef CONF_ROW
@@ -50,9 +82,9 @@ static int64_t value_get(const struct topic_conf *c, uint8_t code)
 static void value_put(struct topic_conf *c, uint8_t code, int64_t v)
 {
     switch (code) {
-#define CONF_ROW(code, name, field, kind, least, most, prose) \
-    case code:                                                \
-        c->field = (__typeof__(c->field))v;                   \
+#define CONF_ROW(code, name, server, field, kind, least, most, fallback, prose) \
+    case code:                                                                  \
+        c->field = (__typeof__(c->field))v;                                     \
         break;
 #include "broker/tbl/topic_configs.h"
 #undef CONF_ROW
@@ -81,19 +113,60 @@ static const struct row *row_by_name(struct slice name)
     return NULL;
 }
 
-#define VALUE_TEXT_MAX 32u
-
-static void value_text(const struct row *r, int64_t v, char out[VALUE_TEXT_MAX])
+static bool has_words(const struct row *r)
 {
-    if (r->kind != NUMBER && v >= 0 && v < WORDS_MAX && words[r->kind][v])
-        snprintf(out, VALUE_TEXT_MAX, "%s", words[r->kind][v]);
+    return r->kind == BOOL || r->kind >= WORDS_DURABILITY;
+}
+
+/* 0.5, 1.0, 0.000000001 */
+static void ratio_text(int64_t v, char out[TOPIC_CONF_VALUE_MAX])
+{
+    size_t n = (size_t)snprintf(out, TOPIC_CONF_VALUE_MAX, "%" PRId64 ".%09" PRId64,
+                                v / TOPIC_RATIO_ONE, v % TOPIC_RATIO_ONE);
+
+    while (out[n - 1] == '0' && out[n - 2] != '.')
+        out[--n] = 0;
+}
+
+static void value_text(const struct row *r, int64_t v, char out[TOPIC_CONF_VALUE_MAX])
+{
+    if (has_words(r) && v >= 0 && v < WORDS_MAX && words[r->kind][v])
+        snprintf(out, TOPIC_CONF_VALUE_MAX, "%s", words[r->kind][v]);
+    else if (r->kind == RATIO && v >= 0)
+        ratio_text(v, out);
     else
-        snprintf(out, VALUE_TEXT_MAX, "%" PRId64, v);
+        snprintf(out, TOPIC_CONF_VALUE_MAX, "%" PRId64, v);
+}
+
+void topic_conf_init(struct topic_conf *out)
+{
+    size_t i;
+
+    memset(out, 0, sizeof *out);
+    for (i = 0; i < ROWS; i++)
+        value_put(out, rows[i].code, rows[i].fallback);
 }
 
 void topic_conf_default(struct broker *b, struct topic_conf *out)
 {
     *out = b->defaults;
+}
+
+int topic_conf_codec(const struct topic_conf *c)
+{
+    bool none =
+        c->compression == COMPRESSION_PRODUCER || c->compression == COMPRESSION_UNCOMPRESSED;
+
+    return none ? CODEC_NONE : c->compression;
+}
+
+static struct slice trimmed(struct slice s)
+{
+    while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
+        s = slice_of(s.ptr + 1, s.len - 1);
+    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+        s.len--;
+    return s;
 }
 
 /* Decimal integer, all of the text, in int64's range. */
@@ -116,23 +189,126 @@ static bool number_parse(struct slice s, int64_t *out)
     return true;
 }
 
+/* A decimal number from 0 to 1, also with an exponent, in units of 1/TOPIC_RATIO_ONE; digits below
+ * that are cut. */
+static bool ratio_parse(struct slice s, int64_t *out)
+{
+    int64_t v = 0, exp = 0, scale = 9; /* the value is v * 10^(scale - 9) units */
+    bool dot = false, digit = false;
+    size_t i;
+
+    for (i = 0; i < s.len && (s.ptr[i] == '.' || (s.ptr[i] >= '0' && s.ptr[i] <= '9')); i++) {
+        if (s.ptr[i] == '.') {
+            if (dot)
+                return false;
+            dot = true;
+            continue;
+        }
+        digit = true;
+        if (v <= INT64_MAX / 100) {
+            v = v * 10 + (s.ptr[i] - '0');
+            scale -= dot;
+        } else {
+            scale += !dot;
+        }
+    }
+    if (!digit)
+        return false;
+    if (i < s.len &&
+        ((s.ptr[i] | 32) != 'e' || !number_parse(slice_of(s.ptr + i + 1, s.len - i - 1), &exp) ||
+         exp < -99 || exp > 99))
+        return false;
+    for (scale += exp; scale > 0 && v; scale--)
+        if ((v *= 10) > 10 * (int64_t)TOPIC_RATIO_ONE)
+            return false;
+    for (; scale < 0 && v; scale++)
+        v /= 10;
+    *out = v;
+    return true;
+}
+
+/* Words separated by commas; *out has their bits (word i of the row has bit i - 1). */
+static bool list_parse(const struct row *r, struct slice s, int64_t *out)
+{
+    *out = 0;
+    while (s.len) {
+        const uint8_t *comma = memchr(s.ptr, ',', s.len);
+        struct slice word = slice_of(s.ptr, comma ? (size_t)(comma - s.ptr) : s.len);
+        int64_t bit;
+
+        s = comma ? slice_of(comma + 1, s.len - word.len - 1) : slice_of(s.ptr, 0);
+        word = trimmed(word);
+        for (bit = 1; bit <= r->most && !slice_eq_str(word, words[r->kind][bit]); bit *= 2)
+            ;
+        if (bit > r->most)
+            return false;
+        *out |= bit;
+    }
+    return true;
+}
+
+static bool word_parse(const struct row *r, struct slice s, int64_t *out)
+{
+    int64_t v;
+
+    if (r->kind == WORDS_COMPRESSION && slice_eq_str(s, "none"))
+        s = slice_str(words[r->kind][COMPRESSION_UNCOMPRESSED]);
+    for (v = 0; v < WORDS_MAX && words[r->kind][v]; v++)
+        if (s.len == strlen(words[r->kind][v]) &&
+            (r->kind == BOOL ? strncasecmp((const char *)s.ptr, words[r->kind][v], s.len) == 0
+                             : slice_eq_str(s, words[r->kind][v])))
+            break;
+    *out = v;
+    return v < WORDS_MAX && words[r->kind][v];
+}
+
+static bool value_parse(const struct row *r, struct slice s, int64_t *out)
+{
+    switch (r->kind) {
+    case INT:
+    case LONG:
+    case LEVEL_GZIP:
+        return number_parse(s, out);
+    case RATIO:
+        return ratio_parse(s, out);
+    case LIST_CLEANUP:
+    case LIST_REPLICAS:
+        return list_parse(r, s, out);
+    default:
+        return word_parse(r, s, out);
+    }
+}
+
+static bool value_ok(const struct row *r, int64_t v)
+{
+    return v >= r->least && v <= r->most && (r->kind != LEVEL_GZIP || v != 0);
+}
+
 static enum err bad_value(const struct row *r, struct slice value, struct errinfo *info)
 {
     char allowed[128];
     size_t n = 0;
     int64_t v;
 
-    if (r->kind == NUMBER) {
-        snprintf(allowed, sizeof allowed, "a whole number from %" PRId64 " to %" PRId64, r->least,
-                 r->most);
+    if (r->kind == RATIO) {
+        snprintf(allowed, sizeof allowed, "a number from 0 to 1");
+    } else if (!has_words(r)) {
+        snprintf(allowed, sizeof allowed, "a whole number from %" PRId64 " to %" PRId64 "%s",
+                 r->least, r->most, r->kind == LEVEL_GZIP ? ", not 0" : "");
     } else {
         allowed[0] = 0;
         for (v = r->least; v <= r->most && n < sizeof allowed; v++)
             n += (size_t)snprintf(allowed + n, sizeof allowed - n, "%s%s", v > r->least ? ", " : "",
-                                  words[r->kind][v]);
+                                  words[r->kind][v][0] ? words[r->kind][v] : "nothing");
     }
     return errinfo_set(info, ERR_CONFIG, "%s cannot be \"%.*s\"; allowed: %s", r->name,
                        (int)(value.len < 64 ? value.len : 64), (const char *)value.ptr, allowed);
+}
+
+static enum err row_missing(struct slice name, struct errinfo *info)
+{
+    return errinfo_set(info, ERR_CONFIG, "there is no topic configuration \"%.*s\"",
+                       (int)(name.len < 64 ? name.len : 64), (const char *)name.ptr);
 }
 
 enum err topic_conf_set(struct topic_conf *c, struct slice name, struct slice value,
@@ -142,19 +318,55 @@ enum err topic_conf_set(struct topic_conf *c, struct slice name, struct slice va
     int64_t v = 0;
 
     if (!r)
-        return errinfo_set(info, ERR_CONFIG, "there is no topic configuration \"%.*s\"",
-                           (int)(name.len < 64 ? name.len : 64), (const char *)name.ptr);
-    if (r->kind == NUMBER) {
-        if (!number_parse(value, &v) || v < r->least || v > r->most)
-            return bad_value(r, value, info);
-    } else {
-        for (v = r->least; v <= r->most && !slice_eq_str(value, words[r->kind][v]); v++)
-            ;
-        if (v > r->most)
-            return bad_value(r, value, info);
-    }
+        return row_missing(name, info);
+    value = trimmed(value);
+    if (!value_parse(r, value, &v) || !value_ok(r, v))
+        return bad_value(r, value, info);
     value_put(c, r->code, v);
     return ERR_OK;
+}
+
+enum err topic_conf_unset(struct broker *b, struct topic_conf *c, struct slice name,
+                          struct errinfo *info)
+{
+    const struct row *r = row_by_name(name);
+
+    if (!r)
+        return row_missing(name, info);
+    value_put(c, r->code, value_get(&b->defaults, r->code));
+    return ERR_OK;
+}
+
+static void item_fill(struct broker *b, const struct topic_conf *c, const struct row *r,
+                      struct topic_conf_item *out)
+{
+    int64_t v = value_get(c, r->code), d = value_get(&b->defaults, r->code);
+
+    *out = (struct topic_conf_item){.name = r->name,
+                                    .server_name = r->server,
+                                    .prose = r->prose,
+                                    .type = types[r->kind],
+                                    .is_default = v == d};
+    value_text(r, v, out->value);
+    value_text(r, d, out->fallback);
+}
+
+bool topic_conf_item_at(struct broker *b, const struct topic_conf *c, unsigned i,
+                        struct topic_conf_item *out)
+{
+    if (i < ROWS)
+        item_fill(b, c, &rows[i], out);
+    return i < ROWS;
+}
+
+bool topic_conf_item_find(struct broker *b, const struct topic_conf *c, struct slice name,
+                          struct topic_conf_item *out)
+{
+    const struct row *r = row_by_name(name);
+
+    if (r)
+        item_fill(b, c, r, out);
+    return r != NULL;
 }
 
 void topic_conf_each(struct broker *b, const struct topic_conf *c,
@@ -162,30 +374,31 @@ void topic_conf_each(struct broker *b, const struct topic_conf *c,
                                 const char *prose),
                      void *arg)
 {
-    char text[VALUE_TEXT_MAX];
-    size_t i;
+    struct topic_conf_item it;
+    unsigned i;
 
-    for (i = 0; i < ROWS; i++) {
-        int64_t v = value_get(c, rows[i].code);
-
-        value_text(&rows[i], v, text);
-        fn(arg, rows[i].name, text, v == value_get(&b->defaults, rows[i].code), rows[i].prose);
-    }
+    for (i = 0; topic_conf_item_at(b, c, i, &it); i++)
+        fn(arg, it.name, it.value, it.is_default, it.prose);
 }
 
 enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info)
 {
-    char text[VALUE_TEXT_MAX];
+    char text[TOPIC_CONF_VALUE_MAX];
     size_t i;
 
     for (i = 0; i < ROWS; i++) {
         int64_t v = value_get(c, rows[i].code);
 
-        if (v < rows[i].least || v > rows[i].most) {
+        if (!value_ok(&rows[i], v)) {
             value_text(&rows[i], v, text);
             return bad_value(&rows[i], slice_str(text), info);
         }
     }
+    if (c->min_compaction_lag_ms > c->max_compaction_lag_ms)
+        return errinfo_set(info, ERR_CONFIG,
+                           "min.compaction.lag.ms (%" PRId64
+                           ") cannot be more than max.compaction.lag.ms (%" PRId64 ")",
+                           c->min_compaction_lag_ms, c->max_compaction_lag_ms);
     return ERR_OK;
 }
 
@@ -212,7 +425,7 @@ enum err topic_conf_items(const struct topic_conf *defaults, const struct conf_i
     for (i = 0; i < items->n; i++) {
         const struct row *r = row_by_code(items->item[i].code);
 
-        if (!r || items->item[i].value < r->least || items->item[i].value > r->most)
+        if (!r || !value_ok(r, items->item[i].value))
             return ERR_CORRUPT;
         value_put(out, r->code, items->item[i].value);
     }
@@ -222,7 +435,7 @@ enum err topic_conf_items(const struct topic_conf *defaults, const struct conf_i
 size_t topic_conf_text(const struct topic_conf *defaults, const struct topic_conf *c,
                        char out[TOPIC_CONF_TEXT_MAX])
 {
-    char text[VALUE_TEXT_MAX];
+    char text[TOPIC_CONF_VALUE_MAX];
     size_t i, n = 0;
 
     out[0] = 0;

@@ -70,13 +70,165 @@ static void test_conf(void **state)
     assert_int_equal(set(&c, "durability", "none", &info), ERR_CONFIG);
     assert_non_null(strstr(info.text, "fsync, os"));
     assert_int_equal(set(&c, "compression.type", "zstd", &info), ERR_OK);
-    assert_int_equal(set(&c, "cleanup.policy", "delete", &info), ERR_OK);
-    assert_int_equal(set(&c, "cleanup.policy", "compact", &info), ERR_CONFIG);
+    assert_int_equal(topic_conf_codec(&c), 4);
+    assert_int_equal(set(&c, "compression.type", "producer", &info), ERR_OK);
+    assert_int_equal(topic_conf_codec(&c), 0);
+    assert_int_equal(set(&c, "compression.type", "none", &info), ERR_OK);
+    assert_int_equal(topic_conf_codec(&c), 0);
+    assert_int_equal(set(&c, "compression.type", "lz5", &info), ERR_CONFIG);
+    assert_int_equal(set(&c, "cleanup.policy", " delete ", &info), ERR_OK);
+    assert_int_equal(set(&c, "cleanup.policy", "delete,compakt", &info), ERR_CONFIG);
     assert_int_equal(set(&c, "max.message.bytes", "10", &info), ERR_CONFIG);
     assert_int_equal(set(&c, "segment.bytes", "10", &info), ERR_CONFIG);
     assert_non_null(strstr(info.text, "segment.bytes"));
-    c.cleanup = 2; /* by hand, past topic_conf_set */
+    assert_int_equal(set(&c, "segment.seconds", "10", &info), ERR_CONFIG);
+    assert_non_null(strstr(info.text, "segment.seconds"));
+    c.max_message_bytes = 10; /* by hand, past topic_conf_set */
     assert_int_equal(topic_create_wait(f.b, SLICE_LIT("t"), 1, &c, &info), ERR_CONFIG);
+    topic_conf_default(f.b, &c);
+    c.min_compaction_lag_ms = 100;
+    c.max_compaction_lag_ms = 99;
+    assert_int_equal(topic_create_wait(f.b, SLICE_LIT("t"), 1, &c, &info), ERR_CONFIG);
+    assert_non_null(strstr(info.text, "max.compaction.lag.ms"));
+    c.max_compaction_lag_ms = 100;
+    assert_int_equal(topic_create_wait(f.b, SLICE_LIT("t"), 1, &c, &info), ERR_OK);
+    fx_end(&f);
+}
+
+/* Every name of Apache Kafka 4.2 with its type there, its default and values around its range. */
+static const struct {
+    const char *name;
+    enum topic_conf_type type;
+    const char *fallback, *good, *stored, *bad;
+} items[] = {
+    {"cleanup.policy", TOPIC_CONF_LIST, "delete", "", "", "remove"},
+    {"compression.gzip.level", TOPIC_CONF_INT, "-1", "9", "9", "0"},
+    {"compression.lz4.level", TOPIC_CONF_INT, "9", "17", "17", "18"},
+    {"compression.type", TOPIC_CONF_STRING, "producer", "none", "uncompressed", "GZIP"},
+    {"compression.zstd.level", TOPIC_CONF_INT, "3", "-131072", "-131072", "23"},
+    {"delete.retention.ms", TOPIC_CONF_LONG, "86400000", "0", "0", "-1"},
+    {"file.delete.delay.ms", TOPIC_CONF_LONG, "60000", "0", "0", "-1"},
+    {"flush.messages", TOPIC_CONF_LONG, "9223372036854775807", "1", "1", "0"},
+    {"flush.ms", TOPIC_CONF_LONG, "9223372036854775807", "0", "0", "-1"},
+    {"follower.replication.throttled.replicas", TOPIC_CONF_LIST, "", "*", "*", "x"},
+    {"index.interval.bytes", TOPIC_CONF_INT, "4096", "0", "0", "2147483648"},
+    {"leader.replication.throttled.replicas", TOPIC_CONF_LIST, "", "*", "*", "x"},
+    {"local.retention.bytes", TOPIC_CONF_LONG, "-2", "-1", "-1", "-3"},
+    {"local.retention.ms", TOPIC_CONF_LONG, "-2", "-1", "-1", "-3"},
+    {"max.compaction.lag.ms", TOPIC_CONF_LONG, "9223372036854775807", "1", "1", "0"},
+    {"max.message.bytes", TOPIC_CONF_INT, "1048588", "2097152", "2097152", "4294967296"},
+    {"message.timestamp.after.max.ms", TOPIC_CONF_LONG, "3600000", "0", "0", "-1"},
+    {"message.timestamp.before.max.ms", TOPIC_CONF_LONG, "9223372036854775807", "0", "0", "-1"},
+    {"message.timestamp.type", TOPIC_CONF_STRING, "CreateTime", "LogAppendTime", "LogAppendTime",
+     "logappendtime"},
+    {"min.cleanable.dirty.ratio", TOPIC_CONF_DOUBLE, "0.5", "1.25e-2", "0.0125", "1.1"},
+    {"min.compaction.lag.ms", TOPIC_CONF_LONG, "0", "1", "1", "-1"},
+    {"min.insync.replicas", TOPIC_CONF_INT, "1", "2", "2", "0"},
+    {"preallocate", TOPIC_CONF_BOOLEAN, "false", "TRUE", "true", "yes"},
+    {"remote.log.copy.disable", TOPIC_CONF_BOOLEAN, "false", "true", "true", "1"},
+    {"remote.log.delete.on.disable", TOPIC_CONF_BOOLEAN, "false", "true", "true", ""},
+    {"remote.storage.enable", TOPIC_CONF_BOOLEAN, "false", "False", "false", "true"},
+    {"retention.bytes", TOPIC_CONF_LONG, "-1", "0", "0", "-2"},
+    {"retention.ms", TOPIC_CONF_LONG, "604800000", "-1", "-1", "-2"},
+    {"segment.bytes", TOPIC_CONF_INT, "1073741824", "1048576", "1048576", "1048575"},
+    {"segment.index.bytes", TOPIC_CONF_INT, "10485760", "4", "4", "3"},
+    {"segment.jitter.ms", TOPIC_CONF_LONG, "0", "1", "1", "-1"},
+    {"segment.ms", TOPIC_CONF_LONG, "604800000", "1", "1", "0"},
+    {"unclean.leader.election.enable", TOPIC_CONF_BOOLEAN, "false", "true", "true", "maybe"},
+};
+#define ITEMS (sizeof items / sizeof items[0])
+
+static void test_conf_items(void **state)
+{
+    struct topic_conf_item it;
+    struct errinfo info;
+    struct topic_conf c;
+    struct topic *t;
+    struct fx f;
+    unsigned i;
+
+    fx_start(&f, false);
+    topic_conf_default(f.b, &c);
+    for (i = 0; i < ITEMS; i++) {
+        assert_true(topic_conf_item_find(f.b, &c, slice_str(items[i].name), &it));
+        assert_int_equal(it.type, items[i].type);
+        assert_string_equal(it.value, items[i].fallback);
+        assert_string_equal(it.fallback, items[i].fallback);
+        assert_true(it.is_default);
+        assert_int_equal(set(&c, items[i].name, items[i].bad, &info), ERR_CONFIG);
+        assert_non_null(strstr(info.text, items[i].name));
+        assert_int_equal(set(&c, items[i].name, items[i].good, &info), ERR_OK);
+    }
+    assert_int_equal(set(&c, "max.compaction.lag.ms", "2", &info), ERR_OK);
+    assert_int_equal(topic_create_wait(f.b, SLICE_LIT("all"), 1, &c, &info), ERR_OK);
+    for (i = 0; i < 3; i++) { /* as made, replayed, and from the checkpoint */
+        unsigned k;
+
+        t = topic_find(f.b, SLICE_LIT("all"));
+        topic_conf_get(t, &c);
+        for (k = 0; k < ITEMS; k++) {
+            assert_true(topic_conf_item_find(f.b, &c, slice_str(items[k].name), &it));
+            if (strcmp(items[k].name, "max.compaction.lag.ms") != 0)
+                assert_string_equal(it.value, items[k].stored);
+            assert_int_equal(it.is_default, strcmp(items[k].stored, items[k].fallback) == 0);
+        }
+        topic_unref(&t);
+        if (i == 1)
+            fx_checkpoint(&f);
+        fx_crash(&f);
+    }
+    for (i = 0; i < ITEMS; i++)
+        assert_int_equal(topic_conf_unset(f.b, &c, slice_str(items[i].name), &info), ERR_OK);
+    for (i = 0; topic_conf_item_at(f.b, &c, i, &it); i++)
+        assert_true(it.is_default);
+    assert_int_equal(i, ITEMS + 2); /* Weir's own: retention.records.min, durability */
+    assert_int_equal(topic_conf_unset(f.b, &c, SLICE_LIT("x"), &info), ERR_CONFIG);
+    fx_end(&f);
+}
+
+static void test_conf_ratio(void **state)
+{
+    static const struct {
+        const char *in, *out; /* NULL: refused */
+    } cases[] = {
+        {"0", "0.0"},
+        {"1", "1.0"},
+        {"1.0", "1.0"},
+        {".5", "0.5"},
+        {"0.123456789123", "0.123456789"},
+        {"1e-9", "0.000000001"},
+        {"1e-10", "0.0"},
+        {"10E-1", "1.0"},
+        {"0.000000000000000000000000000001e30", "1.0"},
+        {"1000000000000000000000000000000e-30", "1.0"},
+        {" 0.25 ", "0.25"},
+        {"1.000000001", NULL},
+        {"-0.1", NULL},
+        {"", NULL},
+        {".", NULL},
+        {"1e", NULL},
+        {"1e99", NULL},
+        {"1e100", NULL},
+        {"0.5.5", NULL},
+        {"0.5x", NULL},
+        {"NaN", NULL},
+    };
+    struct topic_conf_item it;
+    struct errinfo info;
+    struct topic_conf c;
+    struct fx f;
+    size_t i;
+
+    fx_start(&f, false);
+    topic_conf_default(f.b, &c);
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        enum err e = set(&c, "min.cleanable.dirty.ratio", cases[i].in, &info);
+
+        assert_int_equal(e, cases[i].out ? ERR_OK : ERR_CONFIG);
+        topic_conf_item_find(f.b, &c, SLICE_LIT("min.cleanable.dirty.ratio"), &it);
+        if (!e)
+            assert_string_equal(it.value, cases[i].out);
+    }
     fx_end(&f);
 }
 
@@ -274,6 +426,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),          cmocka_unit_test(test_conf),
+        cmocka_unit_test(test_conf_items),     cmocka_unit_test(test_conf_ratio),
         cmocka_unit_test(test_restart),        cmocka_unit_test(test_visible_only_when_durable),
         cmocka_unit_test(test_alter_conflict), cmocka_unit_test(test_list),
         cmocka_unit_test(test_read_only),
