@@ -47,6 +47,12 @@ struct append_part {
     uint32_t place; /* in the DEDUP entry, or NO_PLACE */
     uint32_t entry; /* in entries, or NO_ENTRY */
     struct slice batch;
+    struct buf own; /* of a borrowed batch that had to be changed */
+    bool produced;  /* the batch has a producer id */
+    struct producer_batch pb;
+    struct pstate *ps; /* pinned while the batch is on its way */
+    enum err err;      /* its own outcome */
+    int64_t duplicate; /* where it was written before; -1 */
 };
 #define NO_PLACE UINT32_MAX
 #define NO_ENTRY UINT32_MAX
@@ -70,6 +76,8 @@ struct append {
     void *arg;
     struct sync_wait *wait;
     uint64_t ticket;
+    bool txn_starts;
+    bool produced; /* some part is */
     atomic_uint waiting;
     enum err unit_err, result;
 
@@ -134,6 +142,7 @@ void append_reset(struct append *a)
         struct append_part *pt = &a->parts[i];
 
         topic_unref(&pt->topic);
+        buf_fini(&pt->own);
         if (pt->bb_used && (i >= PARTS_KEPT || pt->bb.buf.cap > BUILDER_KEPT)) {
             batch_builder_fini(&pt->bb);
             pt->bb_used = false;
@@ -151,6 +160,7 @@ void append_reset(struct append *a)
     a->recs_n = a->bytes = a->records = 0;
     buf_clear(&a->extra_bytes);
     a->ticket = 0;
+    a->txn_starts = a->produced = false;
     a->unit_err = a->result = ERR_OK;
     a->state = BUILDING;
     atomic_store(&a->waiting, 1);
@@ -268,6 +278,7 @@ static struct append_part *part_add(struct append *a, struct topic *t, struct pa
     pt->p = p;
     pt->place = NO_PLACE;
     pt->entry = NO_ENTRY;
+    pt->duplicate = -1;
     pt->max_bytes = (uint32_t)atomic_load_explicit(&t->max_message_bytes, memory_order_relaxed);
     pt->roll_bytes =
         pt->max_bytes < LIMIT_APPEND_BATCH_BYTES ? pt->max_bytes : LIMIT_APPEND_BATCH_BYTES;
@@ -503,7 +514,16 @@ static enum err batch_check(struct slice batch, struct topic *t, struct batch_in
         return errinfo_set(info, ERR_CORRUPT_INPUT, "the batch's number of records is wrong");
     if (bi->attributes & BATCH_CONTROL)
         return errinfo_set(info, ERR_INVALID, "a client does not write control batches");
+    if (bi->producer_id >= 0 ? bi->producer_epoch < 0 || bi->base_sequence < 0
+                             : (bi->attributes & BATCH_TRANSACTIONAL) != 0)
+        return errinfo_set(info, ERR_CORRUPT_INPUT,
+                           "the batch's producer id, epoch and sequence do not go together");
     return ERR_OK;
+}
+
+void append_txn_starts(struct append *a)
+{
+    a->txn_starts = true;
 }
 
 enum err append_batch(struct append *a, struct partition *p, struct slice batch,
@@ -525,6 +545,9 @@ enum err append_batch(struct append *a, struct partition *p, struct slice batch,
     pt->built = pt->borrowed = true;
     pt->batch = batch;
     pt->records = (uint32_t)bi.count;
+    pt->produced = producer_batch_of(&bi, &pt->pb);
+    pt->pb.starts = a->txn_starts;
+    a->produced = a->produced || pt->produced;
     if (topic_partitions(t) > 1 && !atomic_load(&t->scattered_saved)) {
         pt->scatters = true; /* where its keys belong is not looked at */
         atomic_store(&t->scattered, true);
@@ -623,6 +646,15 @@ enum err append_place(const struct append *a, struct append_slot slot, struct ap
     pt = &a->parts[r->part];
     if (a->unit_err)
         return a->unit_err;
+    if (pt->err)
+        return pt->err;
+    if (pt->duplicate >= 0) {
+        *out = (struct append_place){.partition = pt->p->index,
+                                     .offset = pt->duplicate + r->index,
+                                     .timestamp_ms = r->timestamp_ms,
+                                     .duplicate = true};
+        return ERR_OK;
+    }
     if (part_skipped(a, pt))
         return ERR_TOPIC_NOT_FOUND;
     *out = (struct append_place){.partition = pt->p->index,
@@ -720,6 +752,21 @@ static void extras_apply(struct append *a)
             topic_scattered_set(a->parts[i].topic);
 }
 
+static void producers_end(struct append *a, enum err e)
+{
+    uint32_t i;
+
+    for (i = 0; i < a->parts_n; i++) {
+        struct append_part *pt = &a->parts[i];
+
+        if (!pt->ps)
+            continue;
+        producer_done(a->b, pt->ps, &pt->pb, a->entries[pt->entry].base_offset,
+                      a->entries[pt->entry].position, e);
+        pt->ps = NULL;
+    }
+}
+
 static void unit_done(struct journal_unit *u, enum err e)
 {
     struct append *a = (struct append *)u;
@@ -729,6 +776,8 @@ static void unit_done(struct journal_unit *u, enum err e)
     ASSERT(a->magic == APPEND_MAGIC && a->state == SUBMITTED);
     broker_frame_visible(b, e);
     a->unit_err = e;
+    if (a->produced)
+        producers_end(a, e);
     if (a->ticket) {
         checkpoint = atomic_load(&b->checkpoint);
         if (a->ticket > CHECKPOINT_TICKET(checkpoint))
@@ -750,27 +799,54 @@ static void unit_done(struct journal_unit *u, enum err e)
 
 /* ---- submitting ---- */
 
-/* Journal lock. */
+/* Whether a batch of a producer is its next one. */
+static bool part_produced(struct append *a, struct append_part *pt)
+{
+    pt->err = producer_sequence(a->b, pt->p, &pt->pb, journal_wall_ms(a->b->journal), &pt->ps,
+                                &pt->duplicate);
+    return pt->ps != NULL;
+}
+
+/* Journal lock. A unit whose batches are all left out for reasons of their own is sequenced all the
+ * same: it is answered when those before it are durable, among which is what it repeats. */
 static enum err unit_sequence(struct journal_unit *u)
 {
     struct append *a = (struct append *)u;
-    uint32_t i, batches = 0, left = 0;
+    uint32_t i, batches = 0, gone = 0;
 
     for (i = 0; i < a->parts_n; i++) {
         struct append_part *pt = &a->parts[i];
+        struct journal_entry *en;
 
         if (pt->entry == NO_ENTRY)
             continue;
         batches++;
-        a->entries[pt->entry].skip =
-            atomic_load_explicit(&pt->topic->deleting, memory_order_relaxed);
-        left += !a->entries[pt->entry].skip;
+        en = &a->entries[pt->entry];
+        en->skip = atomic_load_explicit(&pt->topic->deleting, memory_order_relaxed);
+        gone += en->skip;
+        if (!en->skip && pt->produced)
+            en->skip = !part_produced(a, pt);
     }
-    if (batches && !left)
+    if (batches && gone == batches)
         return ERR_TOPIC_NOT_FOUND;
     if (a->ids_n || a->extras_n || u->n > batches)
         a->ticket = broker_ticket_take(a->b);
     return ERR_OK;
+}
+
+/* Journal lock. */
+static void unit_sequenced(struct journal_unit *u)
+{
+    struct append *a = (struct append *)u;
+    uint32_t i;
+
+    for (i = 0; i < a->parts_n; i++) {
+        struct append_part *pt = &a->parts[i];
+
+        if (pt->ps)
+            producer_sequenced(a->b, pt->ps, &pt->pb, a->entries[pt->entry].base_offset,
+                               a->entries[pt->entry].position);
+    }
 }
 
 static void unit_assigned(struct journal_unit *u)
@@ -1011,6 +1087,7 @@ static void entries_make(struct append *a)
     a->unit.os = os && a->extras_n == 0;
     a->unit.sequence = unit_sequence;
     a->unit.assigned = unit_assigned;
+    a->unit.sequenced = a->produced ? unit_sequenced : NULL;
     a->unit.done = unit_done;
 }
 

@@ -10,6 +10,7 @@
 #include "base/hex.h"
 #include "base/mem.h"
 #include "broker/broker_int.h"
+#include "broker/transaction.h"
 
 #define DEDUP_WINDOW_MS_DEFAULT (10ll * 60 * 1000)
 #define EXPIRE_ITEMS            20000u /* key-value items dropped in one tick */
@@ -240,6 +241,8 @@ static enum err hook_load(void *arg, struct sqlite3 *db, struct errinfo *info)
         e = kvs_load(b, db, info);
     if (!e)
         e = dedup_load(b->dedup, db, info);
+    if (!e)
+        e = producers_load(b, db, info);
     return e;
 }
 
@@ -270,9 +273,13 @@ static enum err hook_apply(void *arg, uint8_t type, struct slice data, int64_t w
                            struct errinfo *info)
 {
     struct broker *b = arg;
+    struct entry_txn_offset txn_off;
     struct entry_group_offset off;
+    struct entry_group_state state;
+    struct entry_txn txn;
     struct slice group;
     struct entry_kv kv;
+    int64_t next_id;
     enum err e;
 
     if (type < ENTRY_GROUP_OFFSET)
@@ -286,12 +293,32 @@ static enum err hook_apply(void *arg, uint8_t type, struct slice data, int64_t w
         if (!(e = entry_group_delete_read(data, &group)))
             group_apply_delete(b, group);
         break;
+    case ENTRY_GROUP_STATE:
+        if (!(e = entry_group_state_read(data, &state)))
+            group_apply_state(b, &state);
+        break;
+    case ENTRY_GROUP_OFFSET_DELETE:
+        if (!(e = entry_group_offset_delete_read(data, &off)))
+            group_apply_offset_delete(b, &off);
+        break;
     case ENTRY_KV:
         if (!(e = entry_kv_read(data, &kv)))
             kv_apply(b, &kv);
         break;
     case ENTRY_DEDUP:
         e = apply_dedup(b, data, wall_ms);
+        break;
+    case ENTRY_PRODUCER_IDS:
+        if (!(e = entry_producer_ids_read(data, &next_id)))
+            producer_ids_apply(b, next_id);
+        break;
+    case ENTRY_TXN:
+        if (!(e = entry_txn_read(data, &txn)))
+            txn_apply(b, &txn);
+        break;
+    case ENTRY_TXN_OFFSET:
+        if (!(e = entry_txn_offset_read(data, &txn_off)))
+            txn_offset_apply(b, &txn_off);
         break;
     default:
         return errinfo_set(info, ERR_FORMAT,
@@ -359,6 +386,8 @@ static enum err hook_write(void *arg, void *collected, struct sqlite3 *db, struc
         e = kvs_save(b, db, info);
     if (!e)
         e = dedup_save(b->dedup, db, info);
+    if (!e)
+        e = producers_save(b, db, info);
     return e;
 }
 
@@ -370,6 +399,7 @@ static void hook_end(void *arg, void *collected, bool committed)
     groups_saved(b, committed);
     kvs_saved(b, committed);
     dedup_saved(b->dedup, committed);
+    producers_saved(b, committed);
 }
 
 static void hook_tick(void *arg, int64_t wall_ms)
@@ -379,12 +409,15 @@ static void hook_tick(void *arg, int64_t wall_ms)
     dedup_expire(b->dedup, wall_ms);
     kvs_expire(b, wall_ms, EXPIRE_ITEMS);
     groups_sweep(b, SWEEP_GROUPS);
+    producers_tick(b, wall_ms);
+    txns_tick(b, wall_ms);
     retention_tick(b, wall_ms);
 }
 
 static const struct journal_hooks hooks = {
     .load = hook_load,
     .apply = hook_apply,
+    .batch = producers_replay,
     .plog_find = hook_plog_find,
     .committed = hook_committed,
     .checkpoint_collect = hook_collect,
@@ -427,6 +460,7 @@ static enum err conf_check(const struct broker *b, struct errinfo *info)
 
 static void broker_free(struct broker *b)
 {
+    producers_fini(b);
     topics_fini(b);
     groups_fini(b);
     kvs_fini(b);
@@ -464,6 +498,7 @@ static struct broker *broker_new(const struct broker_conf *conf)
     topics_init(b);
     groups_init(b);
     kvs_init(b);
+    producers_init(b);
     b->dedup = dedup_new(b->conf.dedup_ids_max, b->conf.dedup_window_ms);
     return b;
 }
@@ -490,6 +525,7 @@ enum err broker_open(const struct broker_conf *conf, struct broker **out, struct
         return e;
     }
     topics_recovered(b);
+    producers_recovered(b);
     atomic_store(&b->visible_end, journal_position_end(b->journal));
     *out = b;
     return ERR_OK;

@@ -222,9 +222,14 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
                        const struct append_record *r, struct append_slot *slot,
                        struct errinfo *info);
 /* A ready v2 batch, stored unmodified (its header and CRC are checked; records are not decoded).
- * The bytes are borrowed until append_submit returns. Slot: of its first record. */
+ * The bytes are borrowed until append_submit returns. Slot: of its first record. A batch with a
+ * producer id has its own outcome, which append_place tells: ERR_SEQUENCE_ORDER,
+ * ERR_PRODUCER_EPOCH, ERR_PRODUCER_ID, ERR_TXN_STATE, ERR_TXN_CONCURRENT, ERR_LIMIT, or
+ * `duplicate` with the offset where it was written first. */
 enum err append_batch(struct append *a, struct partition *p, struct slice batch,
                       struct append_slot *slot, struct errinfo *info);
+/* Transactional batches of this append may begin their transaction by themselves (KIP-890). */
+void append_txn_starts(struct append *a);
 /* A durable key-value change in the same unit (see kv_put). */
 enum err append_kv(struct append *a, const char *ns, struct slice key, struct slice value);
 /* A group's offset in the same unit (see group_commit). */
@@ -242,6 +247,73 @@ enum err append_submit(struct append *a, bool nonblock, struct errinfo *info);
 enum err append_submit_wait(struct append *a, struct errinfo *info);
 /* After done: the place of a record; per-record error if its topic was deleted meanwhile. */
 enum err append_place(const struct append *a, struct append_slot slot, struct append_place *out);
+
+/* ---- producers and transactions ---- */
+
+/* What is written under a producer id is written once: batches carry their producer's id, epoch and
+ * sequence number, and append_batch's outcome says if one is missing or was written before. What is
+ * written under a transactional id becomes visible to readers of committed records together, or not
+ * at all. Asynchronous, as topics' calls; id and epoch are those to go on with. */
+typedef void (*txn_done_fn)(void *arg, enum err e, const struct errinfo *info, int64_t producer_id,
+                            int16_t epoch);
+
+/* A producer id that nobody had before. */
+enum err producer_id_new(struct broker *b, txn_done_fn done, void *arg, struct errinfo *info);
+/* Takes over a transactional id: fences who had it, aborts what it left open. producer_id >= 0: the
+ * caller has it already, with this epoch, and wants the next one. ERR_TXN_CONCURRENT: try again;
+ * ERR_PRODUCER_FENCED, ERR_TXN_TIMEOUT, ERR_LIMIT. */
+enum err txn_init(struct broker *b, struct slice name, int32_t timeout_ms, int64_t producer_id,
+                  int16_t epoch, txn_done_fn done, void *arg, struct errinfo *info);
+/* Begins a transaction if none is open. Batches that may not begin it themselves need that. */
+enum err txn_begin(struct broker *b, struct slice name, int64_t producer_id, int16_t epoch,
+                   txn_done_fn done, void *arg, struct errinfo *info);
+struct txn_commit_offset {
+    struct partition *p;
+    int64_t offset;
+    struct slice metadata;
+};
+/* Offsets that the group has once the transaction is committed. starts: may begin it. */
+enum err txn_offsets(struct broker *b, struct slice name, int64_t producer_id, int16_t epoch,
+                     bool starts, struct slice group, const struct txn_commit_offset *offsets,
+                     uint32_t n, txn_done_fn done, void *arg, struct errinfo *info);
+/* raise: with a new epoch to go on with (KIP-890). ERR_TXN_STATE: there is nothing to end. */
+enum err txn_end(struct broker *b, struct slice name, int64_t producer_id, int16_t epoch,
+                 bool commit, bool raise, txn_done_fn done, void *arg, struct errinfo *info);
+
+struct txn_info {
+    struct slice name; /* during the call */
+    int64_t producer_id;
+    int16_t epoch;
+    uint8_t state; /* enum txn_state of broker/state.h */
+    bool ending;
+    int32_t timeout_ms;
+    int64_t started_ms; /* -1: none is open */
+    uint32_t partitions_n;
+};
+/* fn must not call the broker. */
+void txn_each(struct broker *b, void (*fn)(void *arg, const struct txn_info *t), void *arg);
+/* ERR_TXN_NOT_FOUND. fn (may be NULL): each partition that the open transaction wrote to. */
+enum err txn_get(struct broker *b, struct slice name, struct txn_info *out,
+                 void (*fn)(void *arg, struct partition *p), void *arg);
+/* Is an offset of this group part of an open transaction? */
+bool group_offset_pending(struct broker *b, struct slice group, struct partition *p);
+
+/* The last stable offset: records below it are committed or aborted. */
+int64_t partition_lso(struct partition *p);
+struct aborted_txn {
+    int64_t producer_id, first_offset;
+};
+/* Aborted transactions with records in [from, to), in the order in which they ended; returns how
+ * many, at most max. */
+size_t partition_aborted(struct partition *p, int64_t from, int64_t to, struct aborted_txn *out,
+                         size_t max);
+struct producer_info {
+    int64_t producer_id;
+    int16_t epoch;
+    int32_t last_sequence;
+    int64_t last_ms, txn_first_offset; /* -1: none */
+};
+size_t partition_producers(struct partition *p, struct producer_info *out, size_t max);
 
 /* ---- reading ---- */
 

@@ -6,8 +6,9 @@
  *   dedup shard lock    see dedup.c
  *   b->wait_lock        waiters
  *   the journal's own locks
- * What runs under the journal lock (sequence callbacks, checkpoint_collect) takes none of them, and
- * nobody calls journal_append with one held.
+ *   b->producers.lock   producers, transactions
+ * What runs under the journal lock (sequence callbacks, checkpoint_collect) takes none of them but
+ * producers.lock, and nobody calls journal_append with one held.
  *
  * How a change becomes visible: a unit is sequenced (it gets a ticket if it changes the broker's
  * state), written, and on the writer thread: hooks->committed notes the topics touched, then done()
@@ -24,6 +25,7 @@
 #include "broker/dedup.h"
 #include "broker/group.h"
 #include "broker/kv.h"
+#include "broker/producer.h"
 #include "broker/state.h"
 #include "broker/topic.h"
 #include "io/io.h"
@@ -58,6 +60,7 @@ struct broker {
     struct kvs kvs;       /* items_lock */
 
     struct dedup *dedup;
+    struct producers producers; /* its own lock */
 
     /* tickets: see above. ticket_last: journal lock; ticket_done: writer thread writes */
     uint64_t ticket_last;

@@ -1,6 +1,7 @@
-/* Groups: shared consumption by committed offset. A group comes into being with its first commit
- * and goes with group_delete. It owns its offsets, one a partition, ordered by topic id and
- * partition.
+/* Groups: shared consumption by committed offset. A group comes into being with its first commit or
+ * its first generation and goes with group_delete. It owns its offsets, one a partition, ordered by
+ * topic id and partition, and keeps of its members' history what must outlive them: the generation,
+ * which never goes back, and texts for the published table (who was in it, who had what).
  *
  * For the checkpoint a group that changed is on the dirty list, and so is each of its offsets that
  * changed (on the group's own list), so the cost follows the change. A deleted group leaves the
@@ -11,6 +12,7 @@
 #include "broker/group.h"
 
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +39,10 @@ struct group {
     struct ordered offsets;
     struct list_head dirty_offsets, sent_offsets;
     int64_t updated_ms;
+    int32_t generation;
+    uint8_t kind;
+    int64_t empty_ms;
+    char *protocol_type, *leader, *members, *assignment; /* NULL: empty */
     char name[];
 };
 
@@ -60,6 +66,36 @@ static void goffset_free(struct goffset *o)
 {
     free(o->metadata);
     free(o);
+}
+
+static size_t text_bytes(const char *s)
+{
+    return s ? strlen(s) + 1 : 0;
+}
+
+static void text_set(char **dst, struct slice s)
+{
+    free(*dst);
+    *dst = NULL;
+    if (s.len == 0)
+        return;
+    *dst = xmalloc(s.len + 1);
+    memcpy(*dst, s.ptr, s.len);
+    (*dst)[s.len] = 0;
+}
+
+static void images_drop(struct broker *b, struct group *g)
+{
+    b->groups.image_bytes -= text_bytes(g->members) + text_bytes(g->assignment);
+    text_set(&g->members, SLICE_NULL);
+    text_set(&g->assignment, SLICE_NULL);
+}
+
+static void texts_free(struct broker *b, struct group *g)
+{
+    images_drop(b, g);
+    text_set(&g->protocol_type, SLICE_NULL);
+    text_set(&g->leader, SLICE_NULL);
 }
 
 static struct group *group_add(struct broker *b, struct slice name)
@@ -145,6 +181,7 @@ void groups_fini(struct broker *b)
     while ((g = group_of(b->groups.by_name.root))) {
         ordered_remove(&b->groups.by_name, &g->node);
         group_empty(b, g);
+        texts_free(b, g);
         free(g);
     }
 }
@@ -198,7 +235,36 @@ void group_apply_delete(struct broker *b, struct slice name)
     if (g) {
         ordered_remove(&b->groups.by_name, &g->node);
         group_empty(b, g);
+        texts_free(b, g);
         g->deleted = true;
+        group_dirty(b, g);
+    }
+    io_mutex_unlock(&b->items_lock);
+}
+
+void group_apply_state(struct broker *b, const struct entry_group_state *en)
+{
+    struct groups *gs = &b->groups;
+    struct group *g;
+
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&gs->by_name, en->group));
+    if (!g)
+        g = group_add(b, en->group);
+    if (en->generation >= g->generation) {
+        g->generation = en->generation;
+        g->kind = en->kind;
+        g->empty_ms = en->empty_ms;
+        if (en->updated_ms > g->updated_ms)
+            g->updated_ms = en->updated_ms;
+        text_set(&g->protocol_type, en->protocol_type);
+        text_set(&g->leader, en->leader);
+        images_drop(b, g);
+        if (gs->image_bytes + en->members.len + en->assignment.len + 2 <= LIMIT_GROUP_IMAGES) {
+            text_set(&g->members, en->members);
+            text_set(&g->assignment, en->assignment);
+            gs->image_bytes += text_bytes(g->members) + text_bytes(g->assignment);
+        }
         group_dirty(b, g);
     }
     io_mutex_unlock(&b->items_lock);
@@ -398,6 +464,120 @@ static void offset_gone(struct broker *b, struct group *g, struct goffset *o)
     group_dirty(b, g);
 }
 
+void group_apply_offset_delete(struct broker *b, const struct entry_group_offset *en)
+{
+    struct group *g;
+    struct goffset *o;
+    uint8_t key[8];
+
+    goffset_key(key, en->topic, en->partition);
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&b->groups.by_name, en->group));
+    o = g ? goffset_of(ordered_find(&g->offsets, slice_of(key, 8))) : NULL;
+    if (o && o->committed_ms == en->committed_ms)
+        offset_gone(b, g, o);
+    io_mutex_unlock(&b->items_lock);
+}
+
+static void drop_commit(struct change *c, enum err e)
+{
+    struct entry_group_offset en;
+
+    if (e)
+        return;
+    e = entry_group_offset_delete_read(slice_of(c->data, c->entry.data.len), &en);
+    ASSERT(!e);
+    group_apply_offset_delete(c->b, &en);
+}
+
+enum err group_offset_drop(struct broker *b, struct slice group, const struct group_offset_at *o,
+                           broker_done_fn done, void *arg, struct errinfo *info)
+{
+    struct entry_group_offset en = {.topic = o->topic,
+                                    .partition = o->partition,
+                                    .committed_ms = o->committed_ms,
+                                    .group = group};
+    struct change *c = change_new(b, ENTRY_GROUP_OFFSET_DELETE, ENTRY_SMALL_MAX, done, arg);
+
+    c->entry.data.len = entry_group_offset_delete_write(c->data, &en);
+    c->commit = drop_commit;
+    return change_submit(c, false, info);
+}
+
+size_t group_offsets_get(struct broker *b, struct slice name, uint32_t topic, int64_t partition,
+                         struct group_offset_at *out, size_t max)
+{
+    struct goffset *o = NULL;
+    struct group *g;
+    uint8_t key[8];
+    size_t n = 0;
+
+    goffset_key(key, topic, partition < 0 ? 0 : (uint32_t)partition);
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&b->groups.by_name, name));
+    if (g && partition < 0)
+        o = goffset_of(ordered_find(&g->offsets, slice_of(key, 8)));
+    if (g && !o)
+        o = goffset_of(ordered_after(&g->offsets, slice_of(key, 8)));
+    for (; o && n < max; o = goffset_of(ordered_after(&g->offsets, o->node.key)))
+        out[n++] = (struct group_offset_at){.topic = be32_load(o->key),
+                                            .partition = be32_load(o->key + 4),
+                                            .committed_ms = o->committed_ms};
+    io_mutex_unlock(&b->items_lock);
+    return n;
+}
+
+/* ---- what outlives the members ---- */
+
+static void durable_out(const struct group *g, struct group_durable *out)
+{
+    memset(out, 0, sizeof *out);
+    if (!g)
+        return;
+    memcpy(out->name, g->name, g->node.key.len);
+    out->name_len = g->node.key.len;
+    out->generation = g->generation;
+    out->kind = g->kind;
+    out->empty_ms = g->empty_ms;
+    out->offsets = g->offsets.root != NULL;
+    if (g->protocol_type)
+        snprintf(out->protocol_type, sizeof out->protocol_type, "%s", g->protocol_type);
+}
+
+bool group_durable_get(struct broker *b, struct slice name, struct group_durable *out)
+{
+    struct group *g;
+
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&b->groups.by_name, name));
+    durable_out(g, out);
+    io_mutex_unlock(&b->items_lock);
+    return g != NULL;
+}
+
+bool group_durable_next(struct broker *b, struct slice after, struct group_durable *out)
+{
+    struct group *g;
+
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_after(&b->groups.by_name, after));
+    durable_out(g, out);
+    io_mutex_unlock(&b->items_lock);
+    return g != NULL;
+}
+
+int32_t group_generation(struct broker *b, struct slice name)
+{
+    struct group *g;
+    int32_t n;
+
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&b->groups.by_name, name));
+    n = g ? g->generation : 0;
+    io_mutex_unlock(&b->items_lock);
+    return n;
+}
+
 void groups_sweep(struct broker *b, unsigned max)
 {
     struct topic *t;
@@ -461,39 +641,116 @@ static enum err load_offsets(struct broker *b, struct sqlite3 *db, struct errinf
     return e;
 }
 
-enum err groups_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
+static enum err load_groups(struct broker *b, struct sqlite3 *db, struct errinfo *info)
 {
     struct sqlite3_stmt *st = NULL;
-    enum err e = state_prepare(db, "SELECT group_id, updated_at FROM stream_groups", &st, info);
+    enum err e = state_prepare(db,
+                               "SELECT group_id, updated_at, generation, leader,"
+                               " nullif(members, '[]'), nullif(assignment, '{}')"
+                               " FROM stream_groups",
+                               &st, info);
     int rc = SQLITE_DONE;
 
     while (!e && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct slice name = state_column(st, 0);
+        struct slice name = state_column(st, 0), leader = state_column(st, 3);
+        struct slice members = state_column(st, 4), assignment = state_column(st, 5);
+        int64_t generation = sqlite3_column_int64(st, 2);
+        struct group *g;
 
-        if (name.len == 0 || name.len > LIMIT_GROUP_NAME)
+        if (name.len == 0 || name.len > LIMIT_GROUP_NAME || generation < 0 ||
+            generation > INT32_MAX || leader.len > LIMIT_MEMBER_ID ||
+            members.len > LIMIT_GROUP_IMAGE || assignment.len > LIMIT_GROUP_IMAGE) {
             e = errinfo_set(info, ERR_CORRUPT,
                             "checkpoint.db: a row of stream_groups is damaged; run `weir repair`");
-        else
-            group_add(b, name)->updated_ms = sqlite3_column_int64(st, 1);
+            break;
+        }
+        g = group_add(b, name);
+        g->updated_ms = sqlite3_column_int64(st, 1);
+        g->generation = (int32_t)generation;
+        text_set(&g->leader, leader);
+        text_set(&g->members, members);
+        text_set(&g->assignment, assignment);
+        b->groups.image_bytes += text_bytes(g->members) + text_bytes(g->assignment);
     }
     if (!e && rc != SQLITE_DONE)
         e = state_sql_err(db, rc, "reading stream_groups", info);
     sqlite3_finalize(st);
+    return e;
+}
+
+/* A checkpoint made before groups had members has no such table. */
+static enum err kinds_there(struct sqlite3 *db, bool *there, struct errinfo *info)
+{
+    struct sqlite3_stmt *st = NULL;
+    enum err e =
+        state_prepare(db, "SELECT 1 FROM sqlite_master WHERE name = 'group_kinds'", &st, info);
+
+    *there = !e && sqlite3_step(st) == SQLITE_ROW;
+    sqlite3_finalize(st);
+    return e;
+}
+
+static enum err load_kinds(struct broker *b, struct sqlite3 *db, struct errinfo *info)
+{
+    struct sqlite3_stmt *st = NULL;
+    int rc = SQLITE_DONE;
+    bool there;
+    enum err e = kinds_there(db, &there, info);
+
+    if (e || !there)
+        return e;
+    e = state_prepare(db, "SELECT group_id, kind, protocol_type, empty_at FROM group_kinds", &st,
+                      info);
+    while (!e && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct group *g = group_of(ordered_find(&b->groups.by_name, state_column(st, 0)));
+        struct slice type = state_column(st, 2);
+        int64_t kind = sqlite3_column_int64(st, 1);
+
+        if (!g || kind < 0 || kind > GROUP_KIND_MAX || type.len > LIMIT_GROUP_WORD) {
+            e = errinfo_set(info, ERR_CORRUPT,
+                            "checkpoint.db: a row of group_kinds is damaged; run `weir repair`");
+            break;
+        }
+        g->kind = (uint8_t)kind;
+        g->empty_ms = sqlite3_column_int64(st, 3);
+        text_set(&g->protocol_type, type);
+    }
+    if (!e && rc != SQLITE_DONE)
+        e = state_sql_err(db, rc, "reading group_kinds", info);
+    sqlite3_finalize(st);
+    return e;
+}
+
+enum err groups_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
+{
+    enum err e = load_groups(b, db, info);
+
+    if (!e)
+        e = load_kinds(b, db, info);
     return e ? e : load_offsets(b, db, info);
 }
 
 struct group_stmts {
-    struct sqlite3_stmt *put, *del, *off_put, *off_del, *off_del_all;
+    struct sqlite3_stmt *put, *del, *kind_put, *kind_del, *off_put, *off_del, *off_del_all;
 };
 
 static enum err stmts_make(struct sqlite3 *db, struct group_stmts *s, struct errinfo *info)
 {
-    enum err e =
-        state_prepare(db, "INSERT OR REPLACE INTO stream_groups VALUES(?, 0, NULL, '[]', '{}', ?)",
-                      &s->put, info);
+    enum err e = state_prepare(db,
+                               "INSERT OR REPLACE INTO stream_groups(group_id, updated_at,"
+                               " generation, leader, members, assignment)"
+                               " VALUES(?, ?, ?, ?, ifnull(?, '[]'), ifnull(?, '{}'))",
+                               &s->put, info);
 
     if (!e)
         e = state_prepare(db, "DELETE FROM stream_groups WHERE group_id = ?", &s->del, info);
+    if (!e)
+        e = state_prepare(db,
+                          "INSERT OR REPLACE INTO group_kinds(group_id, kind, protocol_type,"
+                          " empty_at) VALUES(?,?,?,?)",
+                          &s->kind_put, info);
+    if (!e)
+        e = state_prepare(db, "DELETE FROM group_kinds WHERE group_id = ?", &s->kind_del, info);
     if (!e)
         e = state_prepare(db,
                           "INSERT OR REPLACE INTO stream_offsets(group_id, topic_id, partition,"
@@ -515,10 +772,36 @@ struct row_copy {
     enum { ROW_NONE, ROW_DELETED, ROW_GROUP, ROW_OFFSET, ROW_OFFSET_GONE } kind;
     char group[LIMIT_GROUP_NAME + 1];
     size_t group_len, metadata_len;
-    uint8_t key[8];
-    int64_t updated_ms, offset, committed_ms;
+    uint8_t key[8], kind_of;
+    int64_t updated_ms, empty_ms, offset, committed_ms;
+    int32_t generation;
     char metadata[LIMIT_GROUP_METADATA];
+    char *protocol_type, *leader, *members, *assignment; /* its own; NULL: none */
 };
+
+static char *text_copy(const char *s)
+{
+    return s ? xstrdup(s) : NULL;
+}
+
+static void copy_group(const struct group *g, struct row_copy *r)
+{
+    r->kind_of = g->kind;
+    r->generation = g->generation;
+    r->empty_ms = g->empty_ms;
+    r->protocol_type = text_copy(g->protocol_type);
+    r->leader = text_copy(g->leader);
+    r->members = text_copy(g->members);
+    r->assignment = text_copy(g->assignment);
+}
+
+static void row_copy_fini(struct row_copy *r)
+{
+    free(r->protocol_type);
+    free(r->leader);
+    free(r->members);
+    free(r->assignment);
+}
 
 static void copy_offset(struct group *g, struct row_copy *r)
 {
@@ -541,7 +824,7 @@ static bool copy_next(struct broker *b, bool deleted, struct row_copy *r)
     struct list_head *dirty = &b->groups.dirty;
     struct group *g = NULL;
 
-    r->kind = ROW_NONE;
+    memset(r, 0, sizeof *r);
     io_mutex_lock(&b->items_lock);
     if (!list_empty(dirty))
         g = list_entry(dirty->node.next, struct group, dirty_link);
@@ -553,6 +836,8 @@ static bool copy_next(struct broker *b, bool deleted, struct row_copy *r)
             copy_offset(g, r);
         } else {
             r->kind = g->deleted ? ROW_DELETED : ROW_GROUP;
+            if (!g->deleted)
+                copy_group(g, r);
             list_remove(&g->dirty_link);
             g->dirty = SENT;
             list_push_back(&b->groups.sent, &g->dirty_link);
@@ -584,6 +869,36 @@ static enum err save_offset(struct broker *b, struct sqlite3 *db, struct group_s
     return e;
 }
 
+static void bind_text_or_null(struct sqlite3_stmt *st, int i, const char *s)
+{
+    if (s)
+        state_bind_text(st, i, slice_str(s));
+    else
+        sqlite3_bind_null(st, i);
+}
+
+static enum err save_group(struct sqlite3 *db, struct group_stmts *s, const struct row_copy *r,
+                           struct errinfo *info)
+{
+    struct slice group = slice_of(r->group, r->group_len);
+    enum err e;
+
+    state_bind_text(s->put, 1, group);
+    sqlite3_bind_int64(s->put, 2, r->updated_ms);
+    sqlite3_bind_int64(s->put, 3, r->generation);
+    bind_text_or_null(s->put, 4, r->leader);
+    bind_text_or_null(s->put, 5, r->members);
+    bind_text_or_null(s->put, 6, r->assignment);
+    e = state_step(db, s->put, info);
+    if (e)
+        return e;
+    state_bind_text(s->kind_put, 1, group);
+    sqlite3_bind_int64(s->kind_put, 2, r->kind_of);
+    bind_text_or_null(s->kind_put, 3, r->protocol_type);
+    sqlite3_bind_int64(s->kind_put, 4, r->empty_ms);
+    return state_step(db, s->kind_put, info);
+}
+
 static enum err save_row(struct broker *b, struct sqlite3 *db, struct group_stmts *s,
                          const struct row_copy *r, struct errinfo *info)
 {
@@ -593,13 +908,14 @@ static enum err save_row(struct broker *b, struct sqlite3 *db, struct group_stmt
     switch (r->kind) {
     case ROW_DELETED:
         state_bind_text(s->del, 1, group);
+        state_bind_text(s->kind_del, 1, group);
         state_bind_text(s->off_del_all, 1, group);
         e = state_step(db, s->del, info);
+        if (!e)
+            e = state_step(db, s->kind_del, info);
         return e ? e : state_step(db, s->off_del_all, info);
     case ROW_GROUP:
-        state_bind_text(s->put, 1, group);
-        sqlite3_bind_int64(s->put, 2, r->updated_ms);
-        return state_step(db, s->put, info);
+        return save_group(db, s, r, info);
     case ROW_OFFSET:
     case ROW_OFFSET_GONE:
         return save_offset(b, db, s, r, info);
@@ -609,18 +925,32 @@ static enum err save_row(struct broker *b, struct sqlite3 *db, struct group_stmt
     return ERR_INTERNAL;
 }
 
+static enum err save_rows(struct broker *b, struct sqlite3 *db, struct group_stmts *s, bool deleted,
+                          struct errinfo *info)
+{
+    struct row_copy r;
+    enum err e = ERR_OK;
+
+    while (!e && copy_next(b, deleted, &r)) {
+        e = save_row(b, db, s, &r, info);
+        row_copy_fini(&r);
+    }
+    return e;
+}
+
 enum err groups_save(struct broker *b, struct sqlite3 *db, struct errinfo *info)
 {
     struct group_stmts s = {0};
-    struct row_copy r;
     enum err e = stmts_make(db, &s, info);
 
-    while (!e && copy_next(b, true, &r))
-        e = save_row(b, db, &s, &r, info);
-    while (!e && copy_next(b, false, &r))
-        e = save_row(b, db, &s, &r, info);
+    if (!e)
+        e = save_rows(b, db, &s, true, info);
+    if (!e)
+        e = save_rows(b, db, &s, false, info);
     sqlite3_finalize(s.put);
     sqlite3_finalize(s.del);
+    sqlite3_finalize(s.kind_put);
+    sqlite3_finalize(s.kind_del);
     sqlite3_finalize(s.off_put);
     sqlite3_finalize(s.off_del);
     sqlite3_finalize(s.off_del_all);

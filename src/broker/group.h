@@ -1,8 +1,11 @@
-/* Consumer groups: their committed offsets. See group.c. */
+/* Consumer groups: their committed offsets, and what of their membership is durable. See group.c;
+ * the members themselves are the coordinator's. */
 #ifndef WEIR_BROKER_GROUP_H
 #define WEIR_BROKER_GROUP_H
 
 #include "base/list.h"
+#include "base/tbl/limits.h"
+#include "broker/coordinator.h"
 #include "broker/ordered.h"
 #include "broker/state.h"
 #include "broker/topic.h"
@@ -11,7 +14,36 @@ struct groups {
     struct ordered by_name;
     struct list_head dirty, sent; /* struct group, changed or deleted */
     uint32_t offsets_n;           /* in all groups */
+    size_t image_bytes;           /* of the published texts in memory */
 };
+
+/* What is known of a group without its members. */
+struct group_durable {
+    char name[LIMIT_GROUP_NAME + 1];
+    size_t name_len;
+    int32_t generation;
+    uint8_t kind;     /* enum group_kind */
+    int64_t empty_ms; /* wall clock; since when it has no members, 0: it had some when last heard */
+    bool offsets;     /* it has committed offsets */
+    char protocol_type[LIMIT_GROUP_WORD + 1];
+};
+/* False: there is no such group (*out is then as of a new one). */
+bool group_durable_get(struct broker *b, struct slice name, struct group_durable *out);
+/* The first group after this name; false: none. */
+bool group_durable_next(struct broker *b, struct slice after, struct group_durable *out);
+int32_t group_generation(struct broker *b, struct slice name); /* 0: none */
+
+/* The committed offsets of a group after a place (topic, partition; 0, -1: from the start), in
+ * order; returns how many, at most max. */
+struct group_offset_at {
+    uint32_t topic, partition;
+    int64_t committed_ms;
+};
+size_t group_offsets_get(struct broker *b, struct slice name, uint32_t topic, int64_t partition,
+                         struct group_offset_at *out, size_t max);
+/* Deletes the offset if it is still that of this time. */
+enum err group_offset_drop(struct broker *b, struct slice group, const struct group_offset_at *o,
+                           broker_done_fn done, void *arg, struct errinfo *info);
 
 void groups_init(struct broker *b);
 void groups_fini(struct broker *b);
@@ -20,6 +52,8 @@ enum err group_check(struct broker *b, struct slice group, int64_t offset, struc
 /* Make after-images so. Writer thread or recovery. */
 void group_apply_offset(struct broker *b, const struct entry_group_offset *en);
 void group_apply_delete(struct broker *b, struct slice group);
+void group_apply_state(struct broker *b, const struct entry_group_state *en);
+void group_apply_offset_delete(struct broker *b, const struct entry_group_offset *en);
 enum err groups_load(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 enum err groups_save(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 void groups_saved(struct broker *b, bool committed);

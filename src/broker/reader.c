@@ -496,6 +496,22 @@ static void round_partitions(struct reader *r)
         cursor_look(r, i);
 }
 
+static bool reads_partition(void *arg, const struct partition *p)
+{
+    return cursor_find(arg, p->uid) != NO_CURSOR;
+}
+
+/* The bound again, in front of what transactions that are open have written to our partitions:
+ * reading beyond would pass by records that become visible later. */
+static uint64_t bound_stable(struct reader *r, uint64_t bound)
+{
+    uint64_t open = producers_open_position(r->b, reads_partition, r);
+
+    if (open < bound)
+        bound = open;
+    return r->begun && bound < r->bound ? r->bound : bound;
+}
+
 /* Begins a round if there may be more than in the last one; *more says whether. */
 static enum err round_begin(struct reader *r, bool *more, struct errinfo *info)
 {
@@ -512,6 +528,7 @@ static enum err round_begin(struct reader *r, bool *more, struct errinfo *info)
     if (e)
         return e;
     r->commits_seen = commits;
+    bound = bound_stable(r, bound);
     *more = !r->begun || bound > r->bound;
     r->bound = bound;
     if (*more)
@@ -567,6 +584,12 @@ static enum err cursor_load(struct reader *r, uint32_t n, struct errinfo *info)
     return ERR_OK;
 }
 
+static bool batch_aborted(struct cursor *c, const struct batch_info *bi)
+{
+    return bi->attributes & BATCH_TRANSACTIONAL &&
+           partition_aborted_batch(c->p, bi->producer_id, bi->base_offset);
+}
+
 /* The next batch of the buffer that may have the record wanted, opened. ERR_EOF: none is left. */
 static enum err cbuf_open(struct reader *r, struct cursor *c, struct cbuf *cb, struct errinfo *info)
 {
@@ -585,7 +608,7 @@ static enum err cbuf_open(struct reader *r, struct cursor *c, struct cbuf *cb, s
                            "decode: %s",
                            b->base_offset, c->p->topic->name, (int)c->p->index, err_text(e));
     cbuf_count(r, cb, cb->batch[cb->n - 1].off + cb->batch[cb->n - 1].len + cb->scratch.cap);
-    cb->open = !(cb->it.info.attributes & BATCH_CONTROL);
+    cb->open = !(cb->it.info.attributes & BATCH_CONTROL) && !batch_aborted(c, &cb->it.info);
     if (!cb->open) {
         c->next = b->last_offset + 1;
         return ERR_AGAIN;
@@ -935,6 +958,22 @@ static enum err from_offset(struct reader *r, int64_t offset, struct errinfo *in
     return ERR_OK;
 }
 
+static bool may_read(void *arg, const struct partition *p)
+{
+    const struct reader *r = arg;
+
+    return r->topic ? p->topic == r->topic : glob_match(r->pattern, p->topic->name);
+}
+
+/* The end of what can be read: transactions that are open now are still to come. */
+static uint64_t end_position(struct reader *r)
+{
+    uint64_t end = atomic_load(&r->b->visible_end);
+    uint64_t open = producers_open_position(r->b, may_read, r);
+
+    return open < end ? open : end;
+}
+
 static enum err reader_begin(struct reader *r, const struct reader_conf *conf, struct errinfo *info)
 {
     r->topics_seen = atomic_load(&r->b->recent_topics.n);
@@ -943,7 +982,7 @@ static enum err reader_begin(struct reader *r, const struct reader_conf *conf, s
         r->from_start = true;
         break;
     case READ_FROM_END:
-        r->start = atomic_load(&r->b->visible_end);
+        r->start = end_position(r);
         break;
     case READ_FROM_POSITION:
         r->start = conf->position;

@@ -276,6 +276,136 @@ enum err entry_group_delete_read(struct slice data, struct slice *group)
     return rd_end(&r, group->len > 0 && group->len <= LIMIT_GROUP_NAME);
 }
 
+size_t entry_group_offset_delete_write(uint8_t dst[ENTRY_SMALL_MAX],
+                                       const struct entry_group_offset *e)
+{
+    uint8_t *p = put32(dst, e->topic);
+
+    ASSERT(e->group.len <= LIMIT_GROUP_NAME);
+    p = put32(p, e->partition);
+    p = put64(p, (uint64_t)e->committed_ms);
+    return (size_t)(put_bytes(put16(p, (uint16_t)e->group.len), e->group) - dst);
+}
+
+enum err entry_group_offset_delete_read(struct slice data, struct entry_group_offset *e)
+{
+    struct rd r = rd_of(data);
+
+    *e = (struct entry_group_offset){.topic = rd32(&r)};
+    e->partition = rd32(&r);
+    e->committed_ms = (int64_t)rd64(&r);
+    e->group = rd_bytes(&r, rd16(&r));
+    return rd_end(&r, e->topic && e->partition < LIMIT_PARTITIONS && e->group.len > 0 &&
+                          e->group.len <= LIMIT_GROUP_NAME);
+}
+
+size_t entry_group_state_size(const struct entry_group_state *e)
+{
+    return 4 + 1 + 8 + 8 + 5 * 4 + e->group.len + e->protocol_type.len + e->leader.len +
+           e->members.len + e->assignment.len;
+}
+
+size_t entry_group_state_write(uint8_t *dst, const struct entry_group_state *e)
+{
+    const struct slice *part[] = {&e->group, &e->protocol_type, &e->leader, &e->members,
+                                  &e->assignment};
+    uint8_t *p = put32(dst, (uint32_t)e->generation);
+    size_t i;
+
+    p = put8(p, e->kind);
+    p = put64(p, (uint64_t)e->updated_ms);
+    p = put64(p, (uint64_t)e->empty_ms);
+    for (i = 0; i < sizeof part / sizeof part[0]; i++)
+        p = put_bytes(put32(p, (uint32_t)part[i]->len), *part[i]);
+    return (size_t)(p - dst);
+}
+
+enum err entry_group_state_read(struct slice data, struct entry_group_state *e)
+{
+    struct slice *part[] = {&e->group, &e->protocol_type, &e->leader, &e->members, &e->assignment};
+    struct rd r = rd_of(data);
+    size_t i;
+
+    e->generation = (int32_t)rd32(&r);
+    e->kind = rd8(&r);
+    e->updated_ms = (int64_t)rd64(&r);
+    e->empty_ms = (int64_t)rd64(&r);
+    for (i = 0; i < sizeof part / sizeof part[0]; i++)
+        *part[i] = rd_bytes(&r, rd32(&r));
+    return rd_end(&r, e->generation >= 0 && e->kind <= GROUP_KIND_MAX && e->group.len > 0 &&
+                          e->group.len <= LIMIT_GROUP_NAME &&
+                          e->protocol_type.len <= LIMIT_GROUP_WORD &&
+                          e->leader.len <= LIMIT_MEMBER_ID && e->members.len <= LIMIT_GROUP_IMAGE &&
+                          e->assignment.len <= LIMIT_GROUP_IMAGE);
+}
+
+size_t entry_producer_ids_write(uint8_t dst[ENTRY_SMALL_MAX], int64_t next)
+{
+    return (size_t)(put64(dst, (uint64_t)next) - dst);
+}
+
+enum err entry_producer_ids_read(struct slice data, int64_t *next)
+{
+    struct rd r = rd_of(data);
+
+    *next = (int64_t)rd64(&r);
+    return rd_end(&r, *next >= 0);
+}
+
+size_t entry_txn_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_txn *e)
+{
+    uint8_t *p = put64(dst, (uint64_t)e->producer_id);
+
+    ASSERT(e->name.len <= LIMIT_TXN_NAME);
+    p = put16(p, (uint16_t)e->epoch);
+    p = put64(p, (uint64_t)e->last_id);
+    p = put16(p, (uint16_t)e->last_epoch);
+    p = put8(p, e->state);
+    p = put32(p, (uint32_t)e->timeout_ms);
+    p = put64(p, (uint64_t)e->started_ms);
+    p = put64(p, (uint64_t)e->updated_ms);
+    p = put16(p, (uint16_t)e->name.len);
+    return (size_t)(put_bytes(p, e->name) - dst);
+}
+
+enum err entry_txn_read(struct slice data, struct entry_txn *e)
+{
+    struct rd r = rd_of(data);
+
+    e->producer_id = (int64_t)rd64(&r);
+    e->epoch = (int16_t)rd16(&r);
+    e->last_id = (int64_t)rd64(&r);
+    e->last_epoch = (int16_t)rd16(&r);
+    e->state = rd8(&r);
+    e->timeout_ms = (int32_t)rd32(&r);
+    e->started_ms = (int64_t)rd64(&r);
+    e->updated_ms = (int64_t)rd64(&r);
+    e->name = rd_bytes(&r, rd16(&r));
+    return rd_end(&r, e->producer_id >= 0 && e->epoch >= 0 && e->state <= TXN_DEAD &&
+                          e->timeout_ms > 0 && e->name.len > 0 && e->name.len <= LIMIT_TXN_NAME);
+}
+
+size_t entry_txn_offset_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_txn_offset *e)
+{
+    uint8_t o[ENTRY_SMALL_MAX];
+    size_t n = entry_group_offset_write(o, &e->o);
+
+    put16(put64(dst, (uint64_t)e->producer_id), (uint16_t)e->epoch);
+    memcpy(dst + 10, o, n); /* names of 255 bytes at most */
+    return 10 + n;
+}
+
+enum err entry_txn_offset_read(struct slice data, struct entry_txn_offset *e)
+{
+    struct rd r = rd_of(data);
+
+    e->producer_id = (int64_t)rd64(&r);
+    e->epoch = (int16_t)rd16(&r);
+    if (data.len < 10 || e->producer_id < 0 || e->epoch < 0)
+        return ERR_CORRUPT;
+    return entry_group_offset_read(slice_of(data.ptr + 10, data.len - 10), &e->o);
+}
+
 size_t entry_kv_size(const struct entry_kv *e)
 {
     return 8 + 1 + e->ns.len + 2 + e->key.len + 4 + e->value.len;
@@ -391,6 +521,8 @@ static const char tables_sql[] =
     "CREATE TABLE IF NOT EXISTS stream_groups(group_id TEXT PRIMARY KEY,"
     " generation INTEGER NOT NULL, leader TEXT, members TEXT NOT NULL, assignment TEXT NOT NULL,"
     " updated_at INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS group_kinds(group_id TEXT PRIMARY KEY, kind INTEGER NOT NULL,"
+    " protocol_type TEXT, empty_at INTEGER NOT NULL) WITHOUT ROWID;"
     /* key columns first: SQLite 3.40's integrity_check mistakes any other order for NULLs */
     "CREATE TABLE IF NOT EXISTS stream_offsets(group_id TEXT NOT NULL, topic_id INTEGER NOT NULL,"
     " partition INTEGER NOT NULL, topic TEXT NOT NULL, offset INTEGER NOT NULL,"
@@ -401,6 +533,21 @@ static const char tables_sql[] =
     "CREATE TABLE IF NOT EXISTS dedup(seq INTEGER PRIMARY KEY, hash BLOB NOT NULL,"
     " partition INTEGER NOT NULL, offset INTEGER NOT NULL, position INTEGER NOT NULL,"
     " timestamp INTEGER NOT NULL, added_at INTEGER NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS producers(uid INTEGER NOT NULL, producer_id INTEGER NOT NULL,"
+    " epoch INTEGER NOT NULL, last_ms INTEGER NOT NULL, last_offset INTEGER NOT NULL,"
+    " txn_first INTEGER NOT NULL, txn_position INTEGER NOT NULL, batches BLOB NOT NULL,"
+    " PRIMARY KEY(uid, producer_id)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS txn_aborted(uid INTEGER NOT NULL, last_offset INTEGER NOT NULL,"
+    " producer_id INTEGER NOT NULL, first_offset INTEGER NOT NULL, PRIMARY KEY(uid, last_offset))"
+    " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS transactions(transactional_id BLOB PRIMARY KEY,"
+    " producer_id INTEGER NOT NULL, epoch INTEGER NOT NULL, last_id INTEGER NOT NULL,"
+    " last_epoch INTEGER NOT NULL, state INTEGER NOT NULL, timeout_ms INTEGER NOT NULL,"
+    " started_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS txn_offsets(transactional_id BLOB NOT NULL,"
+    " group_id TEXT NOT NULL, topic_id INTEGER NOT NULL, partition INTEGER NOT NULL,"
+    " offset INTEGER NOT NULL, metadata TEXT NOT NULL, committed_at INTEGER NOT NULL,"
+    " PRIMARY KEY(transactional_id, group_id, topic_id, partition)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS broker_meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL)"
     " WITHOUT ROWID;";
 
@@ -469,23 +616,54 @@ enum err state_tables_make(struct sqlite3 *db, struct errinfo *info)
                            : state_sql_err(db, rc, "making the broker's tables", info);
 }
 
-enum err state_tables_check(struct sqlite3 *db, bool *there, struct errinfo *info)
+enum err state_table_there(struct sqlite3 *db, const char *table, bool *there, struct errinfo *info)
 {
     struct sqlite3_stmt *st;
-    int64_t format = 0;
-    enum err e;
+    enum err e = state_prepare(db, "SELECT 1 FROM sqlite_master WHERE name = ?", &st, info);
     int rc;
 
     *there = false;
-    e = state_prepare(db, "SELECT 1 FROM sqlite_master WHERE name = 'broker_meta'", &st, info);
     if (e)
         return e;
+    state_bind_text(st, 1, slice_str(table));
     rc = sqlite3_step(st);
+    *there = rc == SQLITE_ROW;
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        e = state_sql_err(db, rc, "reading", info);
     sqlite3_finalize(st);
-    if (rc == SQLITE_DONE)
-        return ERR_OK;
-    if (rc != SQLITE_ROW)
-        return state_sql_err(db, rc, "reading", info);
+    return e;
+}
+
+enum err state_rows(struct broker *b, struct sqlite3 *db, const char *table, const char *sql,
+                    enum err (*row)(struct broker *, struct sqlite3_stmt *, struct errinfo *),
+                    struct errinfo *info)
+{
+    struct sqlite3_stmt *st = NULL;
+    bool there;
+    enum err e = state_table_there(db, table, &there, info);
+    int rc = SQLITE_DONE;
+
+    if (e || !there)
+        return e; /* written before there was this table */
+    e = state_prepare(db, sql, &st, info);
+    while (!e && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        e = row(b, st, info);
+    if (!e && rc != SQLITE_DONE)
+        e = state_sql_err(db, rc, "reading", info);
+    sqlite3_finalize(st);
+    return e;
+}
+
+enum err state_tables_check(struct sqlite3 *db, bool *there, struct errinfo *info)
+{
+    int64_t format = 0;
+    bool made;
+    enum err e;
+
+    *there = false;
+    e = state_table_there(db, "broker_meta", &made, info);
+    if (e || !made)
+        return e;
     if ((e = state_meta_get(db, "format", &format, info)))
         return e;
     if (format != FORMAT)

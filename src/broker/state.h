@@ -20,6 +20,18 @@
  *   23 DEDUP         u32 topic partitions (places) n, u32 ids m,
  *                    n x { u32 partition, i64 base offset (-1: was left out), u64 position }
  *                    m x { u8[16] id hash, u32 place, u32 index in it, i64 timestamp_ms }
+ *   24 PRODUCER_IDS  i64 first producer id that is not given out
+ *   25 TXN           i64 producer id, i16 epoch, i64 last producer id, i16 last epoch (-1: none),
+ *                    u8 state (enum txn_state), i32 timeout_ms, i64 started_ms, i64 updated_ms,
+ *                    u16 name length, name; state TXN_DEAD: forgotten
+ *   26 TXN_OFFSET    i64 producer id, i16 epoch, then as GROUP_OFFSET: pending until the
+ *                    transaction ends
+ *   27 GROUP_STATE   i32 generation, u8 kind (enum group_kind), i64 updated_ms, i64 empty_ms (since
+ *                    when it has no members, 0: it has), then each with a u32 length: group,
+ *                    protocol type, leader, members, assignment (the last two JSON, or empty);
+ *                    ignored when the group has a later generation
+ *   28 GROUP_OFFSET_DELETE  u32 topic id, u32 partition, i64 committed_ms, u16 group length, group;
+ *                    ignored when the offset was committed at another time
  *   conf             u8 n, n x { u8 code (tbl/topic_configs.h), i64 value }: what differs from the
  *                    broker's defaults
  *
@@ -28,12 +40,21 @@
  *          conf)                            conf: lines name=value of what differs from the defaults
  *   partitions(topic, partition, uid, start_offset)             PRIMARY KEY(topic, partition)
  *   stream_groups(group_id PRIMARY KEY, generation, leader, members, assignment, updated_at)
+ *   group_kinds(group_id PRIMARY KEY, kind, protocol_type, empty_at)
  *   stream_offsets(group_id, topic, partition, offset, metadata, committed_at, topic_id)
  *                                                    PRIMARY KEY(group_id, topic_id, partition)
  *   kv(ns, key, value, expires_at)                              PRIMARY KEY(ns, key)
  *   dedup(seq INTEGER PRIMARY KEY, hash, partition, offset, position, timestamp, added_at)
  *                                    seq: shard in the low 4 bits, number within the shard above
- *   broker_meta(key PRIMARY KEY, value)               format 1, next_topic_id, next_uid
+ *   producers(uid, producer_id, epoch, last_ms, last_offset, txn_first, txn_position, batches)
+ *                                                          PRIMARY KEY(uid, producer_id)
+ *       batches: at most 5 x { i64 base offset, i32 base sequence, i32 records, i64 timestamp }
+ *   txn_aborted(uid, producer_id, first_offset, last_offset)    PRIMARY KEY(uid, last_offset)
+ *   transactions(transactional_id PRIMARY KEY, producer_id, epoch, last_id, last_epoch, state,
+ *                timeout_ms, started_at, updated_at)
+ *   txn_offsets(transactional_id, group_id, topic_id, partition, offset, metadata, committed_at)
+ *                                PRIMARY KEY(transactional_id, group_id, topic_id, partition)
+ *   broker_meta(key PRIMARY KEY, value)  format 1, next_topic_id, next_uid, next_producer_id
  * Times are milliseconds since 1970 UTC. No locks, no state: any thread. */
 #ifndef WEIR_BROKER_STATE_H
 #define WEIR_BROKER_STATE_H
@@ -55,6 +76,11 @@ enum broker_entry {
     ENTRY_GROUP_DELETE,
     ENTRY_KV,
     ENTRY_DEDUP,
+    ENTRY_PRODUCER_IDS,
+    ENTRY_TXN,
+    ENTRY_TXN_OFFSET,
+    ENTRY_GROUP_STATE,
+    ENTRY_GROUP_OFFSET_DELETE,
     ENTRY_BROKER_END
 };
 
@@ -91,9 +117,30 @@ struct entry_group_offset {
     int64_t offset, committed_ms;
     struct slice group, metadata;
 };
+#define GROUP_KIND_MAX 1u
+struct entry_group_state {
+    int32_t generation;
+    uint8_t kind; /* enum group_kind */
+    int64_t updated_ms, empty_ms;
+    struct slice group, protocol_type, leader, members, assignment;
+};
 struct entry_kv {
     int64_t expires_ms;
     struct slice ns, key, value; /* value NULL: deleted */
+};
+enum txn_state { TXN_EMPTY, TXN_ONGOING, TXN_COMMITTED, TXN_ABORTED, TXN_DEAD };
+struct entry_txn {
+    int64_t producer_id, last_id; /* last: before the epoch was raised; -1 none */
+    int16_t epoch, last_epoch;
+    uint8_t state;
+    int32_t timeout_ms;
+    int64_t started_ms, updated_ms;
+    struct slice name;
+};
+struct entry_txn_offset {
+    int64_t producer_id;
+    int16_t epoch;
+    struct entry_group_offset o;
 };
 struct dedup_place {
     uint32_t partition;
@@ -109,7 +156,7 @@ struct dedup_id {
 #define DEDUP_PLACE_BYTES 20u
 #define DEDUP_ID_BYTES    32u
 
-/* Largest of the entries of fixed shape (all but KV and DEDUP). */
+/* Largest of the entries of fixed shape (all but KV, DEDUP and GROUP_STATE). */
 #define ENTRY_SMALL_MAX 1024u
 
 /* Encoders: write to dst, which has room for the size named, and return the bytes written. */
@@ -119,6 +166,14 @@ size_t entry_topic_delete_write(uint8_t dst[ENTRY_SMALL_MAX], uint32_t id);
 size_t entry_topic_flags_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_topic_flags *e);
 size_t entry_group_offset_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_group_offset *e);
 size_t entry_group_delete_write(uint8_t dst[ENTRY_SMALL_MAX], struct slice group);
+size_t entry_producer_ids_write(uint8_t dst[ENTRY_SMALL_MAX], int64_t next);
+size_t entry_txn_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_txn *e);
+size_t entry_txn_offset_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_txn_offset *e);
+/* Of e only what the entry has: offset and metadata are not in it. */
+size_t entry_group_offset_delete_write(uint8_t dst[ENTRY_SMALL_MAX],
+                                       const struct entry_group_offset *e);
+size_t entry_group_state_size(const struct entry_group_state *e);
+size_t entry_group_state_write(uint8_t *dst, const struct entry_group_state *e);
 size_t entry_kv_size(const struct entry_kv *e);
 size_t entry_kv_write(uint8_t *dst, const struct entry_kv *e);
 /* DEDUP is written in place: head, then places and ids by number. */
@@ -134,6 +189,11 @@ enum err entry_topic_delete_read(struct slice data, uint32_t *id);
 enum err entry_topic_flags_read(struct slice data, struct entry_topic_flags *e);
 enum err entry_group_offset_read(struct slice data, struct entry_group_offset *e);
 enum err entry_group_delete_read(struct slice data, struct slice *group);
+enum err entry_producer_ids_read(struct slice data, int64_t *next);
+enum err entry_txn_read(struct slice data, struct entry_txn *e);
+enum err entry_txn_offset_read(struct slice data, struct entry_txn_offset *e);
+enum err entry_group_offset_delete_read(struct slice data, struct entry_group_offset *e);
+enum err entry_group_state_read(struct slice data, struct entry_group_state *e);
 enum err entry_kv_read(struct slice data, struct entry_kv *e);
 /* Checks the counts against the length, and every id's place; then items are got by number. */
 enum err entry_dedup_read(struct slice data, uint32_t *places, uint32_t *ids);
@@ -157,6 +217,13 @@ enum err state_step(struct sqlite3 *db, struct sqlite3_stmt *st, struct errinfo 
 void state_bind_text(struct sqlite3_stmt *st, int i, struct slice s);
 void state_bind_blob(struct sqlite3_stmt *st, int i, struct slice s);
 struct slice state_column(struct sqlite3_stmt *st, int i); /* text or blob; until the next step */
+enum err state_table_there(struct sqlite3 *db, const char *table, bool *there,
+                           struct errinfo *info);
+/* Calls row for each row; nothing if there is no such table (an older checkpoint). */
+struct broker;
+enum err state_rows(struct broker *b, struct sqlite3 *db, const char *table, const char *sql,
+                    enum err (*row)(struct broker *, struct sqlite3_stmt *, struct errinfo *),
+                    struct errinfo *info);
 enum err state_meta_put(struct sqlite3 *db, const char *key, int64_t value, struct errinfo *info);
 /* 0 if it is not there. */
 enum err state_meta_get(struct sqlite3 *db, const char *key, int64_t *value, struct errinfo *info);

@@ -129,8 +129,10 @@ static void topic_free(struct topic *t)
 
     ASSERT(list_empty(&t->waiters) && t->dirty == CLEAN);
     for (k = 0; k < (int32_t)PARTITION_CHUNKS; k++) {
-        for (i = 0; t->chunk[k] && i < 1 << k; i++)
+        for (i = 0; t->chunk[k] && i < 1 << k; i++) {
+            ptxn_free(&t->chunk[k][i].txn);
             plog_free(&t->chunk[k][i].log);
+        }
         free(t->chunk[k]);
     }
     free(t->conf);

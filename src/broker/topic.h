@@ -22,6 +22,8 @@ struct partition {
     int32_t index;
     int64_t start_saved; /* topics_lock: first kept offset that is or will be in the checkpoint */
     uint64_t trim_at;    /* topics_lock: number of its last struct trim, plus 1 */
+    struct ptxn *txn;    /* producers.lock; NULL: never had a transaction */
+    _Atomic int64_t unstable; /* first offset of an open transaction, plus 1; 0: none */
 };
 
 enum dirty { CLEAN, DIRTY, SENT };

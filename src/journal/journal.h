@@ -68,6 +68,9 @@ struct journal_unit {
     /* Called under the journal lock before anything is assigned; may set entries[].skip, or return
      * an error that journal_append then returns. May be NULL. Must not block or allocate much. */
     enum err (*sequence)(struct journal_unit *u);
+    /* Called under the journal lock once offsets and positions are assigned. May be NULL. As
+     * sequence: short, and no lock but such as nobody holds while calling the journal. */
+    void (*sequenced)(struct journal_unit *u);
     /* Called by journal_append, without the lock, once offsets and positions are assigned and
      * before bytes are copied: may write into the data of the unit's own entries (not change
      * lengths). May be NULL. */
@@ -87,6 +90,9 @@ struct journal_hooks {
     /* Recovery: one entry of type >= ENTRY_BROKER, in order, not covered by the checkpoint. */
     enum err (*apply)(void *arg, uint8_t type, struct slice data, int64_t wall_ms,
                       struct errinfo *info);
+    /* Recovery: a batch with a producer id that the checkpoint does not cover, in order with the
+     * entries. `owner` as given to plog_new. May be NULL. */
+    void (*batch)(void *arg, void *owner, struct slice data, uint64_t position, int64_t wall_ms);
     /* Recovery: the plog with this uid, NULL if deleted. */
     struct plog *(*plog_find)(void *arg, uint32_t uid);
     /* Writer thread, after a frame is durable: once for each plog that the frame extended or
@@ -154,6 +160,10 @@ struct io *journal_io(const struct journal *j);
  * flight; without the flag it waits), ERR_NO_SPACE, ERR_READ_ONLY, ERR_TOO_LARGE, or
  * unit->sequence's. */
 enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flags);
+/* How often sequenced units were given up because a write failed; for sequence callbacks, under the
+ * journal lock: what was noted of units sequenced under a smaller number did not happen, unless
+ * their done() said otherwise. */
+uint64_t journal_giveups(const struct journal *j);
 /* Bytes sequenced but not yet durable, and whether new work should be held back (half full). */
 uint64_t journal_inflight(struct journal *j);
 bool journal_pressure(struct journal *j);

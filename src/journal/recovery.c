@@ -365,9 +365,10 @@ static enum err bad_entry(const struct replay *r, uint64_t pos, struct errinfo *
                        r->seq + 1, pos, r->file ? r->file->id : 0);
 }
 
-static enum err replay_batch(struct replay *r, struct jfile *f, const struct entry_header *eh,
-                             struct slice data, uint64_t file_pos)
+static enum err replay_batch(struct replay *r, struct jfile *f, const struct frame_header *h,
+                             const struct entry_header *eh, struct slice data, uint64_t file_pos)
 {
+    const struct journal_hooks *hooks = r->j->conf.hooks;
     struct plog *p = r->j->conf.hooks->plog_find(r->j->conf.hooks_arg, eh->uid);
     struct batch_info bi;
     struct batch_ref b;
@@ -378,7 +379,11 @@ static enum err replay_batch(struct replay *r, struct jfile *f, const struct ent
     if (!p)
         return ERR_OK; /* of a topic deleted since */
     batch_ref_make(&b, data.ptr, (uint32_t)data.len, eh->position, file_pos);
-    return plog_replay_batch(p, &b, f, eh->wall_ms) ? ERR_OK : ERR_CORRUPT;
+    if (!plog_replay_batch(p, &b, f, eh->wall_ms))
+        return ERR_CORRUPT;
+    if (bi.producer_id >= 0 && h->seq > r->applied_seq && hooks->batch)
+        hooks->batch(r->j->conf.hooks_arg, plog_owner(p), data, eh->position, eh->wall_ms);
+    return ERR_OK;
 }
 
 static enum err replay_entry(struct replay *r, struct jfile *f, const struct frame_header *h,
@@ -388,7 +393,7 @@ static enum err replay_entry(struct replay *r, struct jfile *f, const struct fra
     struct plog *p;
 
     if (eh->type == ENTRY_BATCH)
-        return replay_batch(r, f, eh, data, file_pos);
+        return replay_batch(r, f, h, eh, data, file_pos);
     if (eh->type == ENTRY_LOG_START) {
         if (data.len != 8)
             return ERR_CORRUPT;

@@ -289,6 +289,8 @@ enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flag
     u->wall_ms = f->wall_ms = io_wall_ms(j->io);
     u->seq = f->seq;
     unit_sequence(j, f, u);
+    if (u->sequenced)
+        u->sequenced(u);
     f->os = f->os && u->os;
     at = f->mem + f->used;
     f->used += room;
@@ -304,6 +306,11 @@ enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flag
     if (j->conf.threads && !(flags & JOURNAL_WRITE && write_here(j)))
         io_event_signal(&j->writer_event);
     return ERR_OK;
+}
+
+uint64_t journal_giveups(const struct journal *j)
+{
+    return j->giveups;
 }
 
 uint64_t journal_inflight(struct journal *j)

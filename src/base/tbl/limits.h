@@ -30,6 +30,7 @@
 #define LIMIT_GROUPS_LIVE 100000u            /* groups that have members */
 #define LIMIT_GROUPS_BYTES (512ull << 20)    /* what all members and their groups take in memory */
 #define LIMIT_GROUP_IMAGE (256u << 10)       /* published text of members or assignment; else none */
+#define LIMIT_GROUP_IMAGES (64u << 20)       /* those texts of all groups, in memory */
 #define LIMIT_REGEX_BYTES 1024u              /* a subscription's regular expression */
 #define LIMIT_REGEX_STATES 4096u             /* of its automaton, repetitions written out */
 #define LIMIT_APPEND_BYTES (48u << 20)       /* encoded, of one atomic append */
