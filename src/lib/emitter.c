@@ -18,7 +18,7 @@
 #define BATCH_DEFAULT       1000u
 #define INTERVAL_MS_DEFAULT 10
 #define BUFFER_DEFAULT      100000u
-#define APPEND_BYTES_MAX    (4u << 20)
+#define APPEND_BYTES        (4u << 20)
 #define TOPICS_CACHED       64u
 
 struct ebatch {
@@ -32,6 +32,7 @@ struct weir_emitter {
     struct weir *w;
     char *source;
     size_t batch_size, buffer_events;
+    size_t append_bytes; /* an append is handed over at this size */
     uint64_t interval_ns;
     void (*on_error)(void *arg, weir_err e, const char *text, uint64_t lost);
     void *arg;
@@ -114,6 +115,13 @@ static void hand_over(struct weir_emitter *em)
         settle(b, e, &why);
 }
 
+/* Lock held. */
+static bool is_due(struct weir_emitter *em)
+{
+    return em->open &&
+           (em->open->events >= em->batch_size || append_bytes(em->open->a) >= em->append_bytes);
+}
+
 static void emitter_main(void *arg)
 {
     struct weir_emitter *em = arg;
@@ -123,8 +131,7 @@ static void emitter_main(void *arg)
         io_event_wait(&em->wake, UINT64_MAX); /* the first event of an append, or a full one */
         io_mutex_lock(&em->lock);
         stop = em->stop;
-        if (!stop && em->open && em->open->events < em->batch_size &&
-            append_bytes(em->open->a) < APPEND_BYTES_MAX) {
+        if (!stop && em->open && !is_due(em)) {
             io_mutex_unlock(&em->lock);
             io_event_wait(&em->wake, em->interval_ns);
             io_mutex_lock(&em->lock);
@@ -151,6 +158,8 @@ weir_err weir_emitter_new(struct weir *w, const struct weir_emitter_options *opt
     em->source = o.source ? xstrdup(o.source) : NULL;
     em->batch_size = o.batch_size ? o.batch_size : BATCH_DEFAULT;
     em->buffer_events = o.buffer_events ? o.buffer_events : BUFFER_DEFAULT;
+    em->append_bytes =
+        w->gather_bytes_max / 4 < APPEND_BYTES ? w->gather_bytes_max / 4 : APPEND_BYTES;
     em->interval_ns =
         (uint64_t)(o.flush_interval_ms > 0 ? o.flush_interval_ms : INTERVAL_MS_DEFAULT) * 1000000u;
     em->on_error = o.on_error;
@@ -213,37 +222,41 @@ static enum err name_stream(const char *type, const char *stream, char *name, st
                            "no stream can be made from the type '%.100s': give one", type);
 }
 
+/* Lock held. The events not durable are bounded in number, those not handed over in bytes as well:
+ * they are what grows while the emitter's thread waits for the disk. */
+static bool is_full(struct weir_emitter *em, const struct append_record *r)
+{
+    uint64_t pending = em->st.taken - em->st.durable - em->st.failed;
+    size_t more = record_size_max(r->key, r->value, r->headers, r->headers_n);
+
+    return pending >= em->buffer_events ||
+           (em->open && em->open->events &&
+            append_bytes(em->open->a) + more > em->w->gather_bytes_max);
+}
+
 static enum err take(struct weir_emitter *em, struct topic *t, const struct append_record *r,
                      bool *wake, struct errinfo *info)
 {
     struct append_slot slot;
-    uint64_t pending;
-    bool full;
-    enum err e;
+    enum err e = ERR_LIMIT;
 
     io_mutex_lock(&em->lock);
-    pending = em->st.taken - em->st.durable - em->st.failed;
-    if (pending >= em->buffer_events) {
-        em->st.refused++;
-        io_mutex_unlock(&em->lock);
-        return errinfo_set(info, ERR_OVERLOADED, "the emitter's buffer of %zu events is full",
-                           em->buffer_events);
+    if (!is_full(em, r)) {
+        if (!em->open)
+            em->open = batch_get(em);
+        e = append_record(em->open->a, t, -1, r, &slot, info);
     }
-    if (!em->open)
-        em->open = batch_get(em);
-    e = append_record(em->open->a, t, -1, r, &slot, info);
     if (!e) {
         em->open->events++;
         em->st.taken++;
+    } else if (e == ERR_LIMIT) {
+        em->st.refused++;
+        e = errinfo_set(info, ERR_OVERLOADED, "the emitter's buffer is full: %zu events at most",
+                        em->buffer_events);
     }
-    full = e == ERR_LIMIT && em->open->events; /* its thread waits for the disk */
-    em->st.refused += full;
-    *wake = em->open->events == 1 || em->open->events >= em->batch_size ||
-            append_bytes(em->open->a) >= APPEND_BYTES_MAX;
+    *wake = em->open && (em->open->events == 1 || is_due(em));
     io_mutex_unlock(&em->lock);
-    return full ? errinfo_set(info, ERR_OVERLOADED, "the emitter's buffer is full: %s",
-                              err_text(ERR_LIMIT))
-                : e;
+    return e;
 }
 
 weir_err weir_emit(struct weir_emitter *em, const char *type, const char *stream,

@@ -11,6 +11,7 @@
 
 struct weir {
     struct broker *b;
+    size_t gather_bytes_max; /* of records gathered into one unit: surely fits a journal file */
 };
 
 /* The public code of an error, and *out filled in (may be NULL) from info, or from e alone. */

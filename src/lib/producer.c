@@ -248,6 +248,8 @@ static enum err options_take(struct weir_producer *p, const struct weir_producer
         return e;
     conf = topic_look(p);
     p->batch_bytes = o.batch_bytes ? o.batch_bytes : BATCH_BYTES_DEFAULT;
+    if (p->batch_bytes > p->w->gather_bytes_max)
+        p->batch_bytes = p->w->gather_bytes_max;
     p->buffer_bytes = o.buffer_bytes ? o.buffer_bytes : BUFFER_BYTES_DEFAULT;
     p->linger_ns = o.linger_us < 0
                        ? UINT64_MAX

@@ -143,6 +143,9 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
         free(w);
         return lib_fail(e, &info, error);
     }
+    w->gather_bytes_max = LIMIT_APPEND_BYTES;
+    if (o.journal_file_bytes && o.journal_file_bytes / 2 < LIMIT_APPEND_BYTES)
+        w->gather_bytes_max = (size_t)o.journal_file_bytes / 2;
     *out = w;
     return lib_fail(ERR_OK, NULL, error);
 }
