@@ -195,7 +195,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     broker_start(&w);
     proto_start(&w);
     connection(&w, data + 1, size - 1, pieces[data[0] / 2 % 4]);
-    answers_check(&w.out);
+    if (w.out.len)
+        answers_check(&w.out);
     a = count(&w);
     proto_stop(&w);
     if (data[0] % 2)

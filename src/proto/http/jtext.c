@@ -25,6 +25,8 @@ static bool bad(struct jtext_scan *s, const char *why)
 
 void jtext_scan_init(struct jtext_scan *s, struct slice text, unsigned depth_max)
 {
+    if (!text.ptr)
+        text = SLICE_LIT("");
     *s = (struct jtext_scan){
         .start = text.ptr,
         .p = text.ptr,

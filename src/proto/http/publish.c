@@ -565,7 +565,7 @@ static void take_array(struct post *p, struct collect *c, struct jtext_scan *s)
 static void take_lines(struct post *p, struct collect *c)
 {
     struct ctx *ctx = p->ctx;
-    const uint8_t *at = p->body.ptr, *end = p->body.ptr + p->body.len;
+    const uint8_t *at = p->body.ptr, *end = p->body.len ? at + p->body.len : at;
 
     while (at < end) {
         const uint8_t *nl = memchr(at, '\n', (size_t)(end - at));
