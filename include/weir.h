@@ -76,7 +76,8 @@ WEIR_API const char *weir_strerror(weir_err e);
 
 struct weir;
 
-/* Zero-initialise; zero means the default. Set size to sizeof(struct weir_options). */
+/* Zero-initialise; zero means the default. Set size to sizeof(struct weir_options):
+ * options whose size is not set are refused (WEIR_ERR_INVALID), here and everywhere. */
 struct weir_options {
     size_t size;
     bool read_only;              /* change nothing */
@@ -164,7 +165,7 @@ struct weir_record {
     const void *value; /* NULL: none */
     size_t value_len;
     const struct weir_header *headers;
-    size_t headers_n;
+    size_t headers_n;     /* at most 128 */
     int64_t timestamp_ms; /* 0: now */
     int32_t partition_1;  /* 0: by key; else the partition's number plus one */
     const char *dedup_id; /* not NULL: within the window a record of this topic with this id is
@@ -201,7 +202,8 @@ WEIR_API weir_err weir_producer_new(struct weir *w, const char *topic,
                                     const struct weir_producer_options *options,
                                     struct weir_producer **out, struct weir_error *error);
 /* Called once for each record sent with it, when it is durable or has failed: on a thread of the
- * library; must be quick and must not call the producer. place is NULL on failure. */
+ * library, or in weir_producer_send or _flush if a batch could not be handed over; must be quick and
+ * must not call the producer. place is NULL on failure. */
 typedef void (*weir_delivery_fn)(void *arg, weir_err e, const struct weir_place *place);
 /* Takes the record; waits while the buffer is full. fn may be NULL: then weir_producer_flush tells
  * of failures. dedup_id is not supported here (WEIR_ERR_INVALID). One thread at a time for each
@@ -229,8 +231,9 @@ struct weir_emitter_options {
 WEIR_API weir_err weir_emitter_new(struct weir *w, const struct weir_emitter_options *options,
                                    struct weir_emitter **out, struct weir_error *error);
 /* stream: "topic" or "topic:key"; NULL: the first part of the type made plural ("order.created" ->
- * orders). The payload is stored as it is. Never waits for the disk. WEIR_ERR_OVERLOADED: the
- * buffer is full, the event was not taken. */
+ * orders). The payload is stored as it is. Never waits for the disk, except that the first event for
+ * a topic that does not exist waits until the topic does. WEIR_ERR_OVERLOADED: the buffer is full,
+ * the event was not taken. Events of one thread to one stream stay in order. */
 WEIR_API weir_err weir_emit(struct weir_emitter *e, const char *type, const char *stream,
                             const void *payload, size_t payload_len, struct weir_error *error);
 struct weir_emitter_stats {
@@ -277,8 +280,9 @@ struct weir_consumer_options {
     int64_t offset;
     int64_t at_ms;
     uint64_t position;
-    const char *group;      /* for commits and WEIR_FROM_GROUP; NULL: none */
-    int64_t auto_commit_ms; /* commit what was returned, so often, and at close; 0: never */
+    const char *group;      /* for commits and WEIR_FROM_GROUP: 1 to 255 bytes; NULL: none */
+    int64_t auto_commit_ms; /* commit what was returned, so often, in weir_consumer_next (also while
+                               it waits), and at close; 0: never. Needs a group */
 };
 /* stream: topic, "topic:key", "topic:*" (records with keys) or a pattern ("orders.*"). Records come
  * in one total order, by position. */
