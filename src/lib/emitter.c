@@ -271,7 +271,7 @@ weir_err weir_emit(struct weir_emitter *em, const char *type, const char *stream
     struct errinfo info = {0};
     char name[TOPIC_NAME_MAX + 1];
     struct topic *t = NULL;
-    struct slice topic;
+    struct slice topic = SLICE_NULL;
     bool wake = false;
     enum err e = name_stream(type, stream, name, &topic, &r.key, &info);
 

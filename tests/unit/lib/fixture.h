@@ -82,7 +82,8 @@ static inline void fx_remove(const char *dir)
 }
 
 /* As a crash: the files as they are now in another directory; what only memory had is not there.
- * The log is closed; the directory is not opened. */
+ * The log is closed; the directory is not opened. Only while nothing happens in the background: less
+ * was written than a journal file holds. */
 static inline void fx_crash(struct fx *f)
 {
     char cmd[256], to[64] = "/tmp/weir-lib-XXXXXX";
