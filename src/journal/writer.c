@@ -249,14 +249,23 @@ static void unit_copy(struct journal_unit *u, uint8_t *at)
     u->crc = crc;
 }
 
-/* Writes one frame if nobody else is at it. What comes in meanwhile wakes the writer thread, which
- * waits for the role. */
+/* Writes one frame if nobody else is at it. What came in meanwhile is left to the writer thread.
+ * It is woken here: the wake of one who came while this thread waited for copies may have been
+ * taken by that wait. Who finds the role taken has sequenced before it is given back, so it is seen
+ * here. */
 static bool write_here(struct journal *j)
 {
+    bool more;
+
     if (!io_mutex_trylock(&j->role))
         return false;
     writer_step(j);
     io_mutex_unlock(&j->role);
+    io_mutex_lock(&j->lock);
+    more = !list_empty(&j->closed) || (j->open && !list_empty(&j->open->units));
+    io_mutex_unlock(&j->lock);
+    if (more)
+        io_event_signal(&j->writer_event);
     return true;
 }
 
