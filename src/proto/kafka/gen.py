@@ -467,7 +467,7 @@ def guarded(cond, body, out, pad, other=None):
         return
     brace = len(body) > 1 or other
     out.append(pad + "if (%s)%s" % (cond, " {" if brace else ""))
-    out += ["    " + x for x in body]
+    out += [("    " + x).rstrip() for x in body]
     if other:
         out.append(pad + "} else if (%s) {" % other)
         out.append(pad + "    kwriter_fail(w, ERR_INVALID);")
@@ -667,22 +667,53 @@ def messages_c(messages):
     return out + ["};", "const size_t kafka_apis_n = sizeof kafka_apis / sizeof kafka_apis[0];", ""]
 
 
+FIELDS_H = """#ifndef WEIR_PROTO_KAFKA_FIELDS_H
+#define WEIR_PROTO_KAFKA_FIELDS_H
+
+#include "proto/kafka/kafka_messages.h"
+
+enum kafka_type {
+%s
+};
+
+struct kafka_layout;
+struct kafka_field {
+    const char *name;
+    enum kafka_type type;
+    bool array, ignorable;
+    int16_t from, to;              /* versions */
+    int16_t null_from, null_to;    /* -1: none */
+    int16_t tag;                   /* -1: none */
+    uint16_t at, at_n, at_null;    /* offsets of the members; 0: no such member */
+    const struct kafka_layout *of; /* KAFKA_STRUCT */
+};
+struct kafka_layout {
+    const char *name;
+    size_t size;
+    void (*init)(void *m);
+    const struct kafka_field *fields;
+    uint32_t fields_n;
+};
+struct kafka_message {
+    const char *name;
+    int16_t key; /* -1: no API */
+    bool response;
+    int16_t min, max, flexible;
+    const struct kafka_layout *layout;
+    enum err (*decode)(struct kreader *r, int16_t version, struct arena *a, void *m);
+    enum err (*encode)(struct kwriter *w, int16_t version, const void *m);
+};
+extern const struct kafka_message kafka_messages[];
+extern const size_t kafka_messages_n;
+
+#endif
+"""
+
+
 def fields_h():
-    return [MADE % "Layouts of the messages as data, for tests.", "#ifndef WEIR_PROTO_KAFKA_FIELDS_H",
-            "#define WEIR_PROTO_KAFKA_FIELDS_H", "", '#include "proto/kafka/kafka_messages.h"', "",
-            "enum kafka_type {"] + ["    KAFKA_%s," % t.upper() for t in list(INTS) + list(BLOBS) + ["uuid", "struct"]] + [
-            "};", "struct kafka_layout;", "struct kafka_field {", "    const char *name;", "    enum kafka_type type;",
-            "    bool array, ignorable, default_null;", "    int16_t from, to;           /* versions */",
-            "    int16_t null_from, null_to; /* -1: none */", "    int16_t tag;                /* -1: none */",
-            "    uint16_t at, at_n, at_null; /* offsets of the members; 0 if there is none */",
-            "    const struct kafka_layout *of; /* KAFKA_STRUCT */", "};", "struct kafka_layout {",
-            "    const char *name;", "    size_t size;", "    const struct kafka_field *fields;", "    uint32_t fields_n;",
-            "};", "struct kafka_message {", "    const char *name;", "    int16_t key; /* -1: no API */",
-            "    bool response;", "    int16_t min, max, flexible;", "    const struct kafka_layout *layout;",
-            "    void (*init)(void *m);",
-            "    enum err (*decode)(struct kreader *r, int16_t version, struct arena *a, void *m);",
-            "    enum err (*encode)(struct kwriter *w, int16_t version, const void *m);", "};",
-            "extern const struct kafka_message kafka_messages[];", "extern const size_t kafka_messages_n;", "", "#endif", ""]
+    types = list(INTS) + list(BLOBS) + ["uuid", "struct"]
+    return [MADE % "Layouts of the messages as data, for tests.",
+            FIELDS_H % "\n".join("    KAFKA_%s," % t.upper() for t in types)]
 
 
 def fields_c(messages):
@@ -693,26 +724,26 @@ def fields_c(messages):
                 out.append("static const struct kafka_field %s_fields[] = {" % s.cname)
             for f in s.fields:
                 null = f.null or (-1, -1)
-                out.append('    {"%s", KAFKA_%s, %d, %d, %d, %d, %d, %d, %d, %d, offsetof(struct %s, %s), %s, %s, %s},' % (
-                    f.name, "STRUCT" if f.struct else f.base.upper(), f.array, f.ignorable, f.default == "null",
+                out.append('    {"%s", KAFKA_%s, %d, %d, %d, %d, %d, %d, %d, offsetof(struct %s, %s), %s, %s, %s},' % (
+                    f.name, "STRUCT" if f.struct else f.base.upper(), f.array, f.ignorable,
                     f.versions[0], f.versions[1], null[0], null[1], -1 if f.tag is None else f.tag, s.cname, f.name,
                     "offsetof(struct %s, %s_n)" % (s.cname, f.name) if f.array else "0",
                     "offsetof(struct %s, %s_null)" % (s.cname, f.name) if f.array and f.null else "0",
                     "&%s_layout" % f.struct.cname if f.struct else "NULL"))
             if s.fields:
                 out.append("};")
-            out.append('static const struct kafka_layout %s_layout = {"%s", sizeof(struct %s), %s, %d};' % (
-                s.cname, s.cname, s.cname, s.cname + "_fields" if s.fields else "NULL", len(s.fields)))
-        out += ["static void %s_init_any(void *m)" % m.cname, "{", "    %s_init(m);" % m.cname, "}",
-                "static enum err %s_decode_any(struct kreader *r, int16_t version, struct arena *a, void *m)" % m.cname,
+            out += ["static void %s_init_any(void *m)" % s.cname, "{", "    %s_init(m);" % s.cname, "}"]
+            out.append('static const struct kafka_layout %s_layout = {"%s", sizeof(struct %s), %s_init_any, %s, %d};' % (
+                s.cname, s.cname, s.cname, s.cname, s.cname + "_fields" if s.fields else "NULL", len(s.fields)))
+        out += ["static enum err %s_decode_any(struct kreader *r, int16_t version, struct arena *a, void *m)" % m.cname,
                 "{", "    return %s_decode(r, version, a, m);" % m.cname, "}",
                 "static enum err %s_encode_any(struct kwriter *w, int16_t version, const void *m)" % m.cname, "{",
                 "    return %s_encode(w, version, m);" % m.cname, "}", ""]
     out.append("const struct kafka_message kafka_messages[] = {")
     for m in messages:
-        out.append('    {"%s", %d, %s, %d, %d, %s, &%s_layout, %s_init_any, %s_decode_any, %s_encode_any},' % (
+        out.append('    {"%s", %d, %s, %d, %d, %s, &%s_layout, %s_decode_any, %s_encode_any},' % (
             m.name, m.api["key"] if m.api else -1, "true" if m.kind == "response" else "false", m.versions[0],
-            m.versions[1], "INT16_MAX" if m.flexible is None else m.flexible, m.cname, m.cname, m.cname, m.cname))
+            m.versions[1], "INT16_MAX" if m.flexible is None else m.flexible, m.cname, m.cname, m.cname))
     return out + ["};", "const size_t kafka_messages_n = sizeof kafka_messages / sizeof kafka_messages[0];", ""]
 
 
