@@ -248,6 +248,18 @@ static void test_compression(void **state)
             assert_true(info.bytes < plain.bytes / 3 * 2);
         assert_values(f.w, topic, 2000);
     }
+    for (i = 0; i < 3; i++) { /* words of the topic that name no codec */
+        static const char *const words[] = {"uncompressed", "producer", "none"};
+        struct weir_setting word = {"compression.type", words[i]};
+
+        OK(weir_topic_create(f.w, words[i] + 1, 1, &word, 1, &err));
+        OK(weir_producer_new(f.w, words[i] + 1, NULL, &p, &err));
+        send_n(p, 0, 2000);
+        OK(weir_producer_close(&p, &err));
+        OK(weir_topic_describe(f.w, words[i] + 1, &info, &err));
+        assert_true(info.bytes > plain.bytes / 3 * 2);
+        assert_values(f.w, words[i] + 1, 2000);
+    }
     o.compression = "rar";
     p = (struct weir_producer *)&o;
     FAILS(WEIR_ERR_INVALID, weir_producer_new(f.w, "t", &o, &p, &err));
