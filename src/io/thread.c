@@ -148,6 +148,8 @@ bool io_event_wait(struct io_event *e, uint64_t ns)
 
     if (atomic_compare_exchange_strong(&e->state, &none, 2))
         futex(&e->state, FUTEX_WAIT_PRIVATE, 2, ns == UINT64_MAX ? NULL : &t);
+    else
+        ASSERT(none == 1); /* one thread waits: another's wake would be lost */
     return atomic_exchange(&e->state, 0) == 1;
 }
 

@@ -47,7 +47,7 @@ void io_event_init(struct io_event *e);
 void io_event_fini(struct io_event *e);
 void io_event_signal(struct io_event *e);
 /* Sleeps until signalled or ns nanoseconds are over (UINT64_MAX: for ever); true if signalled. May
- * also return early for no reason. */
+ * also return early for no reason. One thread at a time: a second one would lose the first's wake. */
 bool io_event_wait(struct io_event *e, uint64_t ns);
 
 struct io_thread;

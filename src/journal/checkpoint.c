@@ -11,7 +11,10 @@
 #include "base/mem.h"
 #include "io/sqlite_vfs.h"
 
-#define FORMAT 1
+#define FORMAT       2 /* 1: without checksums; converted when it is opened to be written */
+#define FORMAT_PLAIN 1
+#define APPLICATION  0x57454952 /* "WEIR", see io/page_sum.h */
+#define SIGN         "PRAGMA application_id=0x57454952"
 
 struct checkpoint {
     sqlite3 *db;
@@ -19,6 +22,16 @@ struct checkpoint {
     char vfs[32];
     char path[512];
 };
+
+bool checkpoint_damage(struct checkpoint *c, struct errinfo *info)
+{
+    struct errinfo why = {0};
+
+    if (!c || !io_sqlite_vfs_damage(c->vfs, &why))
+        return false;
+    errinfo_set(info, ERR_CORRUPT, "%s; `weir repair` makes it anew from the log", why.text);
+    return true;
+}
 
 static enum err sql_err(struct checkpoint *c, int rc, const char *what, struct errinfo *info)
 {
@@ -40,6 +53,8 @@ static enum err sql_err(struct checkpoint *c, int rc, const char *what, struct e
     default:
         e = ERR_IO;
     }
+    if (checkpoint_damage(c, info))
+        return ERR_CORRUPT;
     return errinfo_set(info, e, "%s: %s: %s%s", c->path, what, sqlite3_errmsg(c->db),
                        e == ERR_CORRUPT ? "; `weir repair` makes it anew from the log" : "");
 }
@@ -51,13 +66,117 @@ static enum err exec(struct checkpoint *c, const char *sql, struct errinfo *info
     return rc == SQLITE_OK ? ERR_OK : sql_err(c, rc, "the checkpoint cannot be written", info);
 }
 
+static enum err run(struct checkpoint *c, sqlite3_stmt *st, struct errinfo *info)
+{
+    int rc = sqlite3_step(st);
+    enum err e =
+        rc == SQLITE_DONE ? ERR_OK : sql_err(c, rc, "the checkpoint cannot be written", info);
+
+    sqlite3_finalize(st);
+    return e;
+}
+
+static enum err connect(struct checkpoint *c, const char *path, sqlite3 **db, struct errinfo *info)
+{
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    int rc = sqlite3_open_v2(path, db, flags, c->vfs);
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(*db,
+                          "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=EXTRA;"
+                          "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-1024;",
+                          NULL, NULL, NULL);
+    if (rc != SQLITE_OK)
+        return sql_err(c, rc, "cannot be opened", info);
+    return io_sqlite_vfs_prepare(*db) == ERR_OK
+               ? ERR_OK
+               : errinfo_set(info, ERR_UNSUPPORTED,
+                             "%s: this SQLite cannot keep room for checksums", path);
+}
+
+/* The copy in which the conversion puts everything says whose it is, so that no single changed bit
+ * makes it look like a database without checksums. */
+static enum err copy_sign(struct checkpoint *c, const char *path, struct errinfo *info)
+{
+    sqlite3 *db = NULL, *mine = c->db;
+    enum err e;
+
+    c->db = NULL;
+    e = connect(c, path, &c->db, info);
+    if (!e)
+        e = exec(c, SIGN, info);
+    db = c->db;
+    c->db = mine;
+    sqlite3_close(db);
+    return e;
+}
+
+static enum err copy_to(struct checkpoint *c, const char *path, struct errinfo *info)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(c->db, "VACUUM INTO ?", -1, &st, NULL);
+
+    if (rc != SQLITE_OK)
+        return sql_err(c, rc, "the checkpoint cannot be converted", info);
+    sqlite3_bind_text(st, 1, path, -1, SQLITE_STATIC);
+    return run(c, st, info);
+}
+
+/* From format 1 to 2: a copy whose pages have checksums takes the database's place. A crash leaves
+ * the one or the other. */
+static enum err convert(struct checkpoint *c, const char *dir, struct errinfo *info)
+{
+    struct io_file *f = NULL;
+    char path[520];
+    enum err e;
+
+    snprintf(path, sizeof path, "%s/checkpoint.db.new", dir);
+    e = io_unlink(c->io, path, info); /* left by a crash */
+    if (e == ERR_NOT_FOUND || !e)
+        e = copy_to(c, path, info);
+    if (!e)
+        e = copy_sign(c, path, info);
+    if (!e)
+        e = io_open(c->io, path, 0, &f, info);
+    if (!e)
+        e = io_sync(f, info);
+    io_close(&f);
+    sqlite3_close(c->db);
+    c->db = NULL;
+    if (!e)
+        e = io_rename(c->io, path, c->path, info);
+    if (!e)
+        e = io_sync_dir(c->io, dir, info);
+    return e ? e : connect(c, c->path, &c->db, info);
+}
+
+static enum err sign(struct checkpoint *c, struct errinfo *info)
+{
+    sqlite3_stmt *st = NULL;
+    bool is = false;
+    int rc = sqlite3_prepare_v2(c->db, "PRAGMA application_id", -1, &st, NULL);
+
+    if (rc != SQLITE_OK)
+        return sql_err(c, rc, "the checkpoint cannot be read", info);
+    rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        is = sqlite3_column_int(st, 0) == APPLICATION;
+    sqlite3_finalize(st);
+    if (rc != SQLITE_ROW)
+        return sql_err(c, rc, "the checkpoint cannot be read", info);
+    return is || !io_sqlite_vfs_sealed(c->db) ? ERR_OK : exec(c, SIGN, info);
+}
+
+static const char tables_sql[] =
+    "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS files(id INTEGER PRIMARY KEY, kind, size, used,"
+    " first_seq, last_seq, last_crc, position, position_end);";
+
 enum err checkpoint_open(struct io *io, const char *dir, bool read_only, struct checkpoint **out,
                          struct errinfo *info)
 {
     struct checkpoint *c = xcalloc(1, sizeof *c);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     enum err e;
-    int rc;
 
     c->io = io;
     snprintf(c->path, sizeof c->path, "%s/checkpoint.db", dir);
@@ -65,20 +184,13 @@ enum err checkpoint_open(struct io *io, const char *dir, bool read_only, struct 
         free(c);
         return errinfo_set(info, e, "the checkpoint's file layer cannot be registered");
     }
-    rc = sqlite3_open_v2(c->path, &c->db, flags, c->vfs);
-    if (rc != SQLITE_OK) {
-        e = sql_err(c, rc, "cannot be opened", info);
-        goto out;
-    }
-    e = exec(c, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-1024;", info);
+    e = connect(c, c->path, &c->db, info);
+    if (!e && !read_only && !io_sqlite_vfs_sealed(c->db))
+        e = convert(c, dir, info);
+    if (!e)
+        e = sign(c, info);
     if (!e) /* read-only: in memory, as is the rollback of what a crash left half done */
-        e = exec(c,
-                 "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=EXTRA;"
-                 "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-                 "CREATE TABLE IF NOT EXISTS files(id INTEGER PRIMARY KEY, kind, size, used,"
-                 " first_seq, last_seq, last_crc, position, position_end);",
-                 info);
-out:
+        e = exec(c, tables_sql, info);
     if (e)
         checkpoint_close(&c);
     *out = c;
@@ -151,9 +263,12 @@ enum err checkpoint_meta_load(struct checkpoint *c, struct checkpoint_meta *m, s
         return errinfo_set(info, e, "%s: a row of meta is damaged; run `weir repair`", c->path);
     if (rc != SQLITE_DONE)
         return sql_err(c, rc, "the checkpoint cannot be read", info);
-    if (format != FORMAT)
+    if (format != FORMAT && format != FORMAT_PLAIN)
         return errinfo_set(info, ERR_FORMAT, "%s has format %d, this program reads format %d",
                            c->path, format, FORMAT);
+    if (format == FORMAT && !io_sqlite_vfs_sealed(c->db))
+        return errinfo_set(info, ERR_CORRUPT, "%s: its header is damaged; run `weir repair`",
+                           c->path);
     return ERR_OK;
 }
 
@@ -204,16 +319,6 @@ void checkpoint_rollback(struct checkpoint *c)
 {
     if (!sqlite3_get_autocommit(c->db))
         sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
-}
-
-static enum err run(struct checkpoint *c, sqlite3_stmt *st, struct errinfo *info)
-{
-    int rc = sqlite3_step(st);
-    enum err e =
-        rc == SQLITE_DONE ? ERR_OK : sql_err(c, rc, "the checkpoint cannot be written", info);
-
-    sqlite3_finalize(st);
-    return e;
 }
 
 static enum err meta_put(struct checkpoint *c, const char *key, uint64_t v, const uint8_t *blob,

@@ -33,6 +33,8 @@ struct checkpoint_file {
  * memory. ERR_CORRUPT with what SQLite says. */
 enum err checkpoint_open(struct io *io, const char *dir, bool read_only, struct checkpoint **out,
                          struct errinfo *info);
+/* True if a page was read that did not match its checksum: info names it. */
+bool checkpoint_damage(struct checkpoint *c, struct errinfo *info);
 void checkpoint_close(struct checkpoint **c);
 struct sqlite3 *checkpoint_db(struct checkpoint *c);
 enum err checkpoint_meta_load(struct checkpoint *c, struct checkpoint_meta *m,

@@ -62,6 +62,7 @@ static struct journal *journal_new(const struct journal_conf *conf)
     for (i = 0; i < SHARDS; i++)
         io_mutex_init(&j->shard[i]);
     io_event_init(&j->writer_event);
+    io_event_init(&j->copied_event);
     io_event_init(&j->background_event);
     list_init(&j->closed);
     list_init(&j->pool);
@@ -128,6 +129,7 @@ static void journal_delete(struct journal *j)
     for (i = 0; i < SHARDS; i++)
         io_mutex_fini(&j->shard[i]);
     io_event_fini(&j->writer_event);
+    io_event_fini(&j->copied_event);
     io_event_fini(&j->background_event);
     free(j->touched);
     free(j->dir);

@@ -184,7 +184,9 @@ struct journal {
     struct list_head pool;
     uint32_t pool_n;
 
-    struct io_event writer_event, background_event;
+    struct io_event writer_event, background_event; /* their own threads alone wait for them */
+    struct io_event copied_event; /* who has the role waits: a frame's bytes are all there */
+    atomic_bool copied_waited;
     struct io_thread *writer, *background;
     _Atomic bool stop_writer, stop_background;
 

@@ -336,6 +336,8 @@ static enum err checkpoint_load(struct journal *j, struct folder *d, struct chec
     j->sealed_crc = m->sealed_crc;
     if (j->conf.hooks->load)
         e = j->conf.hooks->load(j->conf.hooks_arg, checkpoint_db(j->ckpt), info);
+    if (checkpoint_damage(j->ckpt, info)) /* says more than SQLite, whatever the hook made of it */
+        e = ERR_CORRUPT;
     if (!e)
         e = checkpoint_files_load(j->ckpt, file_load, j, info);
     if (!e) {

@@ -249,29 +249,21 @@ static void unit_copy(struct journal_unit *u, uint8_t *at)
     u->crc = crc;
 }
 
-/* Writes one frame if nobody else is at it. What came in meanwhile is left to the writer thread.
- * It is woken here: the wake of one who came while this thread waited for copies may have been
- * taken by that wait. Who finds the role taken has sequenced before it is given back, so it is seen
- * here. */
-static bool write_here(struct journal *j)
+/* Writes frame `seq` and those before it, if nobody else is at it. What comes in meanwhile wakes
+ * the writer thread, which waits for the role. */
+static bool write_here(struct journal *j, uint64_t seq)
 {
-    bool more;
-
     if (!io_mutex_trylock(&j->role))
         return false;
-    writer_step(j);
+    while (j->written_seq < seq && writer_step(j))
+        ;
     io_mutex_unlock(&j->role);
-    io_mutex_lock(&j->lock);
-    more = !list_empty(&j->closed) || (j->open && !list_empty(&j->open->units));
-    io_mutex_unlock(&j->lock);
-    if (more)
-        io_event_signal(&j->writer_event);
     return true;
 }
 
 enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flags)
 {
-    uint64_t room = unit_room(u);
+    uint64_t room = unit_room(u), seq;
     struct frame *f;
     uint8_t *at;
     enum err e;
@@ -296,7 +288,7 @@ enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flag
         j->open = frame_open(j, room);
     f = j->open;
     u->wall_ms = f->wall_ms = io_wall_ms(j->io);
-    u->seq = f->seq;
+    u->seq = seq = f->seq;
     unit_sequence(j, f, u);
     if (u->sequenced)
         u->sequenced(u);
@@ -311,8 +303,10 @@ enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flag
     if (u->assigned)
         u->assigned(u);
     unit_copy(u, at);
-    atomic_fetch_sub(&f->copying, 1);
-    if (j->conf.threads && !(flags & JOURNAL_WRITE && write_here(j)))
+    /* f may be gone once nobody copies any more */
+    if (atomic_fetch_sub(&f->copying, 1) == 1 && atomic_load(&j->copied_waited))
+        io_event_signal(&j->copied_event);
+    if (j->conf.threads && !(flags & JOURNAL_WRITE && write_here(j, seq)))
         io_event_signal(&j->writer_event);
     return ERR_OK;
 }
@@ -334,6 +328,17 @@ bool journal_pressure(struct journal *j)
 
 /* ---- writing ---- */
 
+/* Until all units of the frame are copied in. Who has the role. */
+static void copied_wait(struct journal *j, struct frame *f)
+{
+    if (atomic_load(&f->copying) == 0)
+        return;
+    atomic_store(&j->copied_waited, true);
+    while (atomic_load(&f->copying))
+        io_event_wait(&j->copied_event, 1000000);
+    atomic_store(&j->copied_waited, false);
+}
+
 /* The next frame to write, complete; NULL if there is none. */
 static struct frame *writer_take(struct journal *j)
 {
@@ -345,8 +350,8 @@ static struct frame *writer_take(struct journal *j)
     if (!list_empty(&j->closed))
         f = list_entry(list_pop_front(&j->closed), struct frame, link);
     io_mutex_unlock(&j->lock);
-    while (f && atomic_load(&f->copying))
-        io_event_wait(&j->writer_event, 50000);
+    if (f)
+        copied_wait(j, f);
     return f;
 }
 
@@ -634,8 +639,7 @@ static void writer_fail(struct journal *j, struct frame *f, enum err e, struct e
         j->conf.hooks->state_changed(j->conf.hooks_arg, s, info);
     while (!list_empty(&lost)) {
         g = list_entry(list_pop_front(&lost), struct frame, link);
-        while (atomic_load(&g->copying))
-            io_event_wait(&j->writer_event, 50000);
+        copied_wait(j, g);
         while (!list_empty(&g->units)) {
             struct journal_unit *u =
                 list_entry(list_pop_front(&g->units), struct journal_unit, link);
