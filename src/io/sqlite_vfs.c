@@ -1,27 +1,44 @@
 /* The VFS methods. See sqlite_vfs.h; contract: https://sqlite.org/c3ref/vfs.html. */
 #include "io/sqlite_vfs.h"
 
+#include <inttypes.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/endian.h"
 #include "base/list.h"
 #include "base/mem.h"
 #include "io/overlay.h"
+#include "io/page_sum.h"
+
+#define IO_PATH_MAX  512
+#define FCNTL_SEALED 0x57454952 /* ours: bool *: has the file checksums? */
 
 struct vfs {
     sqlite3_vfs base;
     struct io *io;
     char name[IO_SQLITE_VFS_NAME];
     bool read_only;
-    struct list_head overlays; /* read_only: the files that were touched */
+    struct list_head overlays;  /* read_only: the files that were touched */
+    struct list_head databases; /* open ones */
+    char damage[IO_PATH_MAX];   /* the file whose page was found damaged first; "": none */
+    uint64_t damage_at;
 };
 
 struct vfs_file {
     sqlite3_file base;
+    struct list_node link; /* VFS's databases */
+    struct vfs *vfs;
     struct io *io;
+    const char *name; /* SQLite's */
+    enum { F_OTHER, F_DATABASE, F_JOURNAL } kind;
+    bool sealed;       /* pages have checksums */
+    uint64_t end;      /* F_DATABASE: size as far as known */
+    uint64_t four_off; /* F_JOURNAL: last four bytes read or written: a page's number */
+    uint32_t four;
     struct io_file *f;    /* or, read-only, */
     struct overlay *over; /* the VFS's */
     char *dir;            /* to be synced with the first sync after the file was made; else NULL */
@@ -62,6 +79,8 @@ static int f_close(sqlite3_file *sf)
 {
     struct vfs_file *v = (struct vfs_file *)sf;
 
+    if (v->kind == F_DATABASE)
+        list_remove(&v->link);
     io_close(&v->f);
     if (v->delete_path && v->over)
         overlay_remove(v->over);
@@ -80,34 +99,150 @@ static enum err bytes_read(struct vfs_file *v, void *buf, size_t n, uint64_t off
                    : io_pread(v->f, buf, n, off, got, NULL);
 }
 
-static int f_read(sqlite3_file *sf, void *buf, int n, sqlite3_int64 off)
-{
-    size_t got;
+/* ---- pages ---- */
 
-    if (bytes_read((struct vfs_file *)sf, buf, (size_t)n, (uint64_t)off, &got))
-        return SQLITE_IOERR_READ;
-    if (got == (size_t)n)
-        return SQLITE_OK;
-    memset((char *)buf + got, 0, (size_t)n - got);
-    return SQLITE_IOERR_SHORT_READ;
+static int damaged(struct vfs_file *v, uint64_t off)
+{
+    if (!v->vfs->damage[0]) {
+        snprintf(v->vfs->damage, sizeof v->vfs->damage, "%s", v->name);
+        v->vfs->damage_at = off;
+    }
+    return SQLITE_CORRUPT;
 }
 
-static int f_write(sqlite3_file *sf, const void *buf, int n, sqlite3_int64 off)
+/* Any part of a database: each page that it touches is checked as a whole. Only SQLite's first look
+ * at the header is not, since a crash may have left page 1 half written; the page is read again as
+ * a whole after what the journal has was put back. */
+static int pages_read(struct vfs_file *v, uint8_t *to, size_t n, uint64_t off)
+{
+    uint8_t page[PAGE_BYTES];
+    size_t got, part, done;
+
+    for (done = 0; done < n; done += part) {
+        uint64_t i = (off + done) / PAGE_BYTES, in = (off + done) % PAGE_BYTES;
+
+        part = n - done < PAGE_BYTES - in ? n - done : (size_t)(PAGE_BYTES - in);
+        if (bytes_read(v, page, sizeof page, i * PAGE_BYTES, &got))
+            return SQLITE_IOERR_READ;
+        if (got == 0) {
+            memset(to + done, 0, n - done);
+            return SQLITE_IOERR_SHORT_READ;
+        }
+        if (got < sizeof page || !page_ok(page, (uint32_t)i + 1))
+            return damaged(v, i * PAGE_BYTES);
+        memcpy(to + done, page + in, part);
+    }
+    return SQLITE_OK;
+}
+
+/* Of a rollback journal, pages alone have this length and do not begin at a whole sector. */
+static bool journal_page(const struct vfs_file *v, int n, sqlite3_int64 off)
+{
+    return v->kind == F_JOURNAL && v->sealed && n == (int)PAGE_BYTES && off % PAGE_BYTES;
+}
+
+static void four_note(struct vfs_file *v, const void *buf, int n, sqlite3_int64 off)
+{
+    if (n != 4)
+        return;
+    v->four = be32_load(buf);
+    v->four_off = (uint64_t)off;
+}
+
+static int f_read(sqlite3_file *sf, void *buf, int n, sqlite3_int64 off)
 {
     struct vfs_file *v = (struct vfs_file *)sf;
+    size_t got;
 
-    return rc_of(v->over ? overlay_write(v->over, buf, (size_t)n, (uint64_t)off, NULL)
-                         : io_pwrite(v->f, buf, (size_t)n, (uint64_t)off, NULL),
-                 SQLITE_IOERR_WRITE);
+    if (v->kind == F_DATABASE && v->sealed && off + n > (int)PAGE_HEADER_READ)
+        return pages_read(v, buf, (size_t)n, (uint64_t)off);
+    if (bytes_read(v, buf, (size_t)n, (uint64_t)off, &got))
+        return SQLITE_IOERR_READ;
+    if (got < (size_t)n) {
+        memset((char *)buf + got, 0, (size_t)n - got);
+        return SQLITE_IOERR_SHORT_READ;
+    }
+    if (journal_page(v, n, off) && (v->four_off + 4 != (uint64_t)off || !page_ok(buf, v->four)))
+        return damaged(v, (uint64_t)off);
+    four_note(v, buf, n, off);
+    return SQLITE_OK;
+}
+
+static enum err bytes_write(struct vfs_file *v, const void *buf, size_t n, uint64_t off)
+{
+    return v->over ? overlay_write(v->over, buf, n, off, NULL) : io_pwrite(v->f, buf, n, off, NULL);
+}
+
+/* Pages that SQLite leaves out when a database grows are not in use; they are whole all the same,
+ * since it may read them before it writes them. */
+static enum err pages_fill(struct vfs_file *v, uint64_t until)
+{
+    uint8_t page[PAGE_BYTES];
+    enum err e = ERR_OK;
+
+    while (!e && v->end < until) {
+        memset(page, 0, sizeof page);
+        page_seal(page, (uint32_t)(v->end / PAGE_BYTES) + 1);
+        e = bytes_write(v, page, sizeof page, v->end);
+        v->end += e ? 0 : PAGE_BYTES;
+    }
+    return e;
+}
+
+static int page_write(struct vfs_file *v, const void *buf, uint64_t off, uint32_t number)
+{
+    uint8_t page[PAGE_BYTES];
+    enum err e = ERR_OK;
+
+    memcpy(page, buf, sizeof page);
+    if (number == 1 && !page_is_sealing(page))
+        return SQLITE_IOERR_WRITE; /* io_sqlite_vfs_prepare was not called */
+    page_seal(page, number);
+    if (v->kind == F_DATABASE)
+        e = pages_fill(v, off);
+    if (!e)
+        e = bytes_write(v, page, sizeof page, off);
+    if (!e && off + sizeof page > v->end)
+        v->end = off + sizeof page;
+    return rc_of(e, SQLITE_IOERR_WRITE);
 }
 
 static int f_truncate(sqlite3_file *sf, sqlite3_int64 size)
 {
     struct vfs_file *v = (struct vfs_file *)sf;
 
-    return rc_of(v->over ? overlay_truncate(v->over, (uint64_t)size, NULL)
-                         : io_truncate(v->f, (uint64_t)size, NULL),
-                 SQLITE_IOERR_TRUNCATE);
+    enum err e = v->over ? overlay_truncate(v->over, (uint64_t)size, NULL)
+                         : io_truncate(v->f, (uint64_t)size, NULL);
+
+    if (!e)
+        v->end = (uint64_t)size;
+    return rc_of(e, SQLITE_IOERR_TRUNCATE);
+}
+
+/* SQLite's way of ending a journal that it wants to use again: its header becomes zeros. */
+static bool journal_ended(const struct vfs_file *v, const void *buf, int n, sqlite3_int64 off)
+{
+    static const uint8_t zeros[28];
+
+    return v->kind == F_JOURNAL && v->sealed && off == 0 && n == (int)sizeof zeros &&
+           memcmp(buf, zeros, sizeof zeros) == 0;
+}
+
+static int f_write(sqlite3_file *sf, const void *buf, int n, sqlite3_int64 off)
+{
+    struct vfs_file *v = (struct vfs_file *)sf;
+
+    if (v->kind == F_DATABASE && v->sealed)
+        return n == (int)PAGE_BYTES && off % PAGE_BYTES == 0
+                   ? page_write(v, buf, (uint64_t)off, (uint32_t)(off / PAGE_BYTES) + 1)
+                   : SQLITE_IOERR_WRITE;
+    if (journal_page(v, n, off))
+        return v->four_off + 4 == (uint64_t)off ? page_write(v, buf, (uint64_t)off, v->four)
+                                                : SQLITE_IOERR_WRITE;
+    if (journal_ended(v, buf, n, off)) /* what is left of it would be met by a later rollback */
+        return f_truncate(sf, 0);
+    four_note(v, buf, n, off);
+    return rc_of(bytes_write(v, buf, (size_t)n, (uint64_t)off), SQLITE_IOERR_WRITE);
 }
 
 static int f_sync(sqlite3_file *sf, int flags)
@@ -152,7 +287,10 @@ static int f_reserved(sqlite3_file *sf, int *out)
 
 static int f_control(sqlite3_file *sf, int op, void *arg)
 {
-    return SQLITE_NOTFOUND;
+    if (op != FCNTL_SEALED)
+        return SQLITE_NOTFOUND;
+    *(bool *)arg = ((struct vfs_file *)sf)->sealed;
+    return SQLITE_OK;
 }
 
 static int f_sector(sqlite3_file *sf)
@@ -219,6 +357,59 @@ static int open_disk(struct vfs *v, struct vfs_file *vf, const char *name, int f
     return SQLITE_OK;
 }
 
+/* Has the database at hand checksums? Its first page says so; or, if a crash left that half
+ * written, the rollback journal's first page, which was whole before any page was changed. If
+ * neither can tell, then yes, so that reading it finds the damage. */
+static int sealed_look(struct vfs *v, struct vfs_file *vf, struct vfs_file *journal)
+{
+    uint8_t page[PAGE_BYTES];
+    size_t got;
+
+    vf->sealed = true;
+    if (bytes_read(vf, page, sizeof page, 0, &got))
+        return SQLITE_IOERR_READ;
+    if (got < sizeof page || page_ok(page, 1))
+        return SQLITE_OK;
+    if (page_is_plain(page)) {
+        vf->sealed = false;
+        return SQLITE_OK;
+    }
+    if (!journal)
+        return SQLITE_OK;
+    if (bytes_read(journal, page, sizeof page, PAGE_JOURNAL_FIRST, &got))
+        return SQLITE_IOERR_READ;
+    vf->sealed = got < sizeof page || page_ok(page, page_number(page));
+    return SQLITE_OK;
+}
+
+static int database_opened(struct vfs *v, struct vfs_file *vf)
+{
+    struct vfs_file journal = {.vfs = v, .io = v->io};
+    const char *name = sqlite3_filename_journal(vf->name);
+    sqlite3_int64 size = 0;
+    bool there;
+    int rc;
+
+    there = (v->read_only ? open_over(v, &journal, name, 0)
+                          : open_disk(v, &journal, name, SQLITE_OPEN_READONLY)) == SQLITE_OK;
+    rc = sealed_look(v, vf, there ? &journal : NULL);
+    free(journal.dir);
+    io_close(&journal.f);
+    if (!rc)
+        rc = f_size(&vf->base, &size);
+    vf->end = (uint64_t)size;
+    return rc;
+}
+
+static void journal_opened(struct vfs *v, struct vfs_file *vf)
+{
+    const char *name = sqlite3_filename_database(vf->name);
+    struct vfs_file *d;
+
+    list_for_each(d, &v->databases, struct vfs_file, link) if (strcmp(d->name, name) == 0)
+        vf->sealed = d->sealed;
+}
+
 static int v_open(sqlite3_vfs *sv, sqlite3_filename name, sqlite3_file *sf, int flags,
                   int *out_flags)
 {
@@ -229,10 +420,25 @@ static int v_open(sqlite3_vfs *sv, sqlite3_filename name, sqlite3_file *sf, int 
     memset(vf, 0, sizeof *vf);
     if (!name)
         return SQLITE_CANTOPEN; /* temporary files: memory serves (temp_store) */
+    vf->vfs = v;
     vf->io = v->io;
+    vf->name = name;
     rc = v->read_only ? open_over(v, vf, name, flags) : open_disk(v, vf, name, flags);
-    if (rc)
+    if (!rc && flags & SQLITE_OPEN_MAIN_DB)
+        rc = database_opened(v, vf);
+    if (rc) {
+        io_close(&vf->f);
+        free(vf->dir);
+        vf->dir = NULL;
         return rc;
+    }
+    vf->kind = flags & SQLITE_OPEN_MAIN_DB        ? F_DATABASE
+               : flags & SQLITE_OPEN_MAIN_JOURNAL ? F_JOURNAL
+                                                  : F_OTHER;
+    if (vf->kind == F_DATABASE)
+        list_push_back(&v->databases, &vf->link);
+    if (vf->kind == F_JOURNAL)
+        journal_opened(v, vf);
     if (flags & SQLITE_OPEN_DELETEONCLOSE)
         vf->delete_path = xstrdup(name);
     vf->base.pMethods = &methods;
@@ -336,6 +542,7 @@ enum err io_sqlite_vfs_register(struct io *io, bool read_only, char *name)
     v->io = io;
     v->read_only = read_only;
     list_init(&v->overlays);
+    list_init(&v->databases);
     v->base = (sqlite3_vfs){.iVersion = 2,
                             .szOsFile = (int)sizeof(struct vfs_file),
                             .mxPathname = 1024,
@@ -355,6 +562,35 @@ enum err io_sqlite_vfs_register(struct io *io, bool read_only, char *name)
     }
     memcpy(name, v->name, IO_SQLITE_VFS_NAME);
     return ERR_OK;
+}
+
+enum err io_sqlite_vfs_prepare(struct sqlite3 *db)
+{
+    int n = PAGE_RESERVED;
+
+    if (sqlite3_exec(db, "PRAGMA page_size=4096", NULL, NULL, NULL) != SQLITE_OK)
+        return ERR_IO;
+    return sqlite3_file_control(db, "main", SQLITE_FCNTL_RESERVE_BYTES, &n) == SQLITE_OK
+               ? ERR_OK
+               : ERR_UNSUPPORTED;
+}
+
+bool io_sqlite_vfs_sealed(struct sqlite3 *db)
+{
+    bool sealed = false;
+
+    return sqlite3_file_control(db, "main", FCNTL_SEALED, &sealed) == SQLITE_OK && sealed;
+}
+
+bool io_sqlite_vfs_damage(const char *name, struct errinfo *info)
+{
+    const struct vfs *v = (struct vfs *)sqlite3_vfs_find(name);
+
+    if (!v || !v->damage[0])
+        return false;
+    errinfo_set(info, ERR_CORRUPT, "%s: the page at byte %" PRIu64 " does not match its checksum",
+                v->damage, v->damage_at);
+    return true;
 }
 
 void io_sqlite_vfs_unregister(const char *name)
