@@ -412,6 +412,7 @@ static void hook_tick(void *arg, int64_t wall_ms)
     producers_tick(b, wall_ms);
     txns_tick(b, wall_ms);
     retention_tick(b, wall_ms);
+    compaction_tick(b, wall_ms);
 }
 
 static const struct journal_hooks hooks = {

@@ -22,6 +22,7 @@
 #include "base/assert.h"
 #include "base/tbl/limits.h"
 #include "broker/broker.h"
+#include "broker/compaction.h"
 #include "broker/dedup.h"
 #include "broker/group.h"
 #include "broker/kv.h"
@@ -87,7 +88,10 @@ struct broker {
     struct recent recent_topics;      /* ids of topics made, altered or deleted */
 
     /* background thread */
-    uint32_t retention_at; /* topic id to go on from */
+    uint32_t retention_at;     /* topic id to go on from */
+    uint32_t compaction_at;    /* the same */
+    uint32_t compaction_topic; /* goes on from this partition if it is this one */
+    int32_t compaction_partition;
     char sweep_group[LIMIT_GROUP_NAME];
     size_t sweep_group_len;
 

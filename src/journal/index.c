@@ -61,7 +61,7 @@ static void row_write(uint8_t *p, const struct index_row *r)
     le64_store(p + 40, r->position_end);
     le64_store(p + 48, (uint64_t)r->max_ts);
     le64_store(p + 56, r->bytes);
-    le64_store(p + 64, 0);
+    le64_store(p + 64, (uint64_t)r->clean_end);
     le32_store(p + 72, r->entries_crc);
     le32_store(p + 76, crc32c(0, p, 76));
 }
@@ -77,12 +77,12 @@ static bool row_read(const uint8_t *p, struct index_row *r)
     r->position_end = le64_load(p + 40);
     r->max_ts = (int64_t)le64_load(p + 48);
     r->bytes = le64_load(p + 56);
+    r->clean_end = (int64_t)le64_load(p + 64);
     r->entries_crc = le32_load(p + 72);
     return le32_load(p + 76) == crc32c(0, p, 76);
 }
 
-const struct index_row *index_add(struct index_build *b, uint32_t uid, struct batch_ref *refs,
-                                  uint32_t n)
+struct index_row *index_add(struct index_build *b, uint32_t uid, struct batch_ref *refs, uint32_t n)
 {
     struct index_row *r;
     uint8_t *first;

@@ -7,7 +7,7 @@
  *    24 u64 rows            32 u64 entries           16 i64 base offset     24 i64 end offset
  *    40 u64 used bytes of the data file              32 u64 position        40 u64 position end
  *    48 u64 first seq       56 u64 last seq          48 i64 max timestamp   56 u64 bytes
- *    64 u64 position        72 u64 position end      64 u64 reserved        72 u32 crc of entries
+ *    64 u64 position        72 u64 position end      64 i64 clean end       72 u32 crc of entries
  *    80 u64 frames          88 u64 records           76 u32 crc of bytes 0..75
  *    96 u32 crc of the last frame                   entries: 48 bytes a batch, by plog and offset
  *   100 u32 reserved ... 124 u32 crc of 0..123         (struct batch_ref, with a crc of its own)
@@ -36,6 +36,7 @@ struct index_row {
     uint64_t position, position_end;
     int64_t max_ts;
     uint64_t bytes;
+    int64_t clean_end; /* see compact.h; 0: was never compacted */
     uint32_t entries_crc;
 };
 
@@ -47,10 +48,10 @@ struct index_build {
     uint64_t entries_n, entries_cap;
 };
 
-/* Adds a plog's entries; their crc fields are computed. Returns the row (valid until the next add).
- */
-const struct index_row *index_add(struct index_build *b, uint32_t uid, struct batch_ref *refs,
-                                  uint32_t n);
+/* Adds a plog's entries; their crc fields are computed. Returns the row (valid until the next add),
+ * of which the caller may set clean_end. */
+struct index_row *index_add(struct index_build *b, uint32_t uid, struct batch_ref *refs,
+                            uint32_t n);
 /* Writes it for file f, durably. f's index file is not opened. */
 enum err index_write(struct index_build *b, const struct jfile *f, struct errinfo *info);
 void index_build_fini(struct index_build *b);

@@ -163,6 +163,7 @@ static void threads_stop(struct journal *j)
     io_event_signal(&j->background_event);
     if (j->background)
         io_thread_join(&j->background);
+    compact_stop(j);
     if (!j->conf.read_only && j->state == JOURNAL_OK && j->recovered) {
         j->closing = true; /* the owner has stopped appending: what is collected now is the end */
         checkpoint_run(j, NULL);

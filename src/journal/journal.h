@@ -44,6 +44,7 @@ enum entry_type {
     ENTRY_STAMP = 0,     /* nothing: proves that the frames before it were durable */
     ENTRY_BATCH = 1,     /* a record batch of a plog */
     ENTRY_LOG_START = 2, /* a plog's first kept offset moved up (i64 little-endian) */
+    ENTRY_COMPACTED = 3, /* in segments only: see segment.h */
     ENTRY_BROKER = 16,   /* this and above: the broker's, opaque here */
 };
 

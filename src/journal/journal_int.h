@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "io/io.h"
 #include "io/thread.h"
+#include "journal/compact.h"
 #include "journal/frame.h"
 #include "journal/journal.h"
 
@@ -91,7 +92,9 @@ struct extent {
     struct jfile *file;
     uint64_t first_entry; /* in the file's index */
     uint32_t count;
-    int64_t base_offset, end_offset;
+    int64_t base_offset; /* entries below it do not count: compaction has put others there */
+    int64_t end_offset;
+    int64_t clean_end; /* see compact.h; 0: was never compacted */
     uint64_t position, position_end;
     int64_t max_ts;
     uint64_t bytes;
@@ -115,6 +118,8 @@ struct plog {
     /* writer thread */
     uint64_t commit_seq;
     uint64_t touched_file; /* id */
+    /* background thread */
+    uint64_t compact_after_ns;
 };
 
 /* ---- frames in memory ---- */
@@ -221,6 +226,10 @@ struct journal {
     struct errinfo background_why;
     uint64_t tick_ns, release_ns, tick_frames;
     uint64_t stamp_seq_seen, stamp_since_ns, stamp_seq_done;
+    struct compact_job *job; /* NULL: none */
+    uint32_t compact_keys_max;
+    uint64_t compact_segment_bytes;
+    struct compact_stats compact_stats; /* journal lock */
 
     _Atomic uint64_t st_frames, st_entries, st_records, st_used, st_written, st_sync_last,
         st_sync_max;
@@ -285,12 +294,17 @@ void plog_commit_start(struct plog *p, int64_t start);
 void plog_ref(struct plog *p);
 void plog_unref(struct plog *p);
 void plog_extent_add(struct plog *p, const struct extent *e); /* recovery */
-void plog_extents_sort(struct plog *p);
+void plog_extents_settle(struct plog *p);
 uint32_t plog_refs_of(struct plog *p, const struct jfile *file, struct batch_ref **out,
                       uint32_t *cap);
 void plog_seal(struct plog *p, const struct extent *e);
 void plog_replace(struct plog *p, struct jfile *const *from, unsigned n, const struct extent *e);
-bool plog_extent_of(struct plog *p, const struct jfile *file, struct extent *out);
+void plog_compacted(struct plog *p, int64_t end, const struct extent *v, uint32_t n,
+                    uint64_t below);
+unsigned plog_extents_in(struct plog *p, struct jfile *const *files, unsigned n, struct extent *out,
+                         bool *gap);
+/* Where the extent begins that holds `offset` not as its first; else offset itself. */
+int64_t plog_extent_base(struct plog *p, int64_t offset);
 bool batch_matches(const uint8_t *data, const struct batch_ref *b);
 void batch_ref_crc(struct batch_ref *b);
 bool batch_ref_ok(const struct batch_ref *b);
@@ -309,6 +323,10 @@ void journal_state_set(struct journal *j, enum journal_state s, const struct err
 bool background_step(struct journal *j);
 void background_main(void *arg);
 enum err checkpoint_run(struct journal *j, struct errinfo *info);
+
+/* compact.c */
+bool compact_step(struct journal *j);
+void compact_stop(struct journal *j);
 
 /* recovery.c */
 enum err journal_recover(struct journal *j, struct errinfo *info);

@@ -17,6 +17,7 @@
 #include "base/endian.h"
 #include "base/mem.h"
 #include "journal/batch.h"
+#include "journal/compact.h"
 #include "journal/index.h"
 #include "journal/journal_int.h"
 
@@ -288,10 +289,110 @@ static int extent_order(const void *a, const void *b)
     return x->base_offset < y->base_offset ? -1 : x->base_offset > y->base_offset;
 }
 
-void plog_extents_sort(struct plog *p)
+/* The end of the last compaction whose result is there. */
+static int64_t clean_end_of(const struct plog *p)
 {
+    int64_t end = 0;
+    uint32_t i;
+
+    for (i = 0; i < p->ext_n; i++)
+        if (p->ext[i].clean_end > end)
+            end = p->ext[i].clean_end;
+    return end;
+}
+
+/* Takes out what lies below `end`, but extents of that clean end; one that goes on above it begins
+ * there from now on, without `below` of its bytes. */
+static void extents_cut(struct plog *p, int64_t end, uint64_t below)
+{
+    uint32_t i, k = 0;
+
+    for (i = 0; i < p->ext_n; i++) {
+        struct extent *x = &p->ext[i];
+        bool out = x->clean_end != end && x->end_offset <= end;
+        uint64_t less = out ? x->bytes : 0;
+
+        if (!out && x->clean_end != end && x->base_offset < end) {
+            less = below < x->bytes ? below : x->bytes - 1;
+            x->base_offset = end;
+        }
+        p->bytes -= less;
+        x->bytes -= less;
+        jfile_live(x->file, -(int64_t)less);
+        if (!out)
+            p->ext[k++] = *x;
+    }
+    p->ext_n = k;
+}
+
+/* Recovery, once all extents are there: the last compaction's result stands for what files before it
+ * still have below its end. */
+void plog_extents_settle(struct plog *p)
+{
+    int64_t end = clean_end_of(p);
+    uint32_t i;
+
+    if (end) {
+        extents_cut(p, end, 0);
+        p->max_ts = -1;
+        for (i = 0; i < p->ext_n; i++)
+            if (p->ext[i].max_ts > p->max_ts)
+                p->max_ts = p->ext[i].max_ts;
+    }
     if (p->ext_n)
         qsort(p->ext, p->ext_n, sizeof *p->ext, extent_order);
+}
+
+/* Puts a compaction's result, n extents of clean end `end` in order, in the place of what is below
+ * `end`. below: bytes read of the extent that goes on above it. */
+void plog_compacted(struct plog *p, int64_t end, const struct extent *v, uint32_t n, uint64_t below)
+{
+    uint32_t i, k = 0;
+
+    io_mutex_lock(plog_shard(p));
+    if (!atomic_load(&p->deleted)) {
+        extents_cut(p, end, below);
+        while (k < n && v[k].end_offset <= p->start_offset) /* trimmed meanwhile */
+            k++;
+        n -= k;
+        if (p->ext_n + n > p->ext_cap) {
+            p->ext_cap = p->ext_n + n;
+            p->ext = xrealloc(p->ext, p->ext_cap * sizeof *p->ext);
+        }
+        if (n) {
+            memmove(p->ext + n, p->ext, p->ext_n * sizeof *p->ext);
+            memcpy(p->ext, v + k, n * sizeof *p->ext);
+        }
+        p->ext_n += n;
+        for (i = 0; i < n; i++) {
+            p->bytes += p->ext[i].bytes;
+            jfile_live(p->ext[i].file, (int64_t)p->ext[i].bytes);
+        }
+    }
+    io_mutex_unlock(plog_shard(p));
+}
+
+/* The plog's extents in the n files, in order, into out (room for n); how many. *gap: others of its
+ * extents lie between them. */
+unsigned plog_extents_in(struct plog *p, struct jfile *const *files, unsigned n, struct extent *out,
+                         bool *gap)
+{
+    uint32_t i, last = 0;
+    unsigned f, k = 0;
+
+    *gap = false;
+    io_mutex_lock(plog_shard(p));
+    for (i = 0; i < p->ext_n; i++) {
+        for (f = 0; f < n && p->ext[i].file != files[f]; f++)
+            ;
+        if (f == n)
+            continue;
+        *gap = *gap || (k && last + 1 != i);
+        last = i;
+        out[k++] = p->ext[i];
+    }
+    io_mutex_unlock(plog_shard(p));
+    return k;
 }
 
 /* The refs of `file` (the oldest there are) as they are now; *out grows. */
@@ -368,22 +469,6 @@ void plog_replace(struct plog *p, struct jfile *const *from, unsigned n, const s
     }
     p->ext_n = k;
     io_mutex_unlock(plog_shard(p));
-}
-
-/* The plog's extent in `file`; false if it has none. */
-bool plog_extent_of(struct plog *p, const struct jfile *file, struct extent *out)
-{
-    bool found = false;
-    uint32_t i;
-
-    io_mutex_lock(plog_shard(p));
-    for (i = 0; i < p->ext_n && !found; i++)
-        if (p->ext[i].file == file) {
-            *out = p->ext[i];
-            found = true;
-        }
-    io_mutex_unlock(plog_shard(p));
-    return found;
 }
 
 void plog_info_get(struct plog *p, struct plog_info *out)
@@ -733,12 +818,76 @@ enum err plog_seek_time(struct plog *p, int64_t ts_ms, int64_t *offset, struct e
     for (from = now.start_offset; !e && *offset < 0; from = x.end_offset) {
         if (!seek_time_place(p, from, ts_ms, &x, offset))
             break;
-        e = extent_seek_time(&x, from, ts_ms, offset, info);
+        e = extent_seek_time(&x, from > x.base_offset ? from : x.base_offset, ts_ms, offset, info);
         jfile_unpin(x.file);
     }
     if (*offset < now.start_offset)
         *offset = now.start_offset;
     return e;
+}
+
+/* ---- what compaction wants to know ---- */
+
+/* Bytes of the extent's entries below `offset`, as if all were of one size. */
+static enum err extent_bytes_below(const struct extent *x, int64_t offset, uint64_t *bytes,
+                                   struct errinfo *info)
+{
+    uint32_t from = 0, to = 0;
+    enum err e = extent_search(x, BY_OFFSET, x->base_offset, &from, info);
+
+    if (!e)
+        e = extent_search(x, BY_OFFSET, offset, &to, info);
+    *bytes = e || from >= x->count || to <= from ? 0 : x->bytes / (x->count - from) * (to - from);
+    return e;
+}
+
+enum err plog_compact_info_get(struct plog *p, struct plog_compact_info *out, struct errinfo *info)
+{
+    struct extent across = {0};
+    uint64_t below = 0;
+    uint32_t i;
+    enum err e = ERR_OK;
+
+    memset(out, 0, sizeof *out);
+    io_mutex_lock(plog_shard(p));
+    out->clean_end = clean_end_of(p);
+    if (out->clean_end < p->start_offset)
+        out->clean_end = p->start_offset;
+    for (i = 0; i < p->ext_n; i++) {
+        const struct extent *x = &p->ext[i];
+
+        out->sealed_end = x->end_offset;
+        if (x->end_offset <= out->clean_end) {
+            out->clean_bytes += x->bytes;
+        } else {
+            out->dirty_bytes += x->bytes;
+            if (x->base_offset < out->clean_end && !across.file) {
+                across = *x;
+                jfile_pin(x->file);
+            }
+        }
+    }
+    io_mutex_unlock(plog_shard(p));
+    if (!across.file)
+        return ERR_OK;
+    e = extent_bytes_below(&across, out->clean_end, &below, info);
+    jfile_unpin(across.file);
+    out->clean_bytes += below;
+    out->dirty_bytes -= below;
+    return e;
+}
+
+int64_t plog_extent_base(struct plog *p, int64_t offset)
+{
+    int64_t base = offset;
+    uint32_t i;
+
+    io_mutex_lock(plog_shard(p));
+    for (i = 0; i < p->ext_n; i++)
+        if (p->ext[i].base_offset < offset && p->ext[i].end_offset > offset)
+            base = p->ext[i].base_offset;
+    io_mutex_unlock(plog_shard(p));
+    return base;
 }
 
 /* ---- reading ---- */

@@ -31,6 +31,7 @@
 #include "journal/batch.h"
 #include "journal/checkpoint.h"
 #include "journal/index.h"
+#include "journal/segment.h"
 
 #define WINDOW (4u << 20)
 
@@ -204,9 +205,9 @@ static void row_load(void *arg, struct jfile *f, const struct index_row *r)
 {
     struct journal *j = arg;
     struct plog *p = j->conf.hooks->plog_find(j->conf.hooks_arg, r->uid);
-    struct extent x = {f,           r->first_entry,  r->count,  r->base_offset, r->end_offset,
-                       r->position, r->position_end, r->max_ts, r->bytes};
+    struct extent x;
 
+    extent_from_row(&x, f, r);
     if (p)
         plog_extent_add(p, &x);
 }
@@ -270,7 +271,7 @@ static enum err plogs_check(struct journal *j, struct errinfo *info)
 
     list_for_each(p, &j->plogs, struct plog, link)
     {
-        plog_extents_sort(p);
+        plog_extents_settle(p);
         for (i = 1; i < p->ext_n; i++)
             if (p->ext[i].base_offset < p->ext[i - 1].end_offset)
                 return errinfo_set(info, ERR_CORRUPT,

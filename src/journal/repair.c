@@ -65,10 +65,42 @@ struct found {
     struct batch_ref b;
 };
 
+/* The clean end of a log that was compacted: see segment.h. */
+struct found_clean {
+    uint32_t uid;
+    int64_t end;
+};
+
 struct finds {
     struct found *v;
     uint64_t n, cap;
+    struct found_clean *clean;
+    uint32_t clean_n, clean_cap;
 };
+
+static void finds_fini(struct finds *f)
+{
+    free(f->v);
+    free(f->clean);
+}
+
+static void clean_add(struct finds *f, uint32_t uid, int64_t end)
+{
+    if (f->clean_n == f->clean_cap) {
+        f->clean_cap = f->clean_cap ? f->clean_cap * 2 : 16;
+        f->clean = xrealloc(f->clean, f->clean_cap * sizeof *f->clean);
+    }
+    f->clean[f->clean_n++] = (struct found_clean){uid, end};
+}
+
+static int64_t clean_of(const struct finds *f, uint32_t uid)
+{
+    uint32_t i;
+
+    for (i = 0; i < f->clean_n && f->clean[i].uid != uid; i++)
+        ;
+    return i < f->clean_n ? f->clean[i].end : 0;
+}
 
 static void find_add(struct finds *f, uint32_t uid, const struct batch_ref *b)
 {
@@ -171,6 +203,8 @@ static enum err find_entries(struct repair *r, struct jfile *f, struct finds *ou
         struct entry_header eh = {
             p[0], le32_load(p + 4), le32_load(p + 8), le32_load(p + 12), le64_load(p + 16), 0};
 
+        if (le64_load(p + 24) == crc32c(0, p, 24) && eh.type == ENTRY_COMPACTED)
+            clean_add(out, eh.uid, (int64_t)eh.position);
         if (le64_load(p + 24) == crc32c(0, p, 24) && eh.length <= got - pos - ENTRY_HEADER &&
             find_batch(out, &eh, slice_of(p + ENTRY_HEADER, eh.length), pos + ENTRY_HEADER))
             pos += entry_room(eh.length);
@@ -253,7 +287,7 @@ static enum err write_index(struct repair *r, struct jfile *f, struct finds *fou
             if (k == 0 ||
                 found->v[i + n].b.base_offset >= refs[k - 1].base_offset + refs[k - 1].count)
                 refs[k++] = found->v[i + n].b;
-        index_add(&b, found->v[i].uid, refs, k);
+        index_add(&b, found->v[i].uid, refs, k)->clean_end = clean_of(found, found->v[i].uid);
     }
     free(refs);
     snprintf(name, sizeof name, "%016" PRIx64 ".idx", f->id);
@@ -293,7 +327,7 @@ static enum err mend_sealed(struct repair *r, struct checkpoint_file *cf, struct
     cf->last_crc = f->last_crc;
     cf->position = f->position;
     cf->position_end = f->position_end;
-    free(found.v);
+    finds_fini(&found);
     jfile_free(&f);
     return e;
 }

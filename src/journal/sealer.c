@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "journal/checkpoint.h"
 #include "journal/index.h"
+#include "journal/segment.h"
 
 #define TICK_NS    1000000000ull
 #define RELEASE_NS 10000000000ull
@@ -39,19 +40,6 @@ static void report(struct journal *j, enum err e, const struct errinfo *info)
 }
 
 /* ---- sealing ---- */
-
-static void extent_from_row(struct extent *x, struct jfile *f, const struct index_row *r)
-{
-    *x = (struct extent){.file = f,
-                         .first_entry = r->first_entry,
-                         .count = r->count,
-                         .base_offset = r->base_offset,
-                         .end_offset = r->end_offset,
-                         .position = r->position,
-                         .position_end = r->position_end,
-                         .max_ts = r->max_ts,
-                         .bytes = r->bytes};
-}
 
 static void build_rows(struct jfile *f, struct index_build *b)
 {
@@ -465,7 +453,7 @@ bool background_step(struct journal *j)
     if (!did && spare_wanted(j))
         did = spare_prepare(j);
     if (!did && !e)
-        did = rewrite_step(j);
+        did = j->job ? compact_step(j) : rewrite_step(j);
     return stamp_idle(j) || did;
 }
 

@@ -43,6 +43,9 @@
 #define LIMIT_TXN_OFFSETS 100000u            /* offsets pending in one transaction */
 #define LIMIT_TXN_TIMEOUT_MS 900000          /* transaction.max.timeout.ms, as Kafka's default */
 #define LIMIT_PRODUCERS 1000000u             /* producers of all partitions that are remembered */
+#define LIMIT_COMPACT_KEYS (3u << 20)        /* keys of one pass of compaction, 32 bytes each */
+#define LIMIT_COMPACT_PRODUCERS (1u << 20)   /* producers that compaction tells apart in a log */
+#define LIMIT_COMPACT_ABORTED (1u << 20)     /* aborted transactions of one pass of compaction */
 #define LIMIT_READER_BYTES (4u << 20)        /* batches that one reader holds */
 #define LIMIT_READER_BUFFERS 1024u           /* partitions for which it holds some */
 

@@ -23,7 +23,7 @@ CONF_ROW(6, "compression.type", "compression.type", compression, WORDS_COMPRESSI
          "compression of the batches that Weir makes: gzip, snappy, lz4, zstd, or uncompressed; "
          "producer: as the producer did, and uncompressed if it did not say; batches that a client "
          "made are stored as they came")
-CONF_ROW(7, "cleanup.policy", "log.cleanup.policy", cleanup, LIST_CLEANUP, 0, 1, 1,
+CONF_ROW(7, "cleanup.policy", "log.cleanup.policy", cleanup, LIST_CLEANUP, 0, 3, 1,
          "what removes old records: delete (the retention rules), compact (of the records of one "
          "key only the newest is kept), both, or none")
 CONF_ROW(8, "message.timestamp.type", "log.message.timestamp.type", timestamp_type, WORDS_TIMESTAMP,
