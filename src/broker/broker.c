@@ -10,6 +10,7 @@
 #include "base/hex.h"
 #include "base/mem.h"
 #include "broker/broker_int.h"
+#include "broker/coordinator_int.h"
 #include "broker/transaction.h"
 
 #define DEDUP_WINDOW_MS_DEFAULT (10ll * 60 * 1000)
@@ -462,6 +463,7 @@ static enum err conf_check(const struct broker *b, struct errinfo *info)
 static void broker_free(struct broker *b)
 {
     producers_fini(b);
+    coordinator_free(&b->coordinator);
     topics_fini(b);
     groups_fini(b);
     kvs_fini(b);
@@ -500,6 +502,7 @@ static struct broker *broker_new(const struct broker_conf *conf)
     groups_init(b);
     kvs_init(b);
     producers_init(b);
+    b->coordinator = coordinator_new(b);
     b->dedup = dedup_new(b->conf.dedup_ids_max, b->conf.dedup_window_ms);
     return b;
 }

@@ -154,6 +154,7 @@ enum err topic_find_or_create_wait(struct broker *b, struct slice name, struct t
  * unref; appends to it answer ERR_TOPIC_NOT_FOUND. */
 struct topic *topic_find(struct broker *b, struct slice name);
 struct topic *topic_find_id(struct broker *b, uint32_t id);
+struct topic *topic_find_uuid(struct broker *b, const uint8_t *uuid); /* 16 bytes */
 struct topic *topic_ref(struct topic *t);
 void topic_unref(struct topic **t);
 const char *topic_name(const struct topic *t); /* NUL-terminated */
@@ -382,6 +383,13 @@ struct waiter {
 };
 /* Arms w. Returns false (and does not arm) if there is something to read at once. */
 bool reader_wait(struct reader *r, struct waiter *w);
+/* The same without a reader: counts grow with every commit to the topic (of the broker: to any, and
+ * when topics change). Arms w unless the count is no longer `seen`, which was read before looking
+ * for records; whether it did. The topic stays referenced meanwhile. */
+uint64_t topic_commits(const struct topic *t);
+uint64_t broker_commits(struct broker *b);
+bool topic_wait(struct topic *t, uint64_t seen, struct waiter *w);
+bool broker_wait(struct broker *b, uint64_t seen, struct waiter *w);
 void waiter_cancel(struct waiter *w); /* after it returns wake is not running and will not run */
 /* Blocks up to timeout_ms (-1 for ever) until something may be there. For threads, not loops. */
 bool reader_block(struct reader *r, int64_t timeout_ms);

@@ -1,6 +1,7 @@
 /* What the files of src/broker share. Not for anyone else.
  *
  * Locks, in this order (a thread that holds one may take a later one):
+ *   group shard lock    members of groups, see coordinator_int.h
  *   b->items_lock       groups and key-value items, their dirty lists
  *   b->topics_lock      names, ids, uids, pending creations, dirty topics, trims
  *   dedup shard lock    see dedup.c
@@ -33,6 +34,8 @@
 #include "io/thread.h"
 #include "journal/journal.h"
 
+struct coordinator;
+
 #define BROKER_MAGIC 0x42524f4bu
 
 /* The ids of what changed last, for readers of many partitions: each keeps the count that it has
@@ -60,6 +63,7 @@ struct broker {
     struct groups groups; /* items_lock */
     struct kvs kvs;       /* items_lock */
 
+    struct coordinator *coordinator;
     struct dedup *dedup;
     struct producers producers; /* its own lock */
 

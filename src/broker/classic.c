@@ -69,12 +69,19 @@ static void pending_remove(struct live_group *g, struct pending_member *p)
     free(p);
 }
 
+void classic_forget_pending(struct live_group *g)
+{
+    struct list_head *l = &g->classic.pending_list;
+
+    while (!list_empty(l))
+        pending_remove(g, list_entry(l->node.next, struct pending_member, link));
+}
+
 void classic_fini(struct live_group *g)
 {
     struct classic_group *cl = &g->classic;
 
-    while (!list_empty(&cl->pending_list))
-        pending_remove(g, list_entry(cl->pending_list.node.next, struct pending_member, link));
+    classic_forget_pending(g);
     ASSERT(cl->protocols.n == 0 && !cl->leader);
     group_timer_clear(&cl->join);
     group_timer_clear(&cl->sync);
@@ -187,9 +194,12 @@ bool classic_subscribes(const struct live_group *g, struct slice topic)
 
     if (!g->classic.protocol)
         return g->members.n > 0;
-    each_member(
-        m, g) if (subscription_has(protocols_find(m->protocols, blob_slice(g->classic.protocol)),
-                                   topic)) return true;
+    for (m = member_first(g); m; m = member_next(g, m)) {
+        struct slice metadata = protocols_find(m->protocols, blob_slice(g->classic.protocol));
+
+        if (subscription_has(metadata, topic))
+            return true;
+    }
     return false;
 }
 

@@ -3,6 +3,7 @@
  * machines are classic.c and consumer.c. */
 #include "broker/coordinator.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -662,7 +663,9 @@ bool coordinator_take(struct coordinator *c, size_t bytes)
 
 void coordinator_give(struct coordinator *c, size_t bytes)
 {
-    ASSERT(atomic_fetch_sub(&c->bytes, bytes) >= bytes);
+    uint64_t had = atomic_fetch_sub(&c->bytes, bytes);
+
+    ASSERT(had >= bytes);
 }
 
 struct slice member_id_make(struct broker *b, struct slice prefix, char out[MEMBER_ID_BYTES])

@@ -217,6 +217,7 @@ struct slice member_id_make(struct broker *b, struct slice prefix, char out[MEMB
 void classic_init(struct live_group *g);
 void classic_fini(struct live_group *g); /* of a group without members */
 bool classic_idle(const struct live_group *g);
+void classic_forget_pending(struct live_group *g);
 void classic_join(struct turn *t, const struct group_join *j, struct group_wait_state *s);
 void classic_sync(struct turn *t, const struct group_sync *y, struct group_wait_state *s);
 enum err classic_heartbeat(struct turn *t, const struct group_member *m);
@@ -239,10 +240,15 @@ struct buf;
 int subscription_has(struct slice metadata, struct slice topic);
 /* An assignment as JSON {"topic":[0,1]}; false (nothing written) if it does not decode. */
 bool assignment_json(struct slice assignment, struct buf *out);
+/* Parts of the published texts: one of the list of members (instance_id null: none), and a member's
+ * key in the map of assignments. */
+enum err json_member(struct buf *out, bool first, struct slice id, struct slice instance_id,
+                     struct slice client_id, struct slice client_host);
+enum err json_member_key(struct buf *out, bool first, struct slice id);
 /* Texts for the published table: of all members and their assignments; empty when too large. */
 void group_images(const struct live_group *g, struct buf *members, struct buf *assignment);
 
-/* ---- retention.c's part: group_retention.c ---- */
+/* ---- group_retention.c ---- */
 
 /* Deletes offsets that nobody asked for in offsets_retention_minutes, and groups without any. */
 void groups_retention(struct broker *b, int64_t wall_ms);

@@ -240,6 +240,30 @@ struct topic *topics__id_find(struct broker *b, uint32_t id)
     return t;
 }
 
+/* They are random numbers of our own. */
+static uint32_t uuid_hash(const uint8_t *uuid)
+{
+    uint32_t h;
+
+    memcpy(&h, uuid, sizeof h);
+    return h;
+}
+
+struct topic *topic_find_uuid(struct broker *b, const uint8_t *uuid)
+{
+    struct topics *ts = &b->topics;
+    struct topic *t;
+
+    io_mutex_lock(&b->topics_lock);
+    t = ts->uuids[uuid_hash(uuid) & (ts->names_cap - 1)];
+    while (t && memcmp(t->uuid, uuid, 16) != 0)
+        t = t->uuid_next;
+    if (t)
+        topic_ref(t);
+    io_mutex_unlock(&b->topics_lock);
+    return t;
+}
+
 static void maps_put(struct broker *b, struct topic *t)
 {
     struct topics *ts = &b->topics;
@@ -250,6 +274,9 @@ static void maps_put(struct broker *b, struct topic *t)
     ts->names[h] = t;
     t->id_next = ts->ids[i];
     ts->ids[i] = t;
+    i = uuid_hash(t->uuid) & (ts->names_cap - 1);
+    t->uuid_next = ts->uuids[i];
+    ts->uuids[i] = t;
 }
 
 static void maps_grow(struct broker *b)
@@ -259,9 +286,11 @@ static void maps_grow(struct broker *b)
     uint32_t i, n = ts->names_cap;
 
     free(ts->ids);
+    free(ts->uuids);
     ts->names_cap = n * 2;
     ts->names = xcalloc(ts->names_cap, sizeof *ts->names);
     ts->ids = xcalloc(ts->names_cap, sizeof *ts->ids);
+    ts->uuids = xcalloc(ts->names_cap, sizeof *ts->uuids);
     for (i = 0; i < n; i++)
         while (old[i]) {
             struct topic *t = old[i];
@@ -362,6 +391,10 @@ void topics__unpublish(struct broker *b, struct topic *t)
     for (at = &ts->ids[t->id & (ts->names_cap - 1)]; *at != t; at = &(*at)->id_next)
         ASSERT(*at != NULL);
     *at = t->id_next;
+    for (at = &ts->uuids[uuid_hash(t->uuid) & (ts->names_cap - 1)]; *at != t;
+         at = &(*at)->uuid_next)
+        ASSERT(*at != NULL);
+    *at = t->uuid_next;
     ordered_remove(&ts->by_name, &t->by_name);
     for (i = 0; i < topic_partitions(t); i++) {
         uids_remove(ts, topic_partition_at(t, i));
@@ -395,6 +428,7 @@ void topics_init(struct broker *b)
     ts->names_cap = ts->uids_cap = 64;
     ts->names = xcalloc(ts->names_cap, sizeof *ts->names);
     ts->ids = xcalloc(ts->names_cap, sizeof *ts->ids);
+    ts->uuids = xcalloc(ts->names_cap, sizeof *ts->uuids);
     ts->uids = xcalloc(ts->uids_cap, sizeof *ts->uids);
     ts->next_id = ts->next_uid = 1;
     list_init(&ts->dirty);
@@ -425,6 +459,7 @@ void topics_fini(struct broker *b)
     }
     free(ts->names);
     free(ts->ids);
+    free(ts->uuids);
     free(ts->uids);
 }
 

@@ -32,8 +32,8 @@ struct topic {
     uint32_t magic, id;
     atomic_uint refs; /* the catalogue holds one */
     struct broker *broker;
-    struct ordered_node by_name; /* topics_lock, as the next four */
-    struct topic *name_next, *id_next;
+    struct ordered_node by_name; /* topics_lock, as the next five */
+    struct topic *name_next, *id_next, *uuid_next;
     struct list_node dirty_link;
     enum dirty dirty;
     bool changing;         /* an alter is on its way */
@@ -71,7 +71,7 @@ struct trim {
 
 struct topics {
     struct ordered by_name;
-    struct topic **names, **ids;
+    struct topic **names, **ids, **uuids;
     struct partition **uids;
     uint32_t names_cap, uids_cap, uids_n; /* powers of two */
     struct ordered creating;              /* struct creation: names being made */

@@ -59,6 +59,26 @@ bool waiter_arm(struct broker *b, struct topic *t, uint64_t seen, struct waiter 
     return armed;
 }
 
+uint64_t topic_commits(const struct topic *t)
+{
+    return atomic_load(&((struct topic *)(uintptr_t)t)->commits);
+}
+
+uint64_t broker_commits(struct broker *b)
+{
+    return atomic_load(&b->commits);
+}
+
+bool topic_wait(struct topic *t, uint64_t seen, struct waiter *w)
+{
+    return waiter_arm(t->broker, t, seen, w);
+}
+
+bool broker_wait(struct broker *b, uint64_t seen, struct waiter *w)
+{
+    return waiter_arm(b, NULL, seen, w);
+}
+
 void waiter_cancel(struct waiter *w)
 {
     struct broker *b = w->broker;

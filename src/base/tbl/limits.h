@@ -26,13 +26,14 @@
 #define LIMIT_GROUP_WORD 255u                /* bytes: protocol, client, host, rack, instance */
 #define LIMIT_MEMBER_ID 300u                 /* bytes: LIMIT_GROUP_WORD and a UUID */
 #define LIMIT_MEMBER_BYTES (4u << 20)        /* metadata of all protocols; an assignment */
+#define LIMIT_GROUP_ASSIGNMENT (64u << 20)   /* assignments of all members of a group, in bytes */
 #define LIMIT_MEMBER_TOPICS 20000u           /* names that a member subscribes to */
 #define LIMIT_GROUPS_LIVE 100000u            /* groups that have members */
 #define LIMIT_GROUPS_BYTES (512ull << 20)    /* what all members and their groups take in memory */
 #define LIMIT_GROUP_IMAGE (256u << 10)       /* published text of members or assignment; else none */
 #define LIMIT_GROUP_IMAGES (64u << 20)       /* those texts of all groups, in memory */
 #define LIMIT_REGEX_BYTES 1024u              /* a subscription's regular expression */
-#define LIMIT_REGEX_STATES 4096u             /* of its automaton, repetitions written out */
+#define LIMIT_REGEX_STATES 2048u             /* of its automaton, repetitions written out */
 #define LIMIT_APPEND_BYTES (48u << 20)       /* encoded, of one atomic append */
 #define LIMIT_APPEND_PARTS 65536u            /* batches of one append */
 #define LIMIT_APPEND_BATCH_BYTES (512u << 10) /* a part goes on in a new batch beyond this */
@@ -48,6 +49,17 @@
 #define LIMIT_COMPACT_ABORTED (1u << 20)     /* aborted transactions of one pass of compaction */
 #define LIMIT_READER_BYTES (4u << 20)        /* batches that one reader holds */
 #define LIMIT_READER_BUFFERS 1024u           /* partitions for which it holds some */
+#define LIMIT_KAFKA_FRAME (100u << 20)       /* socket.request.max.bytes, as Kafka's default */
+#define LIMIT_KAFKA_FRAME_UNTRUSTED (64u << 10) /* before authentication */
+#define LIMIT_KAFKA_FRAME_STEP (64u << 10)   /* memory taken for a frame before its bytes are there */
+#define LIMIT_KAFKA_ARENA (64u << 20)        /* decoded arrays and what an answer is made of */
+#define LIMIT_KAFKA_ANSWER (128u << 20)      /* of one request, record batches included */
+#define LIMIT_KAFKA_REQUESTS 64u             /* of one connection that wait or run */
+#define LIMIT_KAFKA_REQUEST_BYTES (32u << 20) /* and their frames together, beyond the first */
+#define LIMIT_KAFKA_OUTPUT (16u << 20)       /* answers not taken: requests wait from there on */
+#define LIMIT_KAFKA_FETCH_BYTES (16u << 20)  /* record batches of one fetch answer, beyond the first */
+#define LIMIT_KAFKA_FETCH_PARTITIONS 100000u /* of one fetch session */
+#define LIMIT_KAFKA_FREE_REQUESTS 256u       /* kept by a loop for reuse */
 
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");
 _Static_assert(LIMIT_TOPIC_MESSAGE_BYTES <= LIMIT_APPEND_BYTES, "any topic's batch fits an append");

@@ -1,0 +1,456 @@
+/* Connections: frames in, requests in order, answers out. See kafka_int.h for the life of a request.
+ *
+ * Memory of a connection is bounded: a frame's buffer grows with the bytes that came, not with the
+ * length that was declared; at most LIMIT_KAFKA_REQUESTS requests or LIMIT_KAFKA_REQUEST_BYTES wait,
+ * then the connection is not read; nor is it while LIMIT_KAFKA_OUTPUT bytes of answers are not
+ * taken. All on the connection's loop, but kreq_post. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/tbl/limits.h"
+#include "proto/kafka/kafka_int.h"
+
+#define FRAME_MIN   8u /* key, version, correlation id */
+#define ARENA_CHUNK (8u << 10)
+#define FRAME_KEPT  (64u << 10) /* buffers of requests kept for reuse are at most so large */
+#define LEND_MIN    4096u       /* smaller parts of an answer are copied */
+#define INLINE_MAX  1024u
+
+static void kconn_run(struct kconn *kc);
+
+/* ---- requests ---- */
+
+static struct kreq *kreq_new(struct kconn *kc)
+{
+    struct kloop *kl = kc->kl;
+    struct kreq *q;
+
+    if (!list_empty(&kl->free)) {
+        q = list_entry(list_pop_front(&kl->free), struct kreq, link);
+        kl->free_n--;
+    } else {
+        q = xcalloc(1, sizeof *q);
+        buf_init(&q->frame, LIMIT_KAFKA_FRAME);
+        arena_init(&q->arena, ARENA_CHUNK, LIMIT_KAFKA_ARENA);
+        kwriter_init(&q->w, LIMIT_KAFKA_ANSWER);
+        q->w.inline_max = INLINE_MAX;
+    }
+    q->kc = kc;
+    q->kl = kl;
+    q->k = kc->k;
+    q->b = kc->k->broker;
+    q->state = KREQ_QUEUED;
+    q->mute = false;
+    q->refs = 1;
+    q->state_of = NULL;
+    q->cancel = q->release = NULL;
+    return q;
+}
+
+static void kreq_free(struct kreq *q)
+{
+    buf_fini(&q->frame);
+    arena_fini(&q->arena);
+    kwriter_fini(&q->w);
+    free(q);
+}
+
+void kreq_lend(struct kreq *q)
+{
+    q->refs++;
+}
+
+void kreq_unref(struct kreq *q)
+{
+    struct kloop *kl = q->kl;
+
+    if (--q->refs)
+        return;
+    if (q->release)
+        q->release(q);
+    if (kl->free_n == LIMIT_KAFKA_FREE_REQUESTS || q->frame.cap > FRAME_KEPT ||
+        q->w.buf.cap > FRAME_KEPT) {
+        kreq_free(q);
+        return;
+    }
+    buf_clear(&q->frame);
+    arena_reset(&q->arena);
+    kwriter_clear(&q->w);
+    list_push_back(&kl->free, &q->link);
+    kl->free_n++;
+}
+
+void kloop_free_requests(struct kloop *kl)
+{
+    while (!list_empty(&kl->free))
+        kreq_free(list_entry(list_pop_front(&kl->free), struct kreq, link));
+}
+
+void *kreq_alloc(struct kreq *q, size_t n, size_t size)
+{
+    void *p = arena_zalloc(&q->arena, n ? n : 1, size);
+
+    if (!p)
+        kreq_fail(q, ERR_TOO_LARGE);
+    return p;
+}
+
+struct slice kreq_printf(struct kreq *q, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return arena_dup(&q->arena, slice_str(text));
+}
+
+bool kreq_decoded(struct kreq *q, enum err e)
+{
+    if (!e && kreader_left(&q->r) == 0)
+        return true;
+    kreq_fail(q, e ? e : ERR_CORRUPT_INPUT);
+    return false;
+}
+
+void kreq_reply_begin(struct kreq *q)
+{
+    kafka_response_begin(&q->w, q->api, q->version, q->head.correlation_id);
+}
+
+void kreq_reply_end(struct kreq *q)
+{
+    enum err e = kwriter_end(&q->w);
+
+    if (e)
+        kreq_fail(q, e);
+    else
+        kreq_done(q);
+}
+
+static void post_run(struct loop_task *t)
+{
+    struct kreq *q = (struct kreq *)((char *)t - offsetof(struct kreq, task));
+
+    q->posted(q);
+}
+
+void kreq_post(struct kreq *q, void (*fn)(struct kreq *q))
+{
+    q->posted = fn;
+    q->task.fn = post_run;
+    loop_post(q->kl->loop, &q->task);
+}
+
+static void kreq_end(struct kreq *q)
+{
+    struct kconn *kc = q->kc;
+
+    q->state = KREQ_DONE;
+    if (!kc) {
+        kreq_unref(q);
+    } else if (!kc->running) {
+        kconn_run(kc);
+    }
+}
+
+void kreq_done(struct kreq *q)
+{
+    kreq_end(q);
+}
+
+void kreq_fail(struct kreq *q, enum err e)
+{
+    if (q->state == KREQ_DONE)
+        return;
+    atomic_fetch_add_explicit(&q->kl->errors, 1, memory_order_relaxed);
+    q->mute = true;
+    if (q->kc)
+        conn_close(q->kc->c, true, CONN_LOCAL);
+    kreq_end(q);
+}
+
+/* ---- answers ---- */
+
+static void part_released(void *arg)
+{
+    kreq_unref(arg);
+}
+
+static void answer_send(struct kreq *q)
+{
+    struct kwriter_cursor at = {0};
+    struct kwriter_part part;
+    struct conn *c = q->kc->c;
+
+    while (kwriter_part(&q->w, &at, &part)) {
+        if (part.bytes.len < LEND_MIN) {
+            conn_send(c, part.bytes);
+        } else {
+            kreq_lend(q);
+            conn_send_lent(c, part.bytes, part_released, q);
+        }
+    }
+}
+
+/* ---- the queue ---- */
+
+static bool queue_full(const struct kconn *kc)
+{
+    return kc->reqs_n >= LIMIT_KAFKA_REQUESTS ||
+           (kc->reqs_n && kc->reqs_bytes > LIMIT_KAFKA_REQUEST_BYTES) || conn_full(kc->c);
+}
+
+/* May q start while all before it are under way? */
+static bool may_start(const struct kconn *kc, const struct kreq *q)
+{
+    return list_is_first(&kc->reqs, &q->link) || (q->api && q->api->key == 0);
+}
+
+static bool start_next(struct kconn *kc)
+{
+    struct kreq *q;
+
+    list_for_each(q, &kc->reqs, struct kreq, link)
+    {
+        if (q->state == KREQ_QUEUED) {
+            if (!may_start(kc, q))
+                return false;
+            q->state = KREQ_RUNNING;
+            q->start_ms = loop_now_ms(kc->kl->loop);
+            kafka_handler_of(q->api->key)(q);
+            return true;
+        }
+        if (q->api->key != 0 && q->state == KREQ_RUNNING)
+            return false;
+    }
+    return false;
+}
+
+static bool answer_first(struct kconn *kc)
+{
+    struct kreq *q;
+
+    if (list_empty(&kc->reqs))
+        return false;
+    q = list_entry(kc->reqs.node.next, struct kreq, link);
+    if (q->state != KREQ_DONE)
+        return false;
+    list_remove(&q->link);
+    kc->reqs_n--;
+    kc->reqs_bytes -= q->frame.len;
+    if (!q->mute && !conn_closing(kc->c))
+        answer_send(q);
+    kreq_unref(q);
+    return true;
+}
+
+static void take_input(struct kconn *kc, struct slice data);
+
+/* What waited because the queue was full. */
+static void take_waiting(struct kconn *kc)
+{
+    struct buf in = kc->in;
+
+    if (in.len == 0 || queue_full(kc) || conn_closing(kc->c))
+        return;
+    buf_init(&kc->in, in.max);
+    take_input(kc, buf_slice(&in));
+    buf_fini(&in);
+}
+
+/* Starts what can start, answers what is done, until neither. */
+static void kconn_run(struct kconn *kc)
+{
+    kc->running = true;
+    for (;;) {
+        while (answer_first(kc))
+            ;
+        take_waiting(kc);
+        if (conn_closing(kc->c) || !start_next(kc))
+            break;
+    }
+    while (answer_first(kc))
+        ;
+    kc->running = false;
+    if (conn_closing(kc->c))
+        return;
+    conn_pause(kc->c, queue_full(kc) || kc->in.len);
+    if (atomic_load_explicit(&kc->k->draining, memory_order_relaxed) && kc->reqs_n == 0)
+        conn_close(kc->c, true, CONN_LOCAL);
+    else
+        conn_deadline(kc->c, kc->reqs_n ? 0 : kc->k->conf.idle_ms);
+}
+
+/* ---- input ---- */
+
+/* A version of ApiVersions that we do not know is answered all the same (KIP-511). */
+static bool header_open(struct kreq *q)
+{
+    enum err e;
+
+    kreader_init(&q->r, buf_slice(&q->frame), LIMIT_KAFKA_ARENA);
+    e = kafka_request_open(&q->r, &q->arena, &q->head, &q->api);
+    q->version = q->head.request_api_version;
+    if (e == ERR_UNSUPPORTED && q->api && q->api->key == 18)
+        return true;
+    if (e || !kafka_handler_of(q->api->key))
+        return false;
+    return q->kc->trusted || q->api->key == 17 || q->api->key == 18 || q->api->key == 36;
+}
+
+static void frame_complete(struct kconn *kc)
+{
+    struct kreq *q = kc->part;
+
+    kc->part = NULL;
+    kc->head_n = 0;
+    atomic_fetch_add_explicit(&kc->kl->requests, 1, memory_order_relaxed);
+    if (!header_open(q)) {
+        atomic_fetch_add_explicit(&kc->kl->errors, 1, memory_order_relaxed);
+        kreq_unref(q);
+        conn_close(kc->c, true, CONN_LOCAL);
+        return;
+    }
+    list_push_back(&kc->reqs, &q->link);
+    kc->reqs_n++;
+    kc->reqs_bytes += q->frame.len;
+}
+
+static bool frame_begin(struct kconn *kc)
+{
+    uint32_t n = be32_load(kc->head);
+    uint32_t max = kc->trusted ? LIMIT_KAFKA_FRAME : LIMIT_KAFKA_FRAME_UNTRUSTED;
+
+    if (n < FRAME_MIN || n > max) {
+        atomic_fetch_add_explicit(&kc->kl->errors, 1, memory_order_relaxed);
+        conn_close(kc->c, true, CONN_LOCAL);
+        return false;
+    }
+    kc->part = kreq_new(kc);
+    kc->part_len = n;
+    buf_reserve(&kc->part->frame, n < LIMIT_KAFKA_FRAME_STEP ? n : LIMIT_KAFKA_FRAME_STEP);
+    return true;
+}
+
+/* How many of the bytes went to the frame being collected. */
+static size_t frame_take(struct kconn *kc, struct slice data)
+{
+    size_t n = sizeof kc->head - kc->head_n;
+
+    if (!kc->part) {
+        n = n < data.len ? n : data.len;
+        memcpy(kc->head + kc->head_n, data.ptr, n);
+        kc->head_n += (unsigned)n;
+        if (kc->head_n == sizeof kc->head)
+            frame_begin(kc);
+        return n;
+    }
+    n = kc->part_len - kc->part->frame.len;
+    n = n < data.len ? n : data.len;
+    if (buf_append(&kc->part->frame, data.ptr, n)) {
+        conn_close(kc->c, true, CONN_LIMIT);
+        return n;
+    }
+    if (kc->part->frame.len == kc->part_len)
+        frame_complete(kc);
+    return n;
+}
+
+static void take_input(struct kconn *kc, struct slice data)
+{
+    size_t n;
+
+    while (data.len && !conn_closing(kc->c)) {
+        if (queue_full(kc)) {
+            if (buf_append_slice(&kc->in, data))
+                conn_close(kc->c, true, CONN_LIMIT);
+            return;
+        }
+        n = frame_take(kc, data);
+        data = slice_of(data.ptr + n, data.len - n);
+    }
+}
+
+/* ---- the connection ---- */
+
+static void on_data(struct conn *c, struct slice data)
+{
+    struct kconn *kc = c->state;
+
+    if (kc->in.len) { /* it was paused, but this was read already */
+        if (buf_append_slice(&kc->in, data))
+            conn_close(c, true, CONN_LIMIT);
+        return;
+    }
+    take_input(kc, data);
+    kconn_run(kc);
+}
+
+static void on_drain(struct conn *c)
+{
+    kconn_run(c->state);
+}
+
+static void on_timeout(struct conn *c)
+{
+    conn_close(c, true, CONN_TIMEOUT);
+}
+
+static void on_close(struct conn *c)
+{
+    struct kconn *kc = c->state;
+    struct kreq *q;
+
+    kc->running = true; /* nothing starts any more */
+    if (kc->part)
+        kreq_unref(kc->part);
+    while (!list_empty(&kc->reqs)) {
+        q = list_entry(list_pop_front(&kc->reqs), struct kreq, link);
+        q->kc = NULL;
+        if (q->state != KREQ_RUNNING)
+            kreq_unref(q);
+        else if (q->cancel)
+            q->cancel(q);
+    }
+    fetch_session_free(kc);
+    buf_fini(&kc->in);
+    free(kc);
+    c->state = NULL;
+}
+
+const struct conn_proto kafka_conn_proto = {
+    .on_data = on_data,
+    .on_drain = on_drain,
+    .on_timeout = on_timeout,
+    .on_close = on_close,
+};
+
+void kconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
+{
+    struct kafka *k = ctx;
+    struct kconn *kc = xcalloc(1, sizeof *kc);
+
+    kc->k = k;
+    kc->kl = &k->loops[loop];
+    kc->c = c;
+    kc->trusted = true;
+    list_init(&kc->reqs);
+    buf_init(&kc->in, 1u << 20);
+    c->proto = &kafka_conn_proto;
+    c->state = kc;
+    c->output_max = LIMIT_KAFKA_OUTPUT;
+    conn_deadline(c, k->conf.idle_ms);
+}
+
+void kconn_drain(struct conn *c)
+{
+    struct kconn *kc = c->state;
+
+    if (kc && kc->reqs_n == 0)
+        conn_close(c, true, CONN_LOCAL);
+}

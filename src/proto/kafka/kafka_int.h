@@ -1,0 +1,208 @@
+/* What the files of src/proto/kafka share. Not for anyone else.
+ *
+ * Life of a request (struct kreq): its frame is collected (conn.c) -> it waits in its connection's
+ * queue -> its handler runs, on the connection's loop -> it answers at once, or later: whatever it
+ * waits for calls kreq_post from any thread, which runs a function on the loop -> kreq_done ->
+ * answers leave in the order of the requests.
+ *
+ * A connection's requests run one after the other, as Kafka's do, but produce requests in a row run
+ * together: their batches are sequenced in the order in which they came, and share syncs.
+ *
+ * When a connection ends, requests that run lose it (q->kc is NULL) and are cancelled: their handler
+ * stops waiting if it can, and calls kreq_done all the same. Everything here but kreq_post is called
+ * on the loop of the request. */
+#ifndef WEIR_PROTO_KAFKA_INT_H
+#define WEIR_PROTO_KAFKA_INT_H
+
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "base/map.h"
+#include "broker/broker.h"
+#include "kafka_messages.h"
+#include "net/conn.h"
+#include "proto/kafka/codec.h"
+#include "proto/kafka/kafka.h"
+
+#define KAFKA_NODE_ID 1
+/* KafkaApis error codes that are not the broker's (org.apache.kafka.common.protocol.Errors). */
+enum kafka_error {
+    KE_UNKNOWN = -1,
+    KE_NONE = 0,
+    KE_OFFSET_OUT_OF_RANGE = 1,
+    KE_CORRUPT_MESSAGE = 2,
+    KE_UNKNOWN_TOPIC_OR_PARTITION = 3,
+    KE_REQUEST_TIMED_OUT = 7,
+    KE_COORDINATOR_NOT_AVAILABLE = 15,
+    KE_INVALID_TOPIC = 17,
+    KE_INVALID_REQUIRED_ACKS = 21,
+    KE_TOPIC_AUTHORIZATION_FAILED = 29,
+    KE_GROUP_AUTHORIZATION_FAILED = 30,
+    KE_CLUSTER_AUTHORIZATION_FAILED = 31,
+    KE_UNSUPPORTED_SASL_MECHANISM = 33,
+    KE_ILLEGAL_SASL_STATE = 34,
+    KE_UNSUPPORTED_VERSION = 35,
+    KE_INVALID_PARTITIONS = 37,
+    KE_INVALID_REPLICATION_FACTOR = 38,
+    KE_INVALID_REPLICA_ASSIGNMENT = 39,
+    KE_INVALID_CONFIG = 40,
+    KE_INVALID_REQUEST = 42,
+    KE_TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53,
+    KE_SASL_AUTHENTICATION_FAILED = 58,
+    KE_UNKNOWN_LEADER_EPOCH = 76,
+    KE_FENCED_LEADER_EPOCH = 74,
+    KE_FETCH_SESSION_ID_NOT_FOUND = 70,
+    KE_INVALID_FETCH_SESSION_EPOCH = 71,
+    KE_UNSTABLE_OFFSET_COMMIT = 88,
+    KE_UNKNOWN_TOPIC_ID = 100
+};
+/* The code of one of our errors. */
+int16_t kafka_code(enum err e);
+
+enum kafka_op { /* AclOperation */
+    KOP_READ = 3,
+    KOP_WRITE = 4,
+    KOP_CREATE = 5,
+    KOP_DELETE = 6,
+    KOP_ALTER = 7,
+    KOP_DESCRIBE = 8,
+    KOP_CLUSTER_ACTION = 9,
+    KOP_DESCRIBE_CONFIGS = 10,
+    KOP_ALTER_CONFIGS = 11,
+    KOP_IDEMPOTENT_WRITE = 12
+};
+enum kafka_resource { /* ResourceType */
+    KRES_TOPIC = 2,
+    KRES_GROUP = 3,
+    KRES_CLUSTER = 4, /* name "kafka-cluster" */
+    KRES_TRANSACTIONAL_ID = 5
+};
+
+struct kloop {
+    struct kafka *k;
+    struct loop *loop;
+    unsigned index;
+    struct list_head free; /* struct kreq kept for reuse */
+    unsigned free_n;
+    _Atomic uint64_t requests, errors;
+};
+
+struct kafka {
+    struct kafka_conf conf;
+    struct broker *broker;
+    struct conn_server *conns;
+    struct kloop *loops;
+    char advertised[300];
+    char cluster_id[23]; /* base64 of the log's id */
+    atomic_bool draining;
+    struct kgroups *groups; /* groups.c: the timer of the coordinator */
+};
+
+struct kconn {
+    struct kafka *k;
+    struct kloop *kl;
+    struct conn *c;
+    uint8_t head[4]; /* of the frame being collected */
+    unsigned head_n;
+    struct kreq *part; /* whose frame is being collected */
+    size_t part_len;   /* its bytes in all */
+    struct buf in;     /* input that waits until there is room for more requests */
+    struct list_head reqs; /* in order of arrival */
+    unsigned reqs_n;
+    size_t reqs_bytes;
+    bool running; /* kconn_run is at it */
+    bool trusted; /* authenticated, or there is no need */
+    struct fetch_session *session; /* fetch.c */
+    struct list_node all;
+};
+
+struct kreq {
+    struct list_node link; /* kc->reqs, or kl->free */
+    struct kconn *kc;      /* NULL: the connection is gone */
+    struct kloop *kl;
+    struct kafka *k;
+    struct broker *b;
+    struct buf frame; /* without its length */
+    struct arena arena;
+    struct kreader r; /* at the body */
+    struct kafka_request_header head;
+    const struct kafka_api *api;
+    int16_t version;
+    enum { KREQ_QUEUED, KREQ_RUNNING, KREQ_DONE } state;
+    bool mute; /* there is no answer (acks=0) */
+    unsigned refs; /* lent parts of the answer, and 1 */
+    struct kwriter w;
+    struct loop_task task;
+    void (*posted)(struct kreq *q);
+    void *state_of; /* the handler's */
+    void (*cancel)(struct kreq *q);      /* the connection is gone; may be NULL */
+    void (*release)(struct kreq *q);     /* the answer has been sent; may be NULL */
+    uint64_t start_ms;
+};
+
+/* ---- conn.c ---- */
+
+extern const struct conn_proto kafka_conn_proto;
+void kconn_open(void *k, unsigned loop, struct conn *c, const char *alpn);
+/* No more requests; ends when those there are are answered. */
+void kconn_drain(struct conn *c);
+/* The answer is in q->w (or q->mute). q is not touched afterwards. */
+void kreq_done(struct kreq *q);
+/* The request cannot be answered: the connection ends. */
+void kreq_fail(struct kreq *q, enum err e);
+/* Any thread: fn(q) runs on q's loop. One at a time. */
+void kreq_post(struct kreq *q, void (*fn)(struct kreq *q));
+void kloop_free_requests(struct kloop *kl);
+void kreq_lend(struct kreq *q);
+void kreq_unref(struct kreq *q);
+/* Zeroed memory until the request is over; NULL: past LIMIT_KAFKA_ARENA, and kreq_fail was called. */
+void *kreq_alloc(struct kreq *q, size_t n, size_t size);
+struct slice kreq_printf(struct kreq *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Decodes the body into *m: false: it does not decode, the request is over. */
+#define KREQ_DECODE(q, name, m)                                                                   \
+    kreq_decoded(q, kafka_##name##_request_decode(&(q)->r, (q)->version, &(q)->arena, (m)))
+bool kreq_decoded(struct kreq *q, enum err e);
+/* Encodes *m as the answer and ends the request. */
+#define KREQ_REPLY(q, name, m)                                                   \
+    do {                                                                         \
+        kreq_reply_begin(q);                                                     \
+        kafka_##name##_response_encode(&(q)->w, (q)->version, (m));              \
+        kreq_reply_end(q);                                                       \
+    } while (0)
+void kreq_reply_begin(struct kreq *q);
+void kreq_reply_end(struct kreq *q);
+
+/* ---- handlers: kafka.c has the table ---- */
+
+typedef void (*kafka_handler)(struct kreq *q);
+kafka_handler kafka_handler_of(int16_t key); /* NULL: not served */
+
+#define HANDLER(key, name) void kafka_on_##name(struct kreq *q);
+#include "proto/kafka/tbl/handlers.h"
+#undef HANDLER
+
+/* ---- auth.c ---- */
+
+/* May who sent this do that? */
+bool kafka_allowed(struct kreq *q, enum kafka_op op, enum kafka_resource r, struct slice name);
+#define KAFKA_CLUSTER_NAME SLICE_LIT("kafka-cluster")
+
+/* ---- metadata.c ---- */
+
+/* A topic by its id if `by_id`, else by name: referenced, or NULL with *code. */
+struct topic *kafka_topic(struct kreq *q, struct slice name, const uint8_t *id, bool by_id,
+                          int16_t *code);
+/* Where clients are to connect: host in buf. */
+void kafka_address(struct kreq *q, struct slice *host, int32_t *port);
+
+/* ---- fetch.c ---- */
+
+void fetch_session_free(struct kconn *kc);
+
+/* ---- groups.c ---- */
+
+enum err kgroups_new(struct kafka *k, struct errinfo *info);
+void kgroups_free(struct kafka *k);
+
+#endif
