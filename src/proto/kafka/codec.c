@@ -39,11 +39,12 @@ static int64_t compact(struct kreader *r)
     return (int64_t)kreader_uvarint(r) - 1;
 }
 
+/* A null length after an error is as good as any: the error stays. */
 static struct slice take(struct kreader *r, int64_t len, int64_t max, bool nullable)
 {
     struct slice s = SLICE_NULL;
 
-    if (len == -1 && nullable && !r->err)
+    if (len == -1 && nullable)
         return s;
     if (len < 0 || len > max || (size_t)len > kreader_left(r)) {
         kreader_fail(r, ERR_CORRUPT_INPUT);
@@ -73,7 +74,7 @@ uint32_t kreader_count(struct kreader *r, bool flex, bool nullable, size_t size_
 {
     int64_t n = flex ? compact(r) : kreader_i32(r);
 
-    if (n == -1 && nullable && !r->err) {
+    if (n == -1 && nullable) {
         *null = true;
         return 0;
     }
@@ -212,7 +213,7 @@ void kwriter_fail(struct kwriter *w, enum err e)
 
 bool kwriter_grow(struct kwriter *w, size_t n)
 {
-    enum err e = n > w->max - w->spliced ? ERR_TOO_LARGE : buf_reserve(&w->buf, n);
+    enum err e = buf_reserve(&w->buf, n);
 
     if (e)
         kwriter_fail(w, e);
@@ -356,7 +357,7 @@ static void splice(struct kwriter *w, struct kafka_span span)
         put(w, span.bytes);
         return;
     }
-    if (span.bytes.len > w->max - w->spliced || w->splices_n == KAFKA_SPLICES_MAX) {
+    if (w->splices_n == KAFKA_SPLICES_MAX) {
         kwriter_fail(w, ERR_TOO_LARGE);
         return;
     }

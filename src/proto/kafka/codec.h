@@ -53,8 +53,8 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-#define KAFKA_STRING_MAX  32767u /* bytes: a length was an int16 once, and still must fit */
-#define KAFKA_SPLICES_MAX (1u << 20)
+#define KAFKA_STRING_MAX  32767u     /* bytes: a length was an int16 once, and still must fit */
+#define KAFKA_SPLICES_MAX (1u << 20) /* runs of records in a writer; 40 bytes each */
 
 /* ---- records ---- */
 
@@ -183,7 +183,7 @@ struct kwriter {
     struct kwriter_splice *splices;
     uint32_t splices_n, splices_cap;
     size_t spliced;    /* their bytes */
-    size_t max;        /* bytes of the buffer and the splices together */
+    size_t max;        /* bytes of the buffer and the splices together; checked at the end */
     size_t inline_max; /* runs of records up to this many bytes are copied; 0 (init): none */
     size_t frame_at, frame_spliced; /* where the frame under way began */
     uint32_t frame_splices;

@@ -327,6 +327,7 @@ static void hostile_counts(void **state)
                 {"MetadataRequest", 1, "000000020000"},
                 {"MetadataRequest", 9, "ffffffff0f"},
                 {"MetadataRequest", 9, "ffffffff1f"},
+                {"MetadataRequest", 9, "808080801001000000"},
                 {"MetadataRequest", 9, "8080808080"},
                 {"MetadataRequest", 9, "808080808000"},
                 {"MetadataRequest", 9, "05010101"},
@@ -354,7 +355,7 @@ static void hostile_counts(void **state)
 
         if (decode_hex(&b, rows[i].name, rows[i].version, rows[i].hex) != ERR_CORRUPT_INPUT)
             fail_msg("%s %d %s decodes", rows[i].name, rows[i].version, rows[i].hex);
-        if (i < 12)
+        if (i < 13)
             assert_int_equal(b.decoded.total, before);
     }
     /* a string of 32,767 bytes is the longest, compact or not */
@@ -443,6 +444,7 @@ static void tags_unknown(void **state)
         {"ffffffff0f", ERR_CORRUPT_INPUT},
         {"ffffffff1f", ERR_CORRUPT_INPUT},
         {"01ffffffffff0100", ERR_CORRUPT_INPUT},
+        {"8080808010", ERR_CORRUPT_INPUT}, /* 0, if it had 32 bits */
         {"", ERR_CORRUPT_INPUT},
     };
     struct bench b;
@@ -501,26 +503,37 @@ static void tags_known(void **state)
     bench_fini(&b);
 }
 
+static void check_tag_of(struct bench *b, const uint8_t *id, size_t len)
+{
+    const struct kafka_message *k = message("FetchRequest");
+    struct kafka_fetch_request q;
+    struct buf first;
+
+    kafka_fetch_request_init(&q);
+    q.cluster_id = slice_of(id, len);
+    q.rack_id = SLICE_LIT("r");
+    q.replica_state.replica_epoch = 5;
+    assert_int_equal(encode(b, k, 18, &q), ERR_OK);
+    first = b->bytes;
+    buf_init(&b->bytes, FRAME_MAX);
+    check_bytes(b, k, 18, buf_slice(&first), &q);
+    buf_fini(&first);
+}
+
 /* A tagged field of more than 127 bytes moves to make room for its length. */
 static void tags_long(void **state)
 {
-    struct kafka_fetch_request q;
     struct bench b;
-    uint8_t id[20000];
+    uint8_t id[16500];
     size_t len;
 
     bench_init(&b);
-    memset(id, 'i', sizeof id);
-    for (len = 100; len <= sizeof id; len += len < 140 ? 1 : 16243 - 140) {
-        kafka_fetch_request_init(&q);
-        q.cluster_id = slice_of(id, len);
-        q.rack_id = SLICE_LIT("r");
-        q.replica_state.replica_epoch = 5;
-        assert_int_equal(encode(&b, message("FetchRequest"), 18, &q), ERR_OK);
-        assert_int_equal(decode(&b, message("FetchRequest"), 18, buf_slice(&b.bytes)), ERR_OK);
-        assert_int_equal(((struct kafka_fetch_request *)b.m)->cluster_id.len, len);
-        assert_int_equal(((struct kafka_fetch_request *)b.m)->replica_state.replica_epoch, 5);
-    }
+    for (len = 0; len < sizeof id; len++)
+        id[len] = (uint8_t)(len * 7);
+    for (len = 100; len < 140; len++)
+        check_tag_of(&b, id, len);
+    for (len = 16370; len < 16400; len++)
+        check_tag_of(&b, id, len);
     bench_fini(&b);
 }
 
@@ -647,6 +660,7 @@ static void frames(void **state)
         kwriter_init(&w, max);
         assert_int_equal(fetch_response(&w, spans), ERR_TOO_LARGE);
         assert_int_equal(kwriter_size(&w), 0);
+        assert_int_equal(w.splices_n, 0);
         kafka_response_begin(&w, api, 0, 1);
         kafka_sasl_authenticate_response_encode(&w, 0, &s);
         assert_int_equal(kwriter_end(&w), max < 26 ? ERR_TOO_LARGE : ERR_OK);
@@ -654,6 +668,42 @@ static void frames(void **state)
     }
     kwriter_init(&w, one);
     assert_int_equal(fetch_response(&w, spans), ERR_OK);
+    kwriter_fini(&w);
+}
+
+/* What is spliced is not looked at: lengths beyond what a frame can say need no such memory. */
+static void frame_too_long(void **state)
+{
+    static const uint8_t byte[1];
+    struct kafka_span half = {slice_of(byte, (1u << 30) + 1), NULL}, twice[2] = {half, half};
+    struct kafka_fetch_response_partition p[2];
+    struct kafka_fetch_response_topic t;
+    struct kafka_fetch_response s;
+    struct kwriter w;
+    uint32_t n;
+
+    kwriter_init(&w, SIZE_MAX / 2);
+    kafka_fetch_response_topic_init(&t);
+    kafka_fetch_response_init(&s);
+    for (n = 0; n < 2; n++) {
+        kafka_fetch_response_partition_init(&p[n]);
+        p[n].records = (struct kafka_records){.spans = twice, .spans_n = 1};
+    }
+    t.partitions = p;
+    s.responses = &t;
+    s.responses_n = 1;
+    for (n = 0; n < 3; n++) { /* partitions of half of the most each */
+        t.partitions_n = n;
+        kwriter_begin(&w);
+        assert_int_equal(kafka_fetch_response_encode(&w, 12, &s), ERR_OK);
+        assert_int_equal(kwriter_end(&w), n < 2 ? ERR_OK : ERR_TOO_LARGE);
+        kwriter_clear(&w);
+    }
+    p[0].records.spans_n = 2; /* in one field */
+    t.partitions_n = 1;
+    kwriter_begin(&w);
+    assert_int_equal(kafka_fetch_response_encode(&w, 12, &s), ERR_TOO_LARGE);
+    assert_int_equal(kwriter_end(&w), ERR_TOO_LARGE);
     kwriter_fini(&w);
 }
 
@@ -667,6 +717,29 @@ static void check_frame(struct kwriter *w, const char *hex)
     assert_memory_equal(w->buf.ptr, p, len);
     kwriter_clear(w);
     free(p);
+}
+
+static void splices_max(void **state)
+{
+    struct kafka_span *spans = calloc(KAFKA_SPLICES_MAX + 1, sizeof *spans);
+    struct kafka_records rec = {.spans = spans, .spans_n = KAFKA_SPLICES_MAX};
+    struct kwriter w;
+    uint32_t i;
+
+    assert_non_null(spans);
+    for (i = 0; i <= KAFKA_SPLICES_MAX; i++)
+        spans[i].bytes = SLICE_LIT("x");
+    kwriter_init(&w, 1 << 24);
+    kwriter_begin(&w);
+    kwriter_records(&w, &rec, true, true);
+    assert_int_equal(kwriter_end(&w), ERR_OK);
+    kwriter_clear(&w);
+    rec.spans_n++;
+    kwriter_begin(&w);
+    kwriter_records(&w, &rec, true, true);
+    assert_int_equal(kwriter_end(&w), ERR_TOO_LARGE);
+    kwriter_fini(&w);
+    free(spans);
 }
 
 /* Whole frames as the protocol's guide lays them out. */
@@ -872,6 +945,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(tags_unknown),   cmocka_unit_test(tags_known),
         cmocka_unit_test(tags_long),      cmocka_unit_test(nulls),
         cmocka_unit_test(splices),        cmocka_unit_test(frames),
+        cmocka_unit_test(frame_too_long), cmocka_unit_test(splices_max),
         cmocka_unit_test(known_frames),   cmocka_unit_test(requests),
         cmocka_unit_test(apis),           cmocka_unit_test(kafkas_bytes),
     };
