@@ -216,6 +216,21 @@ static struct batch_info info_at(struct fx *f, uint32_t uid, int64_t offset)
     return bi;
 }
 
+/* What the log says that it takes is what is read of it. */
+static void assert_bytes(struct fx *f, uint32_t uid)
+{
+    struct plog_info now;
+    uint64_t bytes = 0;
+    int64_t at;
+
+    plog_info_get(f->log[uid], &now);
+    for (at = now.start_offset; at < now.end_offset; bytes += f->r.bytes) {
+        assert_int_equal(plog_read(f->log[uid], at, 1, &f->r, NULL), ERR_OK);
+        at = f->r.batch[0].last_offset + 1;
+    }
+    assert_int_equal(bytes, now.bytes);
+}
+
 /* ---- what stays ---- */
 
 static void test_newest(void **state)
@@ -545,6 +560,7 @@ static void test_part_of_file(void **state)
     seal(&f);
     compact_begin(&f, 1, 5000, HOUR);
     fx_background(&f);
+    assert_bytes(&f, 1);
     assert_stays(&f, 1, "[0-1 1:b=1][2-2 2:a=2][3-3 3:a=3][4-4 4:b=2]");
     assert_int_equal(plog_compact_info_get(f.log[1], &now, NULL), ERR_OK);
     assert_int_equal(now.clean_end, 3);
@@ -558,6 +574,7 @@ static void test_part_of_file(void **state)
     assert_int_equal(plog_seek_time(f.log[1], 2500, &at, NULL), ERR_OK);
     assert_int_equal(at, 3);
     compact(&f, 1); /* now all of it, and the file it was in goes */
+    assert_bytes(&f, 1);
     assert_stays(&f, 1, "[3-3 3:a=3][4-4 4:b=2]");
     assert_int_equal(plog_seek_time(f.log[1], 0, &at, NULL), ERR_OK);
     assert_int_equal(at, 3);
@@ -567,6 +584,45 @@ static void test_part_of_file(void **state)
     journal_stats_get(f.j, &after);
     assert_true(after.files < before.files);
     assert_stays(&f, 1, "[3-3 3:a=3][4-4 4:b=2]");
+    end(&f);
+}
+
+/* A file behind a compacted segment that begins before it: the segment and a later file are sparse
+ * and neighbours, but not in the log. They do not become one. */
+static void test_rewrite_order(void **state)
+{
+    struct journal_stats before = {0}, s = {0};
+    char text[1200];
+    struct fx f;
+    int i;
+
+    start(&f);
+    seal(&f);
+    while (s.files == before.files) { /* a new file begins with what stays in it */
+        journal_stats_get(f.j, &before);
+        assert_int_equal(fx_put(&f, FILLER, 34000, false), ERR_OK);
+        journal_stats_get(f.j, &s);
+    }
+    for (i = 0; i < 4; i++) {
+        snprintf(text, sizeof text, "k%d=%01000d", i, i);
+        put_batch(&f, 1, (struct put){.records = text, .ts = 1000});
+    }
+    put_batch(&f, 1, (struct put){.records = "x=1", .ts = 9000});
+    for (before = s; s.files == before.files; journal_stats_get(f.j, &s))
+        assert_int_equal(fx_put(&f, 3, 10000, false), ERR_OK);
+    fx_background(&f);
+    compact_begin(&f, 1, 5000, HOUR);
+    fx_background(&f);
+    put(&f, 1, "y=1");
+    journal_stats_get(f.j, &s);
+    for (before = s; s.files == before.files; journal_stats_get(f.j, &s))
+        assert_int_equal(fx_put(&f, 3, 10000, false), ERR_OK);
+    fx_background(&f);
+    fx_trim(&f, 1, 3);
+    fx_trim(&f, 3, fx_end(&f, 3));
+    fx_background(&f);
+    snprintf(text, sizeof text, "[3-3 3:k3=%01000d][4-4 4:x=1][5-5 5:y=1]", 3);
+    assert_stays(&f, 1, text);
     end(&f);
 }
 
@@ -857,6 +913,7 @@ static void test_repair(void **state)
     struct journal_check_result res;
     char path[300];
     struct fx f;
+    int i, n;
 
     start(&f);
     put(&f, 1, "a=1 b=1");
@@ -868,10 +925,14 @@ static void test_repair(void **state)
     seal(&f);
     compact_at(&f, 1, 3 * HOUR);
     assert_log(&f, 1, "[3-3 3:b=2][4-4 4:c=1]");
-    assert_true(fx_file(&f, ".seg", 0, path) >= 1);
     fx_close(&f);
-    memcpy(strstr(path, ".seg"), ".idx", 4);
-    assert_int_equal(io_unlink(f.io, path, NULL), ERR_OK);
+    n = fx_file(&f, ".seg", 0, path);
+    assert_true(n >= 1);
+    for (i = 0; i < n; i++) {
+        fx_file(&f, ".seg", i, path);
+        memcpy(strstr(path, ".seg"), ".idx", 4);
+        assert_int_equal(io_unlink(f.io, path, NULL), ERR_OK);
+    }
     assert_int_equal(fx_try_open(&f), ERR_CORRUPT);
     assert_int_equal(journal_repair(f.io, f.dir, false, NULL, NULL, &f.info), ERR_OK);
     assert_int_equal(journal_check(f.io, f.dir, NULL, NULL, &res, &f.info), ERR_OK);
@@ -953,11 +1014,12 @@ int main(void)
         cmocka_unit_test(test_append_time),  cmocka_unit_test(test_producers),
         cmocka_unit_test(test_transactions), cmocka_unit_test(test_ongoing),
         cmocka_unit_test(test_marker_above), cmocka_unit_test(test_part_of_file),
-        cmocka_unit_test(test_map_full),     cmocka_unit_test(test_segments),
-        cmocka_unit_test(test_meanwhile),    cmocka_unit_test(test_reader_stays),
-        cmocka_unit_test(test_crash),        cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_damaged),      cmocka_unit_test(test_repair),
-        cmocka_unit_test(test_not_decoding), cmocka_unit_test(test_keymap),
+        cmocka_unit_test(test_map_full),     cmocka_unit_test(test_rewrite_order),
+        cmocka_unit_test(test_segments),     cmocka_unit_test(test_meanwhile),
+        cmocka_unit_test(test_reader_stays), cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_stopped),      cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_repair),       cmocka_unit_test(test_not_decoding),
+        cmocka_unit_test(test_keymap),
     };
 
     return cmocka_run_group_tests_name("journal/compact", tests, NULL, NULL);
