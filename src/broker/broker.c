@@ -547,6 +547,11 @@ void broker_close(struct broker **bp)
     *bp = NULL;
 }
 
+int32_t broker_partitions_default(const struct broker *b)
+{
+    return b->conf.partitions_default;
+}
+
 struct journal *broker_journal(struct broker *b)
 {
     return b->journal;

@@ -47,6 +47,8 @@ void broker_step(struct broker *b);
 bool broker_background(struct broker *b);
 /* ERR_OK, ERR_NO_SPACE or ERR_READ_ONLY with the reason: what a write would answer now. */
 enum err broker_writable(struct broker *b, struct errinfo *why);
+/* Of a topic that is made without saying how many. */
+int32_t broker_partitions_default(const struct broker *b);
 
 /* ---- topics ---- */
 
@@ -85,6 +87,8 @@ enum err topic_conf_set(struct topic_conf *c, struct slice name, struct slice va
 /* Sets one item to the broker's default. ERR_CONFIG: there is no such item. */
 enum err topic_conf_unset(struct broker *b, struct topic_conf *c, struct slice name,
                           struct errinfo *info);
+/* Checks every field's range (a caller may have filled the struct by hand), and that they agree. */
+enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info);
 /* Every item in turn: name, value as text, whether it differs from the default, prose. */
 void topic_conf_each(struct broker *b, const struct topic_conf *c,
                      void (*fn)(void *arg, const char *name, const char *value, bool is_default,
@@ -127,6 +131,9 @@ typedef void (*broker_done_fn)(void *arg, enum err e, const struct errinfo *info
 enum err topic_create(struct broker *b, struct slice name, int32_t partitions,
                       const struct topic_conf *conf, broker_done_fn done, void *arg,
                       struct errinfo *info);
+/* What topic_create would answer at once, changing nothing. */
+enum err topic_create_check(struct broker *b, struct slice name, int32_t partitions,
+                            const struct topic_conf *conf, struct errinfo *info);
 enum err topic_delete(struct broker *b, struct slice name, broker_done_fn done, void *arg,
                       struct errinfo *info);
 /* partitions 0: unchanged (never fewer than now: ERR_INVALID); conf NULL: unchanged. ERR_CONFLICT

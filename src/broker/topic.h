@@ -124,8 +124,6 @@ void topic_conf_diff(const struct topic_conf *defaults, const struct topic_conf 
 /* Applies items over the defaults. Codes unknown or values out of range: ERR_CORRUPT. */
 enum err topic_conf_items(const struct topic_conf *defaults, const struct conf_items *items,
                           struct topic_conf *out);
-/* Checks every field's range (a caller may have filled the struct by hand), and that they agree. */
-enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info);
 /* Lines name=value of what differs; and back. */
 #define TOPIC_CONF_TEXT_MAX 4096u /* 64 lines of 64 */
 size_t topic_conf_text(const struct topic_conf *defaults, const struct topic_conf *c,

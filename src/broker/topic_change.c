@@ -74,11 +74,10 @@ static enum err create_check(struct broker *b, struct slice name, int32_t partit
     return topic_conf_check(conf, info);
 }
 
-/* Reserves the name and numbers. ERR_TOPIC_EXISTS when it is there or being made; in the latter
- * case *pending is the creation. topics_lock held. */
-static enum err create_reserve(struct broker *b, struct slice name, uint32_t partitions,
-                               uint32_t *id, uint32_t *uid, struct creation **pending,
-                               struct errinfo *info)
+/* Is there room for a topic of this name? ERR_TOPIC_EXISTS when it is there or being made; in the
+ * latter case *pending is the creation. topics_lock held. */
+static enum err create_room(struct broker *b, struct slice name, uint32_t partitions,
+                            struct creation **pending, struct errinfo *info)
 {
     struct topics *ts = &b->topics;
     struct ordered_node *n = ordered_find(&ts->creating, name);
@@ -92,10 +91,38 @@ static enum err create_reserve(struct broker *b, struct slice name, uint32_t par
                            (unsigned)b->conf.topics_max);
     if (ts->next_id == UINT32_MAX || ts->next_uid > UINT32_MAX - partitions)
         return errinfo_set(info, ERR_LIMIT, "all topic and partition numbers are used up");
+    return ERR_OK;
+}
+
+/* Reserves the name and numbers; otherwise as create_room. */
+static enum err create_reserve(struct broker *b, struct slice name, uint32_t partitions,
+                               uint32_t *id, uint32_t *uid, struct creation **pending,
+                               struct errinfo *info)
+{
+    struct topics *ts = &b->topics;
+    enum err e = create_room(b, name, partitions, pending, info);
+
+    if (e)
+        return e;
     *id = ts->next_id++;
     *uid = ts->next_uid;
     ts->next_uid += partitions;
     return ERR_OK;
+}
+
+enum err topic_create_check(struct broker *b, struct slice name, int32_t partitions,
+                            const struct topic_conf *conf, struct errinfo *info)
+{
+    enum err e = create_check(b, name, partitions, conf ? conf : &b->defaults, info);
+    struct creation *pending;
+
+    if (e)
+        return e;
+    partitions = partitions ? partitions : b->conf.partitions_default;
+    io_mutex_lock(&b->topics_lock);
+    e = create_room(b, name, (uint32_t)partitions, &pending, info);
+    io_mutex_unlock(&b->topics_lock);
+    return e;
 }
 
 static void create_write(struct change *c, const struct topic_conf *conf, uint32_t uid,
