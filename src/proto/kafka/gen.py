@@ -20,7 +20,8 @@ these. The fields of a struct are indented below one of the fields that use it; 
 VERSIONS: `3`, `3-7` or `3+`; without them a field is there whenever what surrounds it is.
 null: the versions in which it may be null; alone: all. default: where it is not 0, false, empty. tag: a tagged field
 (all its versions are flexible). ignorable: left out in silence where the version has no such field, while a value
-other than the default is an error without it. inflexible: never compact.
+other than the default is an error without it. inflexible: never compact. What makes no sense is refused, with the
+line or the message that it is in.
 """
 import os
 import re
@@ -109,11 +110,11 @@ class Field:
 
     def literal(self):
         """C value of the default, None if all bits are zero."""
+        if self.default == "null" and not self.null:
+            raise Bad("%s: is never null" % self.name)
         if self.array or self.struct:
             if self.default not in (None, "null"):
                 raise Bad("%s: no such default" % self.name)
-            if self.default == "null" and not self.null:
-                raise Bad("%s: is never null" % self.name)
             return None
         if self.base in BLOBS:
             if self.default not in (None, "null"):
@@ -182,6 +183,8 @@ class Message:
                     self.visit(f.struct, inside, path + [s])
             else:
                 raise Bad("%s: unknown type %s" % (f.name, f.base))
+            if f.pointer and f.null != f.versions:
+                raise Bad("%s: a struct is nullable in all of its versions or in none" % f.name)
             if f.tag is not None and (self.flexible is None or f.versions[0] < self.flexible or
                                       f.base == "records" or f.pointer):
                 raise Bad("%s: cannot be tagged" % f.name)
@@ -214,52 +217,69 @@ class Message:
         return n
 
 
+class Parser:
+    """One schema file, line by line."""
+
+    def __init__(self):
+        self.messages, self.api = [], None
+        self.open = []  # (indent, struct whose fields are indented further or None so far, field that names it)
+
+    def line(self, text):
+        words = text.split("#")[0].split()
+        indent = len(text) - len(text.lstrip(" "))
+        if words and indent:
+            self.field(indent, words)
+        elif words:
+            self.head(words)
+
+    def head(self, words):
+        if words[0] == "api":
+            self.api, self.open = {"key": int(words[1]), "name": words[2], "advertised": None}, []
+            for w in words[3:]:
+                self.api["advertised"] = versions(w.partition("advertised=")[2], 9999)[0]
+            return
+        if words[0] == "data":
+            message = Message(words[1], "data", None, words[2:])
+        elif words[0] in ("request", "response") and self.api:
+            message = Message(self.api["name"] + words[0].capitalize(), words[0], self.api, words[1:])
+        else:
+            raise Bad("unknown word: " + words[0])
+        self.messages.append(message)
+        self.open = [(0, message.root, None)]
+
+    def field(self, indent, words):
+        while self.open and self.open[-1][0] >= indent:
+            self.open.pop()
+        if not self.open or indent != self.open[-1][0] + 2:
+            raise Bad("belongs to nothing: mind the indentation")
+        message = self.messages[-1]
+        field = Field(words, message)
+        outer, owner, last = self.open[-1]
+        if owner is None:  # first field of a struct
+            if last.base in message.structs or last.base in INTS or last.base in BLOBS or last.base == "uuid":
+                raise Bad("%s: defined twice" % last.base)
+            owner = message.structs[last.base] = Struct(last.base)
+            self.open[-1] = (outer, owner, last)
+        if any(f.name == field.name for f in owner.fields):
+            raise Bad("%s: twice" % field.name)
+        owner.fields.append(field)
+        self.open.append((indent, None, field))
+
+
 def parse(path):
-    messages, api, message, stack = [], None, None, []
+    parser = Parser()
     with open(path) as f:
-        lines = f.read().split("\n")
-    for number, line in enumerate(lines, 1):
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        indent = len(line) - len(line.lstrip(" "))
-        try:
-            if indent == 0:
-                if words[0] == "api":
-                    api = {"key": int(words[1]), "name": words[2], "advertised": None}
-                    for w in words[3:]:
-                        api["advertised"] = versions(w.partition("advertised=")[2], 9999)[0]
-                    continue
-                if words[0] == "data":
-                    message = Message(words[1], "data", None, words[2:])
-                elif words[0] in ("request", "response") and api:
-                    message = Message(api["name"] + words[0].capitalize(), words[0], api, words[1:])
-                else:
-                    raise Bad("unknown word: " + words[0])
-                messages.append(message)
-                stack = [(0, message.root, None)]
-                continue
-            field = Field(words, message)
-            while stack[-1][0] > indent or (stack[-1][0] == indent):
-                stack.pop()
-            _, owner, last = stack[-1]
-            if owner is None:  # first field of a struct
-                if last.base in message.structs or last.base in INTS:
-                    raise Bad("%s: defined twice" % last.base)
-                owner = message.structs[last.base] = Struct(last.base)
-                stack[-1] = (stack[-1][0], owner, last)
-            if any(f.name == field.name for f in owner.fields):
-                raise Bad("%s: twice" % field.name)
-            owner.fields.append(field)
-            stack.append((indent, None, field))
-        except (Bad, IndexError, ValueError) as e:
-            raise SystemExit("%s:%d: %s" % (path, number, e))
-    for m in messages:
+        for number, line in enumerate(f, 1):
+            try:
+                parser.line(line.rstrip("\n"))
+            except (Bad, IndexError, ValueError) as e:
+                raise SystemExit("%s:%d: %s" % (path, number, e))
+    for m in parser.messages:
         try:
             m.resolve()
-        except Bad as e:
+        except (Bad, KeyError, ValueError) as e:
             raise SystemExit("%s: %s: %s" % (path, m.name, e))
-    return messages
+    return parser.messages
 
 
 def load(paths):
@@ -381,7 +401,7 @@ def emit_struct(m, s, out):
     out += ["}", ""]
 
 
-def emit_read_value(m, s, f, context, out, pad):
+def emit_read_value(m, f, context, out, pad):
     """Reads f, known to be there in context."""
     x = "m->" + f.name
     flex = "false" if f.inflexible else "flex"
@@ -402,9 +422,6 @@ def emit_read_value(m, s, f, context, out, pad):
             out.append(pad + "for (uint32_t i = 0; i < %s_n && !r->err; i++)" % x)
             out.append(pad + "    %s_read(r, v, a, &%s[i]);" % (f.struct.cname[6:], x))
     elif f.pointer:
-        cond = nullable(f, context)
-        if cond != "true":
-            raise Bad("%s: a struct is nullable in all of its versions or in none" % f.name)
         out.append(pad + "if (kreader_i8(r) >= 0 && (%s = kreader_alloc(r, a, 1, sizeof *%s)))" % (x, x))
         out.append(pad + "    %s_read(r, v, a, %s);" % (f.struct.cname[6:], x))
     elif f.struct:
@@ -417,7 +434,7 @@ def emit_read_value(m, s, f, context, out, pad):
         out.append(pad + "%s = kreader_%s(r);" % (x, INTS[f.base][1]))
 
 
-def emit_write_value(m, s, f, context, out, pad):
+def emit_write_value(f, context, out, pad):
     x = "m->" + f.name
     flex = "false" if f.inflexible else "flex"
     if f.array:
@@ -475,7 +492,8 @@ def guarded(cond, body, out, pad, other=None):
         out.append(pad + "}")
 
 
-def flex_used(m, s, tags_only=False):
+def flex_used(m, s):
+    """Does the code for s ask whether v is flexible?"""
     if any(f.tag is None and present(f, s.context) and not f.inflexible and (f.array or f.base in BLOBS)
            for f in s.fields):
         return True
@@ -491,7 +509,7 @@ def emit_read(m, s, out):
         if not inner or f.tag is not None:
             continue
         lines = []
-        emit_read_value(m, s, f, inner, lines, "    ")
+        emit_read_value(m, f, inner, lines, "    ")
         guarded(within(f.versions, context), lines, body, "    ")
     flex = flex_of(m, context)
     if flex != "false":
@@ -521,7 +539,7 @@ def emit_read_tags(m, s, lines):
         if not inner:
             continue
         body = []
-        emit_read_value(m, s, f, inner, body, pad * 3)
+        emit_read_value(m, f, inner, body, pad * 3)
         cond = within(f.versions, flexible)
         lines.append(pad + "    case %d:" % f.tag)
         if cond:
@@ -547,7 +565,7 @@ def emit_write(m, s, out):
                 body += ["    if (%s)" % non_default(f, "m"), "        kwriter_fail(w, ERR_INVALID);"]
             continue
         lines = []
-        emit_write_value(m, s, f, inner, lines, "    ")
+        emit_write_value(f, inner, lines, "    ")
         guarded(cond, lines, body, "    ", non_default(f, "m") if cond and not f.ignorable else None)
     flex = flex_of(m, context)
     if s.tagged():
@@ -576,7 +594,7 @@ def emit_write_tags(m, s, body):
     for f in s.tagged():
         inner = present(f, s.context)
         value = []
-        emit_write_value(m, s, f, inner, value, pad * 2)
+        emit_write_value(f, inner, value, pad * 2)
         lines += [pad + "if (has_%s) {" % f.name, pad + "    size_t at = kwriter_tag_open(w, %d);" % f.tag, ""]
         lines += value + [pad + "    kwriter_tag_close(w, at);", pad + "}"]
     guarded(None if flex == "true" else "flex", lines, body, pad)
@@ -588,7 +606,7 @@ def emit_write_tags(m, s, body):
                      pad + "    kwriter_fail(w, ERR_INVALID);"]
 
 
-def emit_is_default(m, s, out):
+def emit_is_default(s, out):
     tests = [non_default(f, "m") for f in s.fields]
     out += ["static bool %s_is_default(const struct %s *m)" % (s.cname[6:], s.cname), "{",
             "    return !(%s);" % " || ".join(tests), "}", ""]
@@ -598,7 +616,8 @@ def emit_message(m, out):
     lo, hi = m.versions
     check = "version < %d || version > %d" % (lo, hi) if lo != hi else "version != %d" % lo
     short = m.cname[6:]
-    out += ["enum err %s_decode(struct kreader *r, int16_t version, struct arena *a, struct %s *m)" % (m.cname, m.cname),
+    out += ["enum err %s_decode(struct kreader *r, int16_t version, struct arena *a," % m.cname,
+            "    struct %s *m)" % m.cname,
             "{",
             "    if (%s) {" % check,
             "        kreader_fail(r, ERR_UNSUPPORTED);",
@@ -655,7 +674,7 @@ def messages_c(messages):
             emit_write(m, s, writes)
         for s in m.order:
             if s.compared:
-                emit_is_default(m, s, out)
+                emit_is_default(s, out)
         out += body + writes
         emit_message(m, out)
     out.append("const struct kafka_api kafka_apis[] = {")
@@ -733,8 +752,9 @@ def fields_c(messages):
             if s.fields:
                 out.append("};")
             out += ["static void %s_init_any(void *m)" % s.cname, "{", "    %s_init(m);" % s.cname, "}"]
-            out.append('static const struct kafka_layout %s_layout = {"%s", sizeof(struct %s), %s_init_any, %s, %d};' % (
-                s.cname, s.cname, s.cname, s.cname, s.cname + "_fields" if s.fields else "NULL", len(s.fields)))
+            out += ["static const struct kafka_layout %s_layout = {" % s.cname,
+                    '    "%s", sizeof(struct %s), %s_init_any, %s, %d};' % (
+                        s.cname, s.cname, s.cname, s.cname + "_fields" if s.fields else "NULL", len(s.fields))]
         out += ["static enum err %s_decode_any(struct kreader *r, int16_t version, struct arena *a, void *m)" % m.cname,
                 "{", "    return %s_decode(r, version, a, m);" % m.cname, "}",
                 "static enum err %s_encode_any(struct kwriter *w, int16_t version, const void *m)" % m.cname, "{",

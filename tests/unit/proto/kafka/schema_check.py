@@ -220,7 +220,8 @@ def main(argv):
     for line in check(ours, theirs):
         wrong += 1
         print(line)
-    print("%d messages, %d fields compared; %d wrong" % (len(ours), sum(count(m["fields"]) for m in ours.values()), wrong))
+    fields = sum(count(m["fields"]) for m in ours.values())
+    print("%d messages, %d fields compared; %d wrong" % (len(ours), fields, wrong))
     return 1 if wrong else 0
 
 
