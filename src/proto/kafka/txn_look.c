@@ -233,15 +233,21 @@ struct listing {
     bool full;
 };
 
+static int id_order(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+
+    return *x < *y ? -1 : *x > *y;
+}
+
 static bool listed(const struct listing *l, const struct txn_info *t)
 {
     const struct kafka_list_transactions_request *m = l->m;
-    bool found = m->producer_id_filters_n == 0;
-    uint32_t i;
 
-    for (i = 0; !found && i < m->producer_id_filters_n; i++)
-        found = m->producer_id_filters[i] == t->producer_id;
-    if (!found || t->state >= STATES || (m->state_filters_n && !l->states[t->state]))
+    if (m->producer_id_filters_n && !bsearch(&t->producer_id, m->producer_id_filters,
+                                             m->producer_id_filters_n, sizeof(int64_t), id_order))
+        return false;
+    if (t->state >= STATES || (m->state_filters_n && !l->states[t->state]))
         return false;
     if (m->duration_filter >= 0 &&
         (t->started_ms < 0 || l->now_ms - t->started_ms <= m->duration_filter))
@@ -332,6 +338,8 @@ void kafka_on_list_transactions(struct kreq *q)
 
     if (!KREQ_DECODE(q, list_transactions, &m))
         return;
+    if (m.producer_id_filters_n)
+        qsort(m.producer_id_filters, m.producer_id_filters_n, sizeof(int64_t), id_order);
     kafka_list_transactions_response_init(&l.s);
     if (!list_states(&l))
         return;
