@@ -192,6 +192,17 @@ void group_consumer_heartbeat(struct broker *b, const struct group_consumer_hear
 
 /* ---- offsets ---- */
 
+static enum err live_commit_check(struct turn *t, const struct group_member *m, bool transactional)
+{
+    enum err e;
+
+    if (t->g->kind == GROUP_CLASSIC)
+        return classic_commit_check(t, m, transactional);
+    e = consumer_commit_check(t, m);
+    /* all that TxnOffsetCommit knows */
+    return transactional && e == ERR_STALE_MEMBER_EPOCH ? ERR_ILLEGAL_GENERATION : e;
+}
+
 enum err group_commit_check(struct broker *b, const struct group_member *m, bool transactional,
                             int64_t now_ms)
 {
@@ -202,10 +213,8 @@ enum err group_commit_check(struct broker *b, const struct group_member *m, bool
     if (!group_name_ok(m->group))
         return ERR_GROUP_ID;
     turn_begin(&t, b, m->group, now_ms);
-    if (t.g && t.g->kind == GROUP_CLASSIC)
-        e = classic_commit_check(&t, m, transactional);
-    else if (t.g)
-        e = consumer_commit_check(&t, m);
+    if (t.g)
+        e = live_commit_check(&t, m, transactional);
     else if (m->generation < 0)
         e = ERR_OK;
     else
