@@ -34,7 +34,7 @@ static void test_model(void **state)
     for (i = 0; i < IDS; i++) {
         hash_of(i, h);
         assert_false(dedup_find(d, h, i, &got));
-        p = (struct append_place){i % 7, i * 2, (uint64_t)i * 3, i, false};
+        p = (struct append_place){i % 7, i * 2, (uint64_t)i * 3, i, false, false};
         dedup_add(d, h, &p, i);
         if (i % 97 == 0) {
             if (i % 2)
