@@ -1,0 +1,16 @@
+/* What the handlers of groups share. Not for anyone else. */
+#ifndef WEIR_PROTO_KAFKA_GROUPS_H
+#define WEIR_PROTO_KAFKA_GROUPS_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct kreq;
+
+/* The coordinator's clock, monotonic milliseconds. */
+int64_t kafka_groups_now(struct kreq *q);
+/* The code of what the coordinator answered. */
+int16_t kafka_group_code(enum err e);
+
+#endif
