@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/mem.h"
 #include "base/murmur2.h"
@@ -48,7 +49,8 @@ struct append_part {
     uint32_t entry; /* in entries, or NO_ENTRY */
     struct slice batch;
     struct buf own; /* of a borrowed batch that had to be changed */
-    bool produced;  /* the batch has a producer id */
+    int64_t log_ms;
+    bool produced; /* the batch has a producer id */
     struct producer_batch pb;
     struct pstate *ps; /* pinned while the batch is on its way */
     enum err err;      /* its own outcome */
@@ -105,6 +107,7 @@ struct append {
     struct buf extra_bytes;
     uint8_t *dedup_entry;
     uint32_t dedup_places;
+    struct buf scratch; /* inflated records that are being checked */
 
     struct journal_entry *entries;
     uint32_t entries_cap;
@@ -130,6 +133,7 @@ struct append *append_new(struct broker *b, append_done_fn done, void *arg)
     a->arg = arg;
     atomic_init(&a->waiting, 1);
     buf_init(&a->extra_bytes, LIMIT_APPEND_BYTES);
+    buf_init(&a->scratch, LIMIT_BATCH_INFLATED);
     return a;
 }
 
@@ -159,11 +163,20 @@ void append_reset(struct append *a)
     a->parts_n = a->last = a->ids_n = a->dups_n = a->attaches_n = a->extras_n = 0;
     a->recs_n = a->bytes = a->records = 0;
     buf_clear(&a->extra_bytes);
+    if (a->scratch.cap > BUILDER_KEPT)
+        buf_fini(&a->scratch);
     a->ticket = 0;
     a->txn_starts = a->produced = false;
     a->unit_err = a->result = ERR_OK;
     a->state = BUILDING;
     atomic_store(&a->waiting, 1);
+}
+
+void append_retarget(struct append *a, append_done_fn done, void *arg)
+{
+    ASSERT(a->state == BUILDING && a->recs_n == 0);
+    a->done = done;
+    a->arg = arg;
 }
 
 void append_free(struct append **ap)
@@ -187,6 +200,7 @@ void append_free(struct append **ap)
     free(a->extras);
     free(a->entries);
     buf_fini(&a->extra_bytes);
+    buf_fini(&a->scratch);
     a->magic = 0;
     free(a);
     *ap = NULL;
@@ -473,6 +487,8 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
     if (!p)
         return errinfo_set(info, ERR_PARTITION_NOT_FOUND, "\"%s\" has no partition %d", t->name,
                            (int)partition);
+    if (topic_compacted(t) && slice_is_null(r->key))
+        return errinfo_set(info, ERR_RECORD, "\"%s\" is compacted: its records need keys", t->name);
     if (r->headers_n > LIMIT_RECORD_HEADERS)
         return errinfo_set(info, ERR_TOO_LARGE, "a record has at most %u headers",
                            LIMIT_RECORD_HEADERS);
@@ -499,8 +515,32 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
     return ERR_OK;
 }
 
-static enum err batch_check(struct slice batch, struct topic *t, struct batch_info *bi,
-                            struct errinfo *info)
+/* Walks the records: what is stored must decode for every reader. A compacted topic's need keys. */
+static enum err records_check(struct slice batch, struct topic *t, struct buf *scratch,
+                              struct errinfo *info)
+{
+    bool keys = topic_compacted(t);
+    struct batch_iter it;
+    struct record r;
+    uint32_t n;
+    int64_t want;
+    enum err e = batch_iter_init(&it, batch, scratch);
+
+    want = e ? 0 : it.info.base_offset;
+    while (!e && (e = batch_iter_next(&it, &r)) == ERR_OK) {
+        if (r.offset != want++ || r.headers_n > LIMIT_RECORD_HEADERS)
+            e = ERR_CORRUPT_INPUT;
+        else if (keys && slice_is_null(r.key))
+            return errinfo_set(info, ERR_RECORD, "\"%s\" is compacted: its records need keys",
+                               t->name);
+        else
+            e = record_headers(&r, NULL, 0, &n);
+    }
+    return e == ERR_EOF ? ERR_OK : errinfo_set(info, e, "the batch's records do not decode");
+}
+
+static enum err batch_check(struct append *a, struct slice batch, struct topic *t,
+                            struct batch_info *bi, struct errinfo *info)
 {
     enum err e = batch_parse(batch, bi);
 
@@ -513,11 +553,28 @@ static enum err batch_check(struct slice batch, struct topic *t, struct batch_in
     if (bi->count <= 0 || bi->last_offset_delta + 1 != bi->count)
         return errinfo_set(info, ERR_CORRUPT_INPUT, "the batch's number of records is wrong");
     if (bi->attributes & BATCH_CONTROL)
-        return errinfo_set(info, ERR_INVALID, "a client does not write control batches");
+        return errinfo_set(info, ERR_RECORD, "a client does not write control batches");
     if (bi->producer_id >= 0 ? bi->producer_epoch < 0 || bi->base_sequence < 0
                              : (bi->attributes & BATCH_TRANSACTIONAL) != 0)
         return errinfo_set(info, ERR_CORRUPT_INPUT,
                            "the batch's producer id, epoch and sequence do not go together");
+    return records_check(batch, t, &a->scratch, info);
+}
+
+/* message.timestamp.type LogAppendTime: a copy that says when it came. */
+static enum err part_stamp(struct append *a, struct append_part *pt)
+{
+    uint8_t *b;
+
+    buf_init(&pt->own, LIMIT_BATCH_BYTES);
+    if (buf_append_slice(&pt->own, pt->batch))
+        return ERR_TOO_LARGE;
+    b = pt->own.ptr;
+    pt->log_ms = journal_wall_ms(a->b->journal);
+    be16_store(b + 21, (uint16_t)(be16_load(b + 21) | BATCH_LOG_APPEND_TIME));
+    be64_store(b + 35, (uint64_t)pt->log_ms);
+    be32_store(b + 17, crc32c(0, b + 21, pt->own.len - 21));
+    pt->batch = buf_slice(&pt->own);
     return ERR_OK;
 }
 
@@ -537,7 +594,7 @@ enum err append_batch(struct append *a, struct partition *p, struct slice batch,
     ASSERT(a->magic == APPEND_MAGIC && a->state == BUILDING);
     if (atomic_load_explicit(&t->deleting, memory_order_relaxed))
         return gone(t, info);
-    if ((e = batch_check(batch, t, &bi, info)) || (e = append_full(a, batch.len, info)))
+    if ((e = batch_check(a, batch, t, &bi, info)) || (e = append_full(a, batch.len, info)))
         return e;
     if (a->parts_n >= LIMIT_APPEND_PARTS)
         return errinfo_set(info, ERR_LIMIT, "an append has at most %u batches", LIMIT_APPEND_PARTS);
@@ -548,13 +605,15 @@ enum err append_batch(struct append *a, struct partition *p, struct slice batch,
     pt->produced = producer_batch_of(&bi, &pt->pb);
     pt->pb.starts = a->txn_starts;
     a->produced = a->produced || pt->produced;
+    if (pt->log_time && (e = part_stamp(a, pt)))
+        return e;
     if (topic_partitions(t) > 1 && !atomic_load(&t->scattered_saved)) {
         pt->scatters = true; /* where its keys belong is not looked at */
         atomic_store(&t->scattered, true);
     }
     a->records += pt->records;
     a->bytes += batch.len;
-    rec_add(a, a->last, 0, bi.base_ts, slot);
+    rec_add(a, a->last, 0, pt->log_time ? pt->log_ms : bi.base_ts, slot);
     return ERR_OK;
 }
 
@@ -662,6 +721,7 @@ enum err append_place(const struct append *a, struct append_slot slot, struct ap
                                  .position = a->entries[pt->entry].position + r->index,
                                  .timestamp_ms = pt->log_time && !pt->borrowed ? pt->bb.max_ts
                                                                                : r->timestamp_ms,
+                                 .log_time = pt->log_time,
                                  .duplicate = same};
     return ERR_OK;
 }
@@ -720,7 +780,8 @@ static void ids_resolve(struct append *a, enum err e)
 
             place = (struct append_place){
                 pt->p->index, a->entries[pt->entry].base_offset + r->index,
-                a->entries[pt->entry].position + r->index, r->timestamp_ms, false};
+                a->entries[pt->entry].position + r->index, r->timestamp_ms, false,
+                pt->log_time};
         }
         finish_ready(dedup_resolve(b->dedup, &a->ids[i], one, &place, a->unit.wall_ms));
     }

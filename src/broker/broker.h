@@ -214,6 +214,7 @@ struct append_place {
     uint64_t position;
     int64_t timestamp_ms;
     bool duplicate; /* it was there already */
+    bool log_time;  /* timestamp_ms is the time of appending */
 };
 struct append;
 /* Writer thread. e: of the whole unit. Afterwards append_place answers; append_free releases it. */
@@ -224,12 +225,15 @@ typedef void (*append_done_fn)(struct append *a, void *arg, enum err e);
 struct append *append_new(struct broker *b, append_done_fn done, void *arg);
 void append_free(struct append **a);
 void append_reset(struct append *a);
+/* A reset append gets another done. */
+void append_retarget(struct append *a, append_done_fn done, void *arg);
 /* Encodes one record (copies it). partition -1: by key. The topic stays referenced by the append.
  * ERR_TOO_LARGE, ERR_TOPIC_NOT_FOUND (deleted), ERR_PARTITION_NOT_FOUND, ERR_LIMIT. */
 enum err append_record(struct append *a, struct topic *t, int32_t partition,
                        const struct append_record *r, struct append_slot *slot,
                        struct errinfo *info);
-/* A ready v2 batch, stored unmodified (its header and CRC are checked; records are not decoded).
+/* A ready v2 batch, stored unmodified once every record of it was seen to decode (LogAppendTime:
+ * with the time of now in its header). ERR_CORRUPT_INPUT, ERR_TOO_LARGE, ERR_RECORD, ERR_LIMIT.
  * The bytes are borrowed until append_submit returns. Slot: of its first record. A batch with a
  * producer id has its own outcome, which append_place tells: ERR_SEQUENCE_ORDER,
  * ERR_PRODUCER_EPOCH, ERR_PRODUCER_ID, ERR_TXN_STATE, ERR_TXN_CONCURRENT, ERR_LIMIT, or

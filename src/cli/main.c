@@ -23,6 +23,7 @@
 static const struct opt serve_opts[] = {
     {"data", "DIR", "directory of the log (default weir-data)"},
     {"http", "ADDR:PORT", "where HTTP and WebSocket are served (default 127.0.0.1:8787)"},
+    {"kafka", "ADDR:PORT", "where Kafka's protocol is served (default nowhere)"},
     {"config", "FILE", "YAML file with settings"},
     {"set", "KEY=VALUE", "any setting of `weir config show`; may be repeated"},
     {"tls-cert", "FILE", "certificate chain, PEM"},

@@ -32,6 +32,7 @@
 #include "net/http.h"
 #include "net/tls.h"
 #include "proto/http/http_events.h"
+#include "proto/kafka/kafka.h"
 
 #define LOOPS_MAX 256
 
@@ -44,6 +45,8 @@ struct server {
     struct tls_conf *tls;
     struct http_proto *proto;
     struct http_server *http;
+    struct kafka *kafka;
+    struct tls_conf *kafka_tls;
     const char *cors[64];
     unsigned cors_n;
     int drained[2]; /* pipe: drain is done */
@@ -120,9 +123,27 @@ static bool has_tokens(struct broker *b)
     return found;
 }
 
+static enum err kafka_safety_check(const struct server *s, struct errinfo *info)
+{
+    bool public_addr = false;
+
+    each_part(s->c->kafka.text, note_public, &public_addr);
+    if (!public_addr || s->c->insecure.n || s->c->kafka_tls_ca.n)
+        return ERR_OK;
+    return errinfo_set(info, ERR_CONFIG,
+                       "%s is reachable by others: let only clients with certificates in "
+                       "(kafka.tls.cert, kafka.tls.key, kafka.tls.client_ca), or allow it with "
+                       "--insecure",
+                       s->c->kafka.text);
+}
+
 static enum err safety_check(struct server *s, bool *open_without, struct errinfo *info)
 {
     bool public_addr = false;
+    enum err e = kafka_safety_check(s, info);
+
+    if (e)
+        return e;
 
     each_part(s->c->http.text, note_public, &public_addr);
     *open_without = !public_addr || s->c->insecure.n;
@@ -204,6 +225,8 @@ static void metrics(void *arg, struct buf *out)
         "# TYPE process_uptime_seconds gauge\nprocess_uptime_seconds %.3f\n",
         st.conns_open, st.conns_accepted, st.conns_refused, st.timeouts, st.bytes_in, st.bytes_out,
         (double)(io_mono_ns(io_real()) - s->start_ns) * 1e-9);
+    if (s->kafka)
+        kafka_metrics(s->kafka, out);
 }
 
 static enum err broker_start(struct server *s, struct errinfo *info)
@@ -256,6 +279,28 @@ static enum err http_start(struct server *s, bool open_without, struct errinfo *
     return http_server_new(&hc, &s->http, info);
 }
 
+static enum err kafka_start(struct server *s, struct errinfo *info)
+{
+    const struct config *c = s->c;
+    struct kafka_conf kc = {.broker = s->broker,
+                            .loops = s->loops,
+                            .loops_n = s->loops_n,
+                            .conns_max = (uint32_t)c->kafka_conns_max.n,
+                            .conns_ip_max = (uint32_t)c->kafka_conns_ip_max.n,
+                            .idle_ms = (uint32_t)c->kafka_idle_ms.n,
+                            .topics_auto_create = c->auto_create.n,
+                            .advertised = c->kafka_advertised.text};
+    enum err e;
+
+    if (!c->kafka.n)
+        return ERR_OK;
+    if (c->kafka_tls_cert.n &&
+        (e = tls_conf_new(c->kafka_tls_cert.text, c->kafka_tls_key.text,
+                          c->kafka_tls_ca.n ? c->kafka_tls_ca.text : NULL, &s->kafka_tls, info)))
+        return e;
+    return kafka_new(&kc, &s->kafka, info);
+}
+
 struct listen_arg {
     struct server *s;
     struct errinfo *info;
@@ -274,6 +319,23 @@ static enum err listen_one(void *arg, const char *addr)
         printf("http listening on %s\n", addr);
     else
         printf("http listening on %s://%.*s:%u\n", scheme, (int)(colon - addr), addr, port);
+    return ERR_OK;
+}
+
+static enum err kafka_listen_one(void *arg, const char *addr)
+{
+    struct listen_arg *a = arg;
+    const char *colon = strrchr(addr, ':');
+    uint16_t port = 0;
+    enum err e = kafka_listen(a->s->kafka, addr, a->s->kafka_tls, &port, a->info);
+
+    if (e)
+        return e;
+    if (strncmp(addr, "unix:", 5) == 0)
+        printf("kafka listening on %s\n", addr);
+    else
+        printf("kafka listening on %s%.*s:%u\n", a->s->kafka_tls ? "ssl://" : "",
+               (int)(colon - addr), addr, port);
     return ERR_OK;
 }
 
@@ -331,7 +393,8 @@ static enum err start(struct server *s, struct errinfo *info)
         return e;
     if ((e = loops_make(s, info)) || (e = http_start(s, open_without, info)))
         return e;
-    if ((e = each_part(s->c->http.text, listen_one, &a)) || (e = loops_start(s, info)))
+    if ((e = kafka_start(s, info)) || (e = each_part(s->c->http.text, listen_one, &a)) ||
+        (e = each_part(s->c->kafka.text, kafka_listen_one, &a)) || (e = loops_start(s, info)))
         return e;
     fflush(stdout);
     notify("READY=1");
@@ -358,14 +421,26 @@ static void stop(struct server *s)
         loop_stop(s->loops[i]);
     for (i = 0; i < s->started; i++)
         io_thread_join(&s->threads[i]);
+    kafka_free(&s->kafka);
     http_server_free(&s->http);
     http_proto_free(&s->proto);
     for (i = 0; i < s->loops_n; i++)
         loop_free(&s->loops[i]);
     broker_close(&s->broker);
     tls_conf_free(&s->tls);
+    tls_conf_free(&s->kafka_tls);
     for (i = 0; i < s->cors_n; i++)
         free((void *)(uintptr_t)s->cors[i]);
+}
+
+/* Kafka's connections answer what is under way, within the grace time. */
+static void kafka_wait(struct server *s)
+{
+    uint64_t end = io_mono_ns(io_real()) + (uint64_t)s->c->drain_ms.n * 1000000u;
+    struct timespec t = {0, 5000000};
+
+    while (s->kafka && kafka_open(s->kafka) && io_mono_ns(io_real()) < end)
+        nanosleep(&t, NULL);
 }
 
 /* Waits for signals. True: stop in order. */
@@ -379,16 +454,20 @@ static void serve(struct server *s, int sigfd)
     for (;;) {
         if (poll(p, 2, -1) < 0 && errno != EINTR)
             return;
-        if (p[1].revents)
+        if (p[1].revents) {
+            kafka_wait(s);
             return;
+        }
         if (!p[0].revents || read(sigfd, &si, sizeof si) != sizeof si)
             continue;
         if (si.ssi_signo == SIGHUP) {
-            if (s->tls && tls_conf_reload(s->tls, &why))
+            if ((s->tls && tls_conf_reload(s->tls, &why)) ||
+                (s->kafka_tls && tls_conf_reload(s->kafka_tls, &why)))
                 say(s->c, 0, "certificates stay as they were: %s", why.text);
             else
                 say(s->c, 2, "%s",
-                    s->tls ? "certificates read again" : "SIGHUP: nothing to read again");
+                    s->tls || s->kafka_tls ? "certificates read again"
+                                           : "SIGHUP: nothing to read again");
             continue;
         }
         if (stopping) {
@@ -398,6 +477,8 @@ static void serve(struct server *s, int sigfd)
         stopping = true;
         notify("STOPPING=1");
         say(s->c, 2, "stopping: connections get %.1f s to finish", (double)s->c->drain_ms.n / 1000);
+        if (s->kafka)
+            kafka_drain(s->kafka);
         http_server_drain(s->http, (uint32_t)s->c->drain_ms.n, on_drained, s);
     }
 }

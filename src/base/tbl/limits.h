@@ -59,6 +59,8 @@
 #define LIMIT_KAFKA_OUTPUT (16u << 20)       /* answers not taken: requests wait from there on */
 #define LIMIT_KAFKA_FETCH_BYTES (16u << 20)  /* record batches of one fetch answer, beyond the first */
 #define LIMIT_KAFKA_FETCH_PARTITIONS 100000u /* of one fetch session */
+#define LIMIT_KAFKA_FREE_READS 256u          /* as the next two: kept by a loop for reuse */
+#define LIMIT_KAFKA_FREE_APPENDS 64u
 #define LIMIT_KAFKA_FREE_REQUESTS 256u       /* kept by a loop for reuse */
 
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");

@@ -215,6 +215,8 @@ static bool start_next(struct kconn *kc)
 {
     struct kreq *q;
 
+    if (kc->stalled)
+        return false;
     list_for_each(q, &kc->reqs, struct kreq, link)
     {
         if (q->state == KREQ_QUEUED) {
@@ -284,6 +286,12 @@ static void kconn_run(struct kconn *kc)
         conn_close(kc->c, true, CONN_LOCAL);
     else
         conn_deadline(kc->c, kc->reqs_n ? 0 : kc->k->conf.idle_ms);
+}
+
+void kconn_go(struct kconn *kc)
+{
+    if (!kc->running)
+        kconn_run(kc);
 }
 
 /* ---- input ---- */

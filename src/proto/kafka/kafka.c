@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/base64.h"
+#include "base/hex.h"
 #include "base/mem.h"
 #include "base/tbl/limits.h"
+#include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
 
 #define HANDLERS_MAX 128
@@ -38,16 +39,48 @@ int16_t kafka_code(enum err e)
 
 static void cluster_id_make(struct kafka *k)
 {
-    struct buf b;
-    char *p;
+    char text[32], *p;
 
-    buf_init(&b, 64);
-    base64_encode(&b, slice_of(journal_id(broker_journal(k->broker)), 16));
-    for (p = (char *)b.ptr; p < (char *)b.ptr + b.len; p++)
+    base64_encode(journal_id(broker_journal(k->broker)), 16, text);
+    for (p = text; *p; p++)
         *p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
-    memcpy(k->cluster_id, b.ptr, 22); /* without the padding */
-    buf_fini(&b);
+    memcpy(k->cluster_id, text, 22); /* without the padding */
 }
+
+/* ---- what loops keep for reuse ---- */
+
+struct append *kloop_append_get(struct kreq *q, append_done_fn done)
+{
+    struct kloop *kl = q->kl;
+
+    if (kl->appends_n) {
+        struct append *a = kl->appends[--kl->appends_n];
+
+        append_retarget(a, done, q);
+        return a;
+    }
+    return append_new(q->b, done, q);
+}
+
+void kloop_append_put(struct kloop *kl, struct append *a)
+{
+    if (kl->appends_n == LIMIT_KAFKA_FREE_APPENDS) {
+        append_free(&a);
+        return;
+    }
+    append_reset(a);
+    kl->appends[kl->appends_n++] = a;
+}
+
+static void kloop_fini(struct kloop *kl)
+{
+    while (kl->appends_n)
+        append_free(&kl->appends[--kl->appends_n]);
+    kloop_free_requests(kl);
+    kloop_free_reads(kl);
+}
+
+/* ---- the server ---- */
 
 enum err kafka_new(const struct kafka_conf *conf, struct kafka **out, struct errinfo *info)
 {
@@ -74,6 +107,7 @@ enum err kafka_new(const struct kafka_conf *conf, struct kafka **out, struct err
         k->loops[i].loop = conf->loops[i];
         k->loops[i].index = i;
         list_init(&k->loops[i].free);
+        list_init(&k->loops[i].reads);
     }
     e = conn_server_new(&cc, &k->conns, info);
     if (!e)
@@ -113,7 +147,7 @@ void kafka_free(struct kafka **kp)
         conn_server_free(&k->conns);
     for (i = 0; i < k->conf.loops_n; i++) {
         loop_drain(k->loops[i].loop);
-        kloop_free_requests(&k->loops[i]);
+        kloop_fini(&k->loops[i]);
     }
     free(k->loops);
     free(k);

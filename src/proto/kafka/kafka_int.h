@@ -18,6 +18,7 @@
 
 #include "base/list.h"
 #include "base/map.h"
+#include "base/tbl/limits.h"
 #include "broker/broker.h"
 #include "kafka_messages.h"
 #include "net/conn.h"
@@ -49,7 +50,7 @@ enum kafka_error {
     KE_INVALID_REQUEST = 42,
     KE_TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53,
     KE_SASL_AUTHENTICATION_FAILED = 58,
-    KE_UNKNOWN_LEADER_EPOCH = 76,
+    KE_UNKNOWN_LEADER_EPOCH = 75,
     KE_FENCED_LEADER_EPOCH = 74,
     KE_FETCH_SESSION_ID_NOT_FOUND = 70,
     KE_INVALID_FETCH_SESSION_EPOCH = 71,
@@ -60,22 +61,22 @@ enum kafka_error {
 int16_t kafka_code(enum err e);
 
 enum kafka_op { /* AclOperation */
-    KOP_READ = 3,
-    KOP_WRITE = 4,
-    KOP_CREATE = 5,
-    KOP_DELETE = 6,
-    KOP_ALTER = 7,
-    KOP_DESCRIBE = 8,
-    KOP_CLUSTER_ACTION = 9,
-    KOP_DESCRIBE_CONFIGS = 10,
-    KOP_ALTER_CONFIGS = 11,
-    KOP_IDEMPOTENT_WRITE = 12
+                KOP_READ = 3,
+                KOP_WRITE = 4,
+                KOP_CREATE = 5,
+                KOP_DELETE = 6,
+                KOP_ALTER = 7,
+                KOP_DESCRIBE = 8,
+                KOP_CLUSTER_ACTION = 9,
+                KOP_DESCRIBE_CONFIGS = 10,
+                KOP_ALTER_CONFIGS = 11,
+                KOP_IDEMPOTENT_WRITE = 12
 };
 enum kafka_resource { /* ResourceType */
-    KRES_TOPIC = 2,
-    KRES_GROUP = 3,
-    KRES_CLUSTER = 4, /* name "kafka-cluster" */
-    KRES_TRANSACTIONAL_ID = 5
+                      KRES_TOPIC = 2,
+                      KRES_GROUP = 3,
+                      KRES_CLUSTER = 4, /* name "kafka-cluster" */
+                      KRES_TRANSACTIONAL_ID = 5
 };
 
 struct kloop {
@@ -84,6 +85,10 @@ struct kloop {
     unsigned index;
     struct list_head free; /* struct kreq kept for reuse */
     unsigned free_n;
+    struct list_head reads; /* fetch.c: struct kread */
+    unsigned reads_n;
+    struct append *appends[LIMIT_KAFKA_FREE_APPENDS];
+    unsigned appends_n;
     _Atomic uint64_t requests, errors;
 };
 
@@ -104,14 +109,15 @@ struct kconn {
     struct conn *c;
     uint8_t head[4]; /* of the frame being collected */
     unsigned head_n;
-    struct kreq *part; /* whose frame is being collected */
-    size_t part_len;   /* its bytes in all */
-    struct buf in;     /* input that waits until there is room for more requests */
+    struct kreq *part;     /* whose frame is being collected */
+    size_t part_len;       /* its bytes in all */
+    struct buf in;         /* input that waits until there is room for more requests */
     struct list_head reqs; /* in order of arrival */
     unsigned reqs_n;
     size_t reqs_bytes;
-    bool running; /* kconn_run is at it */
-    bool trusted; /* authenticated, or there is no need */
+    bool running;                  /* kconn_run is at it */
+    bool stalled;                  /* a produce request has not got through yet: later ones wait */
+    bool trusted;                  /* authenticated, or there is no need */
     struct fetch_session *session; /* fetch.c */
     struct list_node all;
 };
@@ -129,14 +135,14 @@ struct kreq {
     const struct kafka_api *api;
     int16_t version;
     enum { KREQ_QUEUED, KREQ_RUNNING, KREQ_DONE } state;
-    bool mute; /* there is no answer (acks=0) */
+    bool mute;     /* there is no answer (acks=0) */
     unsigned refs; /* lent parts of the answer, and 1 */
     struct kwriter w;
     struct loop_task task;
     void (*posted)(struct kreq *q);
-    void *state_of; /* the handler's */
-    void (*cancel)(struct kreq *q);      /* the connection is gone; may be NULL */
-    void (*release)(struct kreq *q);     /* the answer has been sent; may be NULL */
+    void *state_of;                  /* the handler's */
+    void (*cancel)(struct kreq *q);  /* the connection is gone; may be NULL */
+    void (*release)(struct kreq *q); /* the answer has been sent; may be NULL */
     uint64_t start_ms;
 };
 
@@ -153,22 +159,29 @@ void kreq_fail(struct kreq *q, enum err e);
 /* Any thread: fn(q) runs on q's loop. One at a time. */
 void kreq_post(struct kreq *q, void (*fn)(struct kreq *q));
 void kloop_free_requests(struct kloop *kl);
+void kloop_free_reads(struct kloop *kl);
+/* An append whose done is called with q, as append_new; and back. */
+struct append *kloop_append_get(struct kreq *q, append_done_fn done);
+void kloop_append_put(struct kloop *kl, struct append *a);
+/* Starts what may start now. */
+void kconn_go(struct kconn *kc);
 void kreq_lend(struct kreq *q);
 void kreq_unref(struct kreq *q);
 /* Zeroed memory until the request is over; NULL: past LIMIT_KAFKA_ARENA, and kreq_fail was called. */
 void *kreq_alloc(struct kreq *q, size_t n, size_t size);
-struct slice kreq_printf(struct kreq *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+struct slice kreq_printf(struct kreq *q, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Decodes the body into *m: false: it does not decode, the request is over. */
-#define KREQ_DECODE(q, name, m)                                                                   \
+#define KREQ_DECODE(q, name, m) \
     kreq_decoded(q, kafka_##name##_request_decode(&(q)->r, (q)->version, &(q)->arena, (m)))
 bool kreq_decoded(struct kreq *q, enum err e);
 /* Encodes *m as the answer and ends the request. */
-#define KREQ_REPLY(q, name, m)                                                   \
-    do {                                                                         \
-        kreq_reply_begin(q);                                                     \
-        kafka_##name##_response_encode(&(q)->w, (q)->version, (m));              \
-        kreq_reply_end(q);                                                       \
+#define KREQ_REPLY(q, name, m)                                      \
+    do {                                                            \
+        kreq_reply_begin(q);                                        \
+        kafka_##name##_response_encode(&(q)->w, (q)->version, (m)); \
+        kreq_reply_end(q);                                          \
     } while (0)
 void kreq_reply_begin(struct kreq *q);
 void kreq_reply_end(struct kreq *q);

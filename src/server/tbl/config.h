@@ -19,6 +19,19 @@ CONFIG(conns_ip_max, "http.connections.ip_max", NUMBER, "0", 0, 1000000, "connec
        "Of one address; 0 for no limit.")
 CONFIG(idle_ms, "http.idle", TIME, "75s", 100, 86400000, "time", "A connection without a request is closed after it.")
 CONFIG(head_ms, "http.head_time", TIME, "10s", 100, 3600000, "time", "From a request's first byte to the end of its headers.")
+CONFIG(kafka, "kafka.listen", TEXT, "", 0, 1000, "addresses",
+       "Where Kafka's protocol is served: HOST:PORT, several with commas; port 0 asks the system. Empty: nowhere.")
+CONFIG(kafka_advertised, "kafka.advertised", TEXT, "", 0, 290, "address",
+       "HOST:PORT that Kafka clients are told to connect to. Empty: the address that they came to.")
+CONFIG(kafka_tls_cert, "kafka.tls.cert", TEXT, "", 0, 400, "path",
+       "PEM file with the certificate and its chain: Kafka's port speaks TLS. Read again on SIGHUP.")
+CONFIG(kafka_tls_key, "kafka.tls.key", TEXT, "", 0, 400, "path", "PEM file with the certificate's private key.")
+CONFIG(kafka_tls_ca, "kafka.tls.client_ca", TEXT, "", 0, 400, "path",
+       "PEM file with authorities: Kafka clients must show a certificate that one of them signed.")
+CONFIG(kafka_conns_max, "kafka.connections.max", NUMBER, "20000", 1, 1000000, "connections", "Open at once; more are closed.")
+CONFIG(kafka_conns_ip_max, "kafka.connections.ip_max", NUMBER, "0", 0, 1000000, "connections",
+       "Of one address; 0 for no limit.")
+CONFIG(kafka_idle_ms, "kafka.idle", TIME, "10m", 1000, 86400000, "time", "A connection without a request is closed after it.")
 CONFIG(loops, "loops", NUMBER, "0", 0, 256, "threads", "Event loops; 0: one for each processor.")
 CONFIG(insecure, "insecure", BOOL, "false", 0, 0, "",
        "Allow a public address without TLS and tokens.")

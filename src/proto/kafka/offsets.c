@@ -1,0 +1,214 @@
+/* Offsets of logs: ListOffsets and OffsetForLeaderEpoch. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/tbl/limits.h"
+#include "journal/batch.h"
+#include "journal/journal.h"
+#include "proto/kafka/kafka_int.h"
+
+/* Timestamps that mean something else (ListOffsetsRequest). */
+#define AT_LATEST         (-1)
+#define AT_EARLIEST       (-2)
+#define AT_MAX_TIMESTAMP  (-3)
+#define AT_EARLIEST_LOCAL (-4)
+#define AT_LATEST_TIERED  (-5)
+
+/* ---- by time ---- */
+
+/* The first record at or behind `from` with at least this timestamp, below `end`. ERR_NOT_FOUND. */
+static enum err seek_record(struct partition *p, int64_t from, int64_t end, int64_t ts,
+                            int64_t *offset, int64_t *found)
+{
+    struct plog_read *rd = calloc(1, sizeof *rd);
+    enum err e = rd ? ERR_NOT_FOUND : ERR_NO_MEMORY;
+    struct errinfo info;
+    struct buf scratch;
+    bool more = !e || e == ERR_NOT_FOUND;
+
+    buf_init(&scratch, LIMIT_BATCH_INFLATED);
+    while (rd && more && from < end) {
+        unsigned i;
+
+        more = !plog_read(partition_log(p), from, 1, rd, &info) && rd->n;
+        for (i = 0; more && e && i < rd->n; i++) {
+            struct batch_iter it;
+            struct record r;
+
+            from = rd->batch[i].last_offset + 1;
+            if (rd->batch[i].max_timestamp_ms < ts ||
+                batch_iter_init(&it, rd->batch[i].data, &scratch) ||
+                it.info.attributes & BATCH_CONTROL)
+                continue;
+            while (e && !batch_iter_next(&it, &r))
+                if (r.timestamp_ms >= ts && r.offset < end) {
+                    *offset = r.offset;
+                    *found = r.timestamp_ms;
+                    e = ERR_OK;
+                }
+        }
+        more = more && e;
+    }
+    buf_fini(&scratch);
+    if (rd) {
+        plog_read_release(rd);
+        free(rd);
+    }
+    return e;
+}
+
+static void at_time(struct partition *p, int64_t end, int64_t ts,
+                    struct kafka_list_offsets_response_partition *o)
+{
+    struct errinfo info;
+    int64_t from;
+    enum err e = plog_seek_time(partition_log(p), ts, &from, &info);
+
+    if (!e)
+        e = seek_record(p, from, end, ts, &o->offset, &o->timestamp);
+    if (e == ERR_NOT_FOUND)
+        return; /* -1, as there is none */
+    o->error_code = kafka_code(e);
+}
+
+static void at_max(struct partition *p, int64_t end,
+                   struct kafka_list_offsets_response_partition *o)
+{
+    struct plog_info now;
+
+    plog_info_get(partition_log(p), &now);
+    if (now.start_offset < now.end_offset)
+        at_time(p, end, now.max_timestamp_ms, o);
+}
+
+static void list_one(struct partition *p, bool committed, int64_t ts,
+                     struct kafka_list_offsets_response_partition *o)
+{
+    struct plog_info now;
+    int64_t end;
+
+    plog_info_get(partition_log(p), &now);
+    end = committed ? partition_lso(p) : now.end_offset;
+    switch (ts) {
+    case AT_LATEST:
+        o->offset = end;
+        break;
+    case AT_EARLIEST:
+    case AT_EARLIEST_LOCAL:
+        o->offset = now.start_offset;
+        break;
+    case AT_LATEST_TIERED:
+        break; /* nothing is */
+    case AT_MAX_TIMESTAMP:
+        at_max(p, end, o);
+        break;
+    default:
+        if (ts < 0)
+            o->error_code = KE_UNSUPPORTED_VERSION;
+        else
+            at_time(p, end, ts, o);
+    }
+    o->leader_epoch = o->offset < 0 ? -1 : 0;
+}
+
+static void list_topic(struct kreq *q, const struct kafka_list_offsets_request *m,
+                       const struct kafka_list_offsets_request_topic *want,
+                       struct kafka_list_offsets_response_topic *s)
+{
+    int16_t code = KE_NONE;
+    struct topic *t = kafka_topic(q, want->name, NULL, false, &code);
+    uint32_t i;
+
+    if (t && !kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, want->name))
+        code = KE_TOPIC_AUTHORIZATION_FAILED;
+    s->name = want->name;
+    s->partitions = kreq_alloc(q, want->partitions_n, sizeof *s->partitions);
+    for (i = 0; s->partitions && i < want->partitions_n; i++) {
+        const struct kafka_list_offsets_request_partition *wp = &want->partitions[i];
+        struct kafka_list_offsets_response_partition *o = &s->partitions[i];
+        struct partition *p = t ? topic_partition(t, wp->partition_index) : NULL;
+
+        kafka_list_offsets_response_partition_init(o);
+        o->partition_index = wp->partition_index;
+        o->offset = o->timestamp = o->leader_epoch = -1;
+        o->error_code = code ? code : p ? KE_NONE : KE_UNKNOWN_TOPIC_OR_PARTITION;
+        if (!o->error_code && wp->current_leader_epoch > 0)
+            o->error_code = KE_UNKNOWN_LEADER_EPOCH;
+        if (!o->error_code)
+            list_one(p, m->isolation_level == 1, wp->timestamp, o);
+        if (q->version < 4)
+            o->leader_epoch = -1; /* there is no room for another */
+        s->partitions_n++;
+    }
+    topic_unref(&t);
+}
+
+void kafka_on_list_offsets(struct kreq *q)
+{
+    struct kafka_list_offsets_response s;
+    struct kafka_list_offsets_request m;
+    uint32_t i;
+
+    if (!KREQ_DECODE(q, list_offsets, &m))
+        return;
+    kafka_list_offsets_response_init(&s);
+    s.topics = kreq_alloc(q, m.topics_n, sizeof *s.topics);
+    if (!s.topics)
+        return;
+    s.topics_n = m.topics_n;
+    for (i = 0; i < m.topics_n && q->state != KREQ_DONE; i++)
+        list_topic(q, &m, &m.topics[i], &s.topics[i]);
+    if (q->state != KREQ_DONE)
+        KREQ_REPLY(q, list_offsets, &s);
+}
+
+/* ---- OffsetForLeaderEpoch: all records are of epoch 0 ---- */
+
+static void epoch_one(struct topic *t, int16_t code,
+                      const struct kafka_offset_for_leader_epoch_request_partition *want,
+                      struct kafka_offset_for_leader_epoch_response_partition *o)
+{
+    struct partition *p = t ? topic_partition(t, want->partition) : NULL;
+    struct plog_info now;
+
+    kafka_offset_for_leader_epoch_response_partition_init(o);
+    o->partition = want->partition;
+    o->leader_epoch = -1;
+    o->end_offset = -1;
+    o->error_code = code ? code : p ? KE_NONE : KE_UNKNOWN_TOPIC_OR_PARTITION;
+    if (!o->error_code && want->current_leader_epoch > 0)
+        o->error_code = KE_UNKNOWN_LEADER_EPOCH;
+    if (o->error_code || want->leader_epoch != 0)
+        return;
+    plog_info_get(partition_log(p), &now);
+    o->leader_epoch = 0;
+    o->end_offset = now.end_offset;
+}
+
+void kafka_on_offset_for_leader_epoch(struct kreq *q)
+{
+    struct kafka_offset_for_leader_epoch_response s;
+    struct kafka_offset_for_leader_epoch_request m;
+    uint32_t i, k;
+
+    if (!KREQ_DECODE(q, offset_for_leader_epoch, &m))
+        return;
+    kafka_offset_for_leader_epoch_response_init(&s);
+    s.topics = kreq_alloc(q, m.topics_n, sizeof *s.topics);
+    for (i = 0; q->state != KREQ_DONE && i < m.topics_n; i++) {
+        const struct kafka_offset_for_leader_epoch_request_topic *want = &m.topics[i];
+        struct kafka_offset_for_leader_epoch_response_topic *o = &s.topics[s.topics_n++];
+        int16_t code = KE_NONE;
+        struct topic *t = kafka_topic(q, want->topic, NULL, false, &code);
+
+        if (t && !kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, want->topic))
+            code = KE_TOPIC_AUTHORIZATION_FAILED;
+        o->topic = want->topic;
+        o->partitions = kreq_alloc(q, want->partitions_n, sizeof *o->partitions);
+        for (k = 0; o->partitions && k < want->partitions_n; k++)
+            epoch_one(t, code, &want->partitions[k], &o->partitions[o->partitions_n++]);
+        topic_unref(&t);
+    }
+    if (q->state != KREQ_DONE)
+        KREQ_REPLY(q, offset_for_leader_epoch, &s);
+}

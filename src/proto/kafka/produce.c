@@ -1,0 +1,294 @@
+/* Produce: batches are checked and handed to the broker as they are, all partitions of a request in
+ * one unit; the answer comes when they are durable, whatever acks says (acks=0: there is none, and
+ * an error closes the connection, as Kafka does).
+ *
+ * When too much is in flight the request is tried again shortly, and the connection's later ones
+ * wait behind it: TCP pushes back. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/tbl/limits.h"
+#include "journal/journal.h"
+#include "proto/kafka/kafka_int.h"
+
+#define RETRY_MS 2u
+
+struct part {
+    struct partition *p;
+    struct append_slot slot;
+    int16_t code;
+    struct slice text; /* of the error; null: none */
+    bool added;
+};
+
+struct produce {
+    struct kafka_produce_request m;
+    struct append *a;
+    struct part *parts;    /* in the request's order */
+    struct topic **topics; /* of each of the request's topics; referenced */
+    uint32_t parts_n;
+    enum err e;
+    struct loop_timer retry;
+    struct kreq *q;
+};
+
+static void reply(struct kreq *q);
+
+/* ---- taking batches ---- */
+
+static int16_t refused_code(enum err e)
+{
+    switch (e) {
+    case ERR_LIMIT:
+        return KE_INVALID_REQUEST;
+    default:
+        return kafka_code(e);
+    }
+}
+
+static void part_add(struct kreq *q, struct produce *pr, struct topic *t, struct part *o,
+                     const struct kafka_produce_request_partition *m)
+{
+    struct errinfo info = {0};
+    enum err e;
+
+    o->p = topic_partition(t, m->index);
+    if (!o->p) {
+        o->code = KE_UNKNOWN_TOPIC_OR_PARTITION;
+        return;
+    }
+    if (m->records.bytes.len == 0) {
+        o->code = 87;
+        o->text = SLICE_LIT("there is no record batch");
+        return;
+    }
+    e = append_batch(pr->a, o->p, m->records.bytes, &o->slot, &info);
+    o->added = !e;
+    if (e) {
+        o->code = refused_code(e);
+        o->text = kreq_printf(q, "%s", info.text);
+    }
+}
+
+static struct topic *topic_of(struct kreq *q, const struct kafka_produce_request_topic *m,
+                              int16_t *code)
+{
+    struct topic *t = kafka_topic(q, m->name, m->topic_id, q->version >= 13, code);
+
+    if (t && !kafka_allowed(q, KOP_WRITE, KRES_TOPIC, slice_str(topic_name(t)))) {
+        *code = KE_TOPIC_AUTHORIZATION_FAILED;
+        topic_unref(&t);
+    }
+    return t;
+}
+
+/* Returns how many batches were taken. */
+static uint32_t parts_add(struct kreq *q, struct produce *pr)
+{
+    struct part *o = pr->parts;
+    uint32_t i, k, added = 0;
+    int16_t code;
+
+    for (i = 0; i < pr->m.topic_data_n; i++) {
+        const struct kafka_produce_request_topic *m = &pr->m.topic_data[i];
+
+        pr->topics[i] = topic_of(q, m, &code);
+        for (k = 0; k < m->partition_data_n; k++, o++) {
+            o->code = code;
+            if (pr->topics[i])
+                part_add(q, pr, pr->topics[i], o, &m->partition_data[k]);
+            added += o->added;
+        }
+    }
+    return added;
+}
+
+static void parts_refuse(struct produce *pr, int16_t code)
+{
+    uint32_t i;
+
+    for (i = 0; i < pr->parts_n; i++)
+        pr->parts[i].code = code;
+}
+
+/* ---- writing ---- */
+
+static void written(struct append *a, void *arg, enum err e)
+{
+    struct kreq *q = arg;
+
+    ((struct produce *)q->state_of)->e = e;
+    kreq_post(q, reply);
+}
+
+static void submit(struct kreq *q)
+{
+    struct produce *pr = q->state_of;
+    struct errinfo info = {0};
+    enum err e = append_submit(pr->a, true, &info);
+    uint32_t i;
+
+    if (!e)
+        return;
+    if (e == ERR_OVERLOADED) {
+        if (q->kc)
+            q->kc->stalled = true;
+        loop_timer_arm(q->kl->loop, &pr->retry, RETRY_MS);
+        return;
+    }
+    for (i = 0; i < pr->parts_n; i++)
+        if (pr->parts[i].added) {
+            pr->parts[i].added = false;
+            pr->parts[i].code = kafka_code(e);
+            pr->parts[i].text = kreq_printf(q, "%s", info.text);
+        }
+    reply(q);
+}
+
+static void retry(struct loop_timer *t)
+{
+    struct produce *pr = (struct produce *)((char *)t - offsetof(struct produce, retry));
+
+    if (pr->q->kc)
+        pr->q->kc->stalled = false;
+    submit(pr->q);
+    if (pr->q->kc && !pr->q->kc->stalled)
+        kconn_go(pr->q->kc);
+}
+
+/* ---- the answer ---- */
+
+static void part_result(struct produce *pr, struct part *o,
+                        struct kafka_produce_response_partition *s)
+{
+    struct append_place place;
+    struct plog_info now;
+    enum err e;
+
+    if (o->added) {
+        e = append_place(pr->a, o->slot, &place);
+        o->code = e ? kafka_code(e) : KE_NONE;
+    }
+    s->error_code = o->code;
+    s->base_offset = -1;
+    if (o->code) {
+        s->error_message = o->text;
+        return;
+    }
+    s->base_offset = place.offset;
+    s->log_append_time_ms = place.log_time ? place.timestamp_ms : -1;
+    plog_info_get(partition_log(o->p), &now);
+    s->log_start_offset = now.start_offset;
+}
+
+static bool response_fill(struct kreq *q, struct produce *pr, struct kafka_produce_response *s)
+{
+    struct part *o = pr->parts;
+    uint32_t i, k;
+
+    kafka_produce_response_init(s);
+    s->responses = kreq_alloc(q, pr->m.topic_data_n, sizeof *s->responses);
+    if (!s->responses)
+        return false;
+    s->responses_n = pr->m.topic_data_n;
+    for (i = 0; i < s->responses_n; i++) {
+        const struct kafka_produce_request_topic *m = &pr->m.topic_data[i];
+        struct kafka_produce_response_topic *t = &s->responses[i];
+
+        t->name = m->name;
+        memcpy(t->topic_id, m->topic_id, 16);
+        t->partition_responses = kreq_alloc(q, m->partition_data_n, sizeof *t->partition_responses);
+        if (!t->partition_responses)
+            return false;
+        t->partition_responses_n = m->partition_data_n;
+        for (k = 0; k < m->partition_data_n; k++, o++) {
+            kafka_produce_response_partition_init(&t->partition_responses[k]);
+            t->partition_responses[k].index = m->partition_data[k].index;
+            part_result(pr, o, &t->partition_responses[k]);
+        }
+    }
+    return true;
+}
+
+static void finish(struct kreq *q)
+{
+    struct produce *pr = q->state_of;
+    uint32_t i;
+
+    for (i = 0; pr->topics && i < pr->m.topic_data_n; i++)
+        topic_unref(&pr->topics[i]);
+    kloop_append_put(q->kl, pr->a);
+    pr->a = NULL;
+}
+
+static bool any_error(const struct produce *pr)
+{
+    uint32_t i;
+
+    for (i = 0; i < pr->parts_n; i++)
+        if (pr->parts[i].code)
+            return true;
+    return false;
+}
+
+static void reply(struct kreq *q)
+{
+    struct produce *pr = q->state_of;
+    struct kafka_produce_response s;
+    bool ok = response_fill(q, pr, &s);
+
+    finish(q);
+    if (!ok)
+        return;
+    if (pr->m.acks != 0) {
+        KREQ_REPLY(q, produce, &s);
+    } else if (any_error(pr)) {
+        kreq_fail(q, ERR_INVALID);
+    } else {
+        q->mute = true;
+        kreq_done(q);
+    }
+}
+
+/* ---- the request ---- */
+
+/* Before anything is taken. */
+static int16_t request_code(struct kreq *q, const struct kafka_produce_request *m)
+{
+    if (m->acks < -1 || m->acks > 1)
+        return KE_INVALID_REQUIRED_ACKS;
+    if (!slice_is_null(m->transactional_id) &&
+        !kafka_allowed(q, KOP_WRITE, KRES_TRANSACTIONAL_ID, m->transactional_id))
+        return KE_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    return KE_NONE;
+}
+
+void kafka_on_produce(struct kreq *q)
+{
+    struct produce *pr = kreq_alloc(q, 1, sizeof *pr);
+    int16_t code;
+    uint32_t i;
+
+    if (!pr || !KREQ_DECODE(q, produce, &pr->m))
+        return;
+    q->state_of = pr;
+    pr->q = q;
+    loop_timer_init(&pr->retry, retry);
+    for (i = 0; i < pr->m.topic_data_n; i++)
+        pr->parts_n += pr->m.topic_data[i].partition_data_n;
+    pr->parts = kreq_alloc(q, pr->parts_n, sizeof *pr->parts);
+    if (!pr->parts || !(pr->topics = kreq_alloc(q, pr->m.topic_data_n, sizeof *pr->topics)))
+        return;
+    pr->a = kloop_append_get(q, written);
+    code = request_code(q, &pr->m);
+    if (q->version >= 12)
+        append_txn_starts(pr->a);
+    if (code)
+        parts_refuse(pr, code);
+    else if (parts_add(q, pr)) {
+        submit(q);
+        return;
+    }
+    reply(q);
+}
