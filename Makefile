@@ -36,6 +36,7 @@ sim: build ## run SEEDS seeds of the simulated disk
 	@scripts/build build
 	@build/tests/sim/sim --seeds $(SEEDS)
 	@build/tests/sim/crash --seeds $(SEEDS)
+	@build/tests/sim/compaction --seeds $(SEEDS)
 
 format: ## lay out the sources
 	@git ls-files '*.c' '*.h' | grep -v '/tbl/' | xargs clang-format -i
