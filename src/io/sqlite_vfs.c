@@ -14,6 +14,7 @@
 #include "io/overlay.h"
 #include "io/page_sum.h"
 
+#define COPY_BYTES   65536u
 #define IO_PATH_MAX  512
 #define FCNTL_SEALED 0x57454952 /* ours: bool *: has the file checksums? */
 
@@ -36,6 +37,7 @@ struct vfs_file {
     const char *name; /* SQLite's */
     enum { F_OTHER, F_DATABASE, F_JOURNAL } kind;
     bool sealed;       /* pages have checksums */
+    bool unsynced;     /* the last sync failed */
     uint64_t end;      /* F_DATABASE: size as far as known */
     uint64_t four_off; /* F_JOURNAL: last four bytes read or written: a page's number */
     uint32_t four;
@@ -219,6 +221,22 @@ static int f_truncate(sqlite3_file *sf, sqlite3_int64 size)
     return rc_of(e, SQLITE_IOERR_TRUNCATE);
 }
 
+static int f_sync(sqlite3_file *sf, int flags)
+{
+    struct vfs_file *v = (struct vfs_file *)sf;
+    enum err e = v->over ? ERR_OK : io_sync(v->f, NULL);
+
+    v->unsynced = e != ERR_OK;
+    if (!e && v->dir) {
+        e = io_sync_dir(v->io, v->dir, NULL);
+        if (!e) {
+            free(v->dir);
+            v->dir = NULL;
+        }
+    }
+    return rc_of(e, SQLITE_IOERR_FSYNC);
+}
+
 /* SQLite's way of ending a journal that it wants to use again: its header becomes zeros. */
 static bool journal_ended(const struct vfs_file *v, const void *buf, int n, sqlite3_int64 off)
 {
@@ -239,25 +257,12 @@ static int f_write(sqlite3_file *sf, const void *buf, int n, sqlite3_int64 off)
     if (journal_page(v, n, off))
         return v->four_off + 4 == (uint64_t)off ? page_write(v, buf, (uint64_t)off, v->four)
                                                 : SQLITE_IOERR_WRITE;
+    if (v->kind == F_JOURNAL && v->unsynced && off == 0 && f_sync(sf, 0) != SQLITE_OK)
+        return SQLITE_IOERR_WRITE;     /* that the one before has ended must be certain first */
     if (journal_ended(v, buf, n, off)) /* what is left of it would be met by a later rollback */
         return f_truncate(sf, 0);
     four_note(v, buf, n, off);
     return rc_of(bytes_write(v, buf, (size_t)n, (uint64_t)off), SQLITE_IOERR_WRITE);
-}
-
-static int f_sync(sqlite3_file *sf, int flags)
-{
-    struct vfs_file *v = (struct vfs_file *)sf;
-    enum err e = v->over ? ERR_OK : io_sync(v->f, NULL);
-
-    if (!e && v->dir) {
-        e = io_sync_dir(v->io, v->dir, NULL);
-        if (!e) {
-            free(v->dir);
-            v->dir = NULL;
-        }
-    }
-    return rc_of(e, SQLITE_IOERR_FSYNC);
 }
 
 static int f_size(sqlite3_file *sf, sqlite3_int64 *size)
@@ -382,6 +387,64 @@ static int sealed_look(struct vfs *v, struct vfs_file *vf, struct vfs_file *jour
     return SQLITE_OK;
 }
 
+static enum err copy_synced(struct vfs *v, const char *from, const char *to, uint64_t size)
+{
+    struct io_file *in = NULL, *out = NULL;
+    uint8_t *mem = xmalloc(COPY_BYTES);
+    uint64_t at = 0;
+    size_t got = 0;
+    enum err e;
+
+    e = io_open(v->io, from, IO_RDONLY, &in, NULL);
+    if (!e)
+        e = io_open(v->io, to, IO_CREATE | IO_TRUNC, &out, NULL);
+    for (; !e && at < size; at += got) {
+        got = 0;
+        e = io_pread(in, mem, COPY_BYTES, at, &got, NULL);
+        if (!e && got == 0)
+            e = ERR_IO;
+        if (!e)
+            e = io_pwrite(out, mem, got, at, NULL);
+    }
+    if (!e)
+        e = io_sync(out, NULL);
+    io_close(&out);
+    io_close(&in);
+    free(mem);
+    return e;
+}
+
+/* What is left of a rollback journal is made certain before it is used. The run before may have
+ * ended with a failed sync, after which a system may show bytes that are not on the disk and that
+ * no later sync writes: only writing them again does. */
+static enum err journal_settle(struct vfs *v, const char *name)
+{
+    char copy[IO_PATH_MAX + 8], *dir;
+    struct io_file *f = NULL;
+    uint64_t size = 0;
+    bool there = false;
+    enum err e = io_stat(v->io, name, &size, &there, NULL);
+
+    if (e || !there)
+        return e;
+    if (size == 0) {
+        e = io_open(v->io, name, 0, &f, NULL);
+        if (!e)
+            e = io_sync(f, NULL);
+        io_close(&f);
+        return e;
+    }
+    snprintf(copy, sizeof copy, "%s.new", name);
+    e = copy_synced(v, name, copy, size);
+    if (!e)
+        e = io_rename(v->io, copy, name, NULL);
+    dir = dir_of(name);
+    if (!e)
+        e = io_sync_dir(v->io, dir, NULL);
+    free(dir);
+    return e;
+}
+
 static int database_opened(struct vfs *v, struct vfs_file *vf)
 {
     struct vfs_file journal = {.vfs = v, .io = v->io};
@@ -390,6 +453,8 @@ static int database_opened(struct vfs *v, struct vfs_file *vf)
     bool there;
     int rc;
 
+    if (!v->read_only && journal_settle(v, name))
+        return SQLITE_IOERR_FSYNC;
     there = (v->read_only ? open_over(v, &journal, name, 0)
                           : open_disk(v, &journal, name, SQLITE_OPEN_READONLY)) == SQLITE_OK;
     rc = sealed_look(v, vf, there ? &journal : NULL);

@@ -255,10 +255,17 @@ uint64_t check_sealed(struct check *c, const struct checkpoint_file *cf)
     struct jfile *f = jfile_new(&c->j, cf->id, (enum jfile_kind)cf->kind, cf->size);
     struct row_check rc = {.c = c, .f = f};
     struct errinfo why = {0};
+    uint64_t size = 0;
     enum err e;
 
     jfile_pin(f);
     e = jfile_data(f, &rc.data, &why);
+    if (!e)
+        e = io_size(rc.data, &size, &why);
+    if (!e && size < cf->used) {
+        rc.bad++;
+        check_say(c, true, "file %016" PRIx64 " is shorter than it was", cf->id);
+    }
     if (!e)
         e = jfile_index(f, &rc.index, &why);
     if (!e)

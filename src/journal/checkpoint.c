@@ -59,6 +59,11 @@ static enum err sql_err(struct checkpoint *c, int rc, const char *what, struct e
                        e == ERR_CORRUPT ? "; `weir repair` makes it anew from the log" : "");
 }
 
+enum err checkpoint_error(struct checkpoint *c, const char *what, struct errinfo *info)
+{
+    return sql_err(c, sqlite3_errcode(c->db), what, info);
+}
+
 static enum err exec(struct checkpoint *c, const char *sql, struct errinfo *info)
 {
     int rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
@@ -170,7 +175,9 @@ static enum err sign(struct checkpoint *c, struct errinfo *info)
 static const char tables_sql[] =
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS files(id INTEGER PRIMARY KEY, kind, size, used,"
-    " first_seq, last_seq, last_crc, position, position_end);";
+    " first_seq, last_seq, last_crc, position, position_end);"
+    "CREATE TABLE IF NOT EXISTS lost(position INTEGER PRIMARY KEY, position_end);"
+    "CREATE TABLE IF NOT EXISTS ends(uid INTEGER PRIMARY KEY, next, position);";
 
 enum err checkpoint_open(struct io *io, const char *dir, bool read_only, struct checkpoint **out,
                          struct errinfo *info)

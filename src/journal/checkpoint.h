@@ -7,6 +7,8 @@
  *       sealed_crc, clean
  *   files(id, kind, size, used, first_seq, last_seq, last_crc, position, position_end)
  *       one row a sealed file; a file that is not here and comes after all these is replayed
+ *   lost(position, position_end), ends(uid, next, position)
+ *       after a repair: see lost.h
  * The broker's tables are its own (see broker/state.h). One thread at a time (ckpt_lock). */
 #ifndef WEIR_JOURNAL_CHECKPOINT_H
 #define WEIR_JOURNAL_CHECKPOINT_H
@@ -33,6 +35,8 @@ struct checkpoint_file {
  * memory. ERR_CORRUPT with what SQLite says. */
 enum err checkpoint_open(struct io *io, const char *dir, bool read_only, struct checkpoint **out,
                          struct errinfo *info);
+/* The error of the last statement, with what SQLite says. */
+enum err checkpoint_error(struct checkpoint *c, const char *what, struct errinfo *info);
 /* True if a page was read that did not match its checksum: info names it. */
 bool checkpoint_damage(struct checkpoint *c, struct errinfo *info);
 void checkpoint_close(struct checkpoint **c);

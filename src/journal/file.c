@@ -396,8 +396,8 @@ bool files_recycle(struct journal *j)
     io_mutex_lock(&j->lock);
     list_for_each(f, &j->files, struct jfile, link)
     {
-        if (atomic_load(&f->state) == JFILE_DEAD && !f->in_checkpoint && !replayed(f) &&
-            atomic_load(&f->pins) == 0) {
+        if (atomic_load(&f->state) == JFILE_DEAD && !f->in_checkpoint && !f->maybe_saved &&
+            !replayed(f) && atomic_load(&f->pins) == 0) {
             found = f;
             list_remove(&f->link);
             j->dead_n--;

@@ -205,7 +205,7 @@ void *plog_owner(const struct plog *p);
 
 struct plog_info {
     int64_t start_offset;  /* first that can be read */
-    int64_t end_offset;    /* first not yet written; what is below is durable */
+    int64_t end_offset;    /* the next record's; what is below is durable (or a repair's gap) */
     uint64_t bytes;        /* of the batches kept */
     uint64_t position_end; /* position of the last record + 1; 0 if it never had one */
     int64_t max_timestamp_ms;
@@ -273,7 +273,8 @@ enum err journal_check(struct io *io, const char *dir,
                        struct journal_check_result *out, struct errinfo *info);
 /* Mends what journal_open refuses: cuts or skips damaged parts (copies of what is cut are put into
  * DIR/damaged/), rebuilds indexes. Says each thing that it did by fn. Loses only what cannot be
- * read. dry_run: say, not do. */
+ * read. What is lost leaves gaps: its offsets and positions are not used again (lost.h). dry_run:
+ * say, not do. */
 enum err journal_repair(struct io *io, const char *dir, bool dry_run,
                         void (*fn)(void *arg, bool problem, const char *text), void *arg,
                         struct errinfo *info);

@@ -65,6 +65,7 @@ struct jfile {
     uint64_t index_rows, index_entries;
     uint64_t sealed_ns; /* when it got its index (0: before this run) */
     bool in_checkpoint; /* the saved list of files has it (journal lock) */
+    bool maybe_saved;   /* or may: committing it failed (journal lock) */
     /* file-cache lock */
     struct io_file *data, *index;
     /* writer thread until FULL, then background: plogs that got a batch here */

@@ -31,6 +31,7 @@
 #include "journal/batch.h"
 #include "journal/checkpoint.h"
 #include "journal/index.h"
+#include "journal/lost.h"
 #include "journal/segment.h"
 
 #define WINDOW (4u << 20)
@@ -668,6 +669,8 @@ enum err journal_recover(struct journal *j, struct errinfo *info)
         e = resume(&r, info);
     if (!e && !j->conf.read_only)
         spare_scan(j);
+    if (!e)
+        e = lost_apply(j, info);
     if (!e)
         list_for_each(p, &j->plogs, struct plog, link) p->next_offset = p->end_offset;
     if (e)

@@ -12,6 +12,8 @@
  *                                   replaced by an empty frame, the chain of checksums is made to
  *                                   fit
  *
+ * Offsets and positions of what is lost are not used again: lost.h.
+ *
  * Single-threaded; takes the directory lock. Every replacement is written under a temporary name,
  * synced, and renamed. */
 #include <inttypes.h>
@@ -24,6 +26,7 @@
 #include "base/mem.h"
 #include "journal/batch.h"
 #include "journal/check_int.h"
+#include "journal/lost.h"
 
 #define MISSING_MAX 1000000u /* frames that may be replaced by empty ones */
 
@@ -31,6 +34,9 @@ struct repair {
     struct check c;
     bool dry;
     struct checkpoint *ck;
+    struct lost lost;
+    uint64_t first_position; /* of the first frame there is, when the checkpoint is lost; else 0 */
+    bool end_lost;           /* the log may have gone on behind all that is known */
 };
 
 static void name_of(const struct check *c, const char *name, char *out, size_t cap)
@@ -174,6 +180,8 @@ static enum err find_frames(struct repair *r, struct jfile *f, struct finds *out
         pos += frame_padded(h.length);
         f->used = pos;
     }
+    if (f->used > s.size)
+        f->used = s.size; /* cut in the last one's padding, or in the header */
     scan_fini(&s);
     return e;
 }
@@ -216,6 +224,22 @@ static enum err find_entries(struct repair *r, struct jfile *f, struct finds *ou
     free(mem);
     jfile_unpin(f);
     return e;
+}
+
+static void witness_row(void *arg, struct jfile *f, const struct index_row *row)
+{
+    lost_witness(&((struct repair *)arg)->lost, row->uid, row->end_offset, row->position_end);
+}
+
+/* How far the logs go in a sealed file, as its index says; without one, any log may have had any of
+ * the file's records. */
+static void witness_sealed(struct repair *r, const struct checkpoint_file *cf, bool damaged)
+{
+    struct jfile *f = jfile_new(&r->c.j, cf->id, (enum jfile_kind)cf->kind, cf->size);
+
+    if (index_load(f, witness_row, r, NULL) && damaged)
+        lost_add(&r->lost, cf->position, cf->position_end);
+    jfile_free(&f);
 }
 
 static void no_row(void *arg, struct jfile *f, const struct index_row *row)
@@ -352,7 +376,7 @@ static enum err mend_all_sealed(struct repair *r, struct errinfo *info)
 {
     char path[512];
     uint64_t size = 0;
-    bool there = false;
+    bool there = false, bad;
     enum err e = ERR_OK;
     uint32_t i;
 
@@ -362,10 +386,12 @@ static enum err mend_all_sealed(struct repair *r, struct errinfo *info)
         jfile_path(&r->c.j, cf->id, (enum jfile_kind)cf->kind, false, path, sizeof path);
         if ((e = io_stat(r->c.j.io, path, &size, &there, info)))
             break;
+        bad = !there || check_sealed(&r->c, cf) > 0;
+        witness_sealed(r, cf, bad);
         if (!there) {
             check_say(&r->c, true, "%s is missing: its records are lost", path);
             e = save_file(r, cf, true, info);
-        } else if (check_sealed(&r->c, cf) > 0) {
+        } else if (bad) {
             e = mend_sealed(r, cf, info);
             if (!e)
                 e = save_file(r, cf, false, info);
@@ -411,9 +437,34 @@ static void chain_start(struct repair *r, uint64_t id)
     if (frame) {
         r->c.meta.sealed_seq = h.seq - 1;
         r->c.meta.sealed_crc = h.prev_crc;
-        r->c.meta.next_position = h.position;
+        r->c.meta.next_position = r->first_position = h.position;
     }
     scan_fini(&s);
+}
+
+/* Segments cannot be used without a checkpoint: whose records they are is not known. They are kept
+ * aside, and tell how far the logs went, as do all indexes. */
+static enum err segments_aside(struct repair *r, const struct folder *d, struct errinfo *info)
+{
+    struct checkpoint_file cf = {0};
+    char name[64];
+    enum err e = ERR_OK;
+    uint32_t i;
+
+    for (i = 0; !e && i < d->n; i++) {
+        cf.id = d->id[i];
+        cf.kind = d->ext[i] == 's' ? JFILE_SEGMENT : JFILE_JOURNAL;
+        if (d->ext[i] == 's' || d->ext[i] == 'l')
+            witness_sealed(r, &cf, false);
+        if (d->ext[i] != 's')
+            continue;
+        snprintf(name, sizeof name, "%016" PRIx64 ".seg", cf.id);
+        e = set_aside(r, "log/", name, info);
+        snprintf(name, sizeof name, "%016" PRIx64 ".idx", cf.id);
+        if (!e)
+            e = set_aside(r, "log/", name, info);
+    }
+    return e;
 }
 
 static enum err new_checkpoint(struct repair *r, struct errinfo *info)
@@ -444,11 +495,15 @@ static enum err new_checkpoint(struct repair *r, struct errinfo *info)
             chained = true;
         }
     }
-    folder_fini(&d);
     free(block);
     if (!e && !id_known)
         e = errinfo_set(info, ERR_CORRUPT, "%s has no data file with a readable header",
                         r->c.j.dir);
+    if (!e)
+        e = segments_aside(r, &d, info);
+    folder_fini(&d);
+    lost_add(&r->lost, 1, r->first_position);
+    r->end_lost = true;
     if (!e)
         e = set_aside(r, "", "checkpoint.db", info);
     if (!e)
@@ -467,6 +522,8 @@ static enum err save_meta(struct repair *r, struct errinfo *info)
     if ((e = checkpoint_begin(r->ck, info)))
         return e;
     e = checkpoint_meta_save(r->ck, &r->c.meta, info);
+    if (!e)
+        e = lost_save(&r->lost, r->ck, info);
     if (!e)
         e = checkpoint_commit(r->ck, info);
     checkpoint_rollback(r->ck);
@@ -523,6 +580,23 @@ static enum err weave_fill(struct weave *w, struct errinfo *info)
     return weave_put(w, mem, h, info);
 }
 
+/* How far the logs go in a good frame. */
+static void witness_frame(struct repair *r, const struct frame_header *h, const uint8_t *frame)
+{
+    uint32_t off = FRAME_HEADER;
+    struct entry_header eh;
+    struct batch_info bi;
+    struct slice data;
+
+    while (!frame_entry_next(frame, h->length, &off, &eh, &data)) {
+        if (eh.type == ENTRY_BATCH && !batch_parse(data, &bi))
+            lost_witness(&r->lost, eh.uid, bi.base_offset + bi.last_offset_delta + 1,
+                         eh.position + eh.records);
+        else if (eh.type == ENTRY_LOG_START && data.len == 8)
+            lost_witness(&r->lost, eh.uid, (int64_t)le64_load(data.ptr), 0);
+    }
+}
+
 static bool head_ok(struct weave *w, struct scan *s)
 {
     uint8_t *block = xcalloc(1, FILE_HEADER);
@@ -552,6 +626,7 @@ static enum err weave_look(struct weave *w, struct scan *s, bool *good, struct e
             at.seq = h.seq;
             at.crc = h.crc;
             at.position = h.position + h.records;
+            witness_frame(w->r, &h, frame);
             continue;
         }
         end = true;
@@ -578,12 +653,31 @@ static enum err weave_frames(struct weave *w, struct scan *s, struct errinfo *in
             pos += FRAME_ALIGN;
             continue;
         }
+        witness_frame(w->r, &h, frame);
+        if (h.seq > w->seq + 1)
+            lost_add(&w->r->lost, w->position, h.position);
         while (!e && h.seq > w->seq + 1)
             e = weave_fill(w, info);
         if (!e)
             e = weave_put(w, frame, h, info);
         pos += frame_padded(h.length);
     }
+    return e;
+}
+
+/* The checkpoint says that there were more frames, and how many records up to its own; how many
+ * after that nobody knows, unless the log was closed in order there. */
+static enum err weave_end(struct weave *w, struct errinfo *info)
+{
+    const struct checkpoint_meta *m = &w->r->c.meta;
+    enum err e = ERR_OK;
+
+    if (w->seq >= m->applied_seq)
+        return ERR_OK;
+    lost_add(&w->r->lost, w->position, m->next_position);
+    w->r->end_lost = !m->clean;
+    while (!e && w->seq < m->applied_seq && m->applied_seq - w->seq <= MISSING_MAX)
+        e = weave_fill(w, info);
     return e;
 }
 
@@ -618,9 +712,8 @@ static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errin
     w->pos = FILE_HEADER;
     if (!e)
         e = weave_frames(w, &s, info);
-    while (!e && last && w->seq < r->c.meta.applied_seq &&
-           r->c.meta.applied_seq - w->seq <= MISSING_MAX)
-        e = weave_fill(w, info);
+    if (!e && last)
+        e = weave_end(w, info);
     if (!e && !r->dry)
         e = io_truncate(w->out, w->pos > s.size ? w->pos : s.size, info);
     if (!e && !r->dry)
@@ -636,12 +729,24 @@ out:
     return e;
 }
 
+/* The position after the records of the sealed journal files: at most where replay begins. */
+static uint64_t sealed_position(const struct repair *r)
+{
+    uint64_t position = r->first_position;
+    uint32_t i;
+
+    for (i = 0; i < r->c.sealed_n; i++)
+        if (r->c.sealed[i].kind == JFILE_JOURNAL && r->c.sealed[i].position_end > position)
+            position = r->c.sealed[i].position_end;
+    return position;
+}
+
 static enum err mend_frames(struct repair *r, struct errinfo *info)
 {
     struct weave w = {.r = r,
                       .seq = r->c.meta.sealed_seq,
                       .crc = r->c.meta.sealed_crc,
-                      .position = r->c.meta.next_position};
+                      .position = sealed_position(r)};
     uint64_t *ids = NULL;
     uint32_t n = 0, i;
     char dir[512];
@@ -661,10 +766,31 @@ static enum err mend_frames(struct repair *r, struct errinfo *info)
     if (!e && w.lost)
         check_say(&r->c, true, "%" PRIu64 " frames could not be read: what was in them is lost",
                   w.lost);
-    if (!e && w.seq < r->c.meta.applied_seq)
+    if (!e && w.seq < r->c.meta.applied_seq) {
+        lost_add(&r->lost, w.position, r->c.meta.next_position);
+        r->end_lost = !r->c.meta.clean;
         r->c.meta.applied_seq = w.seq;
+    }
+    if (w.position > r->c.meta.next_position)
+        r->c.meta.next_position = w.position;
     name_of(&r->c, "log", dir, sizeof dir);
     return e || r->dry ? e : io_sync_dir(r->c.j.io, dir, info);
+}
+
+/* What may have been seen and is lost is not given out again. */
+static void leave_gaps(struct repair *r)
+{
+    uint64_t *next = &r->c.meta.next_position;
+
+    if (r->end_lost) {
+        lost_add(&r->lost, *next, *next + LOST_STEP);
+        *next += LOST_STEP;
+    }
+    if (r->lost.n)
+        check_say(&r->c, false,
+                  "new records go on at position %" PRIu64
+                  "; a log that may have lost its newest ones leaves a gap in its offsets",
+                  *next);
 }
 
 enum err journal_repair(struct io *io, const char *dir, bool dry_run,
@@ -676,6 +802,7 @@ enum err journal_repair(struct io *io, const char *dir, bool dry_run,
     enum err e;
 
     check_init(&r.c, io, dir, fn, arg, &res);
+    lost_init(&r.lost);
     if ((e = check_lock(&r.c, info)))
         goto out;
     if (!check_checkpoint(&r.c))
@@ -687,8 +814,11 @@ enum err journal_repair(struct io *io, const char *dir, bool dry_run,
     if (!e)
         e = mend_frames(&r, info);
     if (!e)
+        leave_gaps(&r);
+    if (!e)
         e = save_meta(&r, info);
 out:
+    lost_fini(&r.lost);
     checkpoint_close(&r.ck);
     check_fini(&r.c);
     return e;

@@ -155,7 +155,7 @@ static void collect_files(struct journal *j, struct collected *c)
     {
         int s = atomic_load(&f->state);
 
-        if (s == JFILE_DEAD && f->in_checkpoint)
+        if (s == JFILE_DEAD && (f->in_checkpoint || f->maybe_saved))
             c->drop[c->drop_n++] = f->id;
         if (s == JFILE_SEALED && !f->in_checkpoint)
             c->save[c->save_n++] = (struct checkpoint_file){
@@ -267,14 +267,32 @@ static void mark_saved(struct journal *j, const struct collected *c)
     list_for_each(f, &j->files, struct jfile, link)
     {
         for (i = 0; i < c->save_n; i++)
-            if (c->save[i].id == f->id)
+            if (c->save[i].id == f->id) {
                 f->in_checkpoint = true;
+                f->maybe_saved = false;
+            }
         for (i = 0; i < c->drop_n; i++)
             if (c->drop[i] == f->id)
-                f->in_checkpoint = false;
+                f->in_checkpoint = f->maybe_saved = false;
     }
     j->sealed_new = 0;
     j->saved_sealed_id = c->meta.sealed_id;
+    io_mutex_unlock(&j->lock);
+}
+
+/* A commit that failed may have happened all the same, if only its last sync did not. */
+static void mark_maybe_saved(struct journal *j, const struct collected *c)
+{
+    struct jfile *f;
+    uint32_t i;
+
+    io_mutex_lock(&j->lock);
+    list_for_each(f, &j->files, struct jfile, link)
+    {
+        for (i = 0; i < c->save_n; i++)
+            if (c->save[i].id == f->id)
+                f->maybe_saved = true;
+    }
     io_mutex_unlock(&j->lock);
 }
 
@@ -294,8 +312,10 @@ enum err checkpoint_run(struct journal *j, struct errinfo *info)
         e = save(j, &c, info);
         if (!e)
             e = checkpoint_commit(j->ckpt, info);
-        if (e)
+        if (e) {
             checkpoint_rollback(j->ckpt);
+            mark_maybe_saved(j, &c);
+        }
     } else {
         errinfo_set(info, e, "the checkpoint waits: %s", err_text(e));
     }
@@ -335,8 +355,12 @@ static void dead_count(struct journal *j)
 
     io_mutex_lock(&j->lock);
     j->dead_unsaved = 0;
-    list_for_each(f, &j->files, struct jfile, link) if (atomic_load(&f->state) == JFILE_DEAD &&
-                                                        f->in_checkpoint) j->dead_unsaved++;
+    list_for_each(f, &j->files, struct jfile, link)
+    {
+        bool saved = f->in_checkpoint || f->maybe_saved;
+
+        j->dead_unsaved += saved && atomic_load(&f->state) == JFILE_DEAD;
+    }
     io_mutex_unlock(&j->lock);
 }
 

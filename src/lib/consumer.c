@@ -81,7 +81,9 @@ static enum err find_committed(struct weir_consumer *c, struct partition *p, voi
         return ERR_OK; /* nothing left in this one */
     e = plog_read(log, at, 1, &r, info);
     if (!e && r.n) {
-        position = r.batch[0].position + (uint64_t)(at - r.batch[0].base_offset);
+        position = r.batch[0].position;
+        if (at > r.batch[0].base_offset) /* else there is a gap before it */
+            position += (uint64_t)(at - r.batch[0].base_offset);
         if (position < *lowest)
             *lowest = position;
     }

@@ -464,6 +464,10 @@ static int64_t read_some(struct world *w, uint32_t uid, int64_t at, int64_t unti
         *e = plog_read(w->plog[uid], at, 1 + rnd(w, 20000), &w->read, &info);
         if (*e)
             break;
+        if (w->read.n == 0 && w->repaired) {
+            at = until; /* the gap that a repair leaves behind lost records */
+            break;
+        }
         if (w->read.n == 0)
             die(w, "log %u: nothing at %" PRId64 " below the end", uid, at);
         w->st_reads++;
@@ -869,24 +873,57 @@ static int64_t read_all(struct world *w)
     return missing;
 }
 
+/* No offset or position that was seen is given to another record, whatever was lost. */
+static void not_reused(struct world *w, const char *path)
+{
+    struct plog_info now;
+    uint32_t i;
+
+    if (journal_position_end(w->j) < w->live.position_end)
+        die(w, "%s: position %" PRIu64 " is given out again", path, journal_position_end(w->j));
+    for (i = 1; i < UIDS_MAX; i++) {
+        if (!w->plog[i])
+            continue;
+        plog_info_get(w->plog[i], &now);
+        if (now.end_offset < w->live.log[i].end)
+            die(w, "%s: offset %" PRId64 " of log %u is given out again", path, now.end_offset, i);
+    }
+}
+
+/* Flips a bit, or cuts a file, or removes one. */
+static void damage(struct world *w, const struct pick *p)
+{
+    uint64_t byte = rnd(w, 3) ? rnd(w, p->size) : rnd(w, p->size < 5000 ? p->size : 5000);
+    unsigned bit = (unsigned)rnd(w, 8), how = (unsigned)rnd(w, 6);
+    struct io_file *f;
+
+    if (how == 0) {
+        say(w, "  removing %s", p->path);
+        io_unlink(w->io, p->path, NULL);
+    } else if (how == 1 && io_open(w->io, p->path, 0, &f, NULL) == ERR_OK) {
+        say(w, "  cutting %s at %" PRIu64, p->path, byte);
+        io_truncate(f, byte, NULL);
+        io_close(&f);
+    } else {
+        say(w, "  flipping bit %u of byte %" PRIu64 " of %s", bit, byte, p->path);
+        if (!io_sim_flip(w->io, p->path, byte, bit))
+            die(w, "no byte %" PRIu64 " in %s", byte, p->path);
+    }
+}
+
 static void flip(struct world *w)
 {
     struct pick p = {.w = w};
     struct errinfo info = {0};
-    uint64_t byte;
-    unsigned bit = (unsigned)rnd(w, 8);
     enum err e;
 
     io_sim_each(w->io, pick_one, &p);
-    byte = rnd(w, 3) ? rnd(w, p.size) : rnd(w, p.size < 5000 ? p.size : 5000);
-    say(w, "  flipping bit %u of byte %" PRIu64 " of %s", bit, byte, p.path);
-    if (!io_sim_flip(w->io, p.path, byte, bit))
-        die(w, "no byte %" PRIu64 " in %s", byte, p.path);
+    damage(w, &p);
     w->flipped = true;
     e = try_open(w, false, &info);
     if (!e) {
         if (!looks_like(w, &w->live))
-            die(w, "a flipped bit changed the log unnoticed (%s, byte %" PRIu64 ")", p.path, byte);
+            die(w, "damage changed the log unnoticed (%s)", p.path);
         say(w, "    %" PRId64 " batches unreadable", read_all(w));
         world_close(w);
     } else {
@@ -895,13 +932,13 @@ static void flip(struct world *w)
     }
     e = journal_repair(w->io, DIR, false, quiet, w, &info);
     if (e)
-        die(w, "repairing %s, byte %" PRIu64 ": %s: %s", p.path, byte, err_code(e), info.text);
+        die(w, "repairing %s: %s: %s", p.path, err_code(e), info.text);
     w->repaired = true;
     e = try_open(w, false, &info);
     if (e)
-        die(w, "opening after repairing %s, byte %" PRIu64 ": %s: %s", p.path, byte, err_code(e),
-            info.text);
+        die(w, "opening after repairing %s: %s: %s", p.path, err_code(e), info.text);
     read_all(w);
+    not_reused(w, p.path);
     world_close(w);
 }
 
