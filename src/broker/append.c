@@ -890,7 +890,7 @@ static enum err unit_sequence(struct journal_unit *u)
     }
     if (batches && gone == batches)
         return ERR_TOPIC_NOT_FOUND;
-    if (a->ids_n || a->extras_n || u->n > batches)
+    if (a->ids_n || a->extras_n || a->produced || u->n > batches)
         a->ticket = broker_ticket_take(a->b);
     return ERR_OK;
 }

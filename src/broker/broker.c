@@ -529,7 +529,11 @@ enum err broker_open(const struct broker_conf *conf, struct broker **out, struct
         return e;
     }
     topics_recovered(b);
-    producers_recovered(b);
+    if ((e = producers_recovered(b, info))) {
+        journal_close(&b->journal);
+        broker_free(b);
+        return e;
+    }
     atomic_store(&b->visible_end, journal_position_end(b->journal));
     *out = b;
     return ERR_OK;

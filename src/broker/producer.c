@@ -192,6 +192,8 @@ void ptxn_free(struct ptxn **tp)
     if (t->dirty)
         list_remove(&t->dirty_link);
     list_remove(&t->all);
+    if (t->aborted_n)
+        ps->aborted_orphans = true;
     io_mutex_unlock(&ps->lock);
     free(t->aborted);
     free(t);
@@ -261,7 +263,7 @@ static bool pstate_room(struct producers *ps)
     struct pstate *s;
     unsigned looked = 0;
 
-    if (ps->states.n < LIMIT_PRODUCERS)
+    if (ps->states.n < ps->states_max)
         return true;
     list_for_each(s, &ps->lru, struct pstate, lru)
     {
@@ -325,6 +327,8 @@ enum err producer_sequence(struct broker *b, struct partition *p, const struct p
     }
     pstate_settle(b, s);
     e = core_check(&s->now, pb, duplicate);
+    if (!e && *duplicate < 0 && !pb->transactional && s->now.txn_first >= 0)
+        e = ERR_TXN_STATE; /* in the middle of a transaction of its own */
     if (!e && *duplicate < 0 && pb->transactional)
         e = txn_batch_check(b, s, pb);
     if (!e && *duplicate < 0) {
@@ -346,11 +350,9 @@ void producer_sequenced(struct broker *b, struct pstate *s, const struct produce
     unsigned i;
 
     io_mutex_lock(&ps->lock);
-    for (i = 0; i < s->now.n; i++)
-        if (s->now.batch[i].base_offset < 0) {
+    for (i = 0; i < s->now.n; i++) /* not there: more batches of its unit have pushed it out */
+        if (s->now.batch[i].base_offset < 0 && s->now.batch[i].sequence == pb->sequence)
             s->now.batch[i].base_offset = base_offset;
-            break;
-        }
     core_placed(&s->now, pb, base_offset, position);
     if (pb->transactional)
         pstate_links(b, s);
@@ -454,31 +456,39 @@ void producers_replay(void *broker, void *partition, struct slice data, uint64_t
 }
 
 /* A log may end before what the checkpoint remembers (durability `os`). */
-static void core_clip(struct producer_core *c, int64_t end)
+static bool core_clip(struct producer_core *c, int64_t end)
 {
+    if (c->last_offset < end)
+        return false;
     while (c->n && c->batch[c->n - 1].base_offset >= end)
         c->n--;
     if (c->txn_first >= end)
         c->txn_first = -1;
-    if (c->last_offset >= end)
-        c->last_offset = end - 1;
+    c->last_offset = end - 1;
+    return true;
 }
 
-void producers_recovered(struct broker *b)
+enum err producers_recovered(struct broker *b, struct errinfo *info)
 {
     struct producers *ps = &b->producers;
     struct pstate *s;
     struct plog_info now;
+    bool clipped = false;
 
     io_mutex_lock(&ps->lock);
     list_for_each(s, &ps->lru, struct pstate, lru)
     {
         plog_info_get(s->p->log, &now);
-        core_clip(&s->durable, now.end_offset);
+        if (!core_clip(&s->durable, now.end_offset))
+            continue;
+        clipped = true;
         s->now = s->durable;
         pstate_links(b, s);
+        pstate_dirty(ps, s);
     }
     io_mutex_unlock(&ps->lock);
+    /* or the next recovery takes what is written from now on for known already */
+    return clipped && !b->conf.read_only ? journal_checkpoint(b->journal, info) : ERR_OK;
 }
 
 /* ---- what readers need ---- */
@@ -497,6 +507,8 @@ int64_t partition_lso(struct partition *p)
 
     plog_info_get(p->log, &now); /* first: a transaction that begins later begins behind it */
     first = partition_unstable(p);
+    if (first < now.start_offset) /* what it wrote first was deleted */
+        first = now.start_offset;
     return first < now.end_offset ? first : now.end_offset;
 }
 
@@ -513,8 +525,8 @@ uint64_t producers_open_position(struct broker *b, bool (*fn)(void *, const stru
     io_mutex_lock(&ps->lock);
     list_for_each(t, &ps->open, struct ptxn, link)
     {
-        if (!fn(arg, t->p))
-            continue;
+        if (topic_deleted(t->p->topic) || !fn(arg, t->p))
+            continue; /* nothing of a deleted topic is to come */
         list_for_each(s, &t->open, struct pstate, part_link) if (s->now.txn_position < least)
             least = s->now.txn_position;
     }
@@ -613,6 +625,31 @@ static void aborted_tick(struct producers *ps)
     }
 }
 
+/* Producers of deleted topics, wherever they are in the order of use: the index is walked a part at
+ * a time. (What moves in it meanwhile may be passed over: it comes with the next round.) */
+static void deleted_tick(struct broker *b)
+{
+    struct producers *ps = &b->producers;
+    struct pstate *gone[TICK_STATES];
+    unsigned looked, n = 0, i;
+    void *v;
+
+    for (looked = 0; looked < TICK_STATES; looked++) {
+        if (!map_next(&ps->states, &ps->sweep_at, NULL, &v)) {
+            ps->sweep_at = 0;
+            break;
+        }
+        gone[n] = v;
+        if (gone[n]->pins == 0 && topic_deleted(gone[n]->p->topic))
+            n++;
+    }
+    for (i = 0; i < n; i++) {
+        gone[i]->now.txn_first = gone[i]->durable.txn_first = -1;
+        pstate_links(b, gone[i]);
+        pstate_forget(ps, gone[i]);
+    }
+}
+
 void producers_tick(struct broker *b, int64_t wall_ms)
 {
     struct producers *ps = &b->producers;
@@ -621,16 +658,12 @@ void producers_tick(struct broker *b, int64_t wall_ms)
 
     io_mutex_lock(&ps->lock);
     aborted_tick(ps);
+    deleted_tick(b);
     for (s = list_entry(ps->lru.node.next, struct pstate, lru);
          &s->lru != &ps->lru.node && looked++ < TICK_STATES; s = next) {
         next = list_entry(s->lru.next, struct pstate, lru);
-        if (s->pins == 0 && topic_deleted(s->p->topic)) {
-            s->now.txn_first = s->durable.txn_first = -1;
-            pstate_links(b, s);
+        if (pstate_idle(s) && wall_ms - s->last_ms > EXPIRE_MS)
             pstate_forget(ps, s);
-        } else if (pstate_idle(s) && wall_ms - s->last_ms > EXPIRE_MS) {
-            pstate_forget(ps, s);
-        }
     }
     io_mutex_unlock(&ps->lock);
 }
@@ -640,6 +673,7 @@ void producers_init(struct broker *b)
     struct producers *ps = &b->producers;
 
     io_mutex_init(&ps->lock);
+    ps->states_max = LIMIT_PRODUCERS;
     map_init(&ps->states, LIMIT_PRODUCERS + 1, b->hash_seed);
     list_init(&ps->lru);
     list_init(&ps->dirty);
@@ -755,10 +789,12 @@ static enum err aborted_row(struct broker *b, struct sqlite3_stmt *st, struct er
 
     if (a.producer_id < 0 || a.first_offset < 0 || a.last_offset < a.first_offset)
         return row_damaged("txn_aborted", info);
-    if (p) {
-        aborted_add(&b->producers, ptxn_get(p), &a);
-        p->txn->saved_n = p->txn->aborted_n;
+    if (!p) {
+        b->producers.aborted_orphans = true;
+        return ERR_OK;
     }
+    aborted_add(&b->producers, ptxn_get(p), &a);
+    p->txn->saved_n = p->txn->aborted_n;
     return ERR_OK;
 }
 
@@ -882,15 +918,38 @@ static enum err save_states(struct producers *ps, struct sqlite3 *db, struct err
     return e;
 }
 
+/* Rows of partitions that are no more. After the topics were saved. */
+static enum err save_orphans(struct producers *ps, struct sqlite3 *db, struct errinfo *info)
+{
+    struct sqlite3_stmt *del = NULL;
+    bool orphans;
+    enum err e;
+
+    io_mutex_lock(&ps->lock);
+    orphans = ps->aborted_orphans;
+    ps->aborted_orphans = false;
+    io_mutex_unlock(&ps->lock);
+    if (!orphans)
+        return ERR_OK;
+    e = state_prepare(db, "DELETE FROM txn_aborted WHERE uid NOT IN (SELECT uid FROM partitions)",
+                      &del, info);
+    if (!e)
+        e = state_step(db, del, info);
+    sqlite3_finalize(del);
+    return e;
+}
+
 static enum err save_aborted(struct producers *ps, struct sqlite3 *db, struct errinfo *info)
 {
     struct sqlite3_stmt *put = NULL, *del = NULL;
     struct aborted_copy c;
-    enum err e = state_prepare(db,
-                               "INSERT OR REPLACE INTO txn_aborted(uid, producer_id, first_offset,"
-                               " last_offset) VALUES(?,?,?,?)",
-                               &put, info);
+    enum err e = save_orphans(ps, db, info);
 
+    if (!e)
+        e = state_prepare(db,
+                          "INSERT OR REPLACE INTO txn_aborted(uid, producer_id, first_offset,"
+                          " last_offset) VALUES(?,?,?,?)",
+                          &put, info);
     if (!e)
         e = state_prepare(db, "DELETE FROM txn_aborted WHERE uid = ?", &del, info);
     while (!e && aborted_next(ps, &c)) {
@@ -920,6 +979,7 @@ static void aborted_unsave(struct broker *b)
     struct producers *ps = &b->producers;
     struct ptxn *t;
 
+    ps->aborted_orphans = true;
     list_for_each(t, &ps->ptxns, struct ptxn, all)
     {
         t->saved_n = 0;
@@ -936,10 +996,11 @@ void producers_saved(struct broker *b, bool committed)
     list_init(&gone);
     io_mutex_lock(&ps->lock);
     while (!list_empty(&ps->sent)) {
-        s = list_entry(list_pop_front(&ps->sent), struct pstate, dirty_link);
+        s = list_entry(ps->sent.node.prev, struct pstate, dirty_link);
+        list_remove(&s->dirty_link);
         s->dirty = committed ? CLEAN : DIRTY;
-        if (!committed)
-            list_push_back(&ps->dirty, &s->dirty_link);
+        if (!committed) /* in front: one that was forgotten may be there anew */
+            list_insert_before(ps->dirty.node.next, &s->dirty_link);
         else if (s->gone)
             list_push_back(&gone, &s->dirty_link);
     }

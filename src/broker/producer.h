@@ -83,10 +83,13 @@ struct ptxn {
 struct producers {
     struct io_mutex lock;
     struct map states;
+    uint32_t states_max;  /* LIMIT_PRODUCERS; tests have fewer */
     struct list_head lru; /* struct pstate, used longest ago first */
     struct list_head dirty, sent;
     struct list_head ptxns, open; /* struct ptxn: all; those with open transactions */
     struct list_head aborted_dirty;
+    bool aborted_orphans; /* the checkpoint has rows of partitions that are no more */
+    uint32_t sweep_at;    /* in states */
     _Atomic uint32_t open_n;
     int64_t next_id, next_id_saved; /* producer ids */
     struct map txns;                /* struct txn by name */
@@ -137,8 +140,8 @@ void producers_tick(struct broker *b, int64_t wall_ms);
 enum err producers_load(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 enum err producers_save(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 void producers_saved(struct broker *b, bool committed);
-/* After replay: nothing is remembered beyond the logs' ends. */
-void producers_recovered(struct broker *b);
+/* After replay: nothing is remembered beyond the logs' ends, nor in the checkpoint. */
+enum err producers_recovered(struct broker *b, struct errinfo *info);
 void ptxn_free(struct ptxn **t);
 
 #endif
