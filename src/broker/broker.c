@@ -556,6 +556,11 @@ int32_t broker_partitions_default(const struct broker *b)
     return b->conf.partitions_default;
 }
 
+const char *broker_dir(const struct broker *b)
+{
+    return b->conf.dir;
+}
+
 struct journal *broker_journal(struct broker *b)
 {
     return b->journal;

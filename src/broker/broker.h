@@ -49,6 +49,7 @@ bool broker_background(struct broker *b);
 enum err broker_writable(struct broker *b, struct errinfo *why);
 /* Of a topic that is made without saying how many. */
 int32_t broker_partitions_default(const struct broker *b);
+const char *broker_dir(const struct broker *b); /* as it was given */
 
 /* ---- topics ---- */
 
@@ -141,6 +142,11 @@ enum err topic_delete(struct broker *b, struct slice name, broker_done_fn done, 
 enum err topic_alter(struct broker *b, struct slice name, int32_t partitions,
                      const struct topic_conf *conf, broker_done_fn done, void *arg,
                      struct errinfo *info);
+/* Changes the configuration from what it is when nobody else changes it: edit is called, at most
+ * once and before this returns, with a copy. Its error and otherwise the same as topic_alter's. */
+typedef enum err (*topic_edit_fn)(void *arg, struct topic_conf *c, struct errinfo *info);
+enum err topic_edit(struct broker *b, struct slice name, topic_edit_fn edit, void *edit_arg,
+                    broker_done_fn done, void *arg, struct errinfo *info);
 /* The same, waiting until durable. In simulation they step the writer themselves. */
 enum err topic_create_wait(struct broker *b, struct slice name, int32_t partitions,
                            const struct topic_conf *conf, struct errinfo *info);

@@ -348,39 +348,57 @@ static void alter_undo(struct topic *t, struct alteration *al)
     free(al);
 }
 
-static enum err alter(struct broker *b, struct slice name, int32_t partitions,
-                      const struct topic_conf *conf, bool block, broker_done_fn done, void *arg,
-                      struct errinfo *info)
+/* What is to become of a topic. */
+struct alter_call {
+    int32_t partitions;            /* 0: as many as now */
+    const struct topic_conf *conf; /* NULL: as now, then edit */
+    topic_edit_fn edit;            /* NULL: no change */
+    void *edit_arg;
+};
+
+/* The configuration wanted, for a topic that nobody else can change. */
+static enum err alter_conf(struct topic *t, const struct alter_call *call, struct alteration *al,
+                           struct errinfo *info)
 {
-    struct entry_topic_alter en = {.has_conf = conf != NULL};
+    enum err e;
+
+    if (call->conf)
+        al->conf = *call->conf;
+    else
+        topic_conf_get(t, &al->conf);
+    al->has_conf = call->conf || call->edit;
+    if (call->edit && (e = call->edit(call->edit_arg, &al->conf, info)))
+        return e;
+    return al->has_conf ? topic_conf_check(&al->conf, info) : ERR_OK;
+}
+
+static enum err alter_begin(struct topic *t, const struct alter_call *call, bool block,
+                            broker_done_fn done, void *arg, struct errinfo *info)
+{
+    struct broker *b = t->broker;
+    struct entry_topic_alter en = {.id = t->id};
     struct alteration *al;
     struct change *c;
-    struct topic *t;
-    enum err e = conf ? topic_conf_check(conf, info) : ERR_OK;
+    enum err e;
 
-    if (!e && partitions < 0)
-        e = errinfo_set(info, ERR_INVALID, "a topic has 1 to %d partitions", (int)LIMIT_PARTITIONS);
-    if (e)
-        return e;
-    if (!(t = find_or_say(b, name, info)))
-        return ERR_TOPIC_NOT_FOUND;
+    al = xcalloc(1, sizeof *al);
+    al->partitions = call->partitions;
     io_mutex_lock(&b->topics_lock);
-    e = alter_reserve(t, &partitions, &en.first_uid, info);
+    e = alter_reserve(t, &al->partitions, &en.first_uid, info);
     io_mutex_unlock(&b->topics_lock);
     if (e) {
-        topic_unref(&t);
+        free(al);
         return e;
     }
-    en.id = t->id;
-    en.partitions = (uint32_t)partitions;
-    en.added = (uint32_t)(partitions - topic_partitions(t));
-    al = xcalloc(1, sizeof *al);
-    al->partitions = partitions;
-    if ((al->has_conf = conf != NULL)) {
-        al->conf = *conf;
-        topic_conf_diff(&b->defaults, conf, &en.conf);
-    }
+    en.partitions = (uint32_t)al->partitions;
+    en.added = (uint32_t)(al->partitions - topic_partitions(t));
     topic__partitions_make(t, topic_partitions(t), (int32_t)en.added, en.first_uid);
+    if ((e = alter_conf(t, call, al, info))) {
+        alter_undo(t, al);
+        return e;
+    }
+    if ((en.has_conf = al->has_conf))
+        topic_conf_diff(&b->defaults, &al->conf, &en.conf);
     c = change_new(b, ENTRY_TOPIC_ALTER, ENTRY_SMALL_MAX, done, arg);
     c->entry.data.len = entry_topic_alter_write(c->data, &en);
     c->topic = topic_ref(t);
@@ -389,6 +407,23 @@ static enum err alter(struct broker *b, struct slice name, int32_t partitions,
     c->extra = al;
     if ((e = change_submit(c, block, info)))
         alter_undo(t, al);
+    return e;
+}
+
+static enum err alter(struct broker *b, struct slice name, const struct alter_call *call,
+                      bool block, broker_done_fn done, void *arg, struct errinfo *info)
+{
+    struct topic *t;
+    enum err e;
+
+    if (call->partitions < 0)
+        return errinfo_set(info, ERR_INVALID, "a topic has 1 to %d partitions",
+                           (int)LIMIT_PARTITIONS);
+    if (call->conf && (e = topic_conf_check(call->conf, info)))
+        return e;
+    if (!(t = find_or_say(b, name, info)))
+        return ERR_TOPIC_NOT_FOUND;
+    e = alter_begin(t, call, block, done, arg, info);
     topic_unref(&t);
     return e;
 }
@@ -397,17 +432,28 @@ enum err topic_alter(struct broker *b, struct slice name, int32_t partitions,
                      const struct topic_conf *conf, broker_done_fn done, void *arg,
                      struct errinfo *info)
 {
-    return alter(b, name, partitions, conf, false, done, arg, info);
+    struct alter_call call = {.partitions = partitions, .conf = conf};
+
+    return alter(b, name, &call, false, done, arg, info);
+}
+
+enum err topic_edit(struct broker *b, struct slice name, topic_edit_fn edit, void *edit_arg,
+                    broker_done_fn done, void *arg, struct errinfo *info)
+{
+    struct alter_call call = {.edit = edit, .edit_arg = edit_arg};
+
+    return alter(b, name, &call, false, done, arg, info);
 }
 
 enum err topic_alter_wait(struct broker *b, struct slice name, int32_t partitions,
                           const struct topic_conf *conf, struct errinfo *info)
 {
+    struct alter_call call = {.partitions = partitions, .conf = conf};
     struct sync_wait w;
     enum err e;
 
     sync_wait_init(&w, b);
-    e = alter(b, name, partitions, conf, true, sync_wait_done, &w, info);
+    e = alter(b, name, &call, true, sync_wait_done, &w, info);
     return e ? sync_wait_drop(&w, e) : sync_wait_end(&w, info);
 }
 
