@@ -411,6 +411,58 @@ static void test_static_member_late(void **state)
     mx_end(&x);
 }
 
+/* A static leader that only beats stays a member, but not the leader. */
+static void test_static_leader_late(void **state)
+{
+    struct client c[2];
+    struct mx x;
+    int i;
+
+    mx_start(&x);
+    for (i = 0; i < 2; i++)
+        c[i] = client_of(&x, "g");
+    c[0].instance = "i";
+    group_stable(&x, c, 2);
+    assert_string_equal(c[1].leader, c[0].id);
+    c[1].protocols[0].metadata = SLICE_LIT("changed");
+    join(&c[1]);
+    for (i = 0; i < REBALANCE_MS; i += 5000) {
+        beat(&c[0]);
+        mx_pass(&x, 5000);
+    }
+    assert_int_equal(c[1].e, ERR_OK);
+    assert_string_equal(c[1].leader, c[1].id);
+    assert_int_equal(c[1].members_n, 2);
+    mx_end(&x);
+}
+
+/* Nobody joins again, and all are static: the rebalance goes on until sessions end. */
+static void test_nobody_joins(void **state)
+{
+    struct client c[2];
+    struct mx x;
+    int i;
+
+    mx_start(&x);
+    for (i = 0; i < 2; i++) {
+        c[i] = client_of(&x, "g");
+        c[i].instance = i ? "i-1" : "i-0";
+    }
+    group_stable(&x, c, 2);
+    c[1].protocols[0].metadata = SLICE_LIT("changed");
+    join(&c[1]);
+    assert_int_equal(leave(&c[1]), ERR_OK);
+    assert_int_equal(c[1].e, ERR_UNKNOWN_MEMBER);
+    for (i = 0; i < 2 * REBALANCE_MS; i += 5000) {
+        assert_int_equal(beat(&c[0]), ERR_REBALANCE_IN_PROGRESS);
+        mx_pass(&x, 5000);
+    }
+    assert_state(&x, "g", GROUP_PREPARING_REBALANCE);
+    join(&c[0]);
+    assert_int_equal(c[0].e, ERR_OK);
+    mx_end(&x);
+}
+
 static void test_pending_ids(void **state)
 {
     struct client c[2];
@@ -1070,6 +1122,8 @@ int main(void)
         cmocka_unit_test(test_metadata),
         cmocka_unit_test(test_static_members),
         cmocka_unit_test(test_static_member_late),
+        cmocka_unit_test(test_static_leader_late),
+        cmocka_unit_test(test_nobody_joins),
         cmocka_unit_test(test_pending_ids),
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_commit_check),
