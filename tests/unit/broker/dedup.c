@@ -74,7 +74,7 @@ static void test_pending(void **state)
 {
     struct dedup *d = dedup_new(1000, WINDOW);
     struct dedup_pending p = {0}, q = {0};
-    struct append_place place = {2, 5, 77, 9, false}, got;
+    struct append_place place = {2, 5, 77, 9, false, false}, got;
     atomic_uint waiting = 1, other = 2;
     struct dedup_attach a = {.waiting = &waiting}, b = {.waiting = &other},
                         c = {.waiting = &waiting};
