@@ -9,6 +9,7 @@
 #include "base/json_write.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/local.h"
 #include "io/io.h"
 #include "journal/journal.h"
 
@@ -178,11 +179,11 @@ int cmd_topics(const struct args *a)
     return rc;
 }
 
-/* ---- tokens ---- */
+/* ---- tokens: of a server (c), or of --data (c is NULL) ---- */
 
 static int token_list(const struct args *a, struct client *c)
 {
-    json_t *j = call(c, "GET", "/tokens", SLICE_NULL), *t;
+    json_t *j = c ? call(c, "GET", "/tokens", SLICE_NULL) : local_tokens(a), *t;
     size_t i;
 
     if (!j)
@@ -227,7 +228,7 @@ static int token_create(const struct args *a, struct client *c)
     }
     body = json_pack("{s:s, s:o}", "name", name ? name : "", "grants", grants);
     text = json_dumps(body, JSON_COMPACT);
-    j = call(c, "POST", "/tokens", slice_str(text));
+    j = c ? call(c, "POST", "/tokens", slice_str(text)) : local_token_create(a, text);
     if (j) {
         if (arg_get(a, "json"))
             print_json(j);
@@ -242,14 +243,14 @@ static int token_create(const struct args *a, struct client *c)
     return j ? EXIT_FINE : EXIT_FAILED;
 }
 
-static int token_revoke(const char *id, struct client *c)
+static int token_revoke(const struct args *a, const char *id, struct client *c)
 {
     struct buf path;
     json_t *j;
 
     buf_init(&path, 4096);
     path_of(&path, "/tokens/", id);
-    j = call(c, "DELETE", (const char *)path.ptr, SLICE_NULL);
+    j = c ? call(c, "DELETE", (const char *)path.ptr, SLICE_NULL) : local_token_revoke(a, id);
     buf_fini(&path);
     if (!j)
         return EXIT_FAILED;
@@ -261,17 +262,17 @@ static int token_revoke(const char *id, struct client *c)
 int cmd_token(const struct args *a)
 {
     const char *what = a->pos_n ? a->pos[0] : "list";
-    struct client *c;
+    struct client *c = NULL;
     int rc;
 
     if (strcmp(what, "list") != 0 && strcmp(what, "create") != 0 &&
         (strcmp(what, "revoke") != 0 || a->pos_n != 2))
         return usage_fail(a, "say create, list, or revoke ID");
-    if (!(c = client_new(a)))
+    if (!arg_get(a, "data") && !(c = client_new(a)))
         return EXIT_FAILED;
     rc = strcmp(what, "list") == 0     ? token_list(a, c)
          : strcmp(what, "create") == 0 ? token_create(a, c)
-                                       : token_revoke(a->pos[1], c);
+                                       : token_revoke(a, a->pos[1], c);
     client_free(&c);
     return rc;
 }

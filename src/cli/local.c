@@ -15,7 +15,7 @@
 
 #define EVENT_MAX (64u << 20)
 
-static struct broker *open_dir(const struct args *a, bool read_only)
+struct broker *local_open(const struct args *a, bool read_only)
 {
     struct broker_conf conf = {.dir = arg_get(a, "data"),
                                .io = io_real(),
@@ -96,7 +96,7 @@ int local_emit(const struct args *a, struct slice data)
     event_parser_init(p, 64, EVENT_MAX);
     jtext_scan_init(&scan, buf_slice(&text), 64);
     e = event_parse(p, &scan, false, &ev, &info);
-    b = e ? NULL : open_dir(a, false);
+    b = e ? NULL : local_open(a, false);
     if (!e && b)
         e = write_event(b, &ev, &place, &info);
     if (e)
@@ -191,7 +191,7 @@ int local_read(const struct args *a, bool (*fn)(void *arg, struct slice line), v
     enum err e;
 
     e = where(a, &rc, &info);
-    if (!e && !(b = open_dir(a, true)))
+    if (!e && !(b = local_open(a, true)))
         return EXIT_FAILED;
     if (!e) {
         e = read_all(b, a, &rc, fn, arg, &info);

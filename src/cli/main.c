@@ -93,6 +93,7 @@ static const struct opt bench_opts[] = {SERVER_OPTS,
                                         END_OPTS};
 static const struct opt token_opts[] = {
     SERVER_OPTS,
+    {"data", "DIR", "work on this data directory, without a server"},
     {"name", "NAME", "what it is for"},
     {"read", "PREFIX", "topics that may be read (* for all)"},
     {"write", "PREFIX", "topics that may be written (* for all)"},
@@ -162,8 +163,11 @@ const struct command commands[] = {
      "Writes batches of events for a while and reads them back; prints rates.",
      "weir bench --seconds 10 --size 200", bench_opts, 0, 0, cmd_bench},
     {"token", "create | list | revoke ID …", "manage bearer tokens",
-     "A token is shown once, when it is made; the server keeps a hash.",
-     "weir token create --name ci --write orders\nweir token list", token_opts, 0, 2, cmd_token},
+     "A token is shown once, when it is made; the server keeps a hash. With --data no server may\n"
+     "run on the directory: so a first token is there before the server is.",
+     "weir token create --name ci --write orders\nweir token create --admin --data weir-data\n"
+     "weir token list",
+     token_opts, 0, 2, cmd_token},
     {"config", "show | check FILE …", "show or check settings",
      "show prints every setting with its value, where it came from and what it is for.\n"
      "check reads a file and names the line at fault.",

@@ -157,10 +157,9 @@ static enum err safety_check(struct server *s, bool *open_without, struct errinf
             s->c->http.text);
     if (!has_tokens(s->broker))
         return errinfo_set(info, ERR_CONFIG,
-                           "%s is reachable by others and there is no token: serve on 127.0.0.1 "
-                           "first, make one with `weir token create --admin`, or allow it with "
-                           "--insecure",
-                           s->c->http.text);
+                           "%s is reachable by others and there is no token: make one with "
+                           "`weir token create --admin --data %s`, or allow it with --insecure",
+                           s->c->http.text, s->c->data.text);
     return ERR_OK;
 }
 

@@ -9,114 +9,7 @@ import contextlib, glob, hashlib, http.client, json, os, re, random, shutil, sig
 import subprocess
 import sys, tempfile, threading, time, traceback
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-WEIR = os.environ.get("WEIR_BIN", os.path.join(ROOT, "build", "weir"))
-BUILD = os.path.dirname(os.path.abspath(WEIR))
-
-
-class Skip(Exception):
-    pass
-
-
-class Server:
-    """weir serve on a directory; .port, .url; stop() or kill()."""
-
-    def __init__(self, data, *args, expect_fail=False):
-        self.data = data
-        self.log = open(data + ".log", "ab")
-        self.p = subprocess.Popen(
-            [WEIR, "serve", "--data", data, "--http", "127.0.0.1:0", *args],
-            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
-        line = self.p.stdout.readline().decode()
-        m = re.match(r"http listening on (https?)://127\.0\.0\.1:(\d+)$", line.strip())
-        if not m:
-            self.p.wait(10)
-            if expect_fail:
-                self.port = None
-                return
-            raise AssertionError("server did not start: %r\n%s" % (line, self.tail()))
-        self.port = int(m.group(2))
-        self.url = "%s://127.0.0.1:%d" % (m.group(1), self.port)
-
-    def tail(self):
-        with open(self.data + ".log", "rb") as f:
-            return f.read()[-3000:].decode(errors="replace")
-
-    def kill(self):
-        self.p.send_signal(signal.SIGKILL)
-        self.p.wait()
-        self.p.stdout.close()
-        self.log.close()
-
-    def stop(self):
-        self.p.send_signal(signal.SIGTERM)
-        try:
-            rc = self.p.wait(20)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError("the server did not stop\n" + self.tail())
-        self.p.stdout.close()
-        self.log.close()
-        assert rc == 0, "exit status %d\n%s" % (rc, self.tail())
-
-    def rss_kb(self):
-        with open("/proc/%d/status" % self.p.pid) as f:
-            return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
-
-    def call(self, method, path, body=None, headers=None):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            h = {"content-type": "application/json"} if body is not None else {}
-            h.update(headers or {})
-            c.request(method, path, body, h)
-            r = c.getresponse()
-            data = r.read()
-            return r.status, dict((k.lower(), v) for k, v in r.getheaders()), data
-        finally:
-            c.close()
-
-    def pages(self, stream, limit=1000, after=None):
-        while True:
-            path = "/events?stream=%s&limit=%d%s" % (stream, limit, "&after=" + after if after else "")
-            status, _, body = self.call("GET", path)
-            assert status == 200, body
-            page = json.loads(body)
-            yield from page["events"]
-            if not page["events"] or page.get("next") == after:
-                return
-            after = page["next"]
-
-
-@contextlib.contextmanager
-def scratch():
-    d = tempfile.mkdtemp(prefix="weir-test-")
-    try:
-        yield d
-    finally:
-        shutil.rmtree(d, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def served(*args):
-    with scratch() as d:
-        s = Server(os.path.join(d, "data"), *args)
-        try:
-            yield s
-        except BaseException:
-            s.kill()
-            print(s.tail())
-            raise
-        s.stop()
-
-
-def weir(*args, server=None, stdin=None, ok=True, env=None):
-    e = dict(os.environ, **(env or {}))
-    if server:
-        e["WEIR_SERVER"] = server.url
-    p = subprocess.run([WEIR, *args], input=stdin, capture_output=True, env=e, timeout=600)
-    if ok:
-        assert p.returncode == 0, "weir %s: %d\n%s%s" % (args, p.returncode, p.stdout.decode(), p.stderr.decode())
-    return p
+from harness import BUILD, ROOT, WEIR, Server, Skip, scratch, served, weir
 
 
 # ---- quick start ---------------------------------------------------------------------------------------
@@ -580,6 +473,34 @@ def test_bit_flips():
             s.stop()
         print("figure: 60 flipped bits: %d found by check, %d refused at start, none served" % (found, refused))
         assert found >= 45, found
+
+
+def test_token_offline():
+    """A first token before the server runs; nobody gets in without it."""
+    with scratch() as d:
+        data = os.path.join(d, "data")
+        p = weir("token", "create", "--data", data, "--name", "shop", "--write", "orders", ok=False)
+        assert p.returncode == 1 and b"admin" in p.stderr, p.stderr
+        admin = weir("token", "create", "--data", data, "--name", "ops", "--admin").stdout.decode().strip()
+        assert re.fullmatch(r"weir_[0-9A-Za-z]{43}", admin), admin
+        made = json.loads(weir("token", "create", "--data", data, "--name", "shop", "--write", "orders", "--json").stdout)
+        assert made["name"] == "shop" and made["grants"] == [{"access": "write", "prefix": "orders"}], made
+        listed = json.loads(weir("token", "list", "--data", data, "--json").stdout)["tokens"]
+        assert sorted(t["name"] for t in listed) == ["ops", "shop"], listed
+        s = Server(data)
+        event = '{"type":"order.created","data":1}'
+        assert s.call("POST", "/events", event)[0] == 401
+        assert s.call("POST", "/events", event, {"authorization": "Bearer " + made["token"]})[0] == 201
+        assert s.call("GET", "/tokens", None, {"authorization": "Bearer " + made["token"]})[0] == 403
+        assert s.call("GET", "/tokens", None, {"authorization": "Bearer " + admin})[0] == 200
+        p = weir("token", "create", "--data", data, "--admin", ok=False)
+        assert p.returncode == 1 and str(s.p.pid).encode() in p.stderr, p.stderr
+        s.stop()
+        weir("token", "revoke", made["id"], "--data", data)
+        assert weir("token", "revoke", made["id"], "--data", data, ok=False).returncode == 1
+        s = Server(data)
+        assert s.call("POST", "/events", event, {"authorization": "Bearer " + made["token"]})[0] == 401
+        s.stop()
 
 
 def half_transaction(path):
