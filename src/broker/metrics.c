@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "broker/broker_int.h"
+#include "journal/compact.h"
 
 static enum err metric(struct buf *out, enum err e, const char *name, const char *type,
                        const char *help, double value)
@@ -43,6 +44,25 @@ static enum err journal_metrics(struct broker *b, struct buf *o)
     return e;
 }
 
+static enum err compaction_metrics(struct broker *b, struct buf *o)
+{
+    struct compact_stats s;
+    enum err e = ERR_OK;
+
+    journal_compact_stats(b->journal, &s);
+    e = metric(o, e, "weir_compactions_total", "counter", "Compactions done.", (double)s.jobs);
+    e = metric(o, e, "weir_compaction_failures_total", "counter",
+               "Compactions given up: damage, a full disk, a failed write.", (double)s.failed);
+    e = metric(o, e, "weir_compaction_partitions_total", "counter", "Partitions compacted.",
+               (double)s.logs);
+    e = metric(o, e, "weir_compaction_removed_records_total", "counter",
+               "Records that compaction removed.", (double)(s.records_in - s.records_out));
+    e = metric(o, e, "weir_compaction_read_bytes_total", "counter",
+               "Bytes of batches that compaction read.", (double)s.bytes_in);
+    return metric(o, e, "weir_compaction_written_bytes_total", "counter",
+                  "Bytes of segments that compaction wrote.", (double)s.bytes_out);
+}
+
 enum err broker_metrics(struct broker *b, struct buf *o)
 {
     uint64_t offsets, groups, items, item_bytes;
@@ -78,5 +98,6 @@ enum err broker_metrics(struct broker *b, struct buf *o)
     e = metric(o, e, "weir_group_offsets", "gauge", "Committed offsets.", (double)offsets);
     e = metric(o, e, "weir_kv_items", "gauge", "Key-value items.", (double)items);
     e = metric(o, e, "weir_kv_bytes", "gauge", "Bytes of key-value items.", (double)item_bytes);
+    e = e ? e : compaction_metrics(b, o);
     return e ? e : journal_metrics(b, o);
 }

@@ -280,10 +280,13 @@ enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,
     char path[512], made[512], dir[512];
     char *spare = spare_pop(j);
     uint64_t id, size = j->conf.file_bytes;
-    bool first = !spare && !j->active; /* quickly made, yet wholly zero-written */
+    bool first; /* quickly made, yet wholly zero-written */
     enum err e = ERR_OK;
 
     *fd = NULL;
+    io_mutex_lock(&j->lock);
+    first = !spare && !j->active;
+    io_mutex_unlock(&j->lock);
     if (first && size > FIRST_BYTES)
         size = FIRST_BYTES;
     if (spare) {

@@ -2,6 +2,8 @@
  * simulated disk and clock. What stays of a batch is tested in tests/unit/journal/compact.c. */
 #include "fixture.h"
 
+#include <pthread.h>
+
 #include "base/mem.h"
 #include "broker/broker_int.h"
 #include "io/sim.h"
@@ -131,6 +133,7 @@ static const char *all(struct fx *f, const char *selector)
 static void test_policy(void **state)
 {
     struct topic *compact, *plain, *both;
+    struct buf metrics;
     struct fx f;
 
     start(&f);
@@ -150,6 +153,13 @@ static void test_policy(void **state)
     assert_string_equal(all(&f, "compact"), "a=1 a=2");
     seal(&f);
     assert_int_equal(jobs(&f), 1); /* both in one */
+    buf_init(&metrics, 1u << 20);
+    assert_int_equal(broker_metrics(f.b, &metrics), ERR_OK);
+    assert_int_equal(buf_append_u8(&metrics, 0), ERR_OK);
+    assert_non_null(strstr((char *)metrics.ptr, "\nweir_compactions_total 1\n"));
+    assert_non_null(strstr((char *)metrics.ptr, "\nweir_compaction_partitions_total 2\n"));
+    assert_non_null(strstr((char *)metrics.ptr, "\nweir_compaction_removed_records_total 2\n"));
+    buf_fini(&metrics);
     assert_string_equal(all(&f, "compact"), "a=2");
     assert_string_equal(all(&f, "both"), "a=2");
     assert_string_equal(all(&f, "plain"), "a=1 a=2");
@@ -483,13 +493,111 @@ static void test_model(void **state)
     assert_true(done > 5);
 }
 
+/* ---- with threads ---- */
+
+struct busy {
+    struct fx *f;
+    struct topic *t;
+    _Atomic bool stop;
+    _Atomic unsigned rounds; /* of reading */
+    unsigned last;           /* value that every key has in the end */
+};
+
+static void *busy_writer(void *arg)
+{
+    struct busy *b = arg;
+    static char pad[2000];
+    unsigned v, k;
+
+    for (v = 1; !atomic_load(&b->stop); v++) {
+        struct append *a = append_new(b->f->b, NULL, NULL);
+
+        for (k = 0; k < KEYS; k++) {
+            struct record_header h = {SLICE_LIT("pad"), slice_of(pad, sizeof pad)};
+            char key = (char)('a' + k);
+            struct append_record r = {.timestamp_ms = -1, .headers = &h, .headers_n = 1};
+
+            r.key = slice_of(&key, 1);
+            r.value = slice_of(&v, sizeof v);
+            MUST(append_record(a, b->t, -1, &r, NULL, NULL) == ERR_OK);
+        }
+        MUST(append_submit_wait(a, NULL) == ERR_OK);
+        append_free(&a);
+        b->last = v;
+    }
+    return NULL;
+}
+
+/* Values of a key only grow; every key is there. */
+static unsigned read_round(struct busy *b)
+{
+    struct reader_conf rc = {.selector = SLICE_LIT("t"), .partition = -1, .from = READ_FROM_START};
+    unsigned seen[KEYS] = {0}, v, k, least = UINT32_MAX;
+    struct reader_record rec;
+    struct reader *r;
+
+    MUST(reader_open(b->f->b, &rc, &r, NULL) == ERR_OK);
+    while (reader_next(r, &rec, NULL) == ERR_OK) {
+        memcpy(&v, rec.value.ptr, sizeof v);
+        MUST(v > seen[rec.key.ptr[0] - 'a']);
+        seen[rec.key.ptr[0] - 'a'] = v;
+    }
+    reader_close(&r);
+    for (k = 0; k < KEYS; k++)
+        if (seen[k] < least)
+            least = seen[k];
+    return least;
+}
+
+static void *busy_reader(void *arg)
+{
+    struct busy *b = arg;
+    unsigned was = 0;
+
+    while (!atomic_load(&b->stop)) {
+        unsigned is = read_round(b);
+
+        MUST(is >= was);
+        was = is;
+        atomic_fetch_add(&b->rounds, 1);
+    }
+    return NULL;
+}
+
+/* Writers and readers go on while the background compacts. */
+static void test_threads(void **state)
+{
+    struct busy b = {0};
+    pthread_t writer, reader;
+    struct fx f;
+    int i;
+
+    fx_start(&f, true);
+    b.f = &f;
+    b.t = make(&f, "t", 2, "cleanup.policy=compact;min.cleanable.dirty.ratio=0.01");
+    assert_int_equal(pthread_create(&writer, NULL, busy_writer, &b), 0);
+    assert_int_equal(pthread_create(&reader, NULL, busy_reader, &b), 0);
+    for (i = 0; i < 200 && jobs(&f) < 2; i++)
+        usleep(100000);
+    atomic_store(&b.stop, true);
+    pthread_join(writer, NULL);
+    pthread_join(reader, NULL);
+    assert_true(jobs(&f) >= 2);
+    assert_true(atomic_load(&b.rounds) > 0);
+    assert_int_equal(read_round(&b), b.last);
+    topic_unref(&b.t);
+    fx_reopen(&f);
+    assert_int_equal(read_round(&b), b.last);
+    fx_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_policy), cmocka_unit_test(test_policy_changes),
         cmocka_unit_test(test_ratio),  cmocka_unit_test(test_lags),
         cmocka_unit_test(test_both),   cmocka_unit_test(test_gaps),
-        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_model),  cmocka_unit_test(test_threads),
     };
 
     return cmocka_run_group_tests_name("broker/compaction", tests, NULL, NULL);
