@@ -3,13 +3,15 @@
 
     tests/system/run.py [name…]     WEIR_BIN (default build/weir), WEIR_KILL_ROUNDS (100), WEIR_LONG=1
 
-Every server gets its port from the kernel, listens on loopback only, and is stopped by its pid.
+WEIR_CLIENTS=all (or some of java,go,python): Kafka clients that are downloaded first, into build/clients.
+A name may end in *. Every server gets its port from the kernel, listens on loopback only, and is stopped by
+its pid.
 """
-import contextlib, glob, hashlib, http.client, json, os, re, random, shutil, signal, socket, struct
-import subprocess
-import sys, tempfile, threading, time, traceback
+import fnmatch, glob, hashlib, http.client, json, os, re, random, shutil, socket, struct, subprocess, sys
+import threading, time, traceback
 
-from harness import BUILD, ROOT, WEIR, Server, Skip, scratch, served, weir
+import kafka_clients
+from harness import BUILD, ROOT, WEIR, Server, Skip, npm_modules, scratch, served, weir
 
 
 # ---- quick start ---------------------------------------------------------------------------------------
@@ -109,16 +111,7 @@ def test_kill9():
 # ---- real data -----------------------------------------------------------------------------------------
 
 def npm_data():
-    here = os.path.join(ROOT, "tests", "system")
-    base = os.path.join(here, "node_modules", "vega-datasets", "data")
-    if not os.path.isdir(base):
-        if not shutil.which("npm"):
-            raise Skip("npm is not installed")
-        p = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=here,
-                           capture_output=True, timeout=300)
-        if p.returncode or not os.path.isdir(base):
-            raise Skip("npm could not install vega-datasets: " + p.stderr.decode()[-300:])
-    return base
+    return os.path.join(npm_modules(), "vega-datasets", "data")
 
 
 def canon(values):
@@ -667,27 +660,42 @@ def test_start_and_memory():
         assert rss < 20 * 1024, rss
 
 
+class Tally:
+    def __init__(self):
+        self.n = {"ok": 0, "fail": 0, "skip": 0}
+
+    def add(self, outcome, name, seconds, text=""):
+        self.n[outcome] += 1
+        line = {"ok": "ok   %s (%.1f s)", "fail": "FAIL %s (%.1f s)"}.get(outcome)
+        print(line % (name, seconds) if line else "SKIP: %s: %s" % (name, text), flush=True)
+
+
+def run(name, f, tally):
+    """A test that returns steps (name, outcome, seconds, text) counts as so many tests."""
+    t = time.time()
+    try:
+        steps = f()
+        for step, outcome, seconds, text in steps or [("", "ok", time.time() - t, "")]:
+            if outcome == "fail":
+                print(text)
+            tally.add(outcome, name + "_" * bool(step) + step, seconds, text)
+    except Skip as e:
+        tally.add("skip", name, 0, e)
+    except Exception:
+        traceback.print_exc(file=sys.stdout)
+        tally.add("fail", name, time.time() - t)
+
+
 def main():
     names = sys.argv[1:]
-    tests = [(k[5:], f) for k, f in globals().items() if k.startswith("test_")]
-    passed = failed = skipped = 0
+    tests = [(k[5:], f) for part in (globals(), *map(vars, (kafka_clients,))) for k, f in part.items()
+             if k.startswith("test_")]
+    tally = Tally()
     for name, f in tests:
-        if names and name not in names:
-            continue
-        t = time.time()
-        try:
-            f()
-            passed += 1
-            print("ok   %s (%.1f s)" % (name, time.time() - t), flush=True)
-        except Skip as e:
-            skipped += 1
-            print("SKIP: %s: %s" % (name, e), flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print("FAIL %s (%.1f s)" % (name, time.time() - t), flush=True)
-    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
-    return 1 if failed else 0
+        if not names or any(fnmatch.fnmatch(name, n) for n in names):
+            run(name, f, tally)
+    print("%d passed, %d failed, %d skipped" % (tally.n["ok"], tally.n["fail"], tally.n["skip"]))
+    return 1 if tally.n["fail"] else 0
 
 
 if __name__ == "__main__":

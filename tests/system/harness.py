@@ -1,0 +1,139 @@
+"""What the system tests share: servers on data directories, the command line, scratch folders.
+
+Every server gets its port from the kernel, listens on loopback only, and is stopped by its pid.
+"""
+import contextlib, http.client, json, os, re, shutil, signal, subprocess, tempfile
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+WEIR = os.environ.get("WEIR_BIN", os.path.join(ROOT, "build", "weir"))
+BUILD = os.path.dirname(os.path.abspath(WEIR))
+
+
+class Skip(Exception):
+    pass
+
+
+class Server:
+    """weir serve on a directory; .port, .url, with kafka=PORT (0: any) .kafka; stop() or kill()."""
+
+    def __init__(self, data, *args, expect_fail=False, kafka=None):
+        self.data = data
+        self.kafka = None
+        if kafka is not None:
+            args = ("--kafka", "127.0.0.1:%d" % kafka, *args)
+        self.log = open(data + ".log", "ab")
+        self.p = subprocess.Popen(
+            [WEIR, "serve", "--data", data, "--http", "127.0.0.1:0", *args],
+            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
+        line = self.p.stdout.readline().decode()
+        m = re.match(r"http listening on (https?)://127\.0\.0\.1:(\d+)$", line.strip())
+        if not m:
+            self.p.wait(10)
+            if expect_fail:
+                self.port = None
+                return
+            raise AssertionError("server did not start: %r\n%s" % (line, self.tail()))
+        self.port = int(m.group(2))
+        self.url = "%s://127.0.0.1:%d" % (m.group(1), self.port)
+        if kafka is not None:
+            line = self.p.stdout.readline().decode()
+            m = re.match(r"kafka listening on (?:ssl://)?127\.0\.0\.1:(\d+)$", line.strip())
+            assert m, "no kafka: %r\n%s" % (line, self.tail())
+            self.kafka = "127.0.0.1:" + m.group(1)
+
+    def tail(self):
+        with open(self.data + ".log", "rb") as f:
+            return f.read()[-3000:].decode(errors="replace")
+
+    def kill(self):
+        self.p.send_signal(signal.SIGKILL)
+        self.p.wait()
+        self.p.stdout.close()
+        self.log.close()
+
+    def stop(self):
+        self.p.send_signal(signal.SIGTERM)
+        try:
+            rc = self.p.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the server did not stop\n" + self.tail())
+        self.p.stdout.close()
+        self.log.close()
+        assert rc == 0, "exit status %d\n%s" % (rc, self.tail())
+
+    def rss_kb(self):
+        with open("/proc/%d/status" % self.p.pid) as f:
+            return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+
+    def call(self, method, path, body=None, headers=None):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            h = {"content-type": "application/json"} if body is not None else {}
+            h.update(headers or {})
+            c.request(method, path, body, h)
+            r = c.getresponse()
+            data = r.read()
+            return r.status, dict((k.lower(), v) for k, v in r.getheaders()), data
+        finally:
+            c.close()
+
+    def pages(self, stream, limit=1000, after=None):
+        while True:
+            path = "/events?stream=%s&limit=%d%s" % (stream, limit, "&after=" + after if after else "")
+            status, _, body = self.call("GET", path)
+            assert status == 200, body
+            page = json.loads(body)
+            yield from page["events"]
+            if not page["events"] or page.get("next") == after:
+                return
+            after = page["next"]
+
+
+@contextlib.contextmanager
+def scratch():
+    d = tempfile.mkdtemp(prefix="weir-test-")
+    try:
+        yield d
+    finally:
+        shutil.rmtree(d, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def served(*args, **kw):
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), *args, **kw)
+        try:
+            yield s
+        except BaseException:
+            s.kill()
+            print(s.tail())
+            raise
+        s.stop()
+
+
+def weir(*args, server=None, stdin=None, ok=True, env=None):
+    e = dict(os.environ, **(env or {}))
+    if server:
+        e["WEIR_SERVER"] = server.url
+    p = subprocess.run([WEIR, *args], input=stdin, capture_output=True, env=e, timeout=600)
+    if ok:
+        assert p.returncode == 0, "weir %s: %d\n%s%s" % (args, p.returncode, p.stdout.decode(), p.stderr.decode())
+    return p
+
+
+def npm_modules():
+    """tests/system/node_modules, installed as package-lock.json says."""
+    here = os.path.join(ROOT, "tests", "system")
+    lock = os.path.join(here, "package-lock.json")
+    modules = os.path.join(here, "node_modules")
+    done = os.path.join(modules, ".package-lock.json")
+    if os.path.exists(done) and os.path.getmtime(done) >= os.path.getmtime(lock):
+        return modules
+    if not shutil.which("npm"):
+        raise Skip("npm is not installed")
+    p = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=here,
+                       capture_output=True, timeout=300)
+    if p.returncode or not os.path.exists(done):
+        raise Skip("npm could not install tests/system/package.json: " + p.stderr.decode()[-300:])
+    return modules

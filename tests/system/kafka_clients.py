@@ -1,0 +1,118 @@
+"""Kafka's clients, unmodified, against the real binary: topics, every codec, groups, offsets, seeking,
+transactions, admin.
+
+kcat and librdkafka (Debian), and kafkajs (npm) always run. The others are downloaded, so they run only when
+WEIR_CLIENTS names their kind: java, go, python, or all.
+
+A client program (tests/system/kafka) is called as `PROGRAM BOOTSTRAP PREFIX` and makes topics and groups
+whose names begin with PREFIX. It prints a line for each of its steps: `ok STEP`, `skip STEP: why` or
+`fail STEP: why`, and checks by itself what it reads. Each step counts as a test.
+"""
+import base64, os, re, shutil, signal, subprocess, tempfile, time
+
+from harness import BUILD, ROOT, Server, Skip, npm_modules, scratch, served, weir
+
+HERE = os.path.join(ROOT, "tests", "system", "kafka")
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+# What each program must report on: a program that ends early has failed, not skipped.
+STEPS = ("topics", "codecs", "group", "resume", "seek", "transactions", "admin")
+
+
+def steps_run(cmd, wanted=STEPS, env=None, timeout=170, cwd=None):
+    """Runs a client program; returns its steps for run.py."""
+    t = time.time()
+    with tempfile.TemporaryFile() as err:
+        p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=err, stdin=subprocess.DEVNULL, cwd=cwd,
+                             env=dict(os.environ, **(env or {})), start_new_session=True)
+        steps, out = [], b""
+        timer_end = time.time() + timeout
+        os.set_blocking(p.stdout.fileno(), False)
+        while True:
+            part = p.stdout.read()
+            if part:
+                out += part
+                while b"\n" in out:
+                    line, out = out.split(b"\n", 1)
+                    m = re.match(r"(ok|skip|fail) ([a-z0-9_]+)(?:: (.*))?$", line.decode(errors="replace"))
+                    if m:
+                        steps.append((m.group(2), m.group(1), time.time() - t, m.group(3) or ""))
+                        t = time.time()
+                    elif line.startswith(b"figure: "):
+                        print(line.decode())
+            elif part == b"":
+                break
+            elif time.time() > timer_end:
+                os.killpg(p.pid, signal.SIGKILL)
+                break
+            else:
+                time.sleep(0.02)
+        late = time.time() > timer_end
+        rc = p.wait()
+        err.seek(0)
+        tail = err.read()[-4000:].decode(errors="replace")
+    for name in wanted:
+        if name not in [s[0] for s in steps]:
+            why = "took more than %d s" % timeout if late else "exit status %d" % rc
+            steps.append((name, "fail", 0, "no word of it: %s" % why))
+    if rc and all(s[1] != "fail" for s in steps):
+        steps.append(("exit", "fail", 0, "exit status %d" % rc))
+    if any(s[1] == "fail" for s in steps):
+        print(tail)
+    return [(n, o, sec, "%s: %s" % (n, text) if o == "fail" else text) for n, o, sec, text in steps]
+
+
+def program(cmd, **kw):
+    with served(kafka=0) as s:
+        return steps_run([*cmd, s.kafka, "t"], **kw)
+
+
+# ---- kcat ----------------------------------------------------------------------------------------------
+
+def kcat(server, *args, stdin=None, ok=True, timeout=60):
+    p = subprocess.run(["kcat", "-b", server.kafka, *args], input=stdin, capture_output=True, timeout=timeout)
+    if ok:
+        assert p.returncode == 0, "kcat %s: %d\n%s" % (args, p.returncode, p.stderr.decode())
+    return p.stdout.decode()
+
+
+def need_kcat():
+    if not shutil.which("kcat"):
+        raise Skip("kcat is not installed: apt-get install kcat")
+
+
+def test_kafka_kcat_codecs():
+    """Produced with each codec, consumed from the beginning; the same records over HTTP."""
+    need_kcat()
+    with served(kafka=0) as s:
+        weir("topics", "create", "codecs", "--partitions", "3", server=s)
+        meta = kcat(s, "-L", "-t", "codecs")
+        assert 'topic "codecs" with 3 partitions' in meta, meta
+        want = []
+        for codec in CODECS:
+            lines = ["k%d:%s %d %s" % (i % 7, codec, i, "x" * (i % 50)) for i in range(2000)]
+            kcat(s, "-P", "-t", "codecs", "-K:", "-z", codec, stdin="\n".join(lines).encode())
+            want += lines
+        got = kcat(s, "-C", "-t", "codecs", "-o", "beginning", "-e", "-q", "-K:").splitlines()
+        assert sorted(got) == sorted(want), (len(got), len(want))
+        for key in range(7):
+            mine = [l for l in got if l.startswith("k%d:" % key)]
+            assert mine == [l for l in want if l.startswith("k%d:" % key)], "order of key %d" % key
+        http = [base64.b64decode(e["data_base64"]).decode() for e in s.pages("codecs", 5000)]
+        assert sorted(http) == sorted(l.split(":", 1)[1] for l in want)
+
+
+def test_kafka_kcat_seek():
+    need_kcat()
+    with served(kafka=0) as s:
+        weir("topics", "create", "seek", server=s)
+        kcat(s, "-P", "-t", "seek", stdin="\n".join("v%d" % i for i in range(1000)).encode())
+        at = lambda *o: kcat(s, "-C", "-t", "seek", "-p", "0", "-e", "-q", *o).splitlines()
+        assert at("-o", "400", "-c", "3") == ["v400", "v401", "v402"]
+        assert at("-o", "-2") == ["v998", "v999"]
+        assert at("-o", "end") == []
+        time.sleep(0.05)
+        now = int(time.time() * 1000)
+        time.sleep(0.05)
+        kcat(s, "-P", "-t", "seek", stdin=b"late")
+        assert at("-o", "s@%d" % now) == ["late"]
+        assert "offset 1000" in kcat(s, "-Q", "-t", "seek:0:%d" % now)
