@@ -96,6 +96,7 @@ struct broker {
     uint32_t compaction_at;    /* the same */
     uint32_t compaction_topic; /* goes on from this partition if it is this one */
     int32_t compaction_partition;
+    int64_t rolled_ms;
     char sweep_group[LIMIT_GROUP_NAME];
     size_t sweep_group_len;
 

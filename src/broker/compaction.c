@@ -3,7 +3,9 @@
  *
  *   - more than min.cleanable.dirty.ratio of what is in sealed files was not compacted yet, or the
  *     oldest of it is older than max.compaction.lag.ms;
- *   - what is younger than min.compaction.lag.ms is left alone.
+ *   - what is younger than min.compaction.lag.ms is left alone;
+ *   - if there is something older than max.compaction.lag.ms in the file being written, that file is
+ *     cut short, at most once in ROLL_MS.
  *
  * Small logs go together into one job, so that they share its segment: up to ITEMS_MAX logs or
  * JOB_BYTES. While a job is under way nothing is looked at. */
@@ -17,12 +19,14 @@
 #define TURNS      30u   /* in which all topics are looked at, if they are more */
 #define STEP       256u
 #define JOB_BYTES  (256ull << 20)
+#define ROLL_MS    60000 /* between files cut short, each of which costs what is left of it */
 
 struct plan {
     struct compact_item item[COMPACT_ITEMS_MAX];
     struct topic *topic[COMPACT_ITEMS_MAX]; /* referenced until the journal has the log */
     unsigned n;
     uint64_t bytes;
+    bool roll; /* some log waits for the file being written to be sealed */
 };
 
 /* The oldest record above the clean end, by its batch's first timestamp; INT64_MAX if unknown. */
@@ -37,6 +41,20 @@ static int64_t dirty_since(struct plog *log, int64_t clean_end)
         ts = bi.attributes & BATCH_LOG_APPEND_TIME ? bi.max_ts : bi.base_ts;
     plog_read_release(&r);
     return ts;
+}
+
+/* A log whose next compaction would come too late: its oldest records are in the file being written,
+ * which may take long to fill up. */
+static bool overdue(struct plog *log, const struct topic_conf *c,
+                    const struct plog_compact_info *now, int64_t wall_ms)
+{
+    int64_t from = now->sealed_end > now->clean_end ? now->sealed_end : now->clean_end;
+    struct plog_info all;
+
+    if (c->max_compaction_lag_ms >= wall_ms)
+        return false;
+    plog_info_get(log, &all);
+    return all.end_offset > from && dirty_since(log, from) < wall_ms - c->max_compaction_lag_ms;
 }
 
 static bool due(struct plog *log, const struct topic_conf *c, const struct plog_compact_info *now,
@@ -59,8 +77,10 @@ static bool plan_add(struct plan *pl, struct partition *p, const struct topic_co
 {
     struct plog_compact_info now;
 
-    if (plog_compact_waits(p->log) || plog_compact_info_get(p->log, &now, NULL) ||
-        !due(p->log, c, &now, wall_ms))
+    if (plog_compact_waits(p->log) || plog_compact_info_get(p->log, &now, NULL))
+        return true;
+    pl->roll = pl->roll || overdue(p->log, c, &now, wall_ms);
+    if (!due(p->log, c, &now, wall_ms))
         return true;
     pl->item[pl->n] = (struct compact_item){
         .log = p->log,
@@ -121,6 +141,10 @@ void compaction_tick(struct broker *b, int64_t wall_ms)
     left = left < TOPICS_MIN ? TOPICS_MIN : left;
     while (left && topics_plan(b, left < STEP ? left : STEP, &pl, wall_ms))
         left -= left < STEP ? left : STEP;
+    if (pl.roll && wall_ms - b->rolled_ms >= ROLL_MS) {
+        b->rolled_ms = wall_ms;
+        journal_roll(b->journal);
+    }
     if (pl.n)
         journal_compact(b->journal, pl.item, pl.n, wall_ms);
     while (pl.n)

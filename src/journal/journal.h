@@ -175,6 +175,10 @@ bool journal_background(struct journal *j);
 /* Blocks until a checkpoint that covers everything sequenced before the call is written. */
 enum err journal_checkpoint(struct journal *j, struct errinfo *info);
 
+/* The file being written counts as full, so that what is in it becomes sealed. Costs the room that is
+ * left in it, until it is rewritten. Background thread (hooks->tick), or simulation. */
+void journal_roll(struct journal *j);
+
 /* First position not yet used by anything durable; records have positions below it. Starts at 1. */
 uint64_t journal_position_end(struct journal *j);
 

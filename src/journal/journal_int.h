@@ -195,6 +195,7 @@ struct journal {
     atomic_bool copied_waited;
     struct io_thread *writer, *background;
     _Atomic bool stop_writer, stop_background;
+    _Atomic bool roll; /* the next frame begins a file */
 
     /* the writer's: guarded by the role, which the writer thread or a waiting sender holds */
     struct io_mutex role;

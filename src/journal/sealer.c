@@ -386,19 +386,28 @@ static bool ready_publish(struct journal *j, struct jfile *f, struct io_file *fd
     return !late;
 }
 
-static bool ready_prepare(struct journal *j)
+/* now: though the active file is not a quarter full. */
+static bool ready_prepare(struct journal *j, bool now)
 {
     struct jfile *f = NULL;
     struct io_file *fd = NULL;
     bool want;
 
     io_mutex_lock(&j->lock);
-    want =
-        !j->ready && j->active && j->state == JOURNAL_OK && j->active->used > j->active->size / 4;
+    want = !j->ready && j->active && j->state == JOURNAL_OK &&
+           (j->active->used > j->active->size / 4 || now);
     io_mutex_unlock(&j->lock);
     if (!want || jfile_make(j, &f, &fd, NULL))
         return false;
     return ready_publish(j, f, fd);
+}
+
+void journal_roll(struct journal *j)
+{
+    ready_prepare(j, true); /* so that the writer need not make the file */
+    atomic_store(&j->roll, true);
+    if (stamp_append(j))
+        atomic_store(&j->roll, false); /* not now */
 }
 
 static void tick(struct journal *j)
@@ -473,7 +482,7 @@ bool background_step(struct journal *j)
     report(j, e, &info);
     while (files_recycle(j))
         did = true;
-    did = ready_prepare(j) || did;
+    did = ready_prepare(j, false) || did;
     if (!did && spare_wanted(j))
         did = spare_prepare(j);
     if (!did && !e)

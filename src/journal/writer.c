@@ -462,7 +462,8 @@ static enum err frame_write(struct journal *j, struct frame *f, bool *tried, str
     enum err e;
 
     *tried = false;
-    if (!j->active || j->active_pos + padded > j->active->size)
+    if (!j->active || j->active_pos + padded > j->active->size ||
+        (atomic_exchange(&j->roll, false) && j->active_pos > FILE_HEADER))
         if ((e = file_switch(j, tried, info)))
             return e;
     *tried = true;

@@ -286,6 +286,8 @@ static void topics_get(struct world *w)
         topic_conf_set(&c, SLICE_LIT("retention.bytes"), slice_str(settings[i][1]), NULL);
         topic_conf_set(&c, SLICE_LIT("min.cleanable.dirty.ratio"), SLICE_LIT("0.1"), NULL);
         topic_conf_set(&c, SLICE_LIT("delete.retention.ms"), SLICE_LIT("3000"), NULL);
+        if (i == 1) /* files are cut short for it */
+            topic_conf_set(&c, SLICE_LIT("max.compaction.lag.ms"), SLICE_LIT("2000"), NULL);
         if (topic_create_wait(w->b, slice_str(names[i]), PARTS, &c, &info))
             die(w, "no topic: %s", info.text);
         w->t[i] = topic_find(w->b, slice_str(names[i]));

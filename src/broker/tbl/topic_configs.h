@@ -42,8 +42,8 @@ CONF_ROW(13, "index.interval.bytes", "log.index.interval.bytes", index_interval_
          INT32_MAX, 4096, "no effect: every batch is in the index")
 CONF_ROW(14, "max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", max_compaction_lag_ms,
          LONG, 1, INT64_MAX, INT64_MAX,
-         "age of a record at which compaction takes it whatever the ratio, in milliseconds; one in "
-         "the file being written is taken once that file is full")
+         "age of a record at which compaction takes it whatever the ratio, in milliseconds; it may "
+         "take a minute more")
 CONF_ROW(15, "message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms",
          timestamp_after_max_ms, LONG, 0, INT64_MAX, 3600000,
          "how far in the future the time of a Kafka producer's record may be, in milliseconds, "

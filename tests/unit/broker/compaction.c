@@ -268,6 +268,33 @@ static void test_lags(void **state)
     end(&f);
 }
 
+/* Nothing more is written, so the file would never be full: it is cut short. */
+static void test_overdue(void **state)
+{
+    struct topic *t;
+    struct fx f;
+    int i;
+
+    start(&f);
+    t = make(&f, "t", 1, "cleanup.policy=compact;max.compaction.lag.ms=100000");
+    put(&f, t, "a", "1");
+    put(&f, t, "a", "2");
+    for (i = 0; i < 3; i++) {
+        io_sim_advance(f.conf.io, 33 * SECOND);
+        background(&f);
+    }
+    assert_string_equal(all(&f, "t"), "a=1 a=2");
+    for (i = 0; i < 5; i++) {
+        io_sim_advance(f.conf.io, SECOND);
+        background(&f);
+    }
+    assert_string_equal(all(&f, "t"), "a=2");
+    topic_unref(&t);
+    cut(&f);
+    assert_string_equal(all(&f, "t"), "a=2");
+    end(&f);
+}
+
 /* What retention takes away and what compaction does go together. */
 static void test_both(void **state)
 {
@@ -594,10 +621,11 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_policy), cmocka_unit_test(test_policy_changes),
-        cmocka_unit_test(test_ratio),  cmocka_unit_test(test_lags),
-        cmocka_unit_test(test_both),   cmocka_unit_test(test_gaps),
-        cmocka_unit_test(test_model),  cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_policy),  cmocka_unit_test(test_policy_changes),
+        cmocka_unit_test(test_ratio),   cmocka_unit_test(test_lags),
+        cmocka_unit_test(test_overdue), cmocka_unit_test(test_both),
+        cmocka_unit_test(test_gaps),    cmocka_unit_test(test_model),
+        cmocka_unit_test(test_threads),
     };
 
     return cmocka_run_group_tests_name("broker/compaction", tests, NULL, NULL);
