@@ -6,12 +6,50 @@
 
 #include "base/assert.h"
 
+#define RETRY_MS 2u
+
+/* Those that wait are not tried any more. */
+static void gather_stop(struct kgather *g)
+{
+    static const struct errinfo info = {.text = "another change of it is on its way"};
+    struct kgather_job *job = g->waiting, *next;
+
+    loop_timer_cancel(g->q->kl->loop, &g->timer);
+    loop_timer_cancel(g->q->kl->loop, &g->retry);
+    g->waiting = NULL;
+    for (; job; job = next) {
+        next = job->next;
+        kgather_done(job, ERR_TIMEOUT, &info);
+    }
+}
+
 /* The connection is gone: nobody is to be answered in time. */
 static void gather_cancel(struct kreq *q)
 {
-    struct kgather *g = q->state_of;
+    gather_stop(q->state_of);
+}
 
-    loop_timer_cancel(q->kl->loop, &g->timer);
+static void gather_retry(struct loop_timer *t)
+{
+    struct kgather *g = list_entry(t, struct kgather, retry);
+    struct kgather_job *job = g->waiting, *next;
+
+    g->waiting = NULL;
+    for (; job; job = next) {
+        next = job->next;
+        job->again(job);
+    }
+}
+
+void kgather_again(struct kgather_job *job, void (*fn)(struct kgather_job *job))
+{
+    struct kgather *g = job->g;
+
+    job->again = fn;
+    job->next = g->waiting;
+    g->waiting = job;
+    if (!loop_timer_armed(&g->retry))
+        loop_timer_arm(g->q->kl->loop, &g->retry, RETRY_MS);
 }
 
 static void gather_answer(struct kgather *g)
@@ -26,7 +64,10 @@ static void gather_answer(struct kgather *g)
 
 static void gather_timeout(struct loop_timer *t)
 {
-    gather_answer(list_entry(t, struct kgather, timer));
+    struct kgather *g = list_entry(t, struct kgather, timer);
+
+    gather_stop(g);
+    gather_answer(g);
 }
 
 /* All jobs have ended. */
@@ -34,7 +75,7 @@ static void gather_over(struct kreq *q)
 {
     struct kgather *g = q->state_of;
 
-    loop_timer_cancel(q->kl->loop, &g->timer);
+    gather_stop(g);
     gather_answer(g);
     kreq_unref(q);
 }
@@ -53,6 +94,7 @@ struct kgather *kgather_new(struct kreq *q, uint32_t n, void (*reply)(struct kre
     g->reply = reply;
     atomic_init(&g->pending, 1);
     loop_timer_init(&g->timer, gather_timeout);
+    loop_timer_init(&g->retry, gather_retry);
     g->state = state;
     q->state_of = g;
     return g;

@@ -10,35 +10,6 @@
 #include "journal/journal.h"
 #include "proto/kafka/admin_int.h"
 
-/* ---- replicas ---- */
-
-/* May a partition be placed on these brokers? There is only this one. */
-static int16_t replicas_check(struct kreq *q, const int32_t *ids, uint32_t n, struct slice *message)
-{
-    uint32_t i;
-
-    if (n == 0) {
-        *message = SLICE_LIT("The manual partition assignment includes an empty replica list.");
-        return KE_INVALID_REPLICA_ASSIGNMENT;
-    }
-    for (i = 0; i < n; i++)
-        if (ids[i] != KAFKA_NODE_ID) {
-            *message = kreq_printf(q,
-                                   "The manual partition assignment includes broker %" PRId32
-                                   ", but no such broker is registered.",
-                                   ids[i]);
-            return KE_INVALID_REPLICA_ASSIGNMENT;
-        }
-    if (n > 1) {
-        *message = kreq_printf(q,
-                               "The manual partition assignment includes the broker %d more than "
-                               "once.",
-                               KAFKA_NODE_ID);
-        return KE_INVALID_REPLICA_ASSIGNMENT;
-    }
-    return KE_NONE;
-}
-
 /* ---- CreateTopics ---- */
 
 struct create {
@@ -78,7 +49,7 @@ static int16_t assignments_check(struct kreq *q, const struct kafka_create_topic
             return KE_INVALID_REPLICA_ASSIGNMENT;
         }
         seen[a->partition_index] = true;
-        code = replicas_check(q, a->broker_ids, a->broker_ids_n, message);
+        code = kafka_replicas_check(q, a->broker_ids, a->broker_ids_n, message);
     }
     return code;
 }
@@ -127,9 +98,10 @@ static int16_t conf_read(struct kreq *q, const struct kafka_create_topics_reques
     topic_conf_default(q->b, conf);
     for (i = 0; i < in->configs_n && !e; i++) {
         if (slice_is_null(in->configs[i].value)) {
-            *message = kreq_printf(q, "Null value not supported for topic configs: %.*s",
-                                   (int)(in->configs[i].name.len % 256),
-                                   (const char *)in->configs[i].name.ptr);
+            *message =
+                kreq_printf(q, "Null value not supported for topic configs: %.*s",
+                            (int)(in->configs[i].name.len < 256 ? in->configs[i].name.len : 256),
+                            (const char *)in->configs[i].name.ptr);
             return KE_INVALID_CONFIG;
         }
         e = topic_conf_set(conf, in->configs[i].name, in->configs[i].value, &info);
@@ -432,6 +404,7 @@ void kafka_on_delete_topics(struct kreq *q)
 struct extend {
     struct kafka_create_partitions_request m;
     struct kafka_create_partitions_response s;
+    int32_t *counts; /* of the answer's topics */
 };
 
 static int16_t extend_check(struct kreq *q, const struct kafka_create_partitions_request_topic *in,
@@ -464,27 +437,41 @@ static int16_t extend_check(struct kreq *q, const struct kafka_create_partitions
         return KE_INVALID_REPLICA_ASSIGNMENT;
     }
     for (i = 0; !in->assignments_null && i < in->assignments_n && !code; i++)
-        code = replicas_check(q, in->assignments[i].broker_ids, in->assignments[i].broker_ids_n,
-                              message);
+        code = kafka_replicas_check(q, in->assignments[i].broker_ids,
+                                    in->assignments[i].broker_ids_n, message);
     return code;
+}
+
+/* Job i of the request: topic i of the answer, whose name and number of partitions it has. */
+static void extend_try(struct kgather_job *job)
+{
+    struct extend *x = job->g->state;
+    uint32_t i = (uint32_t)(job - job->g->jobs);
+    struct errinfo info = {0};
+    enum err e;
+
+    e = topic_alter(job->g->q->b, x->s.results[i].name, x->counts[i], NULL, kgather_done, job,
+                    &info);
+    if (e == ERR_CONFLICT)
+        kgather_again(job, extend_try);
+    else if (e)
+        kgather_done(job, e, &info);
 }
 
 static void extend_one(struct kreq *q, const struct kafka_create_partitions_request_topic *in,
                        bool validate_only, struct kgather_job *job,
                        struct kafka_create_partitions_response_result *o)
 {
-    struct errinfo info = {0};
-    enum err e;
+    struct extend *x = job->g->state;
 
     o->error_code = kafka_allowed(q, KOP_ALTER, KRES_TOPIC, in->name)
                         ? extend_check(q, in, &o->error_message)
                         : KE_TOPIC_AUTHORIZATION_FAILED;
     if (o->error_code || validate_only)
         return;
+    x->counts[job - job->g->jobs] = in->count;
     kgather_begin(job);
-    e = topic_alter(q->b, in->name, in->count, NULL, kgather_done, job, &info);
-    if (e)
-        kgather_done(job, e, &info);
+    extend_try(job);
 }
 
 static void extend_reply(struct kreq *q)
@@ -523,6 +510,7 @@ void kafka_on_create_partitions(struct kreq *q)
         names[i] = x->m.topics[i].name;
     if (!(times = kafka_names_count(q, names, n)) ||
         !(x->s.results = kreq_alloc(q, n, sizeof *x->s.results)) ||
+        !(x->counts = kreq_alloc(q, n, sizeof *x->counts)) ||
         !(g = kgather_new(q, n, extend_reply, x)))
         return;
     for (i = 0; i < n; i++) {

@@ -408,6 +408,346 @@ static void records_deleted(void **state)
     assert_int_equal(start_of(*state, "c"), 0);
 }
 
+/* ---- DescribeConfigs ---- */
+
+typedef struct kafka_describe_configs_response_config shown;
+
+static void describe(struct fx *f, int8_t type, const char *name, const char *key,
+                     struct kafka_describe_configs_response_result *out)
+{
+    struct slice keys[] = {slice_str(key)};
+    struct kafka_describe_configs_request_resource r = {type, slice_str(name), keys, key != NULL,
+                                                        key == NULL};
+    struct kafka_describe_configs_request m = {&r, 1, true, true};
+    struct kafka_describe_configs_response s;
+
+    dcall(&f->c, 32, describe_configs, 4, &m, &s);
+    assert_int_equal(s.results_n, 1);
+    assert_int_equal(s.results[0].resource_type, type);
+    assert_slice(s.results[0].resource_name, name);
+    *out = s.results[0];
+}
+
+static const shown *shown_find(const struct kafka_describe_configs_response_result *o,
+                               const char *name)
+{
+    uint32_t i;
+
+    for (i = 0; i < o->configs_n; i++)
+        if (slice_eq_str(o->configs[i].name, name))
+            return &o->configs[i];
+    fail_msg("%s is not shown", name);
+    return NULL;
+}
+
+static void configs_shown(void **state)
+{
+    struct kafka_create_topics_request_config conf = {SLICE_LIT("retention.ms"), SLICE_LIT("77")};
+    new_topic t = {.name = SLICE_LIT("a"),
+                   .num_partitions = 1,
+                   .replication_factor = 1,
+                   .configs = &conf,
+                   .configs_n = 1};
+    struct kafka_describe_configs_response_result o;
+    struct kafka_create_topics_response made;
+    const shown *c;
+
+    create(*state, 7, &t, 1, false, &made);
+    describe(*state, 2, "a", NULL, &o);
+    assert_int_equal(o.error_code, 0);
+    assert_true(o.configs_n > 30);
+    c = shown_find(&o, "retention.ms");
+    assert_slice(c->value, "77");
+    assert_int_equal(c->config_source, 1);
+    assert_int_equal(c->config_type, 5);
+    assert_false(c->read_only);
+    assert_int_equal(c->synonyms_n, 2);
+    assert_slice(c->synonyms[0].value, "77");
+    assert_slice(c->synonyms[1].name, "log.retention.ms");
+    assert_slice(c->synonyms[1].value, "604800000");
+    assert_int_equal(c->synonyms[1].source, 5);
+    assert_true(c->documentation.len > 10);
+    c = shown_find(&o, "cleanup.policy");
+    assert_slice(c->value, "delete");
+    assert_int_equal(c->config_source, 5);
+    assert_int_equal(c->config_type, 7);
+    describe(*state, 2, "a", "segment.bytes", &o);
+    assert_int_equal(o.configs_n, 1);
+    assert_slice(o.configs[0].value, "1073741824");
+    describe(*state, 2, "missing", NULL, &o);
+    assert_int_equal(o.error_code, 3);
+}
+
+static void broker_shown(void **state)
+{
+    struct kafka_describe_configs_response_result o;
+    const shown *c;
+
+    describe(*state, 4, "1", NULL, &o);
+    assert_int_equal(o.error_code, 0);
+    c = shown_find(&o, "delete.topic.enable");
+    assert_slice(c->value, "true");
+    assert_true(c->read_only);
+    assert_int_equal(c->config_type, 1);
+    assert_slice(shown_find(&o, "log.dirs")->value, ((struct fx *)*state)->d.dir);
+    assert_int_equal(shown_find(&o, "log.dirs")->config_source, 4);
+    assert_slice(shown_find(&o, "log.retention.ms")->value, "604800000");
+    assert_slice(shown_find(&o, "connections.max.idle.ms")->value, "600000");
+    assert_int_equal(shown_find(&o, "connections.max.idle.ms")->config_source, 5);
+    describe(*state, 4, "", NULL, &o);
+    assert_int_equal(o.error_code, 0);
+    assert_int_equal(o.configs_n, 0);
+    describe(*state, 4, "2", NULL, &o);
+    assert_int_equal(o.error_code, 42);
+    describe(*state, 32, "g", NULL, &o);
+    assert_slice(shown_find(&o, "consumer.session.timeout.ms")->value, "45000");
+    describe(*state, 99, "x", NULL, &o);
+    assert_int_equal(o.error_code, 42);
+}
+
+/* ---- AlterConfigs ---- */
+
+static struct topic_conf conf_of(struct fx *f, const char *name)
+{
+    struct topic *t = topic_find(f->d.b, slice_str(name));
+    struct topic_conf c;
+
+    assert_non_null(t);
+    topic_conf_get(t, &c);
+    topic_unref(&t);
+    return c;
+}
+
+typedef struct kafka_incremental_alter_configs_request_config op;
+
+static int16_t edit(struct fx *f, int8_t type, const char *name, bool validate_only, const op *ops,
+                    uint32_t n, const char *text)
+{
+    struct kafka_incremental_alter_configs_request_resource r = {type, slice_str(name), (op *)ops,
+                                                                 n};
+    struct kafka_incremental_alter_configs_request m = {&r, 1, validate_only};
+    struct kafka_incremental_alter_configs_response s;
+    char got[512];
+
+    dcall(&f->c, 44, incremental_alter_configs, 1, &m, &s);
+    assert_int_equal(s.responses_n, 1);
+    assert_slice(s.responses[0].resource_name, name);
+    snprintf(got, sizeof got, "%.*s", (int)s.responses[0].error_message.len,
+             (const char *)s.responses[0].error_message.ptr);
+    if (!strstr(got, text))
+        fail_msg("\"%s\" is not in \"%s\"", text, got);
+    return s.responses[0].error_code;
+}
+
+static void configs_edited(void **state)
+{
+    const op set = {SLICE_LIT("retention.ms"), 0, SLICE_LIT("99")},
+             bytes = {SLICE_LIT("retention.bytes"), 0, SLICE_LIT("1000")},
+             unset = {SLICE_LIT("retention.ms"), 1, SLICE_NULL},
+             more = {SLICE_LIT("cleanup.policy"), 2, SLICE_LIT("compact, delete")},
+             less = {SLICE_LIT("cleanup.policy"), 3, SLICE_LIT("delete")},
+             number = {SLICE_LIT("retention.ms"), 2, SLICE_LIT("1")},
+             null = {SLICE_LIT("retention.ms"), 0, SLICE_NULL},
+             verb = {SLICE_LIT("retention.ms"), 4, SLICE_LIT("1")},
+             missing = {SLICE_LIT("no.such"), 2, SLICE_LIT("1")}, twice[] = {set, unset},
+             half[] = {bytes, {SLICE_LIT("segment.ms"), 0, SLICE_LIT("0")}};
+    struct fx *f = *state;
+
+    make(f, "a", 1);
+    assert_int_equal(edit(f, 2, "a", true, &set, 1, ""), 0);
+    assert_int_equal(conf_of(f, "a").retention_ms, 604800000);
+    assert_int_equal(edit(f, 2, "a", false, &set, 1, ""), 0);
+    assert_int_equal(conf_of(f, "a").retention_ms, 99);
+    assert_int_equal(edit(f, 2, "a", false, &bytes, 1, ""), 0);
+    assert_int_equal(conf_of(f, "a").retention_ms, 99);
+    assert_int_equal(conf_of(f, "a").retention_bytes, 1000);
+    assert_int_equal(edit(f, 2, "a", false, &unset, 1, ""), 0);
+    assert_int_equal(conf_of(f, "a").retention_ms, 604800000);
+    assert_int_equal(edit(f, 2, "a", false, &more, 1, ""), 0);
+    assert_int_equal(conf_of(f, "a").cleanup, TOPIC_CLEANUP_COMPACT | TOPIC_CLEANUP_DELETE);
+    assert_int_equal(edit(f, 2, "a", false, &less, 1, ""), 0);
+    assert_int_equal(conf_of(f, "a").cleanup, TOPIC_CLEANUP_COMPACT);
+    assert_int_equal(edit(f, 2, "a", false, &number, 1, "its type is not LIST"), 40);
+    assert_int_equal(edit(f, 2, "a", false, &null, 1, "Null value not supported"), 42);
+    assert_int_equal(edit(f, 2, "a", false, &verb, 1, "Unknown operation type 4"), 42);
+    assert_int_equal(edit(f, 2, "a", false, &missing, 1, "no topic configuration"), 40);
+    assert_int_equal(edit(f, 2, "a", false, twice, 2, "duplicate config keys"), 42);
+    assert_int_equal(edit(f, 2, "a", false, half, 2, "segment.ms cannot be"), 40);
+    assert_int_equal(edit(f, 2, "missing", false, &set, 1, "does not exist"), 3);
+    assert_int_equal(edit(f, 4, "1", false, &set, 1, "Cannot update these"), 40);
+    assert_int_equal(edit(f, 4, "", false, &set, 1, "Cannot update these"), 40);
+    assert_int_equal(edit(f, 4, "7", false, &set, 1, "Unexpected broker id"), 42);
+    assert_int_equal(edit(f, 32, "g", false, &set, 1, "only topics"), 40);
+    assert_int_equal(edit(f, 5, "g", false, &set, 1, "Unknown resource type"), 42);
+}
+
+/* The whole configuration is replaced; a resource named twice is refused, others are not. */
+static void configs_replaced(void **state)
+{
+    struct kafka_alter_configs_request_config one = {SLICE_LIT("retention.bytes"), SLICE_LIT("5")};
+    struct kafka_alter_configs_request_resource r[] = {
+        {2, SLICE_LIT("a"), &one, 1}, {2, SLICE_LIT("b"), &one, 1}, {2, SLICE_LIT("b"), NULL, 0}};
+    const op set = {SLICE_LIT("retention.ms"), 0, SLICE_LIT("99")};
+    struct kafka_alter_configs_request m = {r, 3, false};
+    struct kafka_alter_configs_response s;
+    struct fx *f = *state;
+
+    make(f, "a", 1);
+    make(f, "b", 1);
+    assert_int_equal(edit(f, 2, "a", false, &set, 1, ""), 0);
+    dcall(&f->c, 33, alter_configs, 2, &m, &s);
+    assert_int_equal(s.responses_n, 3);
+    assert_int_equal(s.responses[0].error_code, 0);
+    assert_int_equal(s.responses[1].error_code, 42);
+    assert_int_equal(s.responses[2].error_code, 42);
+    assert_int_equal(conf_of(f, "a").retention_ms, 604800000);
+    assert_int_equal(conf_of(f, "a").retention_bytes, 5);
+    assert_int_equal(conf_of(f, "b").retention_bytes, -1);
+}
+
+/* Two connections change the same topic at the same time: both changes count. */
+static void configs_at_once(void **state)
+{
+    struct kafka_incremental_alter_configs_request_resource r = {2, SLICE_LIT("a"), NULL, 1};
+    struct kafka_incremental_alter_configs_request m = {&r, 1, false};
+    struct kafka_incremental_alter_configs_response s;
+    struct fx *f = *state;
+    struct dconn c[4];
+    char text[16];
+    int i, round;
+
+    make(f, "a", 1);
+    for (i = 0; i < 4; i++)
+        dconn_open(&f->d, &c[i]);
+    for (round = 1; round < 20; round++) {
+        const char *names[] = {"retention.ms", "retention.bytes", "segment.bytes", "flush.ms"};
+
+        snprintf(text, sizeof text, "%d", 2000000 + round);
+        for (i = 0; i < 4; i++) {
+            op o = {slice_str(names[i]), 0, slice_str(text)};
+
+            r.configs = &o;
+            dcall_begin(&c[i], 44, 1);
+            kafka_incremental_alter_configs_request_encode(&c[i].w, 1, &m);
+            dcall_send(&c[i]);
+        }
+        for (i = 0; i < 4; i++) {
+            dcall_open(&c[i], 44, 1);
+            assert_int_equal(
+                kafka_incremental_alter_configs_response_decode(&c[i].r, 1, &c[i].arena, &s),
+                ERR_OK);
+            assert_int_equal(s.responses[0].error_code, 0);
+        }
+        assert_int_equal(conf_of(f, "a").retention_ms, 2000000 + round);
+        assert_int_equal(conf_of(f, "a").retention_bytes, 2000000 + round);
+        assert_int_equal(conf_of(f, "a").segment_bytes, 2000000 + round);
+        assert_int_equal(conf_of(f, "a").flush_ms, 2000000 + round);
+    }
+    for (i = 0; i < 4; i++)
+        dconn_fini(&c[i]);
+}
+
+static void resources_listed(void **state)
+{
+    int8_t topics[] = {2, 2}, odd[] = {3};
+    struct kafka_list_config_resources_request m = {topics, 2};
+    struct kafka_list_config_resources_response s;
+    struct fx *f = *state;
+
+    make(f, "b", 1);
+    make(f, "a", 1);
+    dcall(&f->c, 74, list_config_resources, 1, &m, &s);
+    assert_int_equal(s.config_resources_n, 2);
+    assert_slice(s.config_resources[0].resource_name, "a");
+    assert_slice(s.config_resources[1].resource_name, "b");
+    m.resource_types_n = 0;
+    dcall(&f->c, 74, list_config_resources, 1, &m, &s);
+    assert_int_equal(s.config_resources_n, 4);
+    dcall(&f->c, 74, list_config_resources, 0, &m, &s);
+    assert_int_equal(s.config_resources_n, 0);
+    m = (struct kafka_list_config_resources_request){odd, 1};
+    dcall(&f->c, 74, list_config_resources, 1, &m, &s);
+    assert_int_equal(s.error_code, 35);
+}
+
+/* ---- log directories, elections, reassignments ---- */
+
+static void dirs_shown(void **state)
+{
+    int32_t index[] = {0, 5};
+    struct kafka_describe_log_dirs_request_topic t[] = {{SLICE_LIT("a"), index, 2},
+                                                        {SLICE_LIT("missing"), index, 1}};
+    struct kafka_describe_log_dirs_request m = {NULL, 0, true};
+    struct kafka_describe_log_dirs_response s;
+    struct fx *f = *state;
+
+    make(f, "a", 2);
+    make(f, "b", 1);
+    put(f, "a", 50);
+    dcall(&f->c, 35, describe_log_dirs, 4, &m, &s);
+    assert_int_equal(s.error_code, 0);
+    assert_int_equal(s.results_n, 1);
+    assert_slice(s.results[0].log_dir, f->d.dir);
+    assert_true(s.results[0].usable_bytes > 0);
+    assert_true(s.results[0].total_bytes > s.results[0].usable_bytes);
+    assert_int_equal(s.results[0].topics_n, 2);
+    assert_int_equal(s.results[0].topics[0].partitions_n, 2);
+    assert_true(s.results[0].topics[0].partitions[0].partition_size > 50 * 5);
+    assert_int_equal(s.results[0].topics[0].partitions[1].partition_size, 0);
+    m = (struct kafka_describe_log_dirs_request){t, 2, false};
+    dcall(&f->c, 35, describe_log_dirs, 1, &m, &s);
+    assert_int_equal(s.results[0].topics_n, 1);
+    assert_int_equal(s.results[0].topics[0].partitions_n, 1);
+}
+
+static void nothing_elected(void **state)
+{
+    int32_t index[] = {0, 3};
+    struct kafka_elect_leaders_request_topic_partition t[] = {{SLICE_LIT("a"), index, 2},
+                                                              {SLICE_LIT("none"), index, 1}};
+    struct kafka_elect_leaders_request m = {0, t, 2, false, 1000};
+    struct kafka_elect_leaders_response s;
+    struct fx *f = *state;
+
+    make(f, "a", 1);
+    dcall(&f->c, 43, elect_leaders, 2, &m, &s);
+    assert_int_equal(s.replica_election_results_n, 2);
+    assert_int_equal(s.replica_election_results[0].partition_result[0].error_code, 84);
+    assert_int_equal(s.replica_election_results[0].partition_result[1].error_code, 3);
+    assert_slice(s.replica_election_results[0].partition_result[1].error_message,
+                 "No such partition as a-3");
+    assert_int_equal(s.replica_election_results[1].partition_result[0].error_code, 3);
+    m.topic_partitions_n = 0;
+    m.topic_partitions_null = true;
+    dcall(&f->c, 43, elect_leaders, 2, &m, &s);
+    assert_int_equal(s.error_code, 0);
+    assert_int_equal(s.replica_election_results_n, 0);
+}
+
+static void nothing_moved(void **state)
+{
+    int32_t us[] = {1}, them[] = {2};
+    struct kafka_alter_partition_reassignments_request_partition p[] = {
+        {0, us, 1, false}, {0, them, 1, false}, {0, NULL, 0, true}, {9, us, 1, false}};
+    struct kafka_alter_partition_reassignments_request_topic t = {SLICE_LIT("a"), p, 4};
+    struct kafka_alter_partition_reassignments_request m = {1000, true, &t, 1};
+    struct kafka_alter_partition_reassignments_response s;
+    struct kafka_list_partition_reassignments_request lm = {1000, NULL, 0, true};
+    struct kafka_list_partition_reassignments_response ls;
+    const int16_t codes[] = {0, 39, 85, 3};
+    struct fx *f = *state;
+    int i;
+
+    make(f, "a", 1);
+    dcall(&f->c, 45, alter_partition_reassignments, 1, &m, &s);
+    assert_int_equal(s.responses[0].partitions_n, 4);
+    for (i = 0; i < 4; i++)
+        assert_int_equal(s.responses[0].partitions[i].error_code, codes[i]);
+    dcall(&f->c, 46, list_partition_reassignments, 0, &lm, &ls);
+    assert_int_equal(ls.error_code, 0);
+    assert_int_equal(ls.topics_n, 0);
+}
+
 /* What was answered is there after the directory is opened again. */
 static void durable(void **state)
 {
@@ -430,9 +770,11 @@ static void durable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(create_answers),  T(create_refused), T(create_twice), T(create_only_checked),
-        T(create_many),     T(delete_by_name), T(delete_by_id), T(partitions_added),
-        T(records_deleted), T(durable),
+        T(create_answers),  T(create_refused),   T(create_twice),    T(create_only_checked),
+        T(create_many),     T(delete_by_name),   T(delete_by_id),    T(partitions_added),
+        T(records_deleted), T(durable),          T(configs_shown),   T(broker_shown),
+        T(configs_edited),  T(configs_replaced), T(configs_at_once), T(resources_listed),
+        T(dirs_shown),      T(nothing_elected),  T(nothing_moved),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
