@@ -214,6 +214,11 @@ struct plog_info {
     uint64_t position_end; /* position of the last record + 1; 0 if it never had one */
     int64_t max_timestamp_ms;
     int64_t last_append_ms; /* wall clock of the last append; 0 if none since open */
+    /* Of the records that were deleted at the start: positions are below this one (0: none was, or
+     * nothing is known), timestamps are at most that one (-1). Exact for whole batches deleted
+     * since open; else as what is kept next to them tells. */
+    uint64_t gone_position;
+    int64_t gone_ts;
 };
 void plog_info_get(struct plog *p, struct plog_info *out);
 

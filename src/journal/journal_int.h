@@ -112,6 +112,8 @@ struct plog {
     /* shard lock */
     int64_t start_offset, end_offset, max_ts, last_append_ms;
     uint64_t bytes, position_end;
+    uint64_t gone_position; /* the batches dropped since opening had positions below it, */
+    int64_t gone_ts;        /* and timestamps up to this; 0 and -1: none was dropped */
     struct ref *refs; /* refs[refs_head .. refs_head + refs_n) */
     uint32_t refs_head, refs_n, refs_cap;
     struct extent *ext;

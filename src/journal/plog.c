@@ -84,7 +84,7 @@ struct plog *plog_new(struct journal *j, uint32_t uid, int64_t start_offset, voi
     p->j = j;
     p->owner = owner;
     p->next_offset = p->start_offset = p->end_offset = start_offset;
-    p->max_ts = -1;
+    p->max_ts = p->gone_ts = -1;
     atomic_store(&p->refcount, 1);
     io_mutex_lock(&j->lock);
     list_push_back(&j->plogs, &p->link);
@@ -137,6 +137,15 @@ void *plog_owner(const struct plog *p)
     return p->owner;
 }
 
+/* What lies before `position` and is not later than `ts` is deleted. Shard lock held. */
+static void note_gone(struct plog *p, uint64_t position, int64_t ts)
+{
+    if (position > p->gone_position)
+        p->gone_position = position;
+    if (ts > p->gone_ts)
+        p->gone_ts = ts;
+}
+
 /* Drops what ends at or below start. Shard lock held. */
 static void drop_below(struct plog *p, int64_t start)
 {
@@ -144,6 +153,7 @@ static void drop_below(struct plog *p, int64_t start)
 
     while (n < p->ext_n && p->ext[n].end_offset <= start) {
         jfile_live(p->ext[n].file, -(int64_t)p->ext[n].bytes);
+        note_gone(p, p->ext[n].position_end, p->ext[n].max_ts);
         p->bytes -= p->ext[n].bytes;
         n++;
     }
@@ -152,7 +162,10 @@ static void drop_below(struct plog *p, int64_t start)
         memmove(p->ext, p->ext + n, p->ext_n * sizeof *p->ext);
     }
     while (p->refs_n && ref_at(p, 0)->b.base_offset + ref_at(p, 0)->b.count <= start) {
-        jfile_live(ref_at(p, 0)->file, -(int64_t)ref_at(p, 0)->b.len);
+        const struct batch_ref *b = &ref_at(p, 0)->b;
+
+        jfile_live(ref_at(p, 0)->file, -(int64_t)b->len);
+        note_gone(p, b->position + b->count, b->max_ts);
         p->bytes -= ref_at(p, 0)->b.len;
         p->refs_head++;
         p->refs_n--;
@@ -244,6 +257,8 @@ bool plog_replay_batch(struct plog *p, const struct batch_ref *b, struct jfile *
         }
         if (ok)
             add_ref(p, b, file, wall_ms);
+    } else {
+        note_gone(p, b->position + b->count, b->max_ts);
     }
     io_mutex_unlock(plog_shard(p));
     return ok;
@@ -278,6 +293,8 @@ void plog_extent_add(struct plog *p, const struct extent *e)
         if (e->max_ts > p->max_ts)
             p->max_ts = e->max_ts;
         jfile_live(e->file, (int64_t)e->bytes);
+    } else {
+        note_gone(p, e->position_end, e->max_ts);
     }
     io_mutex_unlock(plog_shard(p));
 }
@@ -471,6 +488,27 @@ void plog_replace(struct plog *p, struct jfile *const *from, unsigned n, const s
     io_mutex_unlock(plog_shard(p));
 }
 
+/* Adds what the front of the log says about what was deleted there: part of its first batches; or,
+ * if nothing else is known, all that was before it. Shard lock held. */
+static void gone_get(const struct plog *p, struct plog_info *out)
+{
+    const struct batch_ref *b = p->refs_n ? &p->refs[p->refs_head].b : NULL;
+    int64_t base = p->ext_n ? p->ext[0].base_offset : b ? b->base_offset : p->start_offset;
+    uint64_t position = p->ext_n ? p->ext[0].position : b ? b->position : p->position_end;
+    int64_t ts = p->ext_n ? p->ext[0].max_ts : b ? b->max_ts : p->max_ts;
+
+    out->gone_position = p->gone_position;
+    out->gone_ts = p->gone_ts;
+    if (p->start_offset == 0 || (base >= p->start_offset && p->gone_position))
+        return;
+    if (base < p->start_offset)
+        position += (uint64_t)(p->start_offset - base);
+    if (position > out->gone_position)
+        out->gone_position = position;
+    if (ts > out->gone_ts)
+        out->gone_ts = ts;
+}
+
 void plog_info_get(struct plog *p, struct plog_info *out)
 {
     ASSERT(p->magic == PLOG_MAGIC);
@@ -481,6 +519,7 @@ void plog_info_get(struct plog *p, struct plog_info *out)
     out->position_end = p->position_end;
     out->max_timestamp_ms = p->max_ts;
     out->last_append_ms = p->last_append_ms;
+    gone_get(p, out);
     io_mutex_unlock(plog_shard(p));
 }
 

@@ -153,6 +153,9 @@ struct selection {
 /* from_default: READ_FROM_START or READ_FROM_END. Checks permission, too. */
 enum err selection_parse(struct rq *rq, int from_default, struct selection *out,
                          struct errinfo *info);
+/* Were records deleted that a reader would have begun with, had they been there? After a restart it
+ * is true also if they may have been. */
+bool selection_lost(struct broker *b, const struct reader_conf *conf);
 bool types_match(struct slice types, const struct reader_record *r);
 /* The best of the media types that the client accepts; -1: none. Without Accept the first. */
 int accept_pick(struct slice accept, const char *const *offers, unsigned n);

@@ -430,6 +430,15 @@ static void catch_up(struct follower *f)
             return;
         }
         reader_scan_limit(f->reader, f->ctx->proto->conf.limits.scan_records);
+        if (!f->lost && selection_lost(f->ctx->proto->conf.broker, &conf)) {
+            f->lost = true;
+            f->lost_from = f->next;
+        }
+    }
+    if (f->lost && !note_lost(f)) {
+        pause_at(f, f->next);
+        follower_release(f);
+        return;
     }
     while (catch_up_step(f, &bytes)) {
         if (bytes >= most) {
@@ -456,6 +465,8 @@ enum err follower_init(struct follower *f, struct rq *rq, const struct selection
             return e;
         reader_scan_limit(f->reader, f->ctx->proto->conf.limits.scan_records);
         f->next = reader_position(f->reader);
+        f->lost = selection_lost(f->ctx->proto->conf.broker, &sel->conf);
+        f->lost_from = sel->conf.from == READ_FROM_POSITION ? sel->conf.position : 0;
         f->has_selector = true;
         f->selector = xcalloc(1, sel->conf.selector.len + 1);
         memcpy(f->selector, sel->conf.selector.ptr, sel->conf.selector.len);

@@ -283,6 +283,7 @@ static enum err read_new(struct rq *rq, bool lines, struct read **out, struct er
     r->rq = rq;
     r->lines = lines;
     r->limit = (unsigned)limit;
+    r->lost = selection_lost(rq->ctx->proto->conf.broker, &sel.conf);
     r->task.fn = task_run;
     r->waiter.wake = woken;
     loop_timer_init(&r->timer, timeout);

@@ -1,8 +1,13 @@
 /* What a reader wants, from its query parameters; which media type it gets. See http_int.h. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/timefmt.h"
+#include "base/topic_name.h"
+#include "journal/journal.h"
 #include "proto/http/http_int.h"
+
+#define TOPICS_PAGE 64
 
 /* `from`: a word or a time. In a query "+" may have become a space: the zone of a time gets it
  * back. */
@@ -90,6 +95,51 @@ enum err selection_parse(struct rq *rq, int from_default, struct selection *out,
     if ((e = rq_permit(rq, AUTH_READ, topic, info)))
         return e;
     return place_parse(rq, &out->conf, info);
+}
+
+static bool topic_lost(struct topic *t, const struct reader_conf *c)
+{
+    int32_t n = topic_partitions(t), i;
+    struct plog_info now;
+
+    for (i = 0; i < n; i++) {
+        plog_info_get(partition_log(topic_partition(t, i)), &now);
+        if (c->from == READ_FROM_POSITION ? c->position < now.gone_position
+                                          : c->time_ms <= now.gone_ts)
+            return true;
+    }
+    return false;
+}
+
+bool selection_lost(struct broker *b, const struct reader_conf *conf)
+{
+    char pattern[TOPIC_NAME_MAX + 1], after[TOPIC_NAME_MAX + 1] = "";
+    struct topic *page[TOPICS_PAGE];
+    struct slice topic, key;
+    bool lost = false;
+    size_t n, i;
+
+    if ((conf->from != READ_FROM_POSITION && conf->from != READ_FROM_TIME) ||
+        !stream_split(conf->selector, &topic, &key) || topic.len > TOPIC_NAME_MAX)
+        return false;
+    memcpy(pattern, topic.ptr, topic.len);
+    pattern[topic.len] = 0;
+    if (!strpbrk(pattern, "*?")) {
+        struct topic *t = topic_find(b, topic);
+
+        lost = t && topic_lost(t, conf);
+        topic_unref(&t);
+        return lost;
+    }
+    do {
+        n = topic_list(b, slice_str(after), pattern, page, TOPICS_PAGE);
+        for (i = 0; i < n; i++) {
+            lost = lost || topic_lost(page[i], conf);
+            snprintf(after, sizeof after, "%s", topic_name(page[i]));
+            topic_unref(&page[i]);
+        }
+    } while (!lost && n == TOPICS_PAGE);
+    return lost;
 }
 
 static bool type_fits(struct slice want, struct slice type)

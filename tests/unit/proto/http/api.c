@@ -430,6 +430,83 @@ static void test_read_places(void **state)
     json_decref(j);
 }
 
+static bool page_lost(struct fix *f, const char *stream, const char *place, size_t events)
+{
+    char target[160];
+    bool lost;
+    json_t *j;
+
+    snprintf(target, sizeof target, "/events?stream=%s%s", stream, place);
+    j = call(f, "GET", target, NULL, 200);
+    assert_int_equal(json_array_size(json_object_get(j, "events")), events);
+    lost = json_object_get(j, "lost") == json_true();
+    assert_int_equal(lost, json_object_get(j, "lost") != NULL);
+    json_decref(j);
+    return lost;
+}
+
+static void trim(struct fix *f, const char *target)
+{
+    struct reply r = request(f, "DELETE", target, "", NULL);
+
+    assert_int_equal(r.status, 204);
+    reply_free(&r);
+}
+
+/* Events 0 to 2 of 6 are deleted. */
+static void lost_topic(struct fix *f, char after[6][40])
+{
+    char body[128];
+    json_t *j;
+
+    for (int i = 0; i < 6; i++) {
+        snprintf(body, sizeof body, "{\"type\":\"a\",\"stream\":\"gone\",\"ts\":%d}", i * 1000);
+        j = call(f, "POST", "/events", body, 201);
+        snprintf(after[i], sizeof after[i], "&after=%s", text_of(j, "id"));
+        json_decref(j);
+        json_decref(call(f, "POST", "/events", "{\"type\":\"b\",\"stream\":\"kept\"}", 201));
+    }
+    trim(f, "/topics/gone/records?partition=0&before=3");
+}
+
+/* A reader that begins below the oldest event is told whether that cost it events. */
+static void test_read_lost(void **state)
+{
+    char after[6][40], dir[64], *v;
+    struct reply r;
+    struct fix f;
+
+    fix_start(&f, NULL);
+    lost_topic(&f, after);
+    assert_true(page_lost(&f, "gone", after[0], 3));
+    assert_true(page_lost(&f, "gone", after[1], 3));
+    assert_false(page_lost(&f, "gone", after[2], 3)); /* it had seen all that is deleted */
+    assert_false(page_lost(&f, "gone", after[5], 0));
+    assert_false(page_lost(&f, "gone", "", 3));
+    assert_false(page_lost(&f, "gone", "&from=TRIM_HORIZON", 3));
+    assert_false(page_lost(&f, "gone", "&from=LATEST", 0));
+    assert_true(page_lost(&f, "gone", "&from=1970-01-01T00:00:02Z", 3));
+    assert_false(page_lost(&f, "gone", "&from=1970-01-01T00:00:03Z", 3));
+    assert_true(page_lost(&f, "g*", after[1], 3));
+    assert_false(page_lost(&f, "g*", after[2], 3));
+    assert_false(page_lost(&f, "kept", after[0], 6));
+    snprintf(dir, sizeof dir, "/events?stream=gone%s", after[0]);
+    r = request(&f, "GET", dir, "Accept: application/x-ndjson\r\n", NULL);
+    v = head_get(r.head, "weir-lost");
+    assert_string_equal(v, "true");
+    free(v);
+    reply_free(&r);
+    trim(&f, "/topics/gone/records?partition=0&before=6");
+    assert_true(page_lost(&f, "gone", after[4], 0));
+    assert_false(page_lost(&f, "gone", after[5], 0));
+    snprintf(dir, sizeof dir, "%s", f.dir);
+    fix_halt(&f);
+    fix_start_in(&f, dir, NULL);
+    assert_true(page_lost(&f, "gone", after[4], 0));
+    assert_false(page_lost(&f, "gone", after[5], 0));
+    fix_stop(&f);
+}
+
 static void test_read_lines_and_head(void **state)
 {
     struct reply r;
@@ -1031,6 +1108,7 @@ int main(void)
         cmocka_unit_test(test_read_places),
         cmocka_unit_test(test_read_lines_and_head),
         cmocka_unit_test(test_foreign_records),
+        cmocka_unit_test(test_read_lost),
         cmocka_unit_test(test_paging_under_writes),
         cmocka_unit_test(test_long_poll),
         cmocka_unit_test(test_checkpoints),

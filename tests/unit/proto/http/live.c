@@ -456,6 +456,50 @@ static void test_sse(void **state)
     client_close(&c);
 }
 
+/* A follower that begins below the oldest event is told so first. */
+static void test_start_lost(void **state)
+{
+    char target[96], headers[64], want[64], id[32];
+    int comments = 0;
+    size_t left = 0;
+    struct message m;
+    struct client c;
+    struct reply r;
+    json_t *j;
+
+    j = call(&fx, "POST", "/events", "{\"type\":\"t\",\"stream\":\"late\",\"data\":0}", 201);
+    snprintf(id, sizeof id, "%s", text_of(j, "id"));
+    json_decref(j);
+    emit_many("late", 1, 3);
+    emit_many("late", 4, 2);
+    r = request(&fx, "DELETE", "/topics/late/records?partition=0&before=4", "", NULL);
+    assert_int_equal(r.status, 204);
+    reply_free(&r);
+
+    snprintf(target, sizeof target, "/events?stream=late&after=%s", id);
+    ws_connect(&c, &fx, target, "");
+    j = ws_json(&c);
+    assert_string_equal(text_of(json_object_get(j, "lost"), "after"), id);
+    json_decref(j);
+    expect(&c, 4, 2, 1);
+    emit_many("late", 6, 1);
+    expect(&c, 6, 1, 1);
+    client_close(&c);
+
+    snprintf(headers, sizeof headers, "Last-Event-ID: %s\r\n", id);
+    sse_connect(&c, "/events/stream?stream=late", headers);
+    assert_true(sse_message(&c, &m, &left, &comments));
+    assert_string_equal(m.event, "lost");
+    snprintf(want, sizeof want, "{\"after\":\"%s\"}", id);
+    assert_string_equal(m.data, want);
+    sse_expect(&c, &left, 4, 3, id);
+    client_close(&c);
+
+    ws_connect(&c, &fx, "/events?stream=late&from=TRIM_HORIZON", "");
+    expect(&c, 4, 3, 1);
+    client_close(&c);
+}
+
 static void beating(struct fix *f)
 {
     f->conf.limits.heartbeat_ms = 100;
@@ -517,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_ws_refused),
         cmocka_unit_test(test_ws_topic_deleted),
         cmocka_unit_test(test_sse),
+        cmocka_unit_test(test_start_lost),
         cmocka_unit_test(test_sse_refused),
         cmocka_unit_test(test_sse_heartbeat_and_slow),
         cmocka_unit_test(test_ws_slow),
