@@ -61,7 +61,8 @@ typedef enum weir_err {
     WEIR_ERR_READ_ONLY = 14, /* opened so, or a write failed earlier: open again */
     WEIR_ERR_CORRUPT = 15,   /* stored data is damaged; see weir_check */
     WEIR_ERR_LOCKED = 16,    /* another process has the directory; the sentence has its pid */
-    WEIR_ERR_OTHER = 17
+    WEIR_ERR_OTHER = 17,
+    WEIR_ERR_CONFLICT = 18 /* in conflict with what is so now, such as a group's other members */
 } weir_err;
 
 struct weir_error {
@@ -302,6 +303,56 @@ WEIR_API weir_err weir_consumer_seek(struct weir_consumer *c, uint64_t position,
 /* Where a new consumer would go on. */
 WEIR_API uint64_t weir_consumer_position(const struct weir_consumer *c);
 WEIR_API void weir_consumer_close(struct weir_consumer **c);
+
+/* ---- reading as a member of a group ---- */
+
+/* Members of a group share its topics' partitions: each partition has one member at a time. Members
+ * that come, go, or stay silent for 45 s make the others take over; Kafka consumers of the new
+ * protocol (KIP-848) may be members of the same group. */
+struct weir_member;
+enum weir_rebalance {
+    WEIR_ASSIGNED = 0, /* these are the member's now */
+    WEIR_REVOKED = 1,  /* these will be another's: what was returned can be committed still */
+    WEIR_LOST = 2      /* these are another's already: the member was away for too long */
+};
+struct weir_topic_partition {
+    const char *topic;
+    int32_t partition;
+};
+struct weir_member_options {
+    size_t size;       /* sizeof(struct weir_member_options) */
+    const char *group; /* 1 to 255 bytes */
+    const char *const *topics;
+    size_t topics_n;
+    const char *topic_regex; /* and the topics whose whole names match; NULL: none */
+    const char *assignor;    /* "uniform" (sticky; NULL), "range", "roundrobin" */
+    const char *instance_id; /* a member that comes back under it keeps its partitions; or NULL */
+    bool from_end;           /* where the group has not committed: begin at the end */
+    int64_t auto_commit_ms;  /* as of struct weir_consumer_options; also when revoked */
+    /* Called within weir_member_next and weir_member_close. May commit. May be NULL. */
+    void (*on_rebalance)(void *arg, struct weir_member *m, enum weir_rebalance what,
+                         const struct weir_topic_partition *partitions, size_t n);
+    void *arg;
+};
+WEIR_API weir_err weir_member_new(struct weir *w, const struct weir_member_options *options,
+                                  struct weir_member **out, struct weir_error *error);
+/* The next record of the member's partitions, in order within each; waits as weir_consumer_next.
+ * Must be called at least every 45 s, or the member loses its partitions. */
+WEIR_API weir_err weir_member_next(struct weir_member *m, int64_t timeout_ms,
+                                   struct weir_message *out, struct weir_error *error);
+/* Remembers durably that everything returned so far has been dealt with. WEIR_ERR_CONFLICT: the
+ * member was away for too long, others have its partitions. */
+WEIR_API weir_err weir_member_commit(struct weir_member *m, struct weir_error *error);
+/* Exactly once: writes n records to topic (NULL: none) and commits everything returned so far as one
+ * atomic unit. After a crash both are there or neither. places: n of them, or NULL. */
+WEIR_API weir_err weir_member_produce(struct weir_member *m, const char *topic,
+                                      const struct weir_record *records, size_t n,
+                                      struct weir_place *places, struct weir_error *error);
+/* The partitions that the member has, at most max; returns how many there are. */
+WEIR_API size_t weir_member_assignment(struct weir_member *m, struct weir_topic_partition *out,
+                                       size_t max);
+/* Commits if auto_commit_ms is set, leaves the group, frees, sets *m to NULL. */
+WEIR_API void weir_member_close(struct weir_member **m);
 
 /* Up to limit records of a stream after a position (0: from the beginning), to fn, which returns
  * false to stop. *position (may be NULL): what to pass next time. */

@@ -121,6 +121,13 @@ static int topic_order(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
+static int id_order(const void *x, const void *y)
+{
+    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
+
+    return (a > b) - (a < b);
+}
+
 static uint32_t topic_index(const struct assign_topic *topics, uint32_t n, uint32_t id)
 {
     const struct assign_topic *t = bsearch(&id, topics, n, sizeof *topics, topic_order);
@@ -171,6 +178,28 @@ void assign_range(const struct assign_topic *topics, uint32_t topics_n, struct a
     free(next);
 }
 
+/* ---- round robin ---- */
+
+void assign_roundrobin(const struct assign_topic *topics, uint32_t topics_n,
+                       struct assign_member *m, uint32_t n)
+{
+    struct assign_member **in = members_sorted(m, n);
+    uint32_t *subscribers = subscribers_count(topics, topics_n, in, n);
+    uint32_t turn = 0, t;
+    int32_t k;
+
+    for (t = 0; t < topics_n; t++)
+        for (k = 0; subscribers[t] && k < topics[t].partitions; k++) {
+            while (!bsearch(&topics[t].id, in[turn % n]->topics, in[turn % n]->topics_n,
+                            sizeof *in[turn % n]->topics, id_order))
+                turn++;
+            part_set_add(&in[turn++ % n]->gets,
+                         (struct topic_part){.topic = topics[t].id, .partition = k});
+        }
+    free(in);
+    free(subscribers);
+}
+
 /* ---- uniform ---- */
 
 /* The work of one assignment: partitions numbered through all topics, each with its member. */
@@ -218,13 +247,6 @@ static void work_end(struct work *w)
     free(w->first);
     free(w->owner);
     free(w->count);
-}
-
-static int id_order(const void *x, const void *y)
-{
-    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
-
-    return (a > b) - (a < b);
 }
 
 static bool subscribes(const struct assign_member *m, uint32_t topic)

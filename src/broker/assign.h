@@ -6,6 +6,8 @@
  *            many partitions and the same subscribers are cut alike.
  *   uniform  members get nearly equal numbers of partitions, and keep of what they have as much as
  *            that allows. If all subscribe to the same topics, the numbers differ by one at most.
+ *   roundrobin  partitions, topic by topic, go to the members in turn, leaving out those that do not
+ *            subscribe to the topic. Not known to Kafka: for the C library.
  *
  * Every partition of a topic that somebody subscribes to goes to exactly one of its subscribers. */
 #ifndef WEIR_BROKER_ASSIGN_H
@@ -47,6 +49,8 @@ struct assign_member {
     const struct part_set *has; /* by the last assignment; NULL: nothing */
     struct part_set gets;       /* out, sorted; empty when it is called */
 };
+void assign_roundrobin(const struct assign_topic *topics, uint32_t topics_n, struct assign_member *m,
+                       uint32_t n);
 /* topics: ascending by id. same: all members subscribe to the same topics. */
 void assign_range(const struct assign_topic *topics, uint32_t topics_n, struct assign_member *m,
                   uint32_t n);

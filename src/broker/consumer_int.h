@@ -44,7 +44,7 @@ enum consumer_state_of {
     MEMBER_UNREVOKED, /* it is to give up partitions before it goes on */
     MEMBER_UNRELEASED /* it waits for partitions that others have still */
 };
-enum assignor { ASSIGNOR_UNIFORM, ASSIGNOR_RANGE, ASSIGNOR_NONE };
+enum assignor { ASSIGNOR_UNIFORM, ASSIGNOR_RANGE, ASSIGNOR_ROUNDROBIN, ASSIGNOR_NONE };
 
 struct consumer_member {
     struct list_node link; /* live_group.list */

@@ -488,7 +488,7 @@ enum err consumer_topics_refresh(struct turn *t, bool *changed)
 
 /* ---- the target ---- */
 
-static const char *const assignor_names[] = {"uniform", "range"};
+static const char *const assignor_names[] = {"uniform", "range", "roundrobin"};
 
 const char *assignor_text(enum assignor a)
 {
@@ -512,6 +512,9 @@ enum assignor consumer_assignor(const struct live_group *g)
 
     for (m = consumer_first(g); m; m = consumer_next(g, m))
         votes[m->assignor]++;
+    if (votes[ASSIGNOR_ROUNDROBIN] > votes[ASSIGNOR_UNIFORM] &&
+        votes[ASSIGNOR_ROUNDROBIN] > votes[ASSIGNOR_RANGE])
+        return ASSIGNOR_ROUNDROBIN;
     return votes[ASSIGNOR_RANGE] > votes[ASSIGNOR_UNIFORM] ? ASSIGNOR_RANGE : ASSIGNOR_UNIFORM;
 }
 
@@ -546,6 +549,8 @@ void consumer_target(struct live_group *g)
                                          .has = &m->target};
     if (consumer_assignor(g) == ASSIGNOR_RANGE)
         assign_range(topics, topics_n, in, n);
+    else if (consumer_assignor(g) == ASSIGNOR_ROUNDROBIN)
+        assign_roundrobin(topics, topics_n, in, n);
     else
         assign_uniform(topics, topics_n, in, n, cg->subscriptions_n == 1);
     for (m = consumer_first(g), n = 0; m; m = consumer_next(g, m), n++) {

@@ -26,9 +26,7 @@ struct weir_consumer {
     uint64_t committed; /* value of next at the last commit */
     int64_t auto_commit_ms;
     uint64_t committed_ns;
-    struct weir_header *headers;
-    unsigned headers_cap;
-    struct buf names; /* of the headers */
+    struct lib_message box;
 };
 
 /* ---- groups ---- */
@@ -204,7 +202,7 @@ weir_err weir_consumer_new(struct weir *w, const char *stream,
         return lib_fail(e, &info, error);
     c = xcalloc(1, sizeof *c);
     c->w = w;
-    buf_init(&c->names, LIMIT_BATCH_INFLATED);
+    lib_message_init(&c->box);
     c->stream = xstrdup(stream ? stream : "");
     c->group = o.group ? xstrdup(o.group) : NULL;
     c->auto_commit_ms = o.auto_commit_ms;
@@ -220,8 +218,19 @@ weir_err weir_consumer_new(struct weir *w, const char *stream,
     return lib_fail(ERR_OK, NULL, error);
 }
 
-static void message_out(struct weir_consumer *c, const struct reader_record *r,
-                        struct weir_message *m)
+void lib_message_init(struct lib_message *c)
+{
+    memset(c, 0, sizeof *c);
+    buf_init(&c->names, LIMIT_BATCH_INFLATED);
+}
+
+void lib_message_fini(struct lib_message *c)
+{
+    buf_fini(&c->names);
+    free(c->headers);
+}
+
+void lib_message_out(struct lib_message *c, const struct reader_record *r, struct weir_message *m)
 {
     unsigned i, n = r->headers_n;
     size_t room = 0;
@@ -284,7 +293,7 @@ static enum err next(struct weir_consumer *c, int64_t timeout_ms, struct weir_me
             return e;
         e = reader_next(c->r, &r, info);
         if (!e) {
-            message_out(c, &r, out);
+            lib_message_out(&c->box, &r, out);
             c->next = r.position + 1;
             return ERR_OK;
         }
@@ -350,8 +359,7 @@ void weir_consumer_close(struct weir_consumer **cp)
     if (c->r && c->auto_commit_ms > 0)
         commit(c, NULL);
     reader_close(&c->r);
-    buf_fini(&c->names);
-    free(c->headers);
+    lib_message_fini(&c->box);
     free(c->stream);
     free(c->group);
     free(c);

@@ -3,6 +3,7 @@
 #define WEIR_LIB_INT_H
 
 #include "base/assert.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/slice.h"
 #include "broker/broker.h"
@@ -11,7 +12,8 @@
 
 struct weir {
     struct broker *b;
-    size_t gather_bytes_max; /* of records gathered into one unit: surely fits a journal file */
+    struct io_mutex tick_lock; /* one member at a time runs what is due in the groups */
+    size_t gather_bytes_max;   /* of records gathered into one unit: surely fits a journal file */
 };
 
 /* The public code of an error, and *out filled in (may be NULL) from info, or from e alone. */
@@ -28,6 +30,19 @@ enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct
 struct record_header;
 enum err lib_record(const struct weir_record *r, struct record_header *h, struct append_record *out,
                     struct errinfo *info);
+/* Encodes n records into the append; slots has room for n. */
+enum err lib_encode_all(struct append *a, struct topic *t, const struct weir_record *r, size_t n,
+                        struct append_slot *slots, struct errinfo *info);
+void lib_place_out(struct weir_place *out, const struct append_place *p);
+/* Memory of the message that was returned last. */
+struct lib_message {
+    struct weir_header *headers;
+    unsigned headers_cap;
+    struct buf names; /* of the headers */
+};
+void lib_message_init(struct lib_message *b);
+void lib_message_fini(struct lib_message *b);
+void lib_message_out(struct lib_message *b, const struct reader_record *r, struct weir_message *m);
 #define LIB_HEADERS_MAX 128u /* of a record written; any number that was stored is read */
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "base/tbl/limits.h"
+#include "broker/coordinator.h"
 #include "io/io.h"
 #include "journal/batch.h"
 #include "journal/journal.h"
@@ -49,6 +50,18 @@ static const struct {
     {ERR_CORRUPT, WEIR_ERR_CORRUPT},
     {ERR_FORMAT, WEIR_ERR_CORRUPT},
     {ERR_LOCKED, WEIR_ERR_LOCKED},
+    {ERR_RECORD, WEIR_ERR_INVALID},
+    {ERR_GROUP_ID, WEIR_ERR_INVALID},
+    {ERR_REGEX, WEIR_ERR_INVALID},
+    {ERR_UNSUPPORTED_ASSIGNOR, WEIR_ERR_INVALID},
+    {ERR_CONFLICT, WEIR_ERR_CONFLICT},
+    {ERR_UNKNOWN_MEMBER, WEIR_ERR_CONFLICT},
+    {ERR_FENCED_INSTANCE, WEIR_ERR_CONFLICT},
+    {ERR_UNRELEASED_INSTANCE, WEIR_ERR_CONFLICT},
+    {ERR_FENCED_MEMBER_EPOCH, WEIR_ERR_CONFLICT},
+    {ERR_STALE_MEMBER_EPOCH, WEIR_ERR_CONFLICT},
+    {ERR_GROUP_NOT_FOUND, WEIR_ERR_CONFLICT},
+    {ERR_GROUP_MAX_SIZE, WEIR_ERR_TOO_LARGE},
 };
 
 weir_err lib_code(enum err e)
@@ -128,6 +141,7 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
     if ((e = dir_given(dir, &info)) || (e = lib_options(&o, sizeof o, options, &info)))
         return lib_fail(e, &info, error);
     w = xcalloc(1, sizeof *w);
+    io_mutex_init(&w->tick_lock);
     conf = (struct broker_conf){.dir = dir,
                                 .io = io_real(),
                                 .threads = true,
@@ -140,6 +154,7 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
                                 .dedup_window_ms = o.dedup_window_ms};
     e = broker_open(&conf, &w->b, &info);
     if (e) {
+        io_mutex_fini(&w->tick_lock);
         free(w);
         return lib_fail(e, &info, error);
     }
@@ -156,7 +171,9 @@ void weir_close(struct weir **wp)
 
     if (!w)
         return;
+    groups_drain(w->b);
     broker_close(&w->b);
+    io_mutex_fini(&w->tick_lock);
     free(w);
     *wp = NULL;
 }
@@ -430,13 +447,13 @@ enum err lib_record(const struct weir_record *r, struct record_header *h, struct
     return ERR_OK;
 }
 
-static void place_out(struct weir_place *out, const struct append_place *p)
+void lib_place_out(struct weir_place *out, const struct append_place *p)
 {
     *out = (struct weir_place){p->partition, p->offset, p->position, p->timestamp_ms, p->duplicate};
 }
 
-static enum err encode_all(struct append *a, struct topic *t, const struct weir_record *records,
-                           size_t n, struct append_slot *slots, struct errinfo *info)
+enum err lib_encode_all(struct append *a, struct topic *t, const struct weir_record *records,
+                        size_t n, struct append_slot *slots, struct errinfo *info)
 {
     struct record_header h[LIB_HEADERS_MAX];
     struct append_record r;
@@ -472,14 +489,14 @@ weir_err weir_produce_batch(struct weir *w, const char *topic, const struct weir
         if (n > 1)
             slots = xmalloc(n * sizeof *slots);
         a = append_new(w->b, NULL, NULL);
-        e = encode_all(a, t, records, n, slots, &info);
+        e = lib_encode_all(a, t, records, n, slots, &info);
     }
     if (!e && n)
         e = append_submit_wait(a, &info);
     for (i = 0; !e && places && i < n; i++) {
         e = append_place(a, slots[i], &place);
         if (!e)
-            place_out(&places[i], &place);
+            lib_place_out(&places[i], &place);
     }
     append_free(&a);
     topic_unref(&t);
