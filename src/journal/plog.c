@@ -342,19 +342,29 @@ static void extents_cut(struct plog *p, int64_t end, uint64_t below)
     p->ext_n = k;
 }
 
+/* Of what is there now. */
+static void max_ts_find(struct plog *p)
+{
+    uint32_t i;
+
+    p->max_ts = -1;
+    for (i = 0; i < p->ext_n; i++)
+        if (p->ext[i].max_ts > p->max_ts)
+            p->max_ts = p->ext[i].max_ts;
+    for (i = 0; i < p->refs_n; i++)
+        if (ref_at(p, i)->b.max_ts > p->max_ts)
+            p->max_ts = ref_at(p, i)->b.max_ts;
+}
+
 /* Recovery, once all extents are there: the last compaction's result stands for what files before it
  * still have below its end. */
 void plog_extents_settle(struct plog *p)
 {
     int64_t end = clean_end_of(p);
-    uint32_t i;
 
     if (end) {
         extents_cut(p, end, 0);
-        p->max_ts = -1;
-        for (i = 0; i < p->ext_n; i++)
-            if (p->ext[i].max_ts > p->max_ts)
-                p->max_ts = p->ext[i].max_ts;
+        max_ts_find(p);
     }
     if (p->ext_n)
         qsort(p->ext, p->ext_n, sizeof *p->ext, extent_order);
@@ -385,6 +395,7 @@ void plog_compacted(struct plog *p, int64_t end, const struct extent *v, uint32_
             p->bytes += p->ext[i].bytes;
             jfile_live(p->ext[i].file, (int64_t)p->ext[i].bytes);
         }
+        max_ts_find(p);
     }
     io_mutex_unlock(plog_shard(p));
 }

@@ -517,7 +517,7 @@ void batch_ref_make(struct batch_ref *b, const uint8_t *data, uint32_t len, uint
 {
     b->base_offset = (int64_t)be64_load(data);
     b->position = position;
-    b->max_ts = (int64_t)be64_load(data + 35);
+    b->max_ts = be32_load(data + 57) ? (int64_t)be64_load(data + 35) : -1; /* -1: has no records */
     b->file_pos = (uint32_t)file_pos;
     b->len = len;
     b->count = be32_load(data + 23) + 1;

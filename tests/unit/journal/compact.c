@@ -402,6 +402,38 @@ static void test_append_time(void **state)
     end(&f);
 }
 
+/* The greatest time is that of what is there. */
+static void test_max_time(void **state)
+{
+    struct plog_info now;
+    int64_t at;
+    struct fx f;
+    int i;
+
+    start(&f);
+    put_batch(&f, 1, (struct put){.records = "a=1", .ts = 9000, .pid = 5}); /* leaves a header */
+    put_batch(&f, 1, (struct put){.records = "a=1 b=1", .ts = 7000});
+    put_batch(&f, 1, (struct put){.records = "a=2", .ts = 3000});
+    put_batch(&f, 1, (struct put){.records = "b=2", .ts = 2000});
+    seal(&f);
+    put_batch(&f, 1, (struct put){.records = "c=1", .ts = 2500});
+    plog_info_get(f.log[1], &now);
+    assert_int_equal(now.max_timestamp_ms, 9000);
+    compact(&f, 1);
+    for (i = 0; i < 2; i++) {
+        assert_log(&f, 1, "[0-0][3-3 3:a=2][4-4 4:b=2][5-5 5:c=1]");
+        plog_info_get(f.log[1], &now);
+        assert_int_equal(now.max_timestamp_ms, 3000);
+        assert_int_equal(plog_seek_time(f.log[1], 2600, &at, NULL), ERR_OK);
+        assert_int_equal(at, 3);
+        assert_int_equal(plog_seek_time(f.log[1], 3001, &at, NULL), ERR_OK);
+        assert_int_equal(at, 6);
+        fx_crash(&f);
+        fx_open(&f);
+    }
+    end(&f);
+}
+
 /* A producer's last batch stays without records, for a day: its sequence goes on after it. */
 static void test_producers(void **state)
 {
@@ -1009,17 +1041,17 @@ static void test_keymap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_newest),       cmocka_unit_test(test_tombstones),
-        cmocka_unit_test(test_last),         cmocka_unit_test(test_header_kept),
-        cmocka_unit_test(test_append_time),  cmocka_unit_test(test_producers),
-        cmocka_unit_test(test_transactions), cmocka_unit_test(test_ongoing),
-        cmocka_unit_test(test_marker_above), cmocka_unit_test(test_part_of_file),
-        cmocka_unit_test(test_map_full),     cmocka_unit_test(test_rewrite_order),
-        cmocka_unit_test(test_segments),     cmocka_unit_test(test_meanwhile),
-        cmocka_unit_test(test_reader_stays), cmocka_unit_test(test_crash),
-        cmocka_unit_test(test_stopped),      cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_repair),       cmocka_unit_test(test_not_decoding),
-        cmocka_unit_test(test_keymap),
+        cmocka_unit_test(test_newest),        cmocka_unit_test(test_tombstones),
+        cmocka_unit_test(test_last),          cmocka_unit_test(test_header_kept),
+        cmocka_unit_test(test_append_time),   cmocka_unit_test(test_producers),
+        cmocka_unit_test(test_transactions),  cmocka_unit_test(test_ongoing),
+        cmocka_unit_test(test_marker_above),  cmocka_unit_test(test_part_of_file),
+        cmocka_unit_test(test_map_full),      cmocka_unit_test(test_max_time),
+        cmocka_unit_test(test_rewrite_order), cmocka_unit_test(test_segments),
+        cmocka_unit_test(test_meanwhile),     cmocka_unit_test(test_reader_stays),
+        cmocka_unit_test(test_crash),         cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_damaged),       cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_not_decoding),  cmocka_unit_test(test_keymap),
     };
 
     return cmocka_run_group_tests_name("journal/compact", tests, NULL, NULL);
