@@ -1,0 +1,623 @@
+/* A load that costs its own side as little as possible, so that the server is what is measured: one
+ * thread, requests built beforehand and pipelined over many connections, answers counted.
+ *
+ *   bench-kafka-raw create|delete|wait --port PORT [--topic NAME --topics N --partitions N]
+ *   bench-kafka-raw run --port PORT --topic NAME …
+ *
+ * Writers send as fast as `--depth` requests each allow, or, with --rate, at times fixed beforehand:
+ * a latency counts from the time when the request was due, so a server that stalls is charged for
+ * all that had to wait. Readers fetch from the beginning; tails from the end, and with a rate they
+ * measure how long ago what they read was due. `wait` returns when the server answers. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/endian.h"
+#include "base/mem.h"
+#include "measure.h"
+#include "wire.h"
+
+#define DEPTH_MAX   64u
+#define CONNS_MAX   1024u
+#define ANSWER_MAX  (256u << 20)
+#define WRITER_IN   (64u << 10)
+#define TAIL_WAIT   500
+#define EVENTS      64
+#define PROBE_TRIES 600
+
+enum role { WRITER, READER, TAIL };
+
+struct conn {
+    int fd;
+    enum role role;
+    struct buf in;
+    bool waits_out; /* its socket takes no more for now */
+    /* writers */
+    struct wire_produce own; /* with stamps; else the shared ones are sent */
+    const struct wire_produce *sending;
+    size_t sent;
+    uint32_t next, step; /* of the shared requests */
+    uint64_t due[DEPTH_MAX];
+    const struct wire_produce *what[DEPTH_MAX];
+    unsigned head, n;
+    double next_due;
+    /* readers */
+    uint32_t partition;
+    int64_t offset; /* -1: the end, which is not known yet */
+    bool done;
+};
+
+static struct {
+    uint16_t port;
+    struct wire_topics topics;
+    uint32_t writers, readers, tails, depth, record, batch, spread, windows, fetch_bytes;
+    double seconds, warm_s, rate;
+    pid_t pid;
+    bool repeat;
+} o = {.topics = {"bench", 1, 1},
+       .depth = 5,
+       .record = 1024,
+       .batch = 16,
+       .spread = 1,
+       .windows = 1,
+       .fetch_bytes = 1u << 20,
+       .seconds = 1};
+
+static struct conn *conns;
+static unsigned conns_n;
+static struct wire_produce *shared;
+static uint32_t shared_n;
+static struct counts counts;
+static struct meter meter;
+static struct buf request; /* a Fetch that is being sent */
+static int poller;
+static unsigned readers_left;
+
+/* ---- sockets ---- */
+
+static int dial(bool must)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(o.port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0)
+        die("socket", strerror(errno));
+    if (connect(fd, (struct sockaddr *)&to, sizeof to)) {
+        if (must)
+            die("connect", strerror(errno));
+        close(fd);
+        return -1;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+static bool read_all(int fd, void *p, size_t n)
+{
+    ssize_t got;
+
+    for (; n; n -= (size_t)got, p = (uint8_t *)p + got)
+        if ((got = read(fd, p, n)) <= 0)
+            return false;
+    return true;
+}
+
+/* Sends a request and waits for its answer, which replaces it in *b; false: no connection. */
+static bool ask(int fd, struct buf *b)
+{
+    uint8_t head[4];
+    size_t at = 0;
+    ssize_t n;
+
+    for (; at < b->len; at += (size_t)n)
+        if ((n = write(fd, b->ptr + at, b->len - at)) <= 0)
+            return false;
+    if (!read_all(fd, head, sizeof head))
+        return false;
+    buf_clear(b);
+    if (buf_reserve(b, be32_load(head)))
+        die("answer", "too large");
+    b->len = be32_load(head);
+    return read_all(fd, b->ptr, b->len);
+}
+
+/* ---- what is not measured ---- */
+
+static void probe(int fd, uint32_t topic)
+{
+    struct buf b;
+    int i, code = -1;
+
+    buf_init(&b, ANSWER_MAX);
+    for (i = 0; code && i < PROBE_TRIES; i++) {
+        wire_probe(&b, &o.topics, topic);
+        if (!ask(fd, &b))
+            die("topic", "the connection ended");
+        code = wire_probe_code(buf_slice(&b));
+        if (code)
+            usleep(100000);
+    }
+    if (code)
+        die("topic", "its partitions do not come");
+    buf_fini(&b);
+}
+
+static void admin(bool create)
+{
+    int fd = dial(true), code;
+    struct buf b;
+    uint32_t i;
+
+    buf_init(&b, ANSWER_MAX);
+    for (i = 0; i < o.topics.topics; i++) {
+        if (create)
+            wire_create(&b, &o.topics, i);
+        else
+            wire_delete(&b, &o.topics, i);
+        if (!ask(fd, &b))
+            die("topic", "the connection ended");
+        code = wire_admin_code(buf_slice(&b));
+        if (code) {
+            fprintf(stderr, "bench: topic %u: code %d\n", i, code);
+            exit(1);
+        }
+    }
+    for (i = 0; create && i < o.topics.topics; i++)
+        probe(fd, i);
+    buf_fini(&b);
+    close(fd);
+}
+
+static void wait_answer(void)
+{
+    uint64_t until = now_ns() + 120000000000u;
+    struct buf b;
+    bool ok = false;
+    int fd;
+
+    buf_init(&b, ANSWER_MAX);
+    while (!ok && now_ns() < until) {
+        fd = dial(false);
+        if (fd >= 0) {
+            wire_api_versions(&b);
+            ok = ask(fd, &b);
+            close(fd);
+        }
+        if (!ok)
+            usleep(500);
+    }
+    if (!ok)
+        die("server", "it does not answer");
+    buf_fini(&b);
+}
+
+/* ---- sending ---- */
+
+static void want_out(struct conn *c, bool on)
+{
+    struct epoll_event e = {.events = EPOLLIN | (on ? EPOLLOUT : 0u), .data.ptr = c};
+
+    if (c->waits_out == on)
+        return;
+    c->waits_out = on;
+    epoll_ctl(poller, EPOLL_CTL_MOD, c->fd, &e);
+}
+
+/* True: all of it was taken. */
+static bool send_rest(struct conn *c)
+{
+    const struct buf *b = &c->sending->frame;
+
+    while (c->sent < b->len) {
+        ssize_t n = send(c->fd, b->ptr + c->sent, b->len - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            want_out(c, true);
+            return false;
+        }
+        if (n < 0)
+            die("send", strerror(errno));
+        c->sent += (size_t)n;
+    }
+    want_out(c, false);
+    c->sending = NULL;
+    return true;
+}
+
+static bool send_next(struct conn *c, uint64_t due)
+{
+    unsigned at = (c->head + c->n) % DEPTH_MAX;
+
+    if (shared) {
+        c->sending = &shared[c->next];
+        c->next = (c->next + c->step) % shared_n;
+    } else {
+        wire_produce_stamp(&c->own, due);
+        c->sending = &c->own;
+    }
+    c->sent = 0;
+    c->due[at] = due;
+    c->what[at] = c->sending;
+    c->n++;
+    return send_rest(c);
+}
+
+static void writer_go(struct conn *c)
+{
+    double interval = o.rate > 0 ? 1e9 / o.rate * o.writers : 0;
+    uint64_t now;
+
+    if (c->sending && !send_rest(c))
+        return;
+    while (c->n < o.depth) {
+        now = now_ns();
+        if (o.rate > 0) {
+            if ((double)now < c->next_due)
+                return;
+            now = (uint64_t)c->next_due;
+            c->next_due += interval;
+        }
+        if (!send_next(c, now))
+            return;
+    }
+}
+
+static void reader_ask(struct conn *c)
+{
+    size_t at = 0;
+    int64_t from = c->offset < 0 ? 0 : c->offset;
+
+    wire_fetch(&request, &o.topics, c->partition, from, c->offset < 0 ? 1 : (int32_t)o.fetch_bytes,
+               c->role == TAIL && c->offset >= 0 ? TAIL_WAIT : 0);
+    while (at < request.len) { /* small: the socket takes it */
+        ssize_t n = send(c->fd, request.ptr + at, request.len - at, MSG_NOSIGNAL);
+
+        if (n < 0)
+            die("send", strerror(errno));
+        at += (size_t)n;
+    }
+}
+
+/* ---- answers ---- */
+
+static void code_check(int code)
+{
+    if (code == 0)
+        return;
+    fprintf(stderr, "bench: the server answered error %d\n", code);
+    exit(1);
+}
+
+static void writer_answer(struct conn *c, struct slice frame)
+{
+    uint64_t now = now_ns(), due = c->due[c->head];
+
+    code_check(wire_produce_code(frame));
+    if (c->n == 0)
+        die("answer", "to nothing");
+    counts.out_bytes += c->what[c->head]->payload;
+    counts.out_records += c->what[c->head]->records;
+    counts.out_requests++;
+    hist_add(&counts.ack, now > due ? now - due : 0);
+    c->head = (c->head + 1) % DEPTH_MAX;
+    c->n--;
+}
+
+static void tail_stamp(const struct wire_batch *b, uint64_t now)
+{
+    size_t at = wire_stamp_at(o.record);
+    uint64_t due;
+
+    if (at + 8 > b->bytes.len)
+        die("batch", "not one of ours");
+    due = be64_load(b->bytes.ptr + at);
+    hist_add(&counts.e2e, now > due ? now - due : 0);
+}
+
+static void reader_answer(struct conn *c, struct slice frame)
+{
+    uint64_t now = now_ns();
+    struct wire_fetched f;
+    struct wire_batch b;
+
+    if (!wire_fetched_read(frame, &f))
+        die("answer", "it cannot be read");
+    code_check(f.code);
+    if (c->offset < 0) {
+        c->offset = f.high_watermark;
+        return;
+    }
+    while (wire_batch_next(&f.records, &b)) {
+        if (c->offset > b.next_offset)
+            die("batch", "it lies before what was asked for");
+        c->offset = b.next_offset;
+        counts.in_records += b.records;
+        counts.in_bytes += (uint64_t)b.records * o.record;
+        if (c->role == TAIL && o.rate > 0)
+            tail_stamp(&b, now);
+    }
+    if (c->role != READER || c->offset < f.high_watermark)
+        return;
+    if (o.repeat) {
+        c->offset = 0;
+    } else {
+        c->done = true;
+        readers_left--;
+    }
+}
+
+/* Answers that have come whole. */
+static void answers(struct conn *c)
+{
+    size_t at = 0, len;
+
+    while (c->in.len - at >= 4) {
+        struct slice frame;
+
+        len = be32_load(c->in.ptr + at);
+        if (len > ANSWER_MAX)
+            die("answer", "too large");
+        if (c->in.len - at < 4 + len) {
+            if (buf_reserve(&c->in, at + 4 + len - c->in.len))
+                die("answer", "too large");
+            break;
+        }
+        frame = slice_of(c->in.ptr + at + 4, len);
+        at += 4 + len;
+        if (c->role == WRITER) {
+            writer_answer(c, frame);
+        } else {
+            reader_answer(c, frame);
+            if (!c->done)
+                reader_ask(c);
+        }
+    }
+    memmove(c->in.ptr, c->in.ptr + at, c->in.len - at);
+    c->in.len -= at;
+}
+
+static void input(struct conn *c)
+{
+    ssize_t n = recv(c->fd, c->in.ptr + c->in.len, c->in.cap - c->in.len, MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return;
+    if (n <= 0)
+        die("receive", n ? strerror(errno) : "the server closed the connection");
+    c->in.len += (size_t)n;
+    answers(c);
+}
+
+/* ---- the run ---- */
+
+static void requests_make(void)
+{
+    uint32_t all = o.topics.topics * o.topics.partitions, i;
+
+    if (o.tails && o.rate > 0) /* each writer has its own, to put stamps into */
+        return;
+    shared_n = all / o.spread;
+    if (shared_n == 0)
+        die("spread", "more partitions than there are");
+    shared = xcalloc(shared_n, sizeof *shared);
+    for (i = 0; i < shared_n; i++)
+        wire_produce_init(&shared[i], &o.topics, i * o.spread, o.spread, o.batch, o.record);
+}
+
+static void conn_make(unsigned i)
+{
+    struct conn *c = &conns[i];
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
+    uint32_t all = o.topics.topics * o.topics.partitions;
+
+    c->role = i < o.writers ? WRITER : i < o.writers + o.readers ? READER : TAIL;
+    c->fd = dial(true);
+    buf_init(&c->in, ANSWER_MAX);
+    if (buf_reserve(&c->in, c->role == WRITER ? WRITER_IN : o.fetch_bytes + (64u << 10)))
+        die("memory", "none");
+    if (c->role == WRITER) {
+        if (!shared)
+            wire_produce_init(&c->own, &o.topics, i % all, 1, o.batch, o.record);
+        c->next = shared ? i % shared_n : 0;
+        c->step = o.writers;
+    } else {
+        c->partition = (i - (c->role == READER ? o.writers : o.writers + o.readers)) % all;
+        c->offset = c->role == TAIL ? -1 : 0;
+        readers_left += c->role == READER;
+    }
+    epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &e);
+}
+
+static void conns_make(void)
+{
+    double start;
+    unsigned i;
+
+    conns_n = o.writers + o.readers + o.tails;
+    conns = xcalloc(conns_n, sizeof *conns);
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    for (i = 0; i < conns_n; i++)
+        conn_make(i);
+    start = (double)now_ns() + 1e6;
+    for (i = 0; i < o.writers && o.rate > 0; i++)
+        conns[i].next_due = start + i * 1e9 / o.rate;
+}
+
+/* Nanoseconds until something is due without an answer. */
+static uint64_t idle_ns(void)
+{
+    uint64_t now = now_ns(), at = meter.next_ns;
+    unsigned i;
+
+    for (i = 0; i < o.writers && o.rate > 0; i++)
+        if (conns[i].n < o.depth && !conns[i].sending && conns[i].next_due < (double)at)
+            at = (uint64_t)conns[i].next_due;
+    return at > now ? at - now : 0;
+}
+
+static void turn(void)
+{
+    struct epoll_event e[EVENTS];
+    uint64_t ns = idle_ns();
+    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    int i, n = epoll_pwait2(poller, e, EVENTS, &t, NULL);
+    unsigned k;
+
+    for (i = 0; i < n; i++) {
+        struct conn *c = e[i].data.ptr;
+
+        if (e[i].events & ~EPOLLOUT)
+            input(c);
+        if (c->role == WRITER)
+            writer_go(c);
+    }
+    for (k = 0; k < o.writers && o.rate > 0; k++)
+        writer_go(&conns[k]);
+}
+
+static void run(void)
+{
+    unsigned i;
+    bool more = true;
+
+    if (o.record < 8)
+        die("record", "at least 8 bytes: the time goes into it");
+    prctl(PR_SET_TIMERSLACK, 1000);
+    buf_init(&request, ANSWER_MAX);
+    requests_make();
+    conns_make();
+    meter_init(&meter, o.pid, o.warm_s, o.seconds, (int)o.windows);
+    for (i = 0; i < conns_n; i++) {
+        if (conns[i].role == WRITER)
+            writer_go(&conns[i]);
+        else
+            reader_ask(&conns[i]);
+    }
+    while (more) {
+        turn();
+        if (meter_due(&meter, now_ns()) || (o.readers && readers_left == 0 && !o.writers))
+            more = meter_window(&meter, &counts) && (!o.readers || readers_left || o.writers);
+    }
+    for (i = 0; i < conns_n; i++) {
+        close(conns[i].fd);
+        buf_fini(&conns[i].in);
+        if (!shared && conns[i].role == WRITER)
+            wire_produce_fini(&conns[i].own);
+    }
+    for (i = 0; i < shared_n; i++)
+        wire_produce_fini(&shared[i]);
+    free(shared);
+    free(conns);
+    buf_fini(&request);
+    close(poller);
+}
+
+/* ---- options ---- */
+
+static const struct option options[] = {{"port", 1, NULL, 'p'},    {"topic", 1, NULL, 't'},
+                                        {"topics", 1, NULL, 'T'},  {"partitions", 1, NULL, 'P'},
+                                        {"writers", 1, NULL, 'w'}, {"readers", 1, NULL, 'r'},
+                                        {"tails", 1, NULL, 'l'},   {"depth", 1, NULL, 'd'},
+                                        {"record", 1, NULL, 's'},  {"batch", 1, NULL, 'b'},
+                                        {"spread", 1, NULL, 'S'},  {"windows", 1, NULL, 'W'},
+                                        {"seconds", 1, NULL, 'n'}, {"warm", 1, NULL, 'm'},
+                                        {"rate", 1, NULL, 'R'},    {"pid", 1, NULL, 'i'},
+                                        {"repeat", 0, NULL, 'e'},  {"fetch-bytes", 1, NULL, 'f'},
+                                        {NULL, 0, NULL, 0}};
+
+static uint32_t count(const char *what, double max)
+{
+    return (uint32_t)number(what, optarg, 0, max);
+}
+
+static void option(int c)
+{
+    switch (c) {
+    case 'p':
+        o.port = (uint16_t)count("port", 65535);
+        break;
+    case 't':
+        o.topics.name = optarg;
+        break;
+    case 'T':
+        o.topics.topics = count("topics", 100000);
+        break;
+    case 'P':
+        o.topics.partitions = count("partitions", 100000);
+        break;
+    case 'w':
+        o.writers = count("writers", CONNS_MAX);
+        break;
+    case 'r':
+        o.readers = count("readers", CONNS_MAX);
+        break;
+    case 'l':
+        o.tails = count("tails", CONNS_MAX);
+        break;
+    case 'd':
+        o.depth = count("depth", DEPTH_MAX);
+        break;
+    case 's':
+        o.record = count("record", 64 << 20);
+        break;
+    case 'b':
+        o.batch = count("batch", 1e6);
+        break;
+    case 'S':
+        o.spread = count("spread", 10000);
+        break;
+    case 'W':
+        o.windows = count("windows", 1000);
+        break;
+    case 'n':
+        o.seconds = number("seconds", optarg, 0.01, 3600);
+        break;
+    case 'm':
+        o.warm_s = number("warm", optarg, 0, 3600);
+        break;
+    case 'R':
+        o.rate = number("rate", optarg, 0, 1e9);
+        break;
+    case 'i':
+        o.pid = (pid_t)count("pid", 1 << 30);
+        break;
+    case 'e':
+        o.repeat = true;
+        break;
+    case 'f':
+        o.fetch_bytes = count("fetch-bytes", 64 << 20);
+        break;
+    default:
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    int c;
+
+    optind = 2;
+    while (argc > 1 && (c = getopt_long(argc, argv, "", options, NULL)) != -1)
+        option(c);
+    if (!o.topics.topics || !o.topics.partitions || !o.batch || !o.spread || !o.depth)
+        die("options", "a number is 0");
+    if (strcmp(what, "create") == 0 || strcmp(what, "delete") == 0)
+        admin(*what == 'c');
+    else if (strcmp(what, "wait") == 0)
+        wait_answer();
+    else if (strcmp(what, "run") == 0)
+        run();
+    else
+        die("usage", "create, delete, wait or run");
+    return 0;
+}
