@@ -193,7 +193,7 @@ void ptxn_free(struct ptxn **tp)
         list_remove(&t->dirty_link);
     list_remove(&t->all);
     if (t->aborted_n)
-        ps->aborted_orphans = true;
+        ps->orphans = true;
     io_mutex_unlock(&ps->lock);
     free(t->aborted);
     free(t);
@@ -767,8 +767,10 @@ static enum err state_row(struct broker *b, struct sqlite3_stmt *st, struct erri
 
     if (id < 0 || epoch < 0 || epoch > INT16_MAX || !batches_read(&c, state_column(st, 7)))
         return row_damaged("producers", info);
-    if (!p)
-        return ERR_OK; /* of a topic that is no more */
+    if (!p) { /* of a topic that is no more */
+        b->producers.orphans = true;
+        return ERR_OK;
+    }
     if (!(s = pstate_get(&b->producers, p, id)))
         return ERR_OK;
     c.epoch = (int16_t)epoch;
@@ -790,7 +792,7 @@ static enum err aborted_row(struct broker *b, struct sqlite3_stmt *st, struct er
     if (a.producer_id < 0 || a.first_offset < 0 || a.last_offset < a.first_offset)
         return row_damaged("txn_aborted", info);
     if (!p) {
-        b->producers.aborted_orphans = true;
+        b->producers.orphans = true;
         return ERR_OK;
     }
     aborted_add(&b->producers, ptxn_get(p), &a);
@@ -921,21 +923,25 @@ static enum err save_states(struct producers *ps, struct sqlite3 *db, struct err
 /* Rows of partitions that are no more. After the topics were saved. */
 static enum err save_orphans(struct producers *ps, struct sqlite3 *db, struct errinfo *info)
 {
-    struct sqlite3_stmt *del = NULL;
+    static const char *const sql[] = {
+        "DELETE FROM producers WHERE uid NOT IN (SELECT uid FROM partitions)",
+        "DELETE FROM txn_aborted WHERE uid NOT IN (SELECT uid FROM partitions)"};
+    struct sqlite3_stmt *del;
+    enum err e = ERR_OK;
     bool orphans;
-    enum err e;
+    unsigned i;
 
     io_mutex_lock(&ps->lock);
-    orphans = ps->aborted_orphans;
-    ps->aborted_orphans = false;
+    orphans = ps->orphans;
+    ps->orphans = false;
     io_mutex_unlock(&ps->lock);
-    if (!orphans)
-        return ERR_OK;
-    e = state_prepare(db, "DELETE FROM txn_aborted WHERE uid NOT IN (SELECT uid FROM partitions)",
-                      &del, info);
-    if (!e)
-        e = state_step(db, del, info);
-    sqlite3_finalize(del);
+    for (i = 0; orphans && !e && i < 2; i++) {
+        del = NULL;
+        e = state_prepare(db, sql[i], &del, info);
+        if (!e)
+            e = state_step(db, del, info);
+        sqlite3_finalize(del);
+    }
     return e;
 }
 
@@ -943,13 +949,11 @@ static enum err save_aborted(struct producers *ps, struct sqlite3 *db, struct er
 {
     struct sqlite3_stmt *put = NULL, *del = NULL;
     struct aborted_copy c;
-    enum err e = save_orphans(ps, db, info);
+    enum err e = state_prepare(db,
+                               "INSERT OR REPLACE INTO txn_aborted(uid, producer_id, first_offset,"
+                               " last_offset) VALUES(?,?,?,?)",
+                               &put, info);
 
-    if (!e)
-        e = state_prepare(db,
-                          "INSERT OR REPLACE INTO txn_aborted(uid, producer_id, first_offset,"
-                          " last_offset) VALUES(?,?,?,?)",
-                          &put, info);
     if (!e)
         e = state_prepare(db, "DELETE FROM txn_aborted WHERE uid = ?", &del, info);
     while (!e && aborted_next(ps, &c)) {
@@ -969,6 +973,8 @@ enum err producers_save(struct broker *b, struct sqlite3 *db, struct errinfo *in
     if (!e)
         e = save_aborted(ps, db, info);
     if (!e)
+        e = save_orphans(ps, db, info);
+    if (!e)
         e = txns_save(b, db, info);
     return e;
 }
@@ -979,7 +985,7 @@ static void aborted_unsave(struct broker *b)
     struct producers *ps = &b->producers;
     struct ptxn *t;
 
-    ps->aborted_orphans = true;
+    ps->orphans = true;
     list_for_each(t, &ps->ptxns, struct ptxn, all)
     {
         t->saved_n = 0;

@@ -88,8 +88,8 @@ struct producers {
     struct list_head dirty, sent;
     struct list_head ptxns, open; /* struct ptxn: all; those with open transactions */
     struct list_head aborted_dirty;
-    bool aborted_orphans; /* the checkpoint has rows of partitions that are no more */
-    uint32_t sweep_at;    /* in states */
+    bool orphans;      /* the checkpoint has rows of partitions that are no more */
+    uint32_t sweep_at; /* in states */
     _Atomic uint32_t open_n;
     int64_t next_id, next_id_saved; /* producer ids */
     struct map txns;                /* struct txn by name */

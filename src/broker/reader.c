@@ -590,7 +590,9 @@ static bool batch_aborted(struct cursor *c, const struct batch_info *bi)
            partition_aborted_batch(c->p, bi->producer_id, bi->base_offset);
 }
 
-/* The next batch of the buffer that may have the record wanted, opened. ERR_EOF: none is left. */
+/* The next batch of the buffer that may have the record wanted, opened, or passed by (cb->open
+ * says). ERR_EOF: none is left. ERR_AGAIN: it is beyond the round's bound, so it may be part of a
+ * transaction of which nobody knows yet how it ends; the cursor is at it. */
 static enum err cbuf_open(struct reader *r, struct cursor *c, struct cbuf *cb, struct errinfo *info)
 {
     const struct cbatch *b;
@@ -601,6 +603,13 @@ static enum err cbuf_open(struct reader *r, struct cursor *c, struct cbuf *cb, s
     if (cb->at == cb->n)
         return ERR_EOF;
     b = &cb->batch[cb->at];
+    if (topic_deleted(c->p->topic)) /* how its transactions would have ended nobody knows */
+        return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic \"%s\" was deleted",
+                           c->p->topic->name);
+    if (b->position >= r->bound) {
+        c->pos = b->position;
+        return ERR_AGAIN;
+    }
     e = batch_iter_init(&cb->it, slice_of(cb->data + b->off, b->len), &cb->scratch);
     if (e)
         return errinfo_set(info, ERR_CORRUPT,
@@ -609,25 +618,22 @@ static enum err cbuf_open(struct reader *r, struct cursor *c, struct cbuf *cb, s
                            b->base_offset, c->p->topic->name, (int)c->p->index, err_text(e));
     cbuf_count(r, cb, cb->batch[cb->n - 1].off + cb->batch[cb->n - 1].len + cb->scratch.cap);
     cb->open = !(cb->it.info.attributes & BATCH_CONTROL) && !batch_aborted(c, &cb->it.info);
-    if (!cb->open) {
+    if (!cb->open)
         c->next = b->last_offset + 1;
-        return ERR_AGAIN;
-    }
     return ERR_OK;
 }
 
-/* Decodes the next record into cb->rec. ERR_EOF: the buffer has no more. */
+/* Decodes the next record into cb->rec. ERR_EOF: the buffer has no more. ERR_AGAIN: as cbuf_open. */
 static enum err cbuf_next(struct reader *r, struct cursor *c, struct cbuf *cb, struct errinfo *info)
 {
     enum err e;
 
     for (;;) {
         if (!cb->open) {
-            e = cbuf_open(r, c, cb, info);
-            if (e == ERR_AGAIN)
-                continue;
-            if (e)
+            if ((e = cbuf_open(r, c, cb, info)))
                 return e;
+            if (!cb->open)
+                continue;
         }
         e = batch_iter_next(&cb->it, &cb->rec);
         if (e == ERR_EOF) {
@@ -646,7 +652,8 @@ static enum err cbuf_next(struct reader *r, struct cursor *c, struct cbuf *cb, s
     }
 }
 
-/* Makes cursor n's next record known. ERR_EOF: it has none at present. */
+/* Makes cursor n's next record known, or that it is beyond the bound. ERR_EOF: it has none at
+ * present. */
 static enum err cursor_peek(struct reader *r, uint32_t n, struct errinfo *info)
 {
     struct cursor *c = &r->cur[n];
@@ -666,6 +673,8 @@ static enum err cursor_peek(struct reader *r, uint32_t n, struct errinfo *info)
             break;
         cbuf_drop(r, c->buf);
     }
+    if (e == ERR_AGAIN)
+        return ERR_OK;
     if (e) {
         cbuf_drop(r, c->buf);
         return e;
@@ -962,6 +971,8 @@ static bool may_read(void *arg, const struct partition *p)
 {
     const struct reader *r = arg;
 
+    if (r->partition >= 0 && p->index != r->partition)
+        return false;
     return r->topic ? p->topic == r->topic : glob_match(r->pattern, p->topic->name);
 }
 

@@ -30,6 +30,8 @@
 #define EPOCH_MAX  (INT16_MAX - 1)
 #define TICK_ENDS  64u
 #define MARKER_MAX 128u
+#define PART_ROOM  192u /* of one marker in a unit, and then some */
+#define ENTRY_ROOM 64u  /* of an entry's head */
 
 /* ---- the registry; lock held ---- */
 
@@ -52,6 +54,7 @@ static struct txn *txn_new(struct broker *b, struct slice name)
     t->fresh = true;
     list_init(&t->parts);
     list_init(&t->offsets);
+    map_init(&t->offset_of, LIMIT_TXN_OFFSETS, b->hash_seed);
     if (map_put(&b->producers.txns, t->e.name, t))
         ASSERT(!"a transactional id is there already");
     return t;
@@ -61,13 +64,25 @@ static void offsets_clear(struct txn *t)
 {
     while (!list_empty(&t->offsets))
         free(list_entry(list_pop_front(&t->offsets), struct txn_offset, link));
-    t->offsets_n = 0;
+    map_fini(&t->offset_of);
+    t->offset_bytes = 0;
 }
 
 static void txn_free(struct txn *t)
 {
     offsets_clear(t);
     free(t);
+}
+
+/* The end of a transaction is one unit of the journal: what does not fit is not taken in. */
+static bool txn_room(const struct broker *b, const struct txn *t, uint32_t parts, size_t offsets)
+{
+    uint64_t file = b->conf.journal_file_bytes;
+    uint64_t max = file && file / 2 < LIMIT_APPEND_BYTES ? file / 2 : LIMIT_APPEND_BYTES;
+
+    return (uint64_t)(t->parts_n + t->parts_coming + parts) * PART_ROOM + t->offset_bytes +
+               offsets + 2 * ENTRY_SMALL_MAX <=
+           max;
 }
 
 static void txn_dirty(struct broker *b, struct txn *t)
@@ -157,12 +172,15 @@ enum err txn_batch_check(struct broker *b, struct pstate *s, const struct produc
         return ERR_PRODUCER_ID;
     if (pb->epoch != t->e.epoch)
         return ERR_PRODUCER_EPOCH;
-    if (t->busy)
+    if (t->shut)
         return ERR_TXN_CONCURRENT;
     if (t->e.state != TXN_ONGOING && !pb->starts)
         return ERR_TXN_STATE;
-    if (!s->txn_link.next && t->parts_n >= LIMIT_TXN_PARTS)
-        return ERR_LIMIT;
+    if (!s->txn_link.next) {
+        if (t->parts_n + t->parts_coming >= LIMIT_TXN_PARTS || !txn_room(b, t, 1, 0))
+            return ERR_LIMIT;
+        t->parts_coming++;
+    }
     txn_started(b, t, journal_wall_ms(b->journal));
     return ERR_OK;
 }
@@ -175,6 +193,7 @@ void txn_state_link(struct broker *b, struct pstate *s, bool open)
             return;
         list_push_back(&s->txn->parts, &s->txn_link);
         s->txn->parts_n++;
+        s->txn->parts_coming = 0; /* its whole unit is linked before another is checked */
     } else if (!open && s->txn_link.next) {
         list_remove(&s->txn_link);
         if (s->txn)
@@ -216,34 +235,51 @@ void txn_apply(struct broker *b, const struct entry_txn *e)
     io_mutex_unlock(&b->producers.lock);
 }
 
-static bool offset_same(const struct entry_group_offset *a, const struct entry_group_offset *o)
+/* What tells offsets apart: topic, partition and group, at the start of a txn_offset's bytes. */
+#define OFFSET_KEY 8u
+
+static size_t offset_room(const struct entry_group_offset *o)
 {
-    return a->topic == o->topic && a->partition == o->partition && slice_eq(a->group, o->group);
+    return ENTRY_ROOM + OFFSET_KEY + 32 + o->group.len + o->metadata.len;
 }
 
-static void offset_add(struct txn *t, const struct entry_group_offset *o)
+static struct slice offset_key(const struct txn_offset *x)
 {
-    struct txn_offset *x, *old = NULL;
+    return slice_of(x->bytes, OFFSET_KEY + x->o.group.len);
+}
 
-    list_for_each(x, &t->offsets, struct txn_offset, link) if (offset_same(&x->o, o))
-    {
-        old = x;
-        break;
-    }
+static struct txn_offset *offset_new(const struct entry_group_offset *o)
+{
+    struct txn_offset *x = xcalloc(1, sizeof *x + OFFSET_KEY + o->group.len + o->metadata.len);
+    uint8_t *metadata = x->bytes + OFFSET_KEY + o->group.len;
+
+    le32_store(x->bytes, o->topic);
+    le32_store(x->bytes + 4, o->partition);
+    memcpy(x->bytes + OFFSET_KEY, o->group.ptr, o->group.len);
+    if (o->metadata.len)
+        memcpy(metadata, o->metadata.ptr, o->metadata.len);
+    x->o = *o;
+    x->o.group = slice_of(x->bytes + OFFSET_KEY, o->group.len);
+    x->o.metadata = slice_of(metadata, o->metadata.len);
+    return x;
+}
+
+/* Takes x; the place of an older one for the same. */
+static void offset_add(struct txn *t, struct txn_offset *x)
+{
+    struct txn_offset *old = map_remove(&t->offset_of, offset_key(x));
+
     if (old) {
+        t->offset_bytes -= offset_room(&old->o);
         list_remove(&old->link);
         free(old);
-        t->offsets_n--;
     }
-    x = xmalloc(sizeof *x + o->group.len + o->metadata.len);
-    x->o = *o;
-    memcpy(x->bytes, o->group.ptr, o->group.len);
-    x->o.group = slice_of(x->bytes, o->group.len);
-    if (o->metadata.len)
-        memcpy(x->bytes + o->group.len, o->metadata.ptr, o->metadata.len);
-    x->o.metadata = slice_of(x->bytes + o->group.len, o->metadata.len);
+    if (map_put(&t->offset_of, offset_key(x), x)) { /* at its limit: a damaged log */
+        free(x);
+        return;
+    }
+    t->offset_bytes += offset_room(&x->o);
     list_push_back(&t->offsets, &x->link);
-    t->offsets_n++;
 }
 
 void txn_offset_apply(struct broker *b, const struct entry_txn_offset *e)
@@ -254,7 +290,7 @@ void txn_offset_apply(struct broker *b, const struct entry_txn_offset *e)
     t = u64map_find(&b->producers.txn_ids, (uint64_t)e->producer_id);
     if (t && t->e.epoch == e->epoch) {
         txn_started(b, t, journal_wall_ms(b->journal));
-        offset_add(t, &e->o);
+        offset_add(t, offset_new(&e->o));
         txn_dirty(b, t);
     }
     io_mutex_unlock(&b->producers.lock);
@@ -272,6 +308,7 @@ struct txn_op {
     struct txn *t;       /* busy meanwhile; NULL: OP_IDS */
     struct entry_txn to; /* its state afterwards; name borrowed from t */
     bool commit;
+    int16_t marker_epoch;  /* OP_END */
     struct pstate **parts; /* OP_END, pinned: where markers go, in the order of the entries */
     uint32_t parts_n;
     struct txn_offset **offsets; /* OP_OFFSETS: owned */
@@ -355,7 +392,7 @@ static bool op_marker_entry(struct txn_op *o, struct pstate *s, int64_t wall_ms)
 
     batch_builder_init(&bb, CODEC_NONE, MARKER_MAX + BATCH_HEADER);
     ok = !batch_builder_add(&bb, wall_ms, slice_of(key, 4), slice_of(value, 6), NULL, 0, NULL) &&
-         !batch_builder_finish(&bb, BATCH_TRANSACTIONAL | BATCH_CONTROL, s->id, o->to.epoch, -1,
+         !batch_builder_finish(&bb, BATCH_TRANSACTIONAL | BATCH_CONTROL, s->id, o->marker_epoch, -1,
                                &batch) &&
          !buf_reserve(&o->bytes, batch.len);
     if (ok) {
@@ -386,9 +423,10 @@ static void op_apply(struct txn_op *o)
 
     for (i = 0; i < o->parts_n; i++)
         if (!o->entries[i].skip)
-            producer_marked(b, o->parts[i], o->to.epoch, o->commit, o->entries[i].base_offset);
+            producer_marked(b, o->parts[i], o->marker_epoch, o->commit, o->entries[i].base_offset);
     for (i = 0; i < o->offsets_n; i++) {
-        offset_add(o->t, &o->offsets[i]->o);
+        offset_add(o->t, o->offsets[i]);
+        o->offsets[i] = NULL;
         txn_started(b, o->t, o->unit.wall_ms);
         txn_dirty(b, o->t);
     }
@@ -412,7 +450,7 @@ static void op_unbusy(struct txn_op *o)
         o->parts[i]->pins--;
     if (!t)
         return;
-    t->busy = t->ending = false;
+    t->busy = t->shut = t->ending = false;
     if (t->fresh) { /* its first change failed */
         map_remove(&o->b->producers.txns, t->e.name);
         txn_free(t);
@@ -508,14 +546,22 @@ static struct txn_op *op_begin(struct broker *b, struct txn *t, enum op_kind kin
     o->to = t->e;
     o->to.updated_ms = journal_wall_ms(b->journal);
     t->busy = true;
+    t->shut = kind != OP_OFFSETS;
     return o;
 }
 
+/* Who asks for the end of a transaction, or for its next epoch. */
+enum raise {
+    RAISE_NONE, /* the epoch stays */
+    RAISE_OWN,  /* its producer: when the answer is lost it asks again with the old epoch */
+    RAISE_FENCE /* another: whoever has the old epoch is shut out */
+};
+
 /* A new epoch, and a new producer id when the epochs are used up. */
-static void op_raise(struct txn_op *o)
+static void op_raise(struct txn_op *o, enum raise raise)
 {
-    o->to.last_id = o->to.producer_id;
-    o->to.last_epoch = o->to.epoch;
+    o->to.last_id = raise == RAISE_OWN ? o->to.producer_id : -1;
+    o->to.last_epoch = raise == RAISE_OWN ? o->to.epoch : -1;
     if (o->to.epoch >= EPOCH_MAX) {
         o->to.producer_id = o->b->producers.next_id++;
         o->to.epoch = 0;
@@ -545,32 +591,26 @@ static bool op_end_entries(struct txn_op *o)
 }
 
 /* The end of an ongoing transaction. The markers' epoch is the one afterwards, so that nothing
- * older is taken from then on; a new producer id leaves the old one's last epoch to the markers. */
-static struct txn_op *end_begin(struct broker *b, struct txn *t, bool commit, bool raise,
-                                txn_done_fn done, void *arg)
+ * older is taken from then on; with a new producer id it is the old one's last. init: the state is
+ * that of a producer that begins, with this time-out; 0: that of one that goes on. */
+static struct txn_op *end_begin(struct broker *b, struct txn *t, bool commit, enum raise raise,
+                                int32_t init, txn_done_fn done, void *arg)
 {
     struct txn_op *o = op_begin(b, t, OP_END, done, arg);
     bool ok;
 
     t->ending = true;
     o->commit = commit;
-    if (raise)
-        op_raise(o);
+    if (raise != RAISE_NONE)
+        op_raise(o, raise);
+    o->marker_epoch = o->to.producer_id == t->e.producer_id ? o->to.epoch : INT16_MAX;
     o->to.state = commit ? TXN_COMMITTED : TXN_ABORTED;
-    if (o->to.producer_id != t->e.producer_id) {
-        struct entry_txn to = o->to;
-
-        o->to.epoch = INT16_MAX;
-        ok = op_end_entries(o);
-        o->to = to;
-        /* the state's entry was written with the markers' epoch: write it again */
-        if (ok)
-            entry_txn_write(o->bytes.ptr + o->bytes.len - o->entries[o->unit.n - 1].data.len,
-                            &o->to);
-    } else {
-        ok = op_end_entries(o);
+    if (init) {
+        o->to.state = TXN_EMPTY;
+        o->to.timeout_ms = init;
     }
-    ASSERT(ok); /* LIMIT_TXN_PARTS and LIMIT_TXN_OFFSETS fit LIMIT_APPEND_BYTES */
+    ok = op_end_entries(o);
+    ASSERT(ok); /* txn_room was asked before anything was taken in */
     return o;
 }
 
@@ -637,7 +677,7 @@ static enum err init_begin(struct broker *b, struct slice name, int32_t timeout_
         if ((e = init_allowed(t, id, epoch, &again, info)) || again)
             return e;
         if (t->e.state == TXN_ONGOING) {
-            *o = end_begin(b, t, false, true, done, arg);
+            *o = end_begin(b, t, false, id < 0 ? RAISE_FENCE : RAISE_OWN, timeout_ms, done, arg);
             return ERR_OK;
         }
     }
@@ -645,7 +685,7 @@ static enum err init_begin(struct broker *b, struct slice name, int32_t timeout_
     if (t->fresh)
         (*o)->to.producer_id = b->producers.next_id++;
     else
-        op_raise(*o);
+        op_raise(*o, id < 0 ? RAISE_FENCE : RAISE_OWN);
     (*o)->to.state = TXN_EMPTY;
     (*o)->to.timeout_ms = timeout_ms;
     op_state_entry(*o);
@@ -726,25 +766,24 @@ enum err txn_begin(struct broker *b, struct slice name, int64_t producer_id, int
 static enum err op_offsets_copy(struct txn_op *o, struct slice group,
                                 const struct txn_commit_offset *offs, uint32_t n)
 {
+    const struct txn_offset *old;
+    size_t bytes = 0;
     uint32_t i;
 
     o->offsets = xcalloc(n ? n : 1, sizeof *o->offsets);
     for (i = 0; i < n; i++) {
-        const struct txn_commit_offset *c = &offs[i];
-        struct txn_offset *x = xcalloc(1, sizeof *x + group.len + c->metadata.len);
+        struct entry_group_offset g = {.topic = offs[i].p->topic->id,
+                                       .partition = (uint32_t)offs[i].p->index,
+                                       .offset = offs[i].offset,
+                                       .committed_ms = o->to.updated_ms,
+                                       .group = group,
+                                       .metadata = offs[i].metadata};
 
-        o->offsets[o->offsets_n++] = x;
-        memcpy(x->bytes, group.ptr, group.len);
-        if (c->metadata.len)
-            memcpy(x->bytes + group.len, c->metadata.ptr, c->metadata.len);
-        x->o = (struct entry_group_offset){.topic = c->p->topic->id,
-                                           .partition = (uint32_t)c->p->index,
-                                           .offset = c->offset,
-                                           .committed_ms = o->to.updated_ms,
-                                           .group = slice_of(x->bytes, group.len),
-                                           .metadata =
-                                               slice_of(x->bytes + group.len, c->metadata.len)};
-        if (!op_offset_entry(o, &x->o, true))
+        o->offsets[o->offsets_n] = offset_new(&g);
+        old = map_find(&o->t->offset_of, offset_key(o->offsets[o->offsets_n++]));
+        if (!old || offset_room(&old->o) < offset_room(&g))
+            bytes += offset_room(&g) - (old ? offset_room(&old->o) : 0);
+        if (!txn_room(o->b, o->t, 0, bytes) || !op_offset_entry(o, &g, true))
             return ERR_LIMIT;
     }
     return ERR_OK;
@@ -767,13 +806,14 @@ enum err txn_offsets(struct broker *b, struct slice name, int64_t producer_id, i
     e = txn_of(b, name, producer_id, epoch, &t, info);
     if (!e && t->e.state != TXN_ONGOING && !starts)
         e = errinfo_set(info, ERR_TXN_STATE, "\"%s\" has no transaction", t->name);
-    if (!e && t->offsets_n + n > LIMIT_TXN_OFFSETS)
+    if (!e && (n > LIMIT_TXN_OFFSETS || t->offset_of.n > LIMIT_TXN_OFFSETS - n))
         e = errinfo_set(info, ERR_LIMIT, "a transaction commits at most %u offsets",
                         LIMIT_TXN_OFFSETS);
     if (!e) {
         o = op_begin(b, t, OP_OFFSETS, done, arg);
         e = op_offsets_copy(o, group, offs, n);
         if (e) {
+            errinfo_set(info, e, "the offsets of the transaction do not fit one frame of the log");
             op_unbusy(o);
             op_free(o);
         }
@@ -782,13 +822,14 @@ enum err txn_offsets(struct broker *b, struct slice name, int64_t producer_id, i
     return e ? e : op_submit(o, info);
 }
 
-/* The same end came before: its answer was lost. */
-static bool end_repeated(const struct txn *t, int64_t id, int16_t epoch, bool commit)
+/* The same end came before: its answer was lost. With a raised epoch the old one tells; who has the
+ * new one asks for the next end. */
+static bool end_repeated(const struct txn *t, int64_t id, int16_t epoch, bool commit, bool raise)
 {
     if (t->e.state != (commit ? TXN_COMMITTED : TXN_ABORTED))
         return false;
-    return (id == t->e.producer_id && epoch == t->e.epoch) ||
-           (id == t->e.last_id && epoch == t->e.last_epoch);
+    return raise ? id == t->e.last_id && epoch == t->e.last_epoch
+                 : id == t->e.producer_id && epoch == t->e.epoch;
 }
 
 /* Lock held. *o NULL with ERR_OK: there is nothing to do. */
@@ -796,13 +837,13 @@ static enum err end_check(struct broker *b, struct txn *t, bool commit, bool rai
                           struct txn_op **o, txn_done_fn done, void *arg, struct errinfo *info)
 {
     if (t->e.state == TXN_ONGOING) {
-        *o = end_begin(b, t, commit, raise, done, arg);
+        *o = end_begin(b, t, commit, raise ? RAISE_OWN : RAISE_NONE, 0, done, arg);
         return ERR_OK;
     }
     if (commit || !raise)
         return errinfo_set(info, ERR_TXN_STATE, "\"%s\" has no transaction", t->name);
     *o = op_begin(b, t, OP_STATE, done, arg); /* KIP-890: to be sure that nothing is left */
-    op_raise(*o);
+    op_raise(*o, RAISE_OWN);
     (*o)->to.state = TXN_ABORTED;
     op_state_entry(*o);
     return ERR_OK;
@@ -821,7 +862,7 @@ enum err txn_end(struct broker *b, struct slice name, int64_t producer_id, int16
         e = errinfo_set(info, ERR_PRODUCER_ID, "no such transactional id");
     } else if (t->busy) {
         e = busy(t, info);
-    } else if (end_repeated(t, producer_id, epoch, commit)) {
+    } else if (end_repeated(t, producer_id, epoch, commit, raise)) {
         producer_id = t->e.producer_id;
         epoch = t->e.epoch;
     } else if (!(e = fenced(t, producer_id, epoch, info))) {
@@ -840,16 +881,23 @@ enum err txn_end(struct broker *b, struct slice name, int64_t producer_id, int16
 
 bool group_offset_pending(struct broker *b, struct slice group, struct partition *p)
 {
+    uint8_t key[OFFSET_KEY + LIMIT_GROUP_NAME];
     struct producers *ps = &b->producers;
-    struct txn_offset *x;
     struct txn *t;
     bool found = false;
 
+    if (group.len == 0 || group.len > LIMIT_GROUP_NAME)
+        return false;
+    le32_store(key, p->topic->id);
+    le32_store(key + 4, (uint32_t)p->index);
+    memcpy(key + OFFSET_KEY, group.ptr, group.len);
     io_mutex_lock(&ps->lock);
     list_for_each(t, &ps->ongoing, struct txn, ongoing_link)
-        list_for_each(x, &t->offsets, struct txn_offset, link) found =
-            found || (x->o.topic == p->topic->id && x->o.partition == (uint32_t)p->index &&
-                      slice_eq(x->o.group, group));
+    {
+        found = map_find(&t->offset_of, slice_of(key, OFFSET_KEY + group.len)) != NULL;
+        if (found)
+            break;
+    }
     io_mutex_unlock(&ps->lock);
     return found;
 }
@@ -913,7 +961,7 @@ static unsigned timeouts(struct broker *b, int64_t wall_ms, struct txn_op **out,
          n < max && &t->ongoing_link != &b->producers.ongoing.node; t = next) {
         next = list_entry(t->ongoing_link.next, struct txn, ongoing_link);
         if (!t->busy && wall_ms - t->e.started_ms > t->e.timeout_ms)
-            out[n++] = end_begin(b, t, false, true, NULL, NULL);
+            out[n++] = end_begin(b, t, false, RAISE_FENCE, 0, NULL, NULL);
     }
     return n;
 }
@@ -1024,7 +1072,7 @@ static enum err txn_offset_row(struct broker *b, struct sqlite3_stmt *st, struct
     io_mutex_lock(&b->producers.lock);
     t = txn_find(b, state_column(st, 0));
     if (t && t->e.state == TXN_ONGOING)
-        offset_add(t, &o);
+        offset_add(t, offset_new(&o));
     io_mutex_unlock(&b->producers.lock);
     return ERR_OK;
 }
@@ -1073,9 +1121,7 @@ static bool txn_next(struct broker *b, struct txn_copy *c)
         c->e.name = slice_of(c->name, t->e.name.len);
         list_for_each(x, &t->offsets, struct txn_offset, link)
         {
-            y = xmemdup(x, sizeof *x + x->o.group.len + x->o.metadata.len);
-            y->o.group.ptr = y->bytes;
-            y->o.metadata.ptr = y->bytes + y->o.group.len;
+            y = offset_new(&x->o);
             list_push_back(&c->offsets, &y->link);
         }
     }
@@ -1165,10 +1211,11 @@ void txns_saved(struct broker *b, bool committed)
 
     io_mutex_lock(&ps->lock);
     while (!list_empty(&ps->txns_sent)) {
-        t = list_entry(list_pop_front(&ps->txns_sent), struct txn, dirty_link);
+        t = list_entry(ps->txns_sent.node.prev, struct txn, dirty_link);
+        list_remove(&t->dirty_link);
         t->dirty = committed ? CLEAN : DIRTY;
-        if (!committed)
-            list_push_back(&ps->txns_dirty, &t->dirty_link);
+        if (!committed) /* in front: one that was forgotten may be there anew */
+            list_insert_before(ps->txns_dirty.node.next, &t->dirty_link);
         else if (t->e.state == TXN_DEAD)
             txn_free(t);
     }

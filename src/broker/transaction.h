@@ -9,21 +9,24 @@
 
 struct txn_offset {
     struct list_node link;       /* txn.offsets */
-    struct entry_group_offset o; /* its slices point behind the struct */
-    uint8_t bytes[];
+    struct entry_group_offset o; /* its slices point into bytes */
+    uint8_t bytes[];             /* u32 topic, u32 partition, group: its key; metadata */
 };
 
 struct txn {
     struct list_node dirty_link, ongoing_link;
     enum dirty dirty;
     bool busy;              /* a change of it is under way */
-    bool ending;            /* and that is its end: batches are refused */
+    bool shut;              /* after which batches of now are out of date: they are refused */
+    bool ending;            /* and that is its end */
     bool fresh;             /* nothing about it is durable yet */
     struct entry_txn e;     /* e.name points to name */
     struct list_head parts; /* struct pstate whose now.txn_first >= 0 */
     uint32_t parts_n;
+    uint32_t parts_coming;    /* of the unit that is being sequenced */
     struct list_head offsets; /* struct txn_offset */
-    uint32_t offsets_n;
+    struct map offset_of;     /* the same by key */
+    size_t offset_bytes;      /* what they take in the unit of the end, or less */
     char name[];
 };
 

@@ -598,15 +598,18 @@ static void test_forgotten_and_back(void **state)
     struct errinfo info = {0};
     struct sqlite3_stmt *st;
     struct sqlite3 *db;
+    char partition[96];
     struct one o;
 
     one_start(&o);
+    snprintf(partition, sizeof partition, "INSERT INTO partitions VALUES(1, 0, %u, 0)", o.p->uid);
     assert_put(&o.f, o.p, 0, 7, 0, 0, 1);
     fx_checkpoint(&o.f);
     producers_tick(o.f.b, INT64_MAX);
     assert_int_equal(o.f.b->producers.states.n, 0);
     assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
     assert_int_equal(state_tables_make(db, &info), ERR_OK);
+    assert_int_equal(sqlite3_exec(db, partition, NULL, NULL, NULL), SQLITE_OK);
     assert_int_equal(producers_save(o.f.b, db, &info), ERR_OK);
     assert_put(&o.f, o.p, 1, 7, 0, 5, 1);
     producers_saved(o.f.b, false);
