@@ -15,7 +15,6 @@ pid=$!
 for _ in $(seq 100); do grep -q listening "$dir/bench-http.out" && break; sleep 0.05; done
 url=$(sed -n 's/^http listening on //p' "$dir/bench-http.out")
 rm -f "$dir/bench-http.out"
-echo "idle server: $(awk '/VmRSS/ { print $2 }' /proc/$pid/status) KiB resident (at most 15360)"
 
 nginx_url=
 if command -v nginx >/dev/null; then
