@@ -1,7 +1,9 @@
 /* Storing offsets of groups: OffsetCommit, TxnOffsetCommit. Reading them: group_fetch.c.
  *
  * A commit is one unit of the journal: all offsets of the request that are sound become durable
- * together, then it is answered. Within a transaction they are pending until it ends.
+ * together, then it is answered. Within a transaction they are pending until it ends. A negative
+ * offset, by which tools have a group start anew, says that there is none: what is stored is
+ * deleted.
  *
  * Codes by version: KafkaApis and OffsetMetadataManager of Apache Kafka 4.2. A handler runs on its
  * request's loop; …_done functions are called by any thread. */
@@ -11,6 +13,7 @@
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "broker/coordinator.h"
+#include "broker/group.h"
 #include "proto/kafka/groups.h"
 #include "proto/kafka/kafka_int.h"
 #include "proto/kafka/txn_codes.h"
@@ -34,8 +37,9 @@ struct commit_topic {
 struct commit {
     struct commit_topic *topics;
     uint32_t topics_n, good; /* parts whose code is 0 */
-    enum err e;              /* of the good ones together */
+    atomic_int e;            /* enum err of the good ones together */
     struct append *a;
+    atomic_uint left; /* writes under way, and 1 */
 };
 
 /* Gives the parts that are good so far a code. */
@@ -50,7 +54,7 @@ static void commit_codes_set(struct commit *c, int16_t code)
 }
 
 /* Finds the topics, and says what is wrong with single parts. */
-static void commit_resolve(struct kreq *q, struct commit *c, bool by_id)
+static void commit_resolve(struct kreq *q, struct commit *c, bool by_id, bool txn)
 {
     struct commit_topic *t;
     struct commit_part *o;
@@ -73,7 +77,7 @@ static void commit_resolve(struct kreq *q, struct commit *c, bool by_id)
                 o->code = KE_UNKNOWN_TOPIC_OR_PARTITION;
             else if (o->metadata.len > LIMIT_GROUP_METADATA)
                 o->code = KE_OFFSET_METADATA_TOO_LARGE;
-            else if (o->offset < 0)
+            else if (o->offset < 0 && txn)
                 o->code = KE_INVALID_REQUEST;
             else
                 c->good++;
@@ -110,7 +114,7 @@ static void commit_reply(struct kreq *q)
     struct kafka_offset_commit_response_topic *o;
     uint32_t i, j;
 
-    commit_codes_set(c, commit_code(q, c->e));
+    commit_codes_set(c, commit_code(q, (enum err)atomic_load(&c->e)));
     commit_release(c);
     if (!q->kc) {
         kreq_done(q);
@@ -134,31 +138,78 @@ static void commit_reply(struct kreq *q)
     KREQ_REPLY(q, offset_commit, &s);
 }
 
-static void commit_done(struct append *a, void *arg, enum err e)
+static void commit_written(struct kreq *q, enum err e)
 {
-    struct kreq *q = arg;
     struct commit *c = q->state_of;
 
-    c->e = e;
-    kreq_post(q, commit_reply);
+    if (e)
+        atomic_store(&c->e, (int)e);
+    if (atomic_fetch_sub(&c->left, 1) == 1)
+        kreq_post(q, commit_reply);
 }
 
-/* ERR_OK: commit_done is called. */
-static enum err commit_append(struct kreq *q, struct commit *c, struct slice group)
+static void commit_done(struct append *a, void *arg, enum err e)
 {
+    commit_written(arg, e);
+}
+
+static void commit_dropped(void *arg, enum err e, const struct errinfo *info)
+{
+    commit_written(arg, e);
+}
+
+static enum err commit_drop(struct kreq *q, struct commit *c, struct slice group,
+                            struct partition *p)
+{
+    struct group_offset_at at = {.topic = topic_id(partition_topic(p)),
+                                 .partition = (uint32_t)partition_index(p)};
     struct errinfo info = {0};
-    struct commit_part *o;
-    uint32_t i, j;
+    struct group_offset was;
     enum err e;
 
-    c->a = append_new(q->b, commit_done, q);
+    if (group_offset_get(q->b, group, p, &was))
+        return ERR_OK;
+    at.committed_ms = was.committed_ms;
+    atomic_fetch_add(&c->left, 1);
+    if ((e = group_offset_drop(q->b, group, &at, commit_dropped, q, &info)))
+        atomic_fetch_sub(&c->left, 1);
+    return e;
+}
+
+static enum err commit_append(struct kreq *q, struct commit *c)
+{
+    struct errinfo info = {0};
+    enum err e;
+
+    if (!c->a)
+        return ERR_OK;
+    atomic_fetch_add(&c->left, 1);
+    if ((e = append_submit(c->a, true, &info)))
+        atomic_fetch_sub(&c->left, 1);
+    return e;
+}
+
+/* Writes what is good. What is under way then calls commit_written. */
+static enum err commit_write(struct kreq *q, struct commit *c, struct slice group)
+{
+    struct commit_part *o;
+    uint32_t i, j;
+    enum err e = ERR_OK;
+
     for (i = 0; i < c->topics_n; i++)
-        for (j = 0; j < c->topics[i].parts_n; j++) {
+        for (j = 0; j < c->topics[i].parts_n && !e; j++) {
             o = &c->topics[i].parts[j];
-            if (!o->code && (e = append_offset(c->a, group, o->p, o->offset, o->metadata)))
-                return e;
+            if (o->code)
+                continue;
+            if (o->offset < 0) {
+                e = commit_drop(q, c, group, o->p);
+                continue;
+            }
+            if (!c->a)
+                c->a = append_new(q->b, commit_done, q);
+            e = append_offset(c->a, group, o->p, o->offset, o->metadata);
         }
-    return append_submit(c->a, true, &info);
+    return e ? e : commit_append(q, c);
 }
 
 /* False: there is no room, the request is over. */
@@ -194,6 +245,7 @@ void kafka_on_offset_commit(struct kreq *q)
     struct kafka_offset_commit_request m;
     struct commit *c = kreq_alloc(q, 1, sizeof *c);
     struct group_member who;
+    enum err e;
 
     if (!c || !KREQ_DECODE(q, offset_commit, &m) || !commit_read(q, &m, c))
         return;
@@ -203,15 +255,17 @@ void kafka_on_offset_commit(struct kreq *q)
     if (!kafka_allowed(q, KOP_READ, KRES_GROUP, m.group_id))
         commit_codes_set(c, KE_GROUP_AUTHORIZATION_FAILED);
     else
-        commit_resolve(q, c, q->version >= 10);
+        commit_resolve(q, c, q->version >= 10, false);
+    atomic_init(&c->left, 1);
     if (c->good) {
-        enum err e = group_commit_check(q->b, &who, false, kafka_groups_now(q));
-
-        if (!e && !(e = commit_append(q, c, m.group_id)))
-            return; /* commit_done may have been called */
-        c->e = e;
+        e = group_commit_check(q->b, &who, false, kafka_groups_now(q));
+        if (!e)
+            e = commit_write(q, c, m.group_id);
+        if (e)
+            atomic_store(&c->e, (int)e);
     }
-    commit_reply(q);
+    if (atomic_fetch_sub(&c->left, 1) == 1)
+        commit_reply(q);
 }
 
 /* ---- TxnOffsetCommit ---- */
@@ -221,11 +275,12 @@ static void txn_commit_reply(struct kreq *q)
     struct commit *c = q->state_of;
     struct kafka_txn_offset_commit_response s;
     struct kafka_txn_offset_commit_response_topic *o;
+    enum err e = (enum err)atomic_load(&c->e);
     uint32_t i, j;
 
-    if (c->e == ERR_GROUP_NOT_FOUND)
-        c->e = ERR_ILLEGAL_GENERATION;
-    commit_codes_set(c, kafka_txn_code(c->e, false));
+    if (e == ERR_GROUP_NOT_FOUND)
+        e = ERR_ILLEGAL_GENERATION;
+    commit_codes_set(c, kafka_txn_code(e, false));
     commit_release(c);
     if (!q->kc) {
         kreq_done(q);
@@ -254,7 +309,7 @@ static void txn_commit_done(void *arg, enum err e, const struct errinfo *info, i
     struct kreq *q = arg;
     struct commit *c = q->state_of;
 
-    c->e = e;
+    atomic_store(&c->e, (int)e);
     kreq_post(q, txn_commit_reply);
 }
 
@@ -327,12 +382,12 @@ void kafka_on_txn_offset_commit(struct kreq *q)
     else if (!kafka_allowed(q, KOP_READ, KRES_GROUP, m.group_id))
         commit_codes_set(c, KE_GROUP_AUTHORIZATION_FAILED);
     else
-        commit_resolve(q, c, false);
+        commit_resolve(q, c, false, true);
     if (c->good) {
         e = group_commit_check(q->b, &who, true, kafka_groups_now(q));
         if (!e && !(e = txn_commit(q, c, &m, offsets)))
             return; /* txn_commit_done may have been called */
-        c->e = e;
+        atomic_store(&c->e, (int)e);
     }
     txn_commit_reply(q);
 }
