@@ -1,4 +1,4 @@
-/* weir topics, token, check, repair, bench: looking after a server or a data directory. */
+/* weir topics, groups, token, check, repair, bench: looking after a server or a data directory. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -177,6 +177,83 @@ int cmd_topics(const struct args *a)
                                    : topics_change(a, c, what, a->pos[1]);
     client_free(&c);
     return rc;
+}
+
+/* ---- groups ---- */
+
+static const char *text_at(const json_t *j, const char *name)
+{
+    const char *s = json_string_value(json_object_get(j, name));
+
+    return s ? s : "-";
+}
+
+static void print_groups(json_t *list)
+{
+    json_t *g;
+    size_t i;
+
+    printf("%-40s %-10s %-22s %s\n", "GROUP", "TYPE", "STATE", "PROTOCOL");
+    json_array_foreach(list, i, g)
+        printf("%-40s %-10s %-22s %s\n", text_at(g, "group"), text_at(g, "type"),
+               text_at(g, "state"), text_at(g, "protocol_type"));
+}
+
+static void print_group(json_t *g)
+{
+    json_t *members = json_object_get(g, "members"), *x;
+    size_t i;
+
+    printf("%s: %s, %s, generation %" JSON_INTEGER_FORMAT ", lag %" JSON_INTEGER_FORMAT "\n",
+           text_at(g, "group"), text_at(g, "type"), text_at(g, "state"),
+           json_integer_value(json_object_get(g, "generation")),
+           json_integer_value(json_object_get(g, "lag")));
+    if (json_array_size(members))
+        printf("\n%-50s %-20s %s\n", "MEMBER", "CLIENT", "HOST");
+    json_array_foreach(members, i, x)
+        printf("%-50s %-20s %s\n", text_at(x, "member"), text_at(x, "client"), text_at(x, "host"));
+    printf("\n%-40s %9s %14s %14s %12s\n", "TOPIC", "PARTITION", "OFFSET", "END", "LAG");
+    json_array_foreach(json_object_get(g, "offsets"), i, x)
+        printf("%-40s %9" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT
+               " %12" JSON_INTEGER_FORMAT "\n",
+               text_at(x, "topic"), json_integer_value(json_object_get(x, "partition")),
+               json_integer_value(json_object_get(x, "offset")),
+               json_integer_value(json_object_get(x, "end")),
+               json_integer_value(json_object_get(x, "lag")));
+}
+
+int cmd_groups(const struct args *a)
+{
+    const char *what = a->pos_n ? a->pos[0] : "list", *name = a->pos_n > 1 ? a->pos[1] : NULL;
+    bool list = strcmp(what, "list") == 0, del = strcmp(what, "delete") == 0;
+    struct client *c;
+    struct buf path;
+    json_t *j;
+
+    if (!list && !del && strcmp(what, "describe") != 0)
+        return usage_fail(a, "say list, describe or delete, not '%s'", what);
+    if (!list && !name)
+        return usage_fail(a, "%s needs the group's name", what);
+    if (!(c = client_new(a)))
+        return EXIT_FAILED;
+    buf_init(&path, 8192);
+    if (list)
+        buf_append(&path, "/groups", 8);
+    else
+        path_of(&path, "/groups/", name);
+    j = call(c, del ? "DELETE" : "GET", (const char *)path.ptr, SLICE_NULL);
+    if (j && del)
+        printf("%s is deleted\n", name);
+    else if (j && arg_get(a, "json"))
+        print_json(j);
+    else if (j && list)
+        print_groups(json_object_get(j, "groups"));
+    else if (j)
+        print_group(j);
+    json_decref(j);
+    buf_fini(&path);
+    client_free(&c);
+    return j ? EXIT_FINE : EXIT_FAILED;
 }
 
 /* ---- tokens: of a server (c), or of --data (c is NULL) ---- */

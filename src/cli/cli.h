@@ -86,6 +86,7 @@ int cmd_emit(const struct args *a);
 int cmd_read(const struct args *a);
 int cmd_tail(const struct args *a);
 int cmd_topics(const struct args *a);
+int cmd_groups(const struct args *a);
 int cmd_import(const struct args *a);
 int cmd_export(const struct args *a);
 int cmd_check(const struct args *a);

@@ -57,6 +57,9 @@ static const struct opt tail_opts[] = {
     {"limit", "N", "end after so many events"},
     {"json", NULL, "one JSON object a line, also on a terminal"},
     END_OPTS};
+static const struct opt groups_opts[] = {
+    SERVER_OPTS, {"json", NULL, "JSON instead of a table"}, END_OPTS};
+
 static const struct opt topics_opts[] = {
     SERVER_OPTS,
     {"partitions", "N", "for create and alter"},
@@ -133,6 +136,10 @@ const struct command commands[] = {
      "weir topics\nweir topics create orders --partitions 4 --set retention.ms=86400000\nweir "
      "topics describe orders",
      topics_opts, 0, 2, cmd_topics},
+    {"groups", "[list | describe NAME | delete NAME] …", "list and look at consumer groups",
+     "Without anything: list. Groups of every protocol: Kafka's, the C library's, checkpoints of "
+     "other programs.",
+     "weir groups\nweir groups describe billing", groups_opts, 0, 2, cmd_groups},
     {"import", "FILE …", "write a file's records as events",
      "FILE has one JSON value a line, or is one JSON array; - is standard input. Every value "
      "becomes one\n"

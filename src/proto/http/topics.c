@@ -36,10 +36,21 @@ static enum err put_topic(struct rq *rq, struct topic *t)
     struct conf_out c = {.out = &rq->out};
     struct topic_conf conf;
     char created[TIME_TEXT_LEN + 1];
+    uint64_t records = 0, bytes = 0;
 
     time_format(topic_created_ms(t), created);
-    c.e = buf_printf(&rq->out, "{\"name\":\"%s\",\"partitions\":%d,\"created\":\"%s\",\"config\":{",
-                     topic_name(t), (int)topic_partitions(t), created);
+    for (int32_t i = 0; i < topic_partitions(t); i++) {
+        struct plog_info now;
+
+        plog_info_get(partition_log(topic_partition(t, i)), &now);
+        records += (uint64_t)(now.end_offset - now.start_offset);
+        bytes += now.bytes;
+    }
+    c.e = buf_printf(&rq->out,
+                     "{\"name\":\"%s\",\"partitions\":%d,\"created\":\"%s\",\"records\":%llu,"
+                     "\"bytes\":%llu,\"config\":{",
+                     topic_name(t), (int)topic_partitions(t), created, (unsigned long long)records,
+                     (unsigned long long)bytes);
     topic_conf_get(t, &conf);
     topic_conf_each(rq->ctx->proto->conf.broker, &conf, put_item, &c);
     return c.e ? c.e : buf_append_str(&rq->out, "}}");
