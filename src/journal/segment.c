@@ -127,7 +127,8 @@ enum err segment_finish(struct segment *s, uint64_t position, uint64_t position_
 
     f->position = position;
     f->position_end = position_end;
-    f->size = f->used = s->at;
+    f->size = s->at;
+    f->used = s->at;
     f->index_rows = s->index.rows_n;
     f->index_entries = s->index.entries_n;
     jfile_header_make(f->j, f->id, JFILE_SEGMENT, f->size, block);
