@@ -515,11 +515,23 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
     return ERR_OK;
 }
 
+/* The timestamps that records may have: from *least on, to what is returned. */
+static int64_t times_allowed(const struct topic *t, int64_t now, int64_t *least)
+{
+    int64_t before = atomic_load_explicit(&t->timestamp_before_max_ms, memory_order_relaxed);
+    int64_t after = atomic_load_explicit(&t->timestamp_after_max_ms, memory_order_relaxed);
+    bool log_time = atomic_load_explicit(&t->timestamp_type, memory_order_relaxed) == 1;
+
+    *least = log_time || before >= now ? INT64_MIN : now - before;
+    return log_time || after > INT64_MAX - now ? INT64_MAX : now + after;
+}
+
 /* Walks the records: what is stored must decode for every reader. A compacted topic's need keys. */
 static enum err records_check(struct slice batch, struct topic *t, struct buf *scratch,
                               struct errinfo *info)
 {
     bool keys = topic_compacted(t);
+    int64_t least, most = times_allowed(t, journal_wall_ms(t->broker->journal), &least);
     struct batch_iter it;
     struct record r;
     uint32_t n;
@@ -533,6 +545,12 @@ static enum err records_check(struct slice batch, struct topic *t, struct buf *s
         else if (keys && slice_is_null(r.key))
             return errinfo_set(info, ERR_RECORD, "\"%s\" is compacted: its records need keys",
                                t->name);
+        else if (r.timestamp_ms != -1 && (r.timestamp_ms < least || r.timestamp_ms > most))
+            return errinfo_set(
+                info, ERR_TIMESTAMP,
+                "a timestamp is further from now than message.timestamp.before.max.ms "
+                "or message.timestamp.after.max.ms of \"%s\" allows",
+                t->name);
         else
             e = record_headers(&r, NULL, 0, &n);
     }
@@ -778,10 +796,12 @@ static void ids_resolve(struct append *a, enum err e)
         if (!one) {
             const struct append_part *pt = &a->parts[r->part];
 
-            place = (struct append_place){
-                pt->p->index, a->entries[pt->entry].base_offset + r->index,
-                a->entries[pt->entry].position + r->index, r->timestamp_ms, false,
-                pt->log_time};
+            place = (struct append_place){pt->p->index,
+                                          a->entries[pt->entry].base_offset + r->index,
+                                          a->entries[pt->entry].position + r->index,
+                                          r->timestamp_ms,
+                                          false,
+                                          pt->log_time};
         }
         finish_ready(dedup_resolve(b->dedup, &a->ids[i], one, &place, a->unit.wall_ms));
     }

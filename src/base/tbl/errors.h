@@ -26,6 +26,7 @@ ERR_ROW(ERR_TXN_STATE,          "invalid_txn_state",       409, 48, "the transac
 ERR_ROW(ERR_TXN_TIMEOUT,        "invalid_transaction_timeout", 400, 50, "the transaction's timeout is larger than is permitted")
 ERR_ROW(ERR_TXN_CONCURRENT,     "concurrent_transactions", 409, 51, "the transaction is being ended; try again")
 ERR_ROW(ERR_TXN_NOT_FOUND,      "transactional_id_not_found", 404, 105, "no such transactional id")
+ERR_ROW(ERR_TIMESTAMP,          "invalid_timestamp",       400, 32, "the record's timestamp is not within what the topic allows")
 ERR_ROW(ERR_RECORD,             "invalid_record",          400, 87, "the topic does not take such a record")
 ERR_ROW(ERR_UNAUTHENTICATED,    "unauthenticated",         401, 58, "credentials are missing or wrong")
 ERR_ROW(ERR_FORBIDDEN,          "forbidden",               403, 29, "these credentials do not permit this")
