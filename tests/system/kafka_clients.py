@@ -61,9 +61,9 @@ def steps_run(cmd, wanted=STEPS, env=None, timeout=170, cwd=None):
     return [(n, o, sec, "%s: %s" % (n, text) if o == "fail" else text) for n, o, sec, text in steps]
 
 
-def program(cmd, **kw):
+def program(cmd, wanted=STEPS, **kw):
     with served(kafka=0) as s:
-        return steps_run([*cmd, s.kafka, "t"], **kw)
+        return steps_run([*cmd, s.kafka, "t"], wanted, **kw)
 
 
 # ---- kcat ----------------------------------------------------------------------------------------------
@@ -116,3 +116,29 @@ def test_kafka_kcat_seek():
         kcat(s, "-P", "-t", "seek", stdin=b"late")
         assert at("-o", "s@%d" % now) == ["late"]
         assert "offset 1000" in kcat(s, "-Q", "-t", "seek:0:%d" % now)
+
+
+# ---- kafkajs -------------------------------------------------------------------------------------------
+
+def need_node():
+    if not shutil.which("node"):
+        raise Skip("node is not installed: apt-get install nodejs npm")
+    npm_modules()
+
+
+def test_kafka_kafkajs():
+    need_node()
+    return program(["node", os.path.join(HERE, "kafkajs.mjs")])
+
+
+# ---- librdkafka ----------------------------------------------------------------------------------------
+
+def test_kafka_librdkafka():
+    with scratch() as d:
+        exe = os.path.join(d, "librdkafka")
+        p = subprocess.run(["cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-o", exe,
+                            os.path.join(HERE, "librdkafka.c"), "-lrdkafka"], capture_output=True)
+        if b"librdkafka/rdkafka.h" in p.stderr:
+            raise Skip("librdkafka is not installed: apt-get install librdkafka-dev")
+        assert p.returncode == 0, p.stderr.decode()
+        return program([exe], (*STEPS, "cooperative", "static"))
