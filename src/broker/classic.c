@@ -1034,6 +1034,56 @@ enum err classic_commit_check(struct turn *t, const struct group_member *gm, boo
     return transactional || cl->state == GROUP_EMPTY ? ERR_OK : ERR_UNKNOWN_MEMBER;
 }
 
+/* ---- for groups that change their kind: see mixed.c ---- */
+
+void classic_settle(struct live_group *g)
+{
+    struct classic_group *cl = &g->classic;
+
+    ASSERT(g->members.n == 0);
+    classic_forget_pending(g);
+    group_timer_clear(&cl->join);
+    syncs_clear(g);
+    cl->initial = cl->new_member = false;
+    blob_unref(&cl->protocol);
+    cl->state = cl->previous = GROUP_EMPTY;
+}
+
+bool classic_adopt(struct turn *t, const struct moved_member *from)
+{
+    struct live_group *g = t->g;
+    struct classic_member *m = member_new(g, from->id, from->instance_id, from->client_id,
+                                          from->client_host, from->protocols);
+
+    if (!coordinator_take(t->c, m->bytes + from->protocols->bytes)) {
+        free(m);
+        return false;
+    }
+    protocols_ref(from->protocols);
+    m->session_ms = from->session_ms;
+    m->rebalance_ms = from->rebalance_ms;
+    member_index(g, m);
+    list_push_back(&g->list, &m->link);
+    protocols_count(g, m->protocols, true);
+    if (!g->classic.leader)
+        g->classic.leader = m;
+    session_restart(t, m);
+    return true;
+}
+
+void classic_rebalance(struct turn *t)
+{
+    struct classic_group *cl = &t->g->classic;
+
+    if (t->g->members.n == 0)
+        return;
+    blob_unref(&cl->protocol_type);
+    cl->protocol_type = blob_new(SLICE_LIT("consumer"));
+    cl->protocol = blob_new(protocol_select(t->g));
+    cl->state = cl->previous = GROUP_STABLE;
+    prepare(t);
+}
+
 /* ---- the end, and looking ---- */
 
 void classic_drain(struct turn *t)

@@ -67,13 +67,12 @@ static void member_unindex(struct live_group *g, struct consumer_member *m)
         map_remove(&g->instances, m->instance_id);
 }
 
-static struct consumer_member *member_add(struct turn *t, const struct group_consumer_heartbeat *h,
-                                          struct slice id)
+struct consumer_member *consumer__add(struct turn *t, struct slice id, struct slice instance_id,
+                                      struct slice client_id, struct slice client_host)
 {
     struct live_group *g = t->g;
     struct consumer_member *m;
-    size_t bytes =
-        sizeof *m + id.len + h->instance_id.len + h->client_id.len + h->client_host.len + 5 * 16;
+    size_t bytes = sizeof *m + id.len + instance_id.len + client_id.len + client_host.len + 5 * 16;
 
     if (!coordinator_take(t->c, bytes))
         return NULL;
@@ -81,16 +80,32 @@ static struct consumer_member *member_add(struct turn *t, const struct group_con
     m->group = g;
     m->bytes = bytes;
     m->id = text_own(id);
-    m->instance_id = text_own(h->instance_id);
-    m->client_id = text_own(h->client_id);
-    m->client_host = text_own(h->client_host);
+    m->instance_id = text_own(instance_id);
+    m->client_id = text_own(client_id);
+    m->client_host = text_own(client_host);
     m->assignor = ASSIGNOR_NONE;
     m->previous_epoch = -1;
     group_timer_init(&m->session, g, session_fire);
     group_timer_init(&m->rebalance, g, rebalance_fire);
+    group_timer_init(&m->join, g, mixed_join_fire);
+    group_timer_init(&m->sync, g, mixed_sync_fire);
     member_index(g, m);
     list_push_back(&g->list, &m->link);
     return m;
+}
+
+void consumer__speaks(struct consumer_member *m, struct protocols *protocols)
+{
+    struct consumer_group *cg = m->group->consumer;
+
+    cg->classic_n += (protocols != NULL) - (m->protocols != NULL);
+    if (m->protocols)
+        coordinator_give(m->group->broker->coordinator, m->protocols->bytes);
+    protocols_unref(&m->protocols);
+    m->protocols = protocols;
+    group_timer_clear(&m->join);
+    group_timer_clear(&m->sync);
+    group_timer_clear(&m->rebalance);
 }
 
 /* Each partition of the set is m's from now on, or nobody's. */
@@ -111,8 +126,7 @@ static void owner_set(struct live_group *g, const struct part_set *set, struct c
 }
 
 /* Takes over both sets (moved from). */
-static void member_sets(struct consumer_member *m, struct part_set *assigned,
-                        struct part_set *revoking)
+void consumer__sets(struct consumer_member *m, struct part_set *assigned, struct part_set *revoking)
 {
     owner_set(m->group, &m->assigned, NULL);
     owner_set(m->group, &m->revoking, NULL);
@@ -125,15 +139,15 @@ static void member_sets(struct consumer_member *m, struct part_set *assigned,
     owner_set(m->group, &m->revoking, m);
 }
 
-static void member_drop(struct turn *t, struct consumer_member *m)
+void consumer__drop(struct turn *t, struct consumer_member *m)
 {
     struct live_group *g = t->g;
     struct part_set none = {NULL, 0, 0}, none_too = {NULL, 0, 0};
 
-    member_sets(m, &none, &none_too);
+    consumer__sets(m, &none, &none_too);
     part_set_fini(&m->target);
+    consumer__speaks(m, NULL);
     group_timer_clear(&m->session);
-    group_timer_clear(&m->rebalance);
     member_unindex(g, m);
     list_remove(&m->link);
     subscription_unref(g, &m->subscription);
@@ -148,7 +162,7 @@ static void member_drop(struct turn *t, struct consumer_member *m)
 
 void consumer_drop_first(struct turn *t)
 {
-    member_drop(t, consumer_first(t->g));
+    consumer__drop(t, consumer_first(t->g));
 }
 
 void consumer_fini(struct live_group *g)
@@ -156,23 +170,23 @@ void consumer_fini(struct live_group *g)
     consumer_topics_fini(g);
 }
 
-static void epoch_bump(struct turn *t)
+void consumer__bump(struct turn *t)
 {
     if (t->g->generation < INT32_MAX)
         t->g->generation++;
 }
 
-/* The member is out. */
-static void member_fence(struct turn *t, struct consumer_member *m)
+void consumer__fence(struct turn *t, struct consumer_member *m)
 {
-    member_drop(t, m);
-    epoch_bump(t);
+    consumer__drop(t, m);
     t->persist = true;
+    if (!mixed_downgrade(t))
+        consumer__bump(t);
 }
 
 static void session_fire(struct turn *t, struct group_timer *tm)
 {
-    member_fence(t, list_entry(tm, struct consumer_member, session));
+    consumer__fence(t, list_entry(tm, struct consumer_member, session));
 }
 
 static void rebalance_fire(struct turn *t, struct group_timer *tm)
@@ -180,24 +194,17 @@ static void rebalance_fire(struct turn *t, struct group_timer *tm)
     struct consumer_member *m = list_entry(tm, struct consumer_member, rebalance);
 
     if (m->epoch == m->rebalance_epoch)
-        member_fence(t, m);
+        consumer__fence(t, m);
 }
 
 /* ---- reconciliation ---- */
 
-/* What a heartbeat says is owned. */
-struct owned {
-    bool said;
-    bool unknown; /* among it are partitions of topics that are not the group's */
-    struct part_set set;
-};
-
 static void owned_read(const struct live_group *g, const struct group_consumer_heartbeat *h,
-                       struct owned *o)
+                       struct owned_parts *o)
 {
     unsigned i, k;
 
-    *o = (struct owned){.said = h->owned != NULL};
+    *o = (struct owned_parts){.said = h->owned != NULL};
     for (i = 0; o->said && i < h->owned_n; i++) {
         const struct group_topic_partitions *tp = &h->owned[i];
         struct group_topic *gt = consumer_topic_uuid(g, tp->topic_uuid);
@@ -210,7 +217,7 @@ static void owned_read(const struct live_group *g, const struct group_consumer_h
     part_set_sort(&o->set);
 }
 
-static bool owns_any(const struct owned *o, const struct part_set *set)
+static bool owns_any(const struct owned_parts *o, const struct part_set *set)
 {
     uint32_t i;
 
@@ -220,7 +227,7 @@ static bool owns_any(const struct owned *o, const struct part_set *set)
     return !o->said;
 }
 
-static bool owns_only(const struct owned *o, const struct part_set *set)
+static bool owns_only(const struct owned_parts *o, const struct part_set *set)
 {
     uint32_t i;
 
@@ -238,7 +245,8 @@ static void member_epoch(struct consumer_member *m, enum consumer_state_of state
 }
 
 /* The member, at this epoch, goes towards its target as far as it can. */
-static void advance(struct turn *t, struct consumer_member *m, int32_t epoch, const struct owned *o)
+static void advance(struct turn *t, struct consumer_member *m, int32_t epoch,
+                    const struct owned_parts *o)
 {
     struct part_set kept = {NULL, 0, 0}, gone = {NULL, 0, 0}, wanted = {NULL, 0, 0};
     struct part_set none = {NULL, 0, 0};
@@ -250,7 +258,7 @@ static void advance(struct turn *t, struct consumer_member *m, int32_t epoch, co
     part_set_pick(&gone, &m->assigned, &m->target, false);
     part_set_pick(&wanted, &m->target, &kept, false);
     if (gone.n && owns_any(o, &gone)) {
-        member_sets(m, &kept, &gone);
+        consumer__sets(m, &kept, &gone);
         member_epoch(m, MEMBER_UNREVOKED, epoch);
     } else {
         for (i = 0; i < wanted.n; i++) {
@@ -260,7 +268,7 @@ static void advance(struct turn *t, struct consumer_member *m, int32_t epoch, co
                 part_set_add(&kept, wanted.v[i]);
         }
         part_set_sort(&kept);
-        member_sets(m, &kept, &none);
+        consumer__sets(m, &kept, &none);
         member_epoch(m, unreleased ? MEMBER_UNRELEASED : MEMBER_STABLE, target);
     }
     part_set_fini(&kept);
@@ -268,7 +276,7 @@ static void advance(struct turn *t, struct consumer_member *m, int32_t epoch, co
     part_set_fini(&wanted);
 }
 
-static void reconcile(struct turn *t, struct consumer_member *m, const struct owned *o)
+static void reconcile(struct turn *t, struct consumer_member *m, const struct owned_parts *o)
 {
     switch (m->state) {
     case MEMBER_STABLE:
@@ -285,7 +293,7 @@ static void reconcile(struct turn *t, struct consumer_member *m, const struct ow
         advance(t, m, m->epoch, o);
         break;
     }
-    if (m->state != MEMBER_UNREVOKED) {
+    if (m->state != MEMBER_UNREVOKED || m->protocols) {
         group_timer_clear(&m->rebalance);
         return;
     }
@@ -338,18 +346,34 @@ static enum err heartbeat_check(const struct group_consumer_heartbeat *h, struct
     return ERR_OK;
 }
 
+/* Before members of another kind are moved for the sake of this heartbeat. */
+static enum err regex_check(const struct group_consumer_heartbeat *h, struct errinfo *info)
+{
+    struct topic_regex *r = NULL;
+    enum err e = h->topic_regex.len ? topic_regex_new(h->topic_regex, &r, info) : ERR_OK;
+
+    topic_regex_free(&r);
+    return e;
+}
+
 /* Makes t->g the consumer group that the heartbeat means. */
 static enum err group_find(struct turn *t, const struct group_consumer_heartbeat *h,
                            struct errinfo *info)
 {
     struct group_durable d;
+    enum err e = ERR_OK;
 
     if (t->g && t->g->kind == GROUP_CONSUMER)
         return ERR_OK;
-    if (t->g && (t->g->members.n || t->g->classic.state != GROUP_EMPTY))
-        return errinfo_set(info, ERR_GROUP_NOT_FOUND,
-                           "the group has members of the classic protocol: it is not a consumer "
-                           "group while they are in it");
+    if (t->g && (t->g->members.n || t->g->classic.state != GROUP_EMPTY)) {
+        if (h->member_epoch == GROUP_EPOCH_JOIN && !(e = regex_check(h, info)) && mixed_upgrade(t))
+            return ERR_OK;
+        return e ? e
+                 : errinfo_set(
+                       info, ERR_GROUP_NOT_FOUND,
+                       "the group has members of the classic protocol: it is not a consumer "
+                       "group while they are in it");
+    }
     if (h->member_epoch != GROUP_EPOCH_JOIN)
         return group_durable_get(t->b, h->group, &d)
                    ? errinfo_set(info, ERR_UNKNOWN_MEMBER, "the group has no such member")
@@ -366,8 +390,8 @@ static enum err group_find(struct turn *t, const struct group_consumer_heartbeat
     return ERR_OK;
 }
 
-static enum err epoch_check(const struct consumer_member *m, int32_t epoch, const struct owned *o,
-                            struct errinfo *info)
+static enum err epoch_check(const struct consumer_member *m, int32_t epoch,
+                            const struct owned_parts *o, struct errinfo *info)
 {
     if (epoch == m->epoch)
         return ERR_OK;
@@ -382,7 +406,7 @@ static enum err epoch_check(const struct consumer_member *m, int32_t epoch, cons
 }
 
 /* A static member is back under another id. */
-static void member_rename(struct live_group *g, struct consumer_member *m, struct slice id)
+void consumer__rename(struct live_group *g, struct consumer_member *m, struct slice id)
 {
     member_unindex(g, m);
     text_free(&m->id);
@@ -394,8 +418,8 @@ static void member_rename(struct live_group *g, struct consumer_member *m, struc
 }
 
 static enum err static_find(struct turn *t, const struct group_consumer_heartbeat *h,
-                            struct slice id, const struct owned *o, struct consumer_member **out,
-                            struct errinfo *info)
+                            struct slice id, const struct owned_parts *o,
+                            struct consumer_member **out, struct errinfo *info)
 {
     struct consumer_member *m = map_find(&t->g->instances, h->instance_id);
 
@@ -406,15 +430,15 @@ static enum err static_find(struct turn *t, const struct group_consumer_heartbea
                        ? errinfo_set(info, ERR_FENCED_MEMBER_EPOCH,
                                      "the member is in the group without this instance id")
                        : ERR_OK;
-        if (m->epoch != GROUP_EPOCH_LEAVE_STATIC && !slice_eq(m->id, id))
+        if (m->epoch != GROUP_EPOCH_LEAVE_STATIC && !slice_eq(m->id, id) && !m->protocols)
             return errinfo_set(info, ERR_UNRELEASED_INSTANCE,
                                "the instance id is owned by another member");
-        if (m->epoch != GROUP_EPOCH_LEAVE_STATIC)
+        if (m->epoch != GROUP_EPOCH_LEAVE_STATIC && slice_eq(m->id, id))
             return epoch_check(m, 0, o, info);
         if (!slice_eq(m->id, id) && map_find(&t->g->members, id))
             return errinfo_set(info, ERR_FENCED_MEMBER_EPOCH,
                                "the member is in the group with another instance id");
-        member_rename(t->g, m, id);
+        consumer__rename(t->g, m, id);
         return ERR_OK;
     }
     if (!m)
@@ -426,8 +450,8 @@ static enum err static_find(struct turn *t, const struct group_consumer_heartbea
 
 /* The member that speaks; *out NULL with ERR_OK: it is new. */
 static enum err member_find(struct turn *t, const struct group_consumer_heartbeat *h,
-                            struct slice id, const struct owned *o, struct consumer_member **out,
-                            struct errinfo *info)
+                            struct slice id, const struct owned_parts *o,
+                            struct consumer_member **out, struct errinfo *info)
 {
     uint32_t most = (uint32_t)t->c->conf.consumer_size_max;
     struct consumer_member *m = map_find(&t->g->members, id);
@@ -557,20 +581,19 @@ static enum err leave(struct turn *t, const struct group_consumer_heartbeat *h,
     if (!m)
         return errinfo_set(info, ERR_UNKNOWN_MEMBER, "the group has no such member");
     if (h->member_epoch == GROUP_EPOCH_LEAVE) {
-        member_fence(t, m);
+        consumer__fence(t, m);
         return ERR_OK;
     }
     part_set_copy(&kept, &m->assigned);
-    member_sets(m, &kept, &none);
+    consumer__sets(m, &kept, &none);
     m->epoch = GROUP_EPOCH_LEAVE_STATIC;
     group_timer_clear(&m->rebalance);
     return ERR_OK;
 }
 
-/* The member has spoken: its subscription, the group's topics and epoch, the target, and the way
- * there. */
-static enum err beat(struct turn *t, struct consumer_member *m, struct subscription *sub,
-                     const struct owned *o)
+/* Its subscription, the group's topics and epoch, the target, and the way there. */
+enum err consumer__beat(struct turn *t, struct consumer_member *m, struct subscription *sub,
+                        const struct owned_parts *o)
 {
     struct live_group *g = t->g;
     bool subscribes_anew = m->subscription != sub, changed;
@@ -580,14 +603,14 @@ static enum err beat(struct turn *t, struct consumer_member *m, struct subscript
         subscription_unref(g, &m->subscription);
         m->subscription = sub;
         g->consumer->counts_stale = true;
-        epoch_bump(t);
+        consumer__bump(t);
     } else {
         subscription_unref(g, &sub);
     }
     if ((e = consumer_topics_refresh(t, &changed)))
         return e;
     if (changed && !subscribes_anew)
-        epoch_bump(t);
+        consumer__bump(t);
     if (g->generation > g->consumer->assignment_epoch)
         consumer_target(g);
     reconcile(t, m, o);
@@ -595,7 +618,7 @@ static enum err beat(struct turn *t, struct consumer_member *m, struct subscript
 }
 
 static void beat_member(struct turn *t, const struct group_consumer_heartbeat *h, struct slice id,
-                        const struct owned *o, struct group_wait_state *s)
+                        const struct owned_parts *o, struct group_wait_state *s)
 {
     struct part_set before = {NULL, 0, 0};
     struct subscription *sub = NULL;
@@ -607,15 +630,17 @@ static void beat_member(struct turn *t, const struct group_consumer_heartbeat *h
 
     if (!e)
         e = subscription_next(t, m, h, &sub, &info);
-    if (!e && !m && !(m = member_add(t, h, id))) {
+    if (!e && !m && !(m = consumer__add(t, id, h->instance_id, h->client_id, h->client_host))) {
         subscription_unref(t->g, &sub);
         e = ERR_COORDINATOR;
     }
     if (!e) {
         part_set_copy(&before, &m->assigned);
         member_say(m, h);
+        if (m->protocols)
+            consumer__speaks(m, NULL);
         group_timer_set(&m->session, t->now_ms + t->c->conf.consumer_session_timeout_ms);
-        e = beat(t, m, sub, o);
+        e = consumer__beat(t, m, sub, o);
     }
     if (e)
         answer_error(t, s, e, id, &info);
@@ -630,7 +655,7 @@ void consumer_heartbeat(struct turn *t, const struct group_consumer_heartbeat *h
     char made[MEMBER_ID_BYTES];
     struct slice id = h->member_id;
     struct errinfo info = {0};
-    struct owned o;
+    struct owned_parts o;
     enum err e = heartbeat_check(h, &info);
 
     if (!e)
@@ -660,7 +685,22 @@ enum err consumer_commit_check(struct turn *t, const struct group_member *gm)
 
     if (!m)
         return ERR_UNKNOWN_MEMBER;
-    return gm->generation == m->epoch ? ERR_OK : ERR_STALE_MEMBER_EPOCH;
+    if (gm->generation == m->epoch)
+        return ERR_OK;
+    return m->protocols ? ERR_ILLEGAL_GENERATION : ERR_STALE_MEMBER_EPOCH;
+}
+
+bool consumer__waits(const struct consumer_member *m)
+{
+    uint32_t i;
+
+    for (i = 0; m->state == MEMBER_UNRELEASED && i < m->target.n; i++) {
+        struct topic_part p = m->target.v[i];
+
+        if (!part_set_has(&m->assigned, p) && consumer_topic(m->group, p.topic)->owner[p.partition])
+            return true;
+    }
+    return false;
 }
 
 bool consumer_subscribes(const struct live_group *g, uint32_t topic)
@@ -704,6 +744,7 @@ static void describe_member(const struct consumer_member *m, struct group_descri
     d->client_host = out(a, m->client_host);
     d->rack_id = m->rack ? out(a, blob_slice(m->rack)) : SLICE_NULL;
     d->epoch = m->epoch;
+    d->classic = m->protocols != NULL;
     for (i = 0; names && i < s->names_n; i++)
         names[i] = out(a, s->names[i]);
     d->topics = names;

@@ -61,12 +61,24 @@ struct consumer_member {
     struct group_timer session, rebalance;
     int32_t rebalance_epoch; /* the epoch that the rebalance timer is for */
     size_t bytes;
+    /* a member that speaks the classic protocol (mixed.c); NULL: it does not */
+    struct protocols *protocols;
+    int32_t session_ms;
+    struct group_timer join, sync; /* by when it must join again, and sync */
+};
+
+/* What a member says that it owns. */
+struct owned_parts {
+    bool said;
+    bool unknown; /* among it are partitions of topics that are not the group's */
+    struct part_set set;
 };
 
 struct consumer_group {
     int32_t assignment_epoch;
     struct list_head subscriptions;
     uint32_t subscriptions_n;
+    uint32_t classic_n;   /* members that speak the classic protocol */
     struct u64map topics; /* id -> struct group_topic */
     struct map uuids;     /* uuid -> the same */
     uint64_t topics_seen; /* count of the broker's recent_topics that is taken into account */
@@ -85,6 +97,40 @@ enum group_state consumer_state(const struct live_group *g);
 bool consumer_subscribes(const struct live_group *g, uint32_t topic);
 void consumer_describe(const struct live_group *g, struct group_description *d, struct arena *a);
 enum err consumer_images(const struct live_group *g, struct buf *members, struct buf *assignment);
+
+/* For mixed.c. A new member, in the group; NULL: no memory. Its epoch is 0. */
+struct consumer_member *consumer__add(struct turn *t, struct slice id, struct slice instance_id,
+                                      struct slice client_id, struct slice client_host);
+/* The member speaks the classic protocol from now on, with these, whose reference and bytes it takes
+ * over; NULL: the consumer protocol. */
+void consumer__speaks(struct consumer_member *m, struct protocols *protocols);
+void consumer__rename(struct live_group *g, struct consumer_member *m, struct slice id);
+/* Takes over both sets, and with them the partitions in them. */
+void consumer__sets(struct consumer_member *m, struct part_set *assigned,
+                    struct part_set *revoking);
+void consumer__drop(struct turn *t, struct consumer_member *m);
+/* Out, with a new epoch. The group may be a classic one afterwards. */
+void consumer__fence(struct turn *t, struct consumer_member *m);
+/* The member has spoken; takes over the reference to its subscription. */
+enum err consumer__beat(struct turn *t, struct consumer_member *m, struct subscription *sub,
+                        const struct owned_parts *o);
+void consumer__bump(struct turn *t);                   /* the group's epoch */
+bool consumer__waits(const struct consumer_member *m); /* for partitions that others have still */
+
+/* ---- mixed.c ---- */
+
+/* Makes the classic group a consumer group, members and all. False: it is not one of consumers, or
+ * what they wrote does not decode, or it may not be. */
+bool mixed_upgrade(struct turn *t);
+/* After members left: makes the group a classic one if all that are left speak that. Its epoch is
+ * its generation then, so they are told to join again, and not that they are of another. */
+bool mixed_downgrade(struct turn *t);
+void mixed_join(struct turn *t, const struct group_join *j, struct group_wait_state *s);
+void mixed_sync(struct turn *t, const struct group_sync *y, struct group_wait_state *s);
+enum err mixed_heartbeat(struct turn *t, const struct group_member *gm);
+void mixed_leave(struct turn *t, struct group_leaver *leavers, unsigned n);
+void mixed_join_fire(struct turn *t, struct group_timer *tm);
+void mixed_sync_fire(struct turn *t, struct group_timer *tm);
 
 /* ---- consumer_topics.c ---- */
 

@@ -531,6 +531,8 @@ void group_conf_default(struct group_conf *c)
                              .consumer_session_timeout_ms = 45000,
                              .consumer_heartbeat_ms = 5000,
                              .consumer_size_max = LIMIT_GROUP_MEMBERS,
+                             .upgrade = true,
+                             .downgrade = true,
                              .offsets_retention_minutes = 10080,
                              .offsets_retention_check_ms = 600000};
 }

@@ -44,8 +44,11 @@ struct group_conf {
     int32_t consumer_session_timeout_ms; /* group.consumer.session.timeout.ms: 45,000 */
     int32_t consumer_heartbeat_ms;       /* group.consumer.heartbeat.interval.ms: 5,000 */
     int32_t consumer_size_max;           /* group.consumer.max.size: LIMIT_GROUP_MEMBERS */
-    int32_t offsets_retention_minutes;   /* offsets.retention.minutes: 10,080 (7 days) */
-    int32_t offsets_retention_check_ms;  /* offsets.retention.check.interval.ms: 600,000 */
+    /* group.consumer.migration.policy (bidirectional): a classic group of consumers becomes a
+     * consumer group when one joins by that protocol, and the other way when the last such goes */
+    bool upgrade, downgrade;
+    int32_t offsets_retention_minutes;  /* offsets.retention.minutes: 10,080 (7 days) */
+    int32_t offsets_retention_check_ms; /* offsets.retention.check.interval.ms: 600,000 */
 };
 void group_conf_default(struct group_conf *c);
 /* ERR_CONFIG, naming the item. Takes effect for what happens from then on. */
@@ -223,6 +226,7 @@ struct group_description_member {
     struct slice metadata, assignment; /* classic; metadata only while stable */
     struct slice rack_id;              /* consumer, from here on; null: none */
     int32_t epoch;
+    bool classic; /* it speaks the classic protocol */
     const struct slice *topics;
     unsigned topics_n;
     struct slice topic_regex; /* null: none */

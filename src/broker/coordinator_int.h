@@ -233,11 +233,33 @@ void classic_drain(struct turn *t);
 void classic_drop(struct turn *t, struct classic_member *m, enum err e);
 void classic_describe(const struct live_group *g, struct group_description *d, struct arena *a);
 
+/* A member on its way from one kind of group to the other. */
+struct moved_member {
+    struct slice id, instance_id, client_id, client_host;
+    struct protocols *protocols; /* referenced */
+    struct blob *assignment;     /* referenced; NULL: none */
+    int32_t session_ms, rebalance_ms;
+};
+/* A group whose members were all dropped, as new. */
+void classic_settle(struct live_group *g);
+/* A member that was one before; false: no memory. */
+bool classic_adopt(struct turn *t, const struct moved_member *from);
+/* After members were adopted: they are a stable group of protocol type "consumer", and are to join
+ * again. */
+void classic_rebalance(struct turn *t);
+
 /* ---- subscription.c: what clients of protocol type "consumer" write ---- */
 
 struct buf;
 /* Whether a subscription's metadata names the topic; -1: it does not decode. */
 int subscription_has(struct slice metadata, struct slice topic);
+/* Calls back for each topic of a subscription, and each partition that it says is owned (version 1
+ * and later). Returns its version; -1: it does not decode (there may have been calls). Either may be
+ * NULL. */
+int subscription_read(struct slice metadata, void (*topic)(void *arg, struct slice name),
+                      void (*owned)(void *arg, struct slice name, int32_t partition), void *arg);
+bool assignment_read(struct slice assignment,
+                     void (*part)(void *arg, struct slice name, int32_t partition), void *arg);
 /* An assignment as JSON {"topic":[0,1]}; false (nothing written) if it does not decode. */
 bool assignment_json(struct slice assignment, struct buf *out);
 /* Parts of the published texts: one of the list of members (instance_id null: none), and a member's

@@ -62,8 +62,10 @@ static void join_turn(struct turn *t, const struct group_join *j, struct group_w
 {
     enum err e = join_check(t, j);
 
-    if (!e && t->g && t->g->kind == GROUP_CONSUMER)
-        e = ERR_INCONSISTENT_PROTOCOL;
+    if (!e && t->g && t->g->kind == GROUP_CONSUMER) {
+        mixed_join(t, j, s);
+        return;
+    }
     if (!e && !t->g && j->member_id.len)
         e = ERR_UNKNOWN_MEMBER;
     if (!e && !t->g) {
@@ -119,14 +121,16 @@ void group_sync(struct broker *b, const struct group_sync *y, int64_t now_ms, st
         e = ERR_GROUP_ID;
     else if (atomic_load(&t.c->draining))
         e = ERR_COORDINATOR;
-    else if (!t.g || t.g->kind != GROUP_CLASSIC)
+    else if (!t.g)
         e = ERR_UNKNOWN_MEMBER;
     else
         e = sync_sizes(y);
     if (e)
         turn_answer_error(&t, s, e, SLICE_NULL, NULL);
-    else
+    else if (t.g->kind == GROUP_CLASSIC)
         classic_sync(&t, y, s);
+    else
+        mixed_sync(&t, y, s);
     turn_end(&t);
 }
 
@@ -138,10 +142,10 @@ enum err group_heartbeat(struct broker *b, const struct group_member *m, int64_t
     if (!group_name_ok(m->group))
         return ERR_GROUP_ID;
     turn_begin(&t, b, m->group, now_ms);
-    if (!t.g || t.g->kind != GROUP_CLASSIC)
+    if (!t.g)
         e = ERR_UNKNOWN_MEMBER;
     else
-        e = classic_heartbeat(&t, m);
+        e = t.g->kind == GROUP_CLASSIC ? classic_heartbeat(&t, m) : mixed_heartbeat(&t, m);
     turn_end(&t);
     return e;
 }
@@ -161,7 +165,9 @@ enum err group_leave(struct broker *b, struct slice group, struct group_leaver *
     turn_begin(&t, b, group, now_ms);
     if (t.g && t.g->kind == GROUP_CLASSIC)
         classic_leave(&t, leavers, n);
-    else if (!t.g && !group_durable_get(b, group, &d))
+    else if (t.g)
+        mixed_leave(&t, leavers, n);
+    else if (!group_durable_get(b, group, &d))
         e = ERR_UNKNOWN_MEMBER;
     turn_end(&t);
     return e;

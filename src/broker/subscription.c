@@ -3,7 +3,8 @@
  *
  * Formats (Kafka's ConsumerProtocolSubscription and ConsumerProtocolAssignment, version 0, which
  * every later version begins with), integers big-endian:
- *   subscription  i16 version, i32 n, n x { i16 length, name }, …
+ *   subscription  i16 version, i32 n, n x { i16 length, name }, i32 length (-1: none), user data,
+ *                 from version 1 on i32 n, n x { i16 length, name, i32 m, m x i32 partition }, …
  *   assignment    i16 version, i32 n, n x { i16 length, name, i32 m, m x i32 partition }, …
  * Nothing is allocated by a declared count; what does not decode is told apart from what is absent.
  * No state: any thread; group_images under the lock of the group's shard. */
@@ -71,17 +72,74 @@ static int32_t rd_count(struct rd *r, size_t each)
     return r->bad ? 0 : n;
 }
 
-int subscription_has(struct slice metadata, struct slice topic)
+/* Topics, each with partitions. */
+static void rd_parts(struct rd *r, void (*fn)(void *arg, struct slice name, int32_t partition),
+                     void *arg)
+{
+    int32_t n, m, p;
+
+    for (n = rd_count(r, 6); n > 0 && !r->bad; n--) {
+        struct slice name = rd_name(r);
+
+        for (m = rd_count(r, 4); m > 0 && !r->bad; m--) {
+            p = rd_i32(r);
+            if (fn && !r->bad)
+                fn(arg, name, p);
+        }
+    }
+}
+
+int subscription_read(struct slice metadata, void (*topic)(void *arg, struct slice name),
+                      void (*owned)(void *arg, struct slice name, int32_t partition), void *arg)
 {
     struct rd r = {.p = metadata.ptr, .left = metadata.len};
-    bool found = false;
+    int version = rd_i16(&r);
     int32_t n;
 
-    if (rd_i16(&r) < 0)
+    if (version < 0)
         return -1;
-    for (n = rd_count(&r, 2); n > 0 && !r.bad; n--)
-        found |= slice_eq(rd_name(&r), topic);
-    return r.bad ? -1 : found;
+    for (n = rd_count(&r, 2); n > 0 && !r.bad; n--) {
+        struct slice name = rd_name(&r);
+
+        if (topic && !r.bad)
+            topic(arg, name);
+    }
+    if (version > 0 && owned) {
+        n = rd_i32(&r);
+        rd_take(&r, n > 0 ? (size_t)n : 0);
+        rd_parts(&r, owned, arg);
+    }
+    return r.bad ? -1 : version;
+}
+
+bool assignment_read(struct slice assignment,
+                     void (*part)(void *arg, struct slice name, int32_t partition), void *arg)
+{
+    struct rd r = {.p = assignment.ptr, .left = assignment.len};
+
+    if (rd_i16(&r) < 0)
+        return false;
+    rd_parts(&r, part, arg);
+    return !r.bad;
+}
+
+struct has {
+    struct slice topic;
+    bool found;
+};
+
+static void has_topic(void *arg, struct slice name)
+{
+    struct has *h = arg;
+
+    h->found |= slice_eq(name, h->topic);
+}
+
+int subscription_has(struct slice metadata, struct slice topic)
+{
+    struct has h = {.topic = topic};
+
+    return subscription_read(metadata, has_topic, NULL, &h) < 0 ? -1 : h.found;
 }
 
 static enum err json_topic(struct rd *r, struct buf *out)

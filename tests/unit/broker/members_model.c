@@ -270,7 +270,7 @@ static void classic_act(struct classic_world *w)
 }
 
 /* Nobody comes or goes any more: all become members of one generation. */
-static void classic_settle(struct classic_world *w)
+static void classic_quiet(struct classic_world *w)
 {
     int round, i;
 
@@ -311,7 +311,7 @@ static void classic_run(uint64_t seed)
     }
     for (i = 0; i < 3000; i++)
         classic_act(w);
-    classic_settle(w);
+    classic_quiet(w);
     assert_true(w->joins > 50 && w->syncs > 20);
     for (i = 0; i < CLIENTS; i++)
         man_die(&w->man[i]);
@@ -541,7 +541,7 @@ static void consumer_act(struct consumer_world *w)
     }
 }
 
-static void consumer_settle(struct consumer_world *w)
+static void consumer_quiet(struct consumer_world *w)
 {
     unsigned wanted = 0;
     int round, i, t, p, n;
@@ -583,7 +583,7 @@ static void consumer_run(uint64_t seed)
     }
     for (i = 0; i < 3000; i++)
         consumer_act(w);
-    consumer_settle(w);
+    consumer_quiet(w);
     assert_true(w->beats > 1000 && w->highest > 20);
     mx_pass(&w->x, 600000);
     assert_state(&w->x, "g", GROUP_EMPTY);
