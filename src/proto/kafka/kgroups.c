@@ -1,4 +1,5 @@
-/* The coordinator's clock: a timer of the first loop runs what is due in the broker's groups. */
+/* The coordinator's clock: a timer of the first loop runs what is due in the broker's groups. When
+ * the server drains, joins and syncs are answered at once, so that connections are not kept. */
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -12,6 +13,7 @@ struct kgroups {
     struct loop_timer timer;
     struct loop_task start;
     struct kafka *k;
+    bool drained;
 };
 
 static void tick(struct loop_timer *t)
@@ -19,6 +21,10 @@ static void tick(struct loop_timer *t)
     struct kgroups *g = (struct kgroups *)((char *)t - offsetof(struct kgroups, timer));
     int64_t now = (int64_t)(io_mono_ns(broker_io(g->k->broker)) / 1000000u), due;
 
+    if (atomic_load(&g->k->draining) && !g->drained) {
+        g->drained = true;
+        groups_drain(g->k->broker);
+    }
     groups_tick(g->k->broker, now);
     due = groups_deadline_ms(g->k->broker) - now;
     loop_timer_arm(g->k->loops[0].loop, t, (uint64_t)(due < 1 ? 1 : due > TICK_MS ? TICK_MS : due));
