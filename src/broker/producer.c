@@ -771,15 +771,17 @@ static enum err state_row(struct broker *b, struct sqlite3_stmt *st, struct erri
         b->producers.orphans = true;
         return ERR_OK;
     }
-    if (!(s = pstate_get(&b->producers, p, id)))
-        return ERR_OK;
     c.epoch = (int16_t)epoch;
-    s->last_ms = sqlite3_column_int64(st, 3);
     c.last_offset = sqlite3_column_int64(st, 4);
     c.txn_first = sqlite3_column_int64(st, 5);
     c.txn_position = (uint64_t)sqlite3_column_int64(st, 6);
-    s->now = s->durable = c;
-    pstate_links(b, s);
+    io_mutex_lock(&b->producers.lock);
+    if ((s = pstate_get(&b->producers, p, id))) {
+        s->last_ms = sqlite3_column_int64(st, 3);
+        s->now = s->durable = c;
+        pstate_links(b, s);
+    }
+    io_mutex_unlock(&b->producers.lock);
     return ERR_OK;
 }
 
@@ -795,17 +797,17 @@ static enum err aborted_row(struct broker *b, struct sqlite3_stmt *st, struct er
         b->producers.orphans = true;
         return ERR_OK;
     }
+    io_mutex_lock(&b->producers.lock);
     aborted_add(&b->producers, ptxn_get(p), &a);
     p->txn->saved_n = p->txn->aborted_n;
+    io_mutex_unlock(&b->producers.lock);
     return ERR_OK;
 }
 
 enum err producers_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
 {
-    struct producers *ps = &b->producers;
     enum err e = txns_load(b, db, info);
 
-    io_mutex_lock(&ps->lock);
     if (!e)
         e = state_rows(b, db, "producers",
                        "SELECT uid, producer_id, epoch, last_ms, last_offset, txn_first,"
@@ -816,7 +818,6 @@ enum err producers_load(struct broker *b, struct sqlite3 *db, struct errinfo *in
                        "SELECT uid, producer_id, first_offset, last_offset FROM txn_aborted"
                        " ORDER BY uid, last_offset",
                        aborted_row, info);
-    io_mutex_unlock(&ps->lock);
     return e;
 }
 
