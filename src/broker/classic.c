@@ -853,7 +853,7 @@ static void join_static_again(struct turn *t, const struct group_join *j,
             answer_join(t, s, m, cl->leader->id, m == cl->leader, m == cl->leader);
         else
             answer_join(t, s, m, leader, false, false);
-        t->persist = true;
+        t->persist = t->image = true;
     } else {
         rebalance_or_complete(t);
     }
@@ -968,7 +968,7 @@ static void assignments_spread(struct turn *t, const struct group_sync *y)
         if ((m = map_find(&g->members, y->assignments[i].member_id)))
             assignment_set(t, m, y->assignments[i].assignment);
     state_set(g, GROUP_STABLE);
-    t->persist = true;
+    t->persist = t->image = true;
     for (m = member_first(g); m; m = member_next(g, m))
         if (m->sync_wait) {
             sync_answer_take(t, m, ERR_OK);

@@ -597,6 +597,7 @@ enum err consumer__beat(struct turn *t, struct consumer_member *m, struct subscr
 {
     struct live_group *g = t->g;
     bool subscribes_anew = m->subscription != sub, changed;
+    int32_t before;
     enum err e;
 
     if (subscribes_anew) {
@@ -613,7 +614,10 @@ enum err consumer__beat(struct turn *t, struct consumer_member *m, struct subscr
         consumer__bump(t);
     if (g->generation > g->consumer->assignment_epoch)
         consumer_target(g);
+    before = m->epoch;
     reconcile(t, m, o);
+    if (m->epoch != before)
+        turn_image_soon(t);
     return ERR_OK;
 }
 

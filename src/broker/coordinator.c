@@ -14,6 +14,8 @@
 #include "broker/consumer_int.h"
 #include "broker/coordinator_int.h"
 
+#define IMAGE_MS 1000 /* between the published texts of a consumer group, at least */
+
 /* ---- shared bytes ---- */
 
 struct blob *blob_new(struct slice s)
@@ -350,6 +352,17 @@ void turn_begin(struct turn *t, struct broker *b, struct slice group, int64_t no
     turn_on(t, b, sh, map_find(&sh->groups, group), now_ms);
 }
 
+static void image_fire(struct turn *t, struct group_timer *tm)
+{
+    t->persist = t->image = true;
+}
+
+void turn_image_soon(struct turn *t)
+{
+    if (t->g->image.heap_at == TIMER_OFF)
+        group_timer_set(&t->g->image, t->now_ms + IMAGE_MS);
+}
+
 static size_t live_bytes(size_t name_len)
 {
     return sizeof(struct live_group) + name_len + 64;
@@ -377,6 +390,7 @@ void turn_make(struct turn *t, struct slice group, enum group_kind kind)
     map_init(&g->members, LIMIT_GROUP_MEMBERS, t->b->hash_seed);
     map_init(&g->instances, LIMIT_GROUP_MEMBERS, t->b->hash_seed);
     list_init(&g->list);
+    group_timer_init(&g->image, g, image_fire);
     classic_init(g);
     if (map_put(&t->shard->groups, live_name(g), g))
         ASSERT(false);
@@ -392,6 +406,7 @@ static void live_free(struct coordinator *c, struct live_group *g)
 {
     ASSERT(list_empty(&g->list) && g->members.n == 0 && g->instances.n == 0);
     map_remove(&g->shard->groups, live_name(g));
+    group_timer_clear(&g->image);
     classic_fini(g);
     consumer_fini(g);
     map_fini(&g->members);
@@ -459,7 +474,8 @@ static struct change *state_change(struct turn *t)
         en.protocol_type = blob_slice(g->classic.protocol_type);
     if (g->kind == GROUP_CLASSIC && g->classic.leader)
         en.leader = g->classic.leader->id;
-    group_images(g, &members, &assignment);
+    if (t->image)
+        group_images(g, &members, &assignment);
     en.members = buf_slice(&members);
     en.assignment = buf_slice(&assignment);
     c = change_new(t->b, ENTRY_GROUP_STATE, entry_group_state_size(&en), told_done, told);

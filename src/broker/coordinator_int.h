@@ -155,6 +155,7 @@ struct live_group {
     struct map members;   /* id -> struct classic_member or consumer_member */
     struct map instances; /* instance id -> the same */
     struct list_head list;
+    struct group_timer image; /* the published texts are to be written */
     struct classic_group classic;
     struct consumer_group *consumer; /* NULL: never was one */
     size_t name_len;
@@ -196,10 +197,13 @@ struct turn {
     int64_t now_ms;
     struct list_head answers;
     bool persist; /* the generation is to be written even if nobody waits for it */
+    bool image;   /* with it who is a member and has what, for the published table */
 };
 /* Locks. make: makes the group live, of this kind, if it is not; t->g stays NULL at the limits. */
 void turn_begin(struct turn *t, struct broker *b, struct slice group, int64_t now_ms);
 void turn_make(struct turn *t, struct slice group, enum group_kind kind);
+/* The published texts are written soon, once for all changes until then. */
+void turn_image_soon(struct turn *t);
 /* Unlocks, makes durable, answers. Frees the group if it has no members left. */
 void turn_end(struct turn *t);
 

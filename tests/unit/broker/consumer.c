@@ -209,6 +209,38 @@ static void test_three_join(void **state)
     mx_end(&x);
 }
 
+/* Who has what is in the published table soon after a rebalance. */
+static void test_published(void **state)
+{
+    struct consumer a, b, *both[] = {&a, &b};
+    char text[512];
+    struct topic *t, *u;
+    struct mx x;
+
+    mx_start(&x);
+    t = fx_topic(&x.f, "t", 3);
+    u = fx_topic(&x.f, "u", 1);
+    a = consumer_of(&x, "a", "t");
+    b = consumer_of(&x, "b", "t");
+    a.topics[1] = b.topics[1] = SLICE_LIT("u");
+    a.topics_n = b.topics_n = 2;
+    b.instance = "i-1";
+    assert_int_equal(enter(&a), ERR_OK);
+    assert_int_equal(enter(&b), ERR_OK);
+    published(&x, text, sizeof text);
+    assert_string_equal(text, "g|2||[]|{}");
+    settle(both, 2);
+    mx_pass(&x, 1000);
+    published(&x, text, sizeof text);
+    assert_string_equal(text, "g|2||[{\"id\":\"a\",\"instance\":null,\"client\":\"client\","
+                              "\"host\":\"host\"},{\"id\":\"b\",\"instance\":\"i-1\","
+                              "\"client\":\"client\",\"host\":\"host\"}]|"
+                              "{\"a\":{\"t\":[0,1]},\"b\":{\"t\":[2],\"u\":[0]}}");
+    topic_unref(&t);
+    topic_unref(&u);
+    mx_end(&x);
+}
+
 /* A member that does not give up in its rebalance timeout is out. */
 static void test_revocation_timeout(void **state)
 {
@@ -718,12 +750,19 @@ static void test_size(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_three_join), cmocka_unit_test(test_revocation_timeout),
-        cmocka_unit_test(test_epochs),     cmocka_unit_test(test_invalid),
-        cmocka_unit_test(test_static),     cmocka_unit_test(test_topics_change),
-        cmocka_unit_test(test_regex),      cmocka_unit_test(test_assignors),
-        cmocka_unit_test(test_kinds),      cmocka_unit_test(test_offsets),
-        cmocka_unit_test(test_restart),    cmocka_unit_test(test_size),
+        cmocka_unit_test(test_three_join),
+        cmocka_unit_test(test_published),
+        cmocka_unit_test(test_revocation_timeout),
+        cmocka_unit_test(test_epochs),
+        cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_static),
+        cmocka_unit_test(test_topics_change),
+        cmocka_unit_test(test_regex),
+        cmocka_unit_test(test_assignors),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_offsets),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

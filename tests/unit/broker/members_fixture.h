@@ -5,6 +5,8 @@
 
 #include "fixture.h"
 
+#include <sqlite3.h>
+
 #include "base/tbl/limits.h"
 #include "broker/broker_int.h"
 #include "broker/coordinator_int.h"
@@ -235,6 +237,28 @@ static inline void group_stable(struct mx *x, struct client *c, unsigned n)
         sync_ask(&c[i]);
     for (i = 0; i < n; i++)
         assert_int_equal(c[i].e, ERR_OK);
+}
+
+/* The first row of the published table, after a checkpoint, as any reader of it would see it. */
+static inline void published(struct mx *x, char *out, size_t size)
+{
+    struct sqlite3_stmt *st;
+    struct sqlite3 *db;
+    char path[96];
+
+    fx_checkpoint(&x->f);
+    snprintf(path, sizeof path, "%s/checkpoint.db", x->f.dir);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db,
+                                        "SELECT group_id || '|' || generation || '|' ||"
+                                        " ifnull(leader, '') || '|' || members || '|' ||"
+                                        " assignment FROM stream_groups",
+                                        -1, &st, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    snprintf(out, size, "%s", (const char *)sqlite3_column_text(st, 0));
+    sqlite3_finalize(st);
+    sqlite3_close(db);
 }
 
 static inline void mx_end(struct mx *x)
