@@ -49,8 +49,8 @@ struct assign_member {
     const struct part_set *has; /* by the last assignment; NULL: nothing */
     struct part_set gets;       /* out, sorted; empty when it is called */
 };
-void assign_roundrobin(const struct assign_topic *topics, uint32_t topics_n, struct assign_member *m,
-                       uint32_t n);
+void assign_roundrobin(const struct assign_topic *topics, uint32_t topics_n,
+                       struct assign_member *m, uint32_t n);
 /* topics: ascending by id. same: all members subscribe to the same topics. */
 void assign_range(const struct assign_topic *topics, uint32_t topics_n, struct assign_member *m,
                   uint32_t n);

@@ -331,7 +331,7 @@ static enum err heartbeat_check(const struct group_consumer_heartbeat *h, struct
     if (!slice_is_null(h->assignor) && assignor_of(h->assignor) == ASSIGNOR_NONE)
         return errinfo_set(info, ERR_UNSUPPORTED_ASSIGNOR,
                            "ServerAssignor %.*s is not supported. Supported assignors: uniform, "
-                           "range.",
+                           "range, roundrobin.",
                            (int)(h->assignor.len > 64 ? 64 : h->assignor.len),
                            (const char *)h->assignor.ptr);
     if (h->member_epoch != GROUP_EPOCH_JOIN)

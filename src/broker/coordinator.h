@@ -8,6 +8,9 @@
  *             assignment and moves partitions, taking each from its old owner before the new one
  *             gets it (group_consumer_heartbeat). Semantics: KIP-848 as of Apache Kafka 4.2.
  *
+ * While a group changes from one to the other, it has members of both: it is a consumer group then,
+ * and the classic calls serve its classic members (group_conf.upgrade, downgrade; mixed.c).
+ *
  * Members live in memory only: after a restart they are told ERR_UNKNOWN_MEMBER and join again. A
  * group's generation (epoch) is durable before anyone is told it, so it never goes back. Committed
  * offsets are group_commit's and append_offset's; group_commit_check says whether a member may.
