@@ -54,7 +54,15 @@ bool meter_window(struct meter *m, struct counts *c);
 uint64_t now_ns(void);
 /* Prints "bench: what: why" and ends the program. */
 void die(const char *what, const char *why) __attribute__((noreturn));
-/* A number of an option within [min, max], or die. */
-double number(const char *what, const char *text, double min, double max);
+
+/* An option "--name value", or a flag "--name": what it sets, and the least and greatest value. */
+struct choice {
+    const char *name;
+    enum { CHOICE_COUNT, CHOICE_NUMBER, CHOICE_TEXT, CHOICE_FLAG } kind;
+    void *to; /* uint32_t, double, const char * or bool */
+    double min, max;
+};
+/* Reads arguments from the first on; the last choice has no name. Ends the program if it cannot. */
+void choices_read(int argc, char **argv, int first, const struct choice *all);
 
 #endif

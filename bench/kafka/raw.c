@@ -10,7 +10,6 @@
  * measure how long ago what they read was due. `wait` returns when the server answers. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,13 +24,14 @@
 #include "measure.h"
 #include "wire.h"
 
-#define DEPTH_MAX   64u
-#define CONNS_MAX   1024u
-#define ANSWER_MAX  (256u << 20)
-#define WRITER_IN   (64u << 10)
-#define TAIL_WAIT   500
-#define EVENTS      64
-#define PROBE_TRIES 600
+#define DEPTH_MAX           64u
+#define CONNS_MAX           1024u
+#define ANSWER_MAX          (256u << 20)
+#define WRITER_IN           (64u << 10)
+#define TAIL_WAIT           500
+#define EVENTS              64
+#define OFFSET_OUT_OF_RANGE 1
+#define PROBE_TRIES         600
 
 enum role { WRITER, READER, TAIL };
 
@@ -56,11 +56,9 @@ struct conn {
 };
 
 static struct {
-    uint16_t port;
     struct wire_topics topics;
-    uint32_t writers, readers, tails, depth, record, batch, spread, windows, fetch_bytes;
+    uint32_t port, pid, writers, readers, tails, depth, record, batch, spread, windows, fetch_bytes;
     double seconds, warm_s, rate;
-    pid_t pid;
     bool repeat;
 } o = {.topics = {"bench", 1, 1},
        .depth = 5,
@@ -85,7 +83,7 @@ static unsigned readers_left;
 
 static int dial(bool must)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(o.port)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)o.port)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -331,6 +329,11 @@ static void reader_answer(struct conn *c, struct slice frame)
 
     if (!wire_fetched_read(frame, &f))
         die("answer", "it cannot be read");
+    if (f.code == OFFSET_OUT_OF_RANGE && c->offset == 0 &&
+        f.start > 0) { /* what was there has been deleted */
+        c->offset = f.start;
+        return;
+    }
     code_check(f.code);
     if (c->offset < 0) {
         c->offset = f.high_watermark;
@@ -489,13 +492,11 @@ static void run(void)
     unsigned i;
     bool more = true;
 
-    if (o.record < 8)
-        die("record", "at least 8 bytes: the time goes into it");
     prctl(PR_SET_TIMERSLACK, 1000);
     buf_init(&request, ANSWER_MAX);
     requests_make();
     conns_make();
-    meter_init(&meter, o.pid, o.warm_s, o.seconds, (int)o.windows);
+    meter_init(&meter, (pid_t)o.pid, o.warm_s, o.seconds, (int)o.windows);
     for (i = 0; i < conns_n; i++) {
         if (conns[i].role == WRITER)
             writer_go(&conns[i]);
@@ -523,94 +524,32 @@ static void run(void)
 
 /* ---- options ---- */
 
-static const struct option options[] = {{"port", 1, NULL, 'p'},    {"topic", 1, NULL, 't'},
-                                        {"topics", 1, NULL, 'T'},  {"partitions", 1, NULL, 'P'},
-                                        {"writers", 1, NULL, 'w'}, {"readers", 1, NULL, 'r'},
-                                        {"tails", 1, NULL, 'l'},   {"depth", 1, NULL, 'd'},
-                                        {"record", 1, NULL, 's'},  {"batch", 1, NULL, 'b'},
-                                        {"spread", 1, NULL, 'S'},  {"windows", 1, NULL, 'W'},
-                                        {"seconds", 1, NULL, 'n'}, {"warm", 1, NULL, 'm'},
-                                        {"rate", 1, NULL, 'R'},    {"pid", 1, NULL, 'i'},
-                                        {"repeat", 0, NULL, 'e'},  {"fetch-bytes", 1, NULL, 'f'},
-                                        {NULL, 0, NULL, 0}};
-
-static uint32_t count(const char *what, double max)
-{
-    return (uint32_t)number(what, optarg, 0, max);
-}
-
-static void option(int c)
-{
-    switch (c) {
-    case 'p':
-        o.port = (uint16_t)count("port", 65535);
-        break;
-    case 't':
-        o.topics.name = optarg;
-        break;
-    case 'T':
-        o.topics.topics = count("topics", 100000);
-        break;
-    case 'P':
-        o.topics.partitions = count("partitions", 100000);
-        break;
-    case 'w':
-        o.writers = count("writers", CONNS_MAX);
-        break;
-    case 'r':
-        o.readers = count("readers", CONNS_MAX);
-        break;
-    case 'l':
-        o.tails = count("tails", CONNS_MAX);
-        break;
-    case 'd':
-        o.depth = count("depth", DEPTH_MAX);
-        break;
-    case 's':
-        o.record = count("record", 64 << 20);
-        break;
-    case 'b':
-        o.batch = count("batch", 1e6);
-        break;
-    case 'S':
-        o.spread = count("spread", 10000);
-        break;
-    case 'W':
-        o.windows = count("windows", 1000);
-        break;
-    case 'n':
-        o.seconds = number("seconds", optarg, 0.01, 3600);
-        break;
-    case 'm':
-        o.warm_s = number("warm", optarg, 0, 3600);
-        break;
-    case 'R':
-        o.rate = number("rate", optarg, 0, 1e9);
-        break;
-    case 'i':
-        o.pid = (pid_t)count("pid", 1 << 30);
-        break;
-    case 'e':
-        o.repeat = true;
-        break;
-    case 'f':
-        o.fetch_bytes = count("fetch-bytes", 64 << 20);
-        break;
-    default:
-        exit(2);
-    }
-}
+static const struct choice choices[] = {
+    {"--port", CHOICE_COUNT, &o.port, 1, 65535},
+    {"--topic", CHOICE_TEXT, &o.topics.name, 0, 0},
+    {"--topics", CHOICE_COUNT, &o.topics.topics, 1, 100000},
+    {"--partitions", CHOICE_COUNT, &o.topics.partitions, 1, 100000},
+    {"--writers", CHOICE_COUNT, &o.writers, 0, CONNS_MAX},
+    {"--readers", CHOICE_COUNT, &o.readers, 0, CONNS_MAX},
+    {"--tails", CHOICE_COUNT, &o.tails, 0, CONNS_MAX},
+    {"--depth", CHOICE_COUNT, &o.depth, 1, DEPTH_MAX},
+    {"--record", CHOICE_COUNT, &o.record, 8, 64 << 20}, /* a time goes into it */
+    {"--batch", CHOICE_COUNT, &o.batch, 1, 1e6},
+    {"--spread", CHOICE_COUNT, &o.spread, 1, 10000},
+    {"--windows", CHOICE_COUNT, &o.windows, 1, 1000},
+    {"--seconds", CHOICE_NUMBER, &o.seconds, 0.01, 3600},
+    {"--warm", CHOICE_NUMBER, &o.warm_s, 0, 3600},
+    {"--rate", CHOICE_NUMBER, &o.rate, 0, 1e9},
+    {"--pid", CHOICE_COUNT, &o.pid, 0, 1 << 30},
+    {"--fetch-bytes", CHOICE_COUNT, &o.fetch_bytes, 1024, 64 << 20},
+    {"--repeat", CHOICE_FLAG, &o.repeat, 0, 0},
+    {NULL, CHOICE_FLAG, NULL, 0, 0}};
 
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
-    int c;
 
-    optind = 2;
-    while (argc > 1 && (c = getopt_long(argc, argv, "", options, NULL)) != -1)
-        option(c);
-    if (!o.topics.topics || !o.topics.partitions || !o.batch || !o.spread || !o.depth)
-        die("options", "a number is 0");
+    choices_read(argc, argv, 2, choices);
     if (strcmp(what, "create") == 0 || strcmp(what, "delete") == 0)
         admin(*what == 'c');
     else if (strcmp(what, "wait") == 0)

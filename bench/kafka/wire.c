@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/crc32c.h"
 #include "base/endian.h"
@@ -13,7 +14,6 @@
 enum { API_PRODUCE = 0, API_FETCH = 1, API_VERSIONS = 18, API_CREATE = 19, API_DELETE = 20 };
 #define CLIENT_ID  "bench"
 #define BATCH_HEAD 61u
-#define BASE_MS    1700000000000 /* of records: any time will do */
 
 /* ---- writing ---- */
 
@@ -113,7 +113,8 @@ static void batch_seal(uint8_t *at, size_t len)
 static size_t put_batch(struct buf *b, uint32_t records, uint32_t size)
 {
     size_t at = b->len, len;
-    uint64_t seed = 1;
+    uint64_t seed = 1,
+             now_ms = (uint64_t)time(NULL) * 1000; /* records of long ago would be deleted */
     uint32_t i;
 
     put64(b, 0);           /* base offset */
@@ -123,8 +124,8 @@ static size_t put_batch(struct buf *b, uint32_t records, uint32_t size)
     put32(b, 0);           /* checksum */
     put16(b, 0);           /* attributes */
     put32(b, records - 1); /* last offset delta */
-    put64(b, BASE_MS);
-    put64(b, BASE_MS);
+    put64(b, now_ms);
+    put64(b, now_ms);
     put64(b, UINT64_MAX); /* producer id */
     put16(b, UINT16_MAX); /* its epoch */
     put32(b, UINT32_MAX); /* sequence */
@@ -330,7 +331,8 @@ static struct wire_fetched take_part(struct in *r)
     take32(r);
     f.code = take16(r);
     f.high_watermark = take64(r);
-    take(r, 16); /* last stable and first offset */
+    take64(r); /* last stable offset */
+    f.start = take64(r);
     aborted = take32(r);
     if (aborted > 0)
         take(r, (size_t)aborted * 16);

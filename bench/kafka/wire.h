@@ -43,7 +43,7 @@ void wire_fetch(struct buf *out, const struct wire_topics *t, uint32_t partition
                 int32_t max_bytes, int32_t wait_ms);
 struct wire_fetched {
     int code;
-    int64_t high_watermark;
+    int64_t high_watermark, start;
     struct slice records;
 };
 /* The first partition of a Fetch answer; false: it is cut short. */
