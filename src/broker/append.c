@@ -601,8 +601,24 @@ void append_txn_starts(struct append *a)
     a->txn_starts = true;
 }
 
-enum err append_batch(struct append *a, struct partition *p, struct slice batch,
-                      struct append_slot *slot, struct errinfo *info)
+bool topic_needs_keys(const struct topic *t)
+{
+    return topic_compacted(t);
+}
+
+/* What a batch builder of this process made is sound. Whether its records had keys the caller knows.
+ */
+static enum err made_check(struct slice batch, struct topic *t, struct batch_info *bi,
+                           struct errinfo *info)
+{
+    enum err e = batch_parse(batch, bi);
+
+    ASSERT(!e && bi->length == batch.len);
+    return batch.len > (uint32_t)t->max_message_bytes ? too_large(batch.len, t, info) : ERR_OK;
+}
+
+static enum err batch_take(struct append *a, struct partition *p, struct slice batch, bool made,
+                           struct append_slot *slot, struct errinfo *info)
 {
     struct topic *t = p->topic;
     struct append_part *pt;
@@ -612,7 +628,8 @@ enum err append_batch(struct append *a, struct partition *p, struct slice batch,
     ASSERT(a->magic == APPEND_MAGIC && a->state == BUILDING);
     if (atomic_load_explicit(&t->deleting, memory_order_relaxed))
         return gone(t, info);
-    if ((e = batch_check(a, batch, t, &bi, info)) || (e = append_full(a, batch.len, info)))
+    e = made ? made_check(batch, t, &bi, info) : batch_check(a, batch, t, &bi, info);
+    if (e || (e = append_full(a, batch.len, info)))
         return e;
     if (a->parts_n >= LIMIT_APPEND_PARTS)
         return errinfo_set(info, ERR_LIMIT, "an append has at most %u batches", LIMIT_APPEND_PARTS);
@@ -633,6 +650,18 @@ enum err append_batch(struct append *a, struct partition *p, struct slice batch,
     a->bytes += batch.len;
     rec_add(a, a->last, 0, pt->log_time ? pt->log_ms : bi.base_ts, slot);
     return ERR_OK;
+}
+
+enum err append_batch(struct append *a, struct partition *p, struct slice batch,
+                      struct append_slot *slot, struct errinfo *info)
+{
+    return batch_take(a, p, batch, false, slot, info);
+}
+
+enum err append_made_batch(struct append *a, struct partition *p, struct slice batch,
+                           struct append_slot *slot, struct errinfo *info)
+{
+    return batch_take(a, p, batch, true, slot, info);
 }
 
 /* ---- other entries ---- */

@@ -246,6 +246,11 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
  * `duplicate` with the offset where it was written first. */
 enum err append_batch(struct append *a, struct partition *p, struct slice batch,
                       struct append_slot *slot, struct errinfo *info);
+/* The same of a batch that batch_builder_finish has just made: its bytes are not looked at again.
+ * Records of a compacted topic must have keys: the caller has checked that (topic_needs_keys). */
+enum err append_made_batch(struct append *a, struct partition *p, struct slice batch,
+                           struct append_slot *slot, struct errinfo *info);
+bool topic_needs_keys(const struct topic *t);
 /* Transactional batches of this append may begin their transaction by themselves (KIP-890). */
 void append_txn_starts(struct append *a);
 /* A durable key-value change in the same unit (see kv_put). */

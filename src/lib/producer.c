@@ -160,7 +160,7 @@ static void batch_submit(struct pbatch *b)
         batch_builder_finish(&b->bb, b->log_time ? BATCH_LOG_APPEND_TIME : 0, -1, -1, -1, &s);
 
     if (!e)
-        e = append_batch(b->a, b->part, s, &b->slot, &why);
+        e = append_made_batch(b->a, b->part, s, &b->slot, &why);
     if (!e)
         e = append_submit(b->a, false, &why);
     if (e)
@@ -406,6 +406,9 @@ weir_err weir_producer_send(struct weir_producer *p, const struct weir_record *r
 
     if (!e && record->dedup_id)
         e = errinfo_set(&info, ERR_INVALID, "a producer takes no dedup_id; use weir_produce");
+    if (!e && slice_is_null(r.key) && topic_needs_keys(p->topic))
+        e = errinfo_set(&info, ERR_RECORD, "\"%s\" is compacted: its records need keys",
+                        topic_name(p->topic));
     if (e)
         return lib_fail(e, &info, error);
     part = partition_for(p, record, &r);
