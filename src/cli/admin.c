@@ -87,6 +87,107 @@ static void print_topics(json_t *list)
     }
 }
 
+static void print_partitions(json_t *list)
+{
+    json_t *p;
+    size_t i;
+
+    printf("\n%9s %14s %14s %14s %14s\n", "PARTITION", "START", "END", "RECORDS", "BYTES");
+    json_array_foreach(list, i, p)
+    {
+        json_int_t start = json_integer_value(json_object_get(p, "start"));
+        json_int_t end = json_integer_value(json_object_get(p, "end"));
+
+        printf("%9" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT
+               " %14" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT "\n",
+               json_integer_value(json_object_get(p, "partition")), start, end, end - start,
+               json_integer_value(json_object_get(p, "bytes")));
+    }
+}
+
+static void print_topic(json_t *t)
+{
+    const char *name;
+    json_t *v;
+
+    printf("%s: %" JSON_INTEGER_FORMAT " partition%s, %" JSON_INTEGER_FORMAT
+           " records, %" JSON_INTEGER_FORMAT " bytes, created %s\n",
+           json_string_value(json_object_get(t, "name")),
+           json_integer_value(json_object_get(t, "partitions")),
+           json_integer_value(json_object_get(t, "partitions")) == 1 ? "" : "s",
+           json_integer_value(json_object_get(t, "records")),
+           json_integer_value(json_object_get(t, "bytes")),
+           json_string_value(json_object_get(t, "created")));
+    json_object_foreach(json_object_get(t, "config"), name, v)
+    {
+        char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY);
+
+        printf("  %s=%s\n", name, text ? text : json_string_value(v));
+        free(text);
+    }
+    print_partitions(json_object_get(t, "partition_offsets"));
+}
+
+/* A topic and, as "partition_offsets", its partitions; NULL after saying why. */
+static json_t *topic_get(struct client *c, const char *name)
+{
+    struct buf path;
+    json_t *t, *p;
+
+    buf_init(&path, 8192);
+    path_of(&path, "/topics/", name);
+    t = call(c, "GET", (const char *)path.ptr, SLICE_NULL);
+    if (t) {
+        path.len--;
+        buf_append(&path, "/partitions", sizeof "/partitions");
+        p = call(c, "GET", (const char *)path.ptr, SLICE_NULL);
+        if (p)
+            json_object_set(t, "partition_offsets", json_object_get(p, "partitions"));
+        else
+            json_decref(t);
+        t = p ? t : NULL;
+        json_decref(p);
+    }
+    buf_fini(&path);
+    return t;
+}
+
+static int topic_describe(const struct args *a, struct client *c, const char *name)
+{
+    json_t *t = topic_get(c, name);
+
+    if (t && arg_get(a, "json"))
+        print_json(t);
+    else if (t)
+        print_topic(t);
+    json_decref(t);
+    return t ? EXIT_FINE : EXIT_FAILED;
+}
+
+/* Each of the list; the JSON is one array. */
+static bool describe_all(const struct args *a, struct client *c, json_t *list)
+{
+    json_t *t;
+    size_t i;
+    bool ok = true;
+
+    for (i = 0; ok && i < json_array_size(list); i++) {
+        t = topic_get(c, json_string_value(json_object_get(json_array_get(list, i), "name")));
+        ok = t != NULL;
+        if (ok && !arg_get(a, "json")) {
+            if (i)
+                putchar('\n');
+            print_topic(t);
+        }
+        if (ok)
+            json_array_set(list, i, t);
+        json_decref(t);
+    }
+    if (ok && arg_get(a, "json"))
+        print_json(list);
+    return ok;
+}
+
 static int topics_list(const struct args *a, struct client *c, const char *pattern)
 {
     json_t *all = json_array(), *j = NULL;
@@ -117,7 +218,9 @@ static int topics_list(const struct args *a, struct client *c, const char *patte
         snprintf(after, sizeof after, "%s", next ? next : "");
         json_decref(j);
     } while (ok && after[0]);
-    if (ok && arg_get(a, "json"))
+    if (ok && arg_get(a, "describe"))
+        ok = describe_all(a, c, all);
+    else if (ok && arg_get(a, "json"))
         print_json(all);
     else if (ok)
         print_topics(all);
@@ -143,8 +246,7 @@ static int topics_change(const struct args *a, struct client *c, const char *wha
     j = call(c,
              create  ? "POST"
              : alter ? "PATCH"
-             : del   ? "DELETE"
-                     : "GET",
+                     : "DELETE",
              (const char *)path.ptr, slice_str(text));
     if (j) {
         if (del)
@@ -162,19 +264,26 @@ static int topics_change(const struct args *a, struct client *c, const char *wha
 
 int cmd_topics(const struct args *a)
 {
-    const char *what = a->pos_n ? a->pos[0] : "list";
+    const char *what = a->pos_n ? a->pos[0] : "list", *name = a->pos_n > 1 ? a->pos[1] : NULL;
     struct client *c;
     int rc;
 
+    if (arg_get(a, "describe")) {
+        if (a->pos_n > 1 && strcmp(what, "describe") != 0)
+            return usage_fail(a, "--describe takes one topic's name");
+        name = a->pos_n > 1 ? name : a->pos_n ? a->pos[0] : NULL;
+        what = name ? "describe" : "list";
+    }
     if (strcmp(what, "list") != 0 && strcmp(what, "create") != 0 && strcmp(what, "describe") != 0 &&
         strcmp(what, "alter") != 0 && strcmp(what, "delete") != 0)
         return usage_fail(a, "say list, create, describe, alter or delete, not '%s'", what);
-    if (strcmp(what, "list") != 0 && a->pos_n < 2)
+    if (strcmp(what, "list") != 0 && !name)
         return usage_fail(a, "%s needs the topic's name", what);
     if (!(c = client_new(a)))
         return EXIT_FAILED;
-    rc = strcmp(what, "list") == 0 ? topics_list(a, c, a->pos_n > 1 ? a->pos[1] : NULL)
-                                   : topics_change(a, c, what, a->pos[1]);
+    rc = strcmp(what, "list") == 0       ? topics_list(a, c, name)
+         : strcmp(what, "describe") == 0 ? topic_describe(a, c, name)
+                                         : topics_change(a, c, what, name);
     client_free(&c);
     return rc;
 }

@@ -64,6 +64,7 @@ static const struct opt topics_opts[] = {
     SERVER_OPTS,
     {"partitions", "N", "for create and alter"},
     {"set", "KEY=VALUE", "topic configuration; may be repeated"},
+    {"describe", NULL, "as describe; without a name, of every topic"},
     {"json", NULL, "JSON instead of a table"},
     END_OPTS};
 static const struct opt import_opts[] = {
@@ -132,9 +133,10 @@ const struct command commands[] = {
      "weir read orders --limit 10\nweir read orders:c-1 --data weir-data --values", read_opts, 1, 1,
      cmd_read},
     {"topics", "[list [PATTERN] | create NAME | describe NAME | alter NAME | delete NAME] …",
-     "list and change topics", "Without anything: list.",
+     "list and change topics",
+     "Without anything: list. describe shows the configuration and each partition's offsets.",
      "weir topics\nweir topics create orders --partitions 4 --set retention.ms=86400000\nweir "
-     "topics describe orders",
+     "topics describe orders\nweir topics --describe",
      topics_opts, 0, 2, cmd_topics},
     {"groups", "[list | describe NAME | delete NAME] …", "list and look at consumer groups",
      "Without anything: list. Groups of every protocol: Kafka's, the C library's, checkpoints of "

@@ -10,7 +10,7 @@ its pid.
 import fnmatch, glob, hashlib, http.client, json, os, re, random, shutil, socket, struct, subprocess, sys
 import threading, time, traceback
 
-import kafka_clients
+import kafka_cli, kafka_clients
 from harness import BUILD, ROOT, WEIR, Server, Skip, npm_modules, scratch, served, weir
 
 
@@ -232,7 +232,7 @@ def test_cli_events():
         got = [json.loads(l)["data"]["total"] for l in t.communicate(timeout=20)[0].splitlines()]
         assert got == [4, 5], got
         weir("topics", "create", "plain", "--partitions", "3", "--set", "retention.ms=3600000", server=s)
-        assert json.loads(weir("topics", "describe", "plain", server=s).stdout)["partitions"] == 3
+        assert json.loads(weir("topics", "describe", "plain", "--json", server=s).stdout)["partitions"] == 3
         assert b"plain" in weir("topics", server=s).stdout
         weir("topics", "delete", "plain", server=s)
         weir("checkpoint", "set", "billing", "orders", again["id"], server=s)
@@ -688,7 +688,7 @@ def run(name, f, tally):
 
 def main():
     names = sys.argv[1:]
-    tests = [(k[5:], f) for part in (globals(), *map(vars, (kafka_clients,))) for k, f in part.items()
+    tests = [(k[5:], f) for part in (globals(), *map(vars, (kafka_clients, kafka_cli))) for k, f in part.items()
              if k.startswith("test_")]
     tally = Tally()
     for name, f in tests:
