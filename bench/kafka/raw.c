@@ -7,7 +7,9 @@
  * Writers send as fast as `--depth` requests each allow, or, with --rate, at times fixed beforehand:
  * a latency counts from the time when the request was due, so a server that stalls is charged for
  * all that had to wait. Readers fetch from the beginning; tails from the end, and with a rate they
- * measure how long ago what they read was due. `wait` returns when the server answers. */
+ * measure how long ago what they read was due. With --touch the measurement begins when each of the
+ * requests has been answered once, or after so many seconds: the first write to a partition may cost
+ * far more than the others. `wait` returns when the server answers. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -58,7 +60,7 @@ struct conn {
 static struct {
     struct wire_topics topics;
     uint32_t port, pid, writers, readers, tails, depth, record, batch, spread, windows, fetch_bytes;
-    double seconds, warm_s, rate;
+    double seconds, warm_s, rate, touch_s;
     bool repeat;
 } o = {.topics = {"bench", 1, 1},
        .depth = 5,
@@ -487,8 +489,16 @@ static void turn(void)
         writer_go(&conns[k]);
 }
 
+/* While partitions are left to be written to for the first time, warming up is not over. */
+static void touch(uint64_t until)
+{
+    if (meter.warm && counts.out_requests < shared_n && now_ns() < until)
+        meter.next_ns = now_ns() + (uint64_t)(o.warm_s * 1e9);
+}
+
 static void run(void)
 {
+    uint64_t touch_until = now_ns() + (uint64_t)(o.touch_s * 1e9);
     unsigned i;
     bool more = true;
 
@@ -505,6 +515,7 @@ static void run(void)
     }
     while (more) {
         turn();
+        touch(touch_until);
         if (meter_due(&meter, now_ns()) || (o.readers && readers_left == 0 && !o.writers))
             more = meter_window(&meter, &counts) && (!o.readers || readers_left || o.writers);
     }
@@ -539,6 +550,7 @@ static const struct choice choices[] = {
     {"--windows", CHOICE_COUNT, &o.windows, 1, 1000},
     {"--seconds", CHOICE_NUMBER, &o.seconds, 0.01, 3600},
     {"--warm", CHOICE_NUMBER, &o.warm_s, 0, 3600},
+    {"--touch", CHOICE_NUMBER, &o.touch_s, 0, 3600},
     {"--rate", CHOICE_NUMBER, &o.rate, 0, 1e9},
     {"--pid", CHOICE_COUNT, &o.pid, 0, 1 << 30},
     {"--fetch-bytes", CHOICE_COUNT, &o.fetch_bytes, 1024, 64 << 20},

@@ -153,7 +153,7 @@ class Bench:
         return statistics.median(got) if got else None
 
     def windows(self, command, seconds):
-        out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 120).stdout
+        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=seconds + 900).stdout
         return [json.loads(line) for line in out.splitlines()]
 
     def admin(self, server, what, name, topics, partitions):
@@ -300,7 +300,7 @@ class Bench:
                 spread = min(n, 16)
                 self.keep("produce to %s partition%s" % (format(n, ","), "s" if n > 1 else ""), server,
                           self.raw(server, t, "--writers", 16, "--spread", spread, "--batch", 16 // spread,
-                                   warm=self.conf.partitions_warm))
+                                   "--touch", self.conf.touch_s))
 
     def one(self, server):
         wanted = self.conf.only
@@ -451,7 +451,7 @@ def configure():
     c.client_producers = all_of if c.full else {"100 B": [1], "1 KiB": [16], "64 KiB": []}
     c.rounds = c.rounds or (3 if c.full else 1)
     c.windows, c.seconds, c.warm = (3, 2, 1) if c.full else (3, 0.5, 0.3)
-    c.latency_s, c.warm_up_s, c.partitions_warm = (5, 60, 5) if c.full else (0.7, 14, 2)
+    c.latency_s, c.warm_up_s, c.touch_s = (5, 60, 600) if c.full else (0.7, 14, 30)
     c.shares, c.partitions = (0.1, 0.5, 0.8), (1, 1000, 10000) if c.full else (1, 1000)
     c.fill_bytes, c.java_bytes = (4e9, 2e9) if c.full else (1e9, 5e8)
     return c
