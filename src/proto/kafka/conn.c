@@ -38,6 +38,7 @@ static struct kreq *kreq_new(struct kconn *kc)
         kwriter_init(&q->w, LIMIT_KAFKA_ANSWER);
         q->w.inline_max = INLINE_MAX;
     }
+    kl->live++;
     q->kc = kc;
     q->kl = kl;
     q->k = kc->k;
@@ -69,6 +70,7 @@ void kreq_unref(struct kreq *q)
 
     if (--q->refs)
         return;
+    kl->live--;
     if (q->release)
         q->release(q);
     if (kl->free_n == LIMIT_KAFKA_FREE_REQUESTS || q->frame.cap > FRAME_KEPT ||

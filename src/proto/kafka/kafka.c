@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/hex.h"
 #include "base/mem.h"
@@ -135,6 +136,19 @@ uint64_t kafka_open(const struct kafka *k)
     return conn_server_open(k->conns);
 }
 
+/* The loops have stopped, the connections are gone. Requests that still run wait for the broker,
+ * which answers each. */
+static void kloop_settle(struct kloop *kl)
+{
+    const struct timespec pause = {0, 1000000};
+
+    loop_drain(kl->loop);
+    while (kl->live) {
+        nanosleep(&pause, NULL);
+        loop_drain(kl->loop);
+    }
+}
+
 void kafka_free(struct kafka **kp)
 {
     struct kafka *k = *kp;
@@ -146,7 +160,7 @@ void kafka_free(struct kafka **kp)
     if (k->conns)
         conn_server_free(&k->conns);
     for (i = 0; i < k->conf.loops_n; i++) {
-        loop_drain(k->loops[i].loop);
+        kloop_settle(&k->loops[i]);
         kloop_fini(&k->loops[i]);
     }
     free(k->loops);

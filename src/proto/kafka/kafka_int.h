@@ -85,6 +85,7 @@ struct kloop {
     unsigned index;
     struct list_head free; /* struct kreq kept for reuse */
     unsigned free_n;
+    unsigned live; /* struct kreq in use */
     struct list_head reads; /* fetch.c: struct kread */
     unsigned reads_n;
     struct append *appends[LIMIT_KAFKA_FREE_APPENDS];
