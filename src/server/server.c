@@ -128,12 +128,13 @@ static enum err kafka_safety_check(const struct server *s, struct errinfo *info)
     bool public_addr = false;
 
     each_part(s->c->kafka.text, note_public, &public_addr);
-    if (!public_addr || s->c->insecure.n || s->c->kafka_tls_ca.n)
+    if (!public_addr || s->c->insecure.n || s->c->kafka_tls_ca.n ||
+        (s->c->kafka_tls_cert.n && s->c->kafka_sasl.n))
         return ERR_OK;
     return errinfo_set(info, ERR_CONFIG,
-                       "%s is reachable by others: let only clients with certificates in "
-                       "(kafka.tls.cert, kafka.tls.key, kafka.tls.client_ca), or allow it with "
-                       "--insecure",
+                       "%s is reachable by others: use TLS (kafka.tls.cert, kafka.tls.key) and let "
+                       "in only clients with certificates (kafka.tls.client_ca) or with passwords "
+                       "or tokens (kafka.sasl.mechanisms), or allow it with --insecure",
                        s->c->kafka.text);
 }
 
@@ -288,7 +289,16 @@ static enum err kafka_start(struct server *s, struct errinfo *info)
                             .conns_ip_max = (uint32_t)c->kafka_conns_ip_max.n,
                             .idle_ms = (uint32_t)c->kafka_idle_ms.n,
                             .topics_auto_create = c->auto_create.n,
-                            .advertised = c->kafka_advertised.text};
+                            .advertised = c->kafka_advertised.text,
+                            .sasl_mechanisms = c->kafka_sasl.text,
+                            .sasl_users = c->kafka_sasl_users.text,
+                            .sasl_jwks = c->kafka_sasl_jwks.text,
+                            .sasl_issuer = c->kafka_sasl_issuer.text,
+                            .sasl_audience = c->kafka_sasl_audience.text,
+                            .reauth_ms = (uint32_t)c->kafka_reauth_ms.n,
+                            .acls = c->kafka_acls.n,
+                            .acls_else_everyone = c->kafka_acls_everyone.n,
+                            .super_users = c->kafka_supers.text};
     enum err e;
 
     if (!c->kafka.n)
@@ -442,12 +452,26 @@ static void kafka_wait(struct server *s)
         nanosleep(&t, NULL);
 }
 
+/* SIGHUP. After an error the certificates, or the users and keys, stay as they were. */
+static void files_reload(struct server *s)
+{
+    bool any = s->tls || s->kafka_tls || (s->kafka && s->c->kafka_sasl.n);
+    struct errinfo why = {0};
+
+    if ((s->tls && tls_conf_reload(s->tls, &why)) ||
+        (s->kafka_tls && tls_conf_reload(s->kafka_tls, &why)))
+        say(s->c, 0, "certificates stay as they were: %s", why.text);
+    else if (s->kafka && kafka_reload(s->kafka, &why))
+        say(s->c, 0, "Kafka's users and keys stay as they were: %s", why.text);
+    else
+        say(s->c, 2, "%s", any ? "files read again" : "SIGHUP: nothing to read again");
+}
+
 /* Waits for signals. True: stop in order. */
 static void serve(struct server *s, int sigfd)
 {
     struct pollfd p[2] = {{.fd = sigfd, .events = POLLIN}, {.fd = s->drained[0], .events = POLLIN}};
     struct signalfd_siginfo si;
-    struct errinfo why;
     bool stopping = false;
 
     for (;;) {
@@ -460,13 +484,7 @@ static void serve(struct server *s, int sigfd)
         if (!p[0].revents || read(sigfd, &si, sizeof si) != sizeof si)
             continue;
         if (si.ssi_signo == SIGHUP) {
-            if ((s->tls && tls_conf_reload(s->tls, &why)) ||
-                (s->kafka_tls && tls_conf_reload(s->kafka_tls, &why)))
-                say(s->c, 0, "certificates stay as they were: %s", why.text);
-            else
-                say(s->c, 2, "%s",
-                    s->tls || s->kafka_tls ? "certificates read again"
-                                           : "SIGHUP: nothing to read again");
+            files_reload(s);
             continue;
         }
         if (stopping) {

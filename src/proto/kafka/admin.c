@@ -60,17 +60,15 @@ static void topics_each(struct kreq *q, void (*fn)(struct kreq *q, struct topic 
 
 /* ---- DescribeLogDirs ---- */
 
-typedef struct kafka_describe_log_dirs_response_topic dir_topic;
-
 struct dirs {
     struct kafka_describe_log_dirs_response_result one;
     uint32_t cap;
 };
 
-static dir_topic *dirs_add(struct kreq *q, struct dirs *d)
+static struct kafka_describe_log_dirs_response_topic *dirs_add(struct kreq *q, struct dirs *d)
 {
     uint32_t cap = d->cap ? d->cap * 2 : 64;
-    dir_topic *more;
+    struct kafka_describe_log_dirs_response_topic *more;
 
     if (d->one.topics_n == d->cap) {
         if (!(more = kreq_alloc(q, cap, sizeof *more)))
@@ -83,7 +81,8 @@ static dir_topic *dirs_add(struct kreq *q, struct dirs *d)
     return &d->one.topics[d->one.topics_n++];
 }
 
-static void dir_partition(struct topic *t, int32_t index, dir_topic *o)
+static void dir_partition(struct topic *t, int32_t index,
+                          struct kafka_describe_log_dirs_response_topic *o)
 {
     struct partition *p = topic_partition(t, index);
     struct plog_info now;
@@ -97,12 +96,13 @@ static void dir_partition(struct topic *t, int32_t index, dir_topic *o)
 
 static void dir_whole(struct kreq *q, struct topic *t, void *arg)
 {
-    dir_topic *o = dirs_add(q, arg);
+    struct kafka_describe_log_dirs_response_topic *o = dirs_add(q, arg);
     int32_t i, n = topic_partitions(t);
 
     if (!o)
         return;
-    *o = (dir_topic){.name = arena_dup(&q->arena, slice_str(topic_name(t)))};
+    *o = (struct kafka_describe_log_dirs_response_topic){
+        .name = arena_dup(&q->arena, slice_str(topic_name(t)))};
     if ((o->partitions = kreq_alloc(q, (size_t)n, sizeof *o->partitions)))
         for (i = 0; i < n; i++)
             dir_partition(t, i, o);
@@ -112,11 +112,11 @@ static void dir_part(struct kreq *q, const struct kafka_describe_log_dirs_reques
                      struct dirs *d)
 {
     struct topic *t = topic_find(q->b, in->topic);
-    dir_topic *o = t ? dirs_add(q, d) : NULL;
+    struct kafka_describe_log_dirs_response_topic *o = t ? dirs_add(q, d) : NULL;
     uint32_t i;
 
     if (o) {
-        *o = (dir_topic){.name = in->topic};
+        *o = (struct kafka_describe_log_dirs_response_topic){.name = in->topic};
         if ((o->partitions = kreq_alloc(q, in->partitions_n, sizeof *o->partitions)))
             for (i = 0; i < in->partitions_n; i++)
                 dir_partition(t, in->partitions[i], o);

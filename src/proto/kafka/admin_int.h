@@ -37,6 +37,7 @@ struct kgather {
     struct kreq *q;
     void *state; /* the handler's */
     void (*reply)(struct kreq *q);
+    void (*ended)(struct kreq *q); /* all jobs have, before reply if there was time; may be NULL */
     struct kgather_job *jobs;
     uint32_t jobs_n;
     atomic_uint pending; /* jobs under way, and 1 until kgather_wait */
@@ -73,8 +74,7 @@ enum kafka_config_source { /* DescribeConfigsResponse.ConfigSource */
 };
 
 /* May a partition be placed on these brokers? There is only this one. */
-int16_t kafka_replicas_check(struct kreq *q, const int32_t *ids, uint32_t n,
-                             struct slice *message);
+int16_t kafka_replicas_check(struct kreq *q, const int32_t *ids, uint32_t n, struct slice *message);
 
 enum kname { KNAME_ONCE, KNAME_FIRST, KNAME_AGAIN };
 /* Which of the names come more than once: out has KNAME_FIRST for the first such and KNAME_AGAIN for

@@ -95,11 +95,7 @@ static void group_items(struct kreq *q, struct items *s)
 
 /* ---- DescribeConfigs ---- */
 
-typedef struct kafka_describe_configs_request_resource describe_in;
-typedef struct kafka_describe_configs_response_result describe_out;
-typedef struct kafka_describe_configs_response_config describe_item;
-
-static bool is_wanted(const describe_in *in, const char *name)
+static bool is_wanted(const struct kafka_describe_configs_request_resource *in, const char *name)
 {
     uint32_t i;
 
@@ -112,8 +108,8 @@ static bool is_wanted(const describe_in *in, const char *name)
     return false;
 }
 
-static void synonym_add(struct kreq *q, describe_item *o, struct slice name, struct slice value,
-                        int8_t source)
+static void synonym_add(struct kreq *q, struct kafka_describe_configs_response_config *o,
+                        struct slice name, struct slice value, int8_t source)
 {
     if (!o->synonyms)
         o->synonyms = kreq_alloc(q, 2, sizeof *o->synonyms);
@@ -123,7 +119,8 @@ static void synonym_add(struct kreq *q, describe_item *o, struct slice name, str
 }
 
 static void topic_item(struct kreq *q, const struct kafka_describe_configs_request *m,
-                       const struct topic_conf_item *it, describe_item *o)
+                       const struct topic_conf_item *it,
+                       struct kafka_describe_configs_response_config *o)
 {
     kafka_describe_configs_response_config_init(o);
     o->name = slice_str(it->name);
@@ -141,7 +138,8 @@ static void topic_item(struct kreq *q, const struct kafka_describe_configs_reque
 }
 
 static void describe_topic(struct kreq *q, const struct kafka_describe_configs_request *m,
-                           const describe_in *in, describe_out *o)
+                           const struct kafka_describe_configs_request_resource *in,
+                           struct kafka_describe_configs_response_result *o)
 {
     struct topic_conf_item it;
     struct topic_conf conf;
@@ -167,14 +165,15 @@ static void describe_topic(struct kreq *q, const struct kafka_describe_configs_r
 }
 
 static void describe_items(struct kreq *q, const struct kafka_describe_configs_request *m,
-                           const describe_in *in, const struct items *s, describe_out *o)
+                           const struct kafka_describe_configs_request_resource *in,
+                           const struct items *s, struct kafka_describe_configs_response_result *o)
 {
     unsigned i;
 
     if (!(o->configs = kreq_alloc(q, s->n, sizeof *o->configs)))
         return;
     for (i = 0; i < s->n && q->state != KREQ_DONE; i++) {
-        describe_item *c = &o->configs[o->configs_n];
+        struct kafka_describe_configs_response_config *c = &o->configs[o->configs_n];
         const struct item *it = &s->item[i];
 
         if (!is_wanted(in, it->name))
@@ -208,7 +207,8 @@ static int16_t broker_name_check(struct kreq *q, struct slice name, struct slice
 }
 
 static void describe_one(struct kreq *q, const struct kafka_describe_configs_request *m,
-                         const describe_in *in, describe_out *o)
+                         const struct kafka_describe_configs_request_resource *in,
+                         struct kafka_describe_configs_response_result *o)
 {
     bool group = in->resource_type == RES_GROUP;
     struct items s = {.n = 0};

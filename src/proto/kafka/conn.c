@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/tbl/limits.h"
+#include "io/io.h"
 #include "proto/kafka/kafka_int.h"
 
 #define FRAME_MIN   8u /* key, version, correlation id */
@@ -44,7 +45,7 @@ static struct kreq *kreq_new(struct kconn *kc)
     q->k = kc->k;
     q->b = kc->k->broker;
     q->state = KREQ_QUEUED;
-    q->mute = false;
+    q->mute = q->last = false;
     q->refs = 1;
     q->state_of = NULL;
     q->cancel = q->release = NULL;
@@ -135,11 +136,34 @@ void kreq_reply_end(struct kreq *q)
         kreq_done(q);
 }
 
+/* Runs fn and counts the time that it takes, if somebody has a quota of that. q may end meanwhile;
+ * the connection is there until the end of the turn. */
+static void run_timed(struct kreq *q, void (*fn)(struct kreq *q))
+{
+    struct io *io = broker_io(q->b);
+    struct kconn *kc = q->kc;
+    struct slice id = q->head.client_id;
+    char client[256];
+    uint64_t start;
+
+    if (!kc || !kquota_timed(q->k)) {
+        fn(q);
+        return;
+    }
+    id.len = id.len < sizeof client ? id.len : sizeof client;
+    if (id.len)
+        memcpy(client, id.ptr, id.len);
+    start = io_mono_ns(io);
+    fn(q);
+    kquota_charge(kc, KQUOTA_TIME, slice_of(client, id.len),
+                  (double)(io_mono_ns(io) - start) / 1e9);
+}
+
 static void post_run(struct loop_task *t)
 {
     struct kreq *q = (struct kreq *)((char *)t - offsetof(struct kreq, task));
 
-    q->posted(q);
+    run_timed(q, q->posted);
 }
 
 void kreq_post(struct kreq *q, void (*fn)(struct kreq *q))
@@ -208,6 +232,11 @@ static bool queue_full(const struct kconn *kc)
            (kc->reqs_n && kc->reqs_bytes > LIMIT_KAFKA_REQUEST_BYTES) || conn_full(kc->c);
 }
 
+static bool is_muted(const struct kconn *kc)
+{
+    return kc->muted_ms > loop_now_ms(kc->kl->loop);
+}
+
 /* May q start while all before it are under way? */
 static bool may_start(const struct kconn *kc, const struct kreq *q)
 {
@@ -218,7 +247,7 @@ static bool start_next(struct kconn *kc)
 {
     struct kreq *q;
 
-    if (kc->stalled)
+    if (kc->stalled || is_muted(kc))
         return false;
     list_for_each(q, &kc->reqs, struct kreq, link)
     {
@@ -227,7 +256,7 @@ static bool start_next(struct kconn *kc)
                 return false;
             q->state = KREQ_RUNNING;
             q->start_ms = loop_now_ms(kc->kl->loop);
-            kafka_handler_of(q->api->key)(q);
+            run_timed(q, kafka_handler_of(q->api->key));
             return true;
         }
         if (q->api->key != 0 && q->state == KREQ_RUNNING)
@@ -250,6 +279,8 @@ static bool answer_first(struct kconn *kc)
     kc->reqs_bytes -= q->frame.len;
     if (!q->mute && !conn_closing(kc->c))
         answer_send(q);
+    if (q->last)
+        conn_close(kc->c, true, CONN_LOCAL);
     kreq_unref(q);
     return true;
 }
@@ -284,7 +315,7 @@ static void kconn_run(struct kconn *kc)
     kc->running = false;
     if (conn_closing(kc->c))
         return;
-    conn_pause(kc->c, queue_full(kc) || kc->in.len);
+    conn_pause(kc->c, queue_full(kc) || kc->in.len || is_muted(kc));
     if (atomic_load_explicit(&kc->k->draining, memory_order_relaxed) && kc->reqs_n == 0)
         conn_close(kc->c, true, CONN_LOCAL);
     else
@@ -297,7 +328,28 @@ void kconn_go(struct kconn *kc)
         kconn_run(kc);
 }
 
+static void unmuted(struct loop_timer *t)
+{
+    kconn_go(list_entry(t, struct kconn, unmute));
+}
+
+void kconn_mute(struct kconn *kc, uint32_t ms)
+{
+    uint64_t until = loop_now_ms(kc->kl->loop) + ms;
+
+    if (until <= kc->muted_ms)
+        return;
+    kc->muted_ms = until;
+    loop_timer_arm(kc->kl->loop, &kc->unmute, ms);
+}
+
 /* ---- input ---- */
+
+/* Somebody who may ask for anything: who they are is known, or need not be. */
+static bool is_open(const struct kconn *kc)
+{
+    return kc->trusted && (!kc->session_end_ms || loop_now_ms(kc->kl->loop) < kc->session_end_ms);
+}
 
 /* A version of ApiVersions that we do not know is answered all the same (KIP-511). */
 static bool header_open(struct kreq *q)
@@ -311,7 +363,7 @@ static bool header_open(struct kreq *q)
         return true;
     if (e || !kafka_handler_of(q->api->key))
         return false;
-    return q->kc->trusted || q->api->key == 17 || q->api->key == 18 || q->api->key == 36;
+    return is_open(q->kc) || q->api->key == 17 || q->api->key == 18 || q->api->key == 36;
 }
 
 static void frame_complete(struct kconn *kc)
@@ -321,6 +373,11 @@ static void frame_complete(struct kconn *kc)
     kc->part = NULL;
     kc->head_n = 0;
     atomic_fetch_add_explicit(&kc->kl->requests, 1, memory_order_relaxed);
+    if (ksasl_is_raw(kc)) {
+        ksasl_raw(kc, buf_slice(&q->frame));
+        kreq_unref(q);
+        return;
+    }
     if (!header_open(q)) {
         atomic_fetch_add_explicit(&kc->kl->errors, 1, memory_order_relaxed);
         kreq_unref(q);
@@ -334,10 +391,10 @@ static void frame_complete(struct kconn *kc)
 
 static bool frame_begin(struct kconn *kc)
 {
-    uint32_t n = be32_load(kc->head);
+    uint32_t n = be32_load(kc->head), min = ksasl_is_raw(kc) ? 1 : FRAME_MIN;
     uint32_t max = kc->trusted ? LIMIT_KAFKA_FRAME : LIMIT_KAFKA_FRAME_UNTRUSTED;
 
-    if (n < FRAME_MIN || n > max) {
+    if (n < min || n > max) {
         atomic_fetch_add_explicit(&kc->kl->errors, 1, memory_order_relaxed);
         conn_close(kc->c, true, CONN_LOCAL);
         return false;
@@ -428,6 +485,8 @@ static void on_close(struct conn *c)
         else if (q->cancel)
             q->cancel(q);
     }
+    ksasl_free(kc);
+    loop_timer_cancel(kc->kl->loop, &kc->unmute);
     fetch_session_free(kc);
     buf_fini(&kc->in);
     free(kc);
@@ -441,6 +500,19 @@ const struct conn_proto kafka_conn_proto = {
     .on_close = on_close,
 };
 
+/* The address as rules name it: without port and brackets. */
+static void host_set(struct kconn *kc)
+{
+    const char *r = kc->c->remote, *colon = strrchr(r, ':');
+    size_t n = colon ? (size_t)(colon - r) : strlen(r);
+
+    if (n > 2 && r[0] == '[' && r[n - 1] == ']') {
+        r++;
+        n -= 2;
+    }
+    snprintf(kc->host, sizeof kc->host, "%.*s", (int)n, r);
+}
+
 void kconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
 {
     struct kafka *k = ctx;
@@ -449,7 +521,10 @@ void kconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
     kc->k = k;
     kc->kl = &k->loops[loop];
     kc->c = c;
-    kc->trusted = true;
+    kc->trusted = !ksasl_required(k);
+    snprintf(kc->user, sizeof kc->user, "ANONYMOUS");
+    host_set(kc);
+    loop_timer_init(&kc->unmute, unmuted);
     list_init(&kc->reqs);
     buf_init(&kc->in, 1u << 20);
     c->proto = &kafka_conn_proto;

@@ -535,8 +535,11 @@ static void fetch_reply(struct fetch *f)
 
     kafka_fetch_response_init(&s);
     s.session_id = f->session_id;
-    if (response_fill(f, &s))
-        KREQ_REPLY(q, fetch, &s);
+    if (!response_fill(f, &s))
+        return;
+    s.throttle_time_ms =
+        (int32_t)kquota_charge(q->kc, KQUOTA_FETCH, q->head.client_id, (double)f->bytes);
+    KREQ_REPLY(q, fetch, &s);
 }
 
 static void fetch_refuse(struct kreq *q, int16_t code)

@@ -76,6 +76,8 @@ static void gather_over(struct kreq *q)
     struct kgather *g = q->state_of;
 
     gather_stop(g);
+    if (g->ended)
+        g->ended(q);
     gather_answer(g);
     kreq_unref(q);
 }

@@ -29,6 +29,16 @@ struct kafka_conf {
     bool topics_auto_create;
     /* What clients are told to connect to: HOST:PORT; NULL or "": the address that they came to. */
     const char *advertised;
+    /* Security; texts are borrowed while the server lives, NULL is as "". */
+    const char *sasl_mechanisms; /* PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, with commas:
+                                    every connection has to use one; "": none has to */
+    const char *sasl_users; /* path: lines of name:password, beside the users that are stored */
+    const char *sasl_jwks;  /* path: the keys that sign OAUTHBEARER's tokens */
+    const char *sasl_issuer, *sasl_audience; /* that a token must name; "": any */
+    uint32_t reauth_ms;      /* connections.max.reauth.ms: longest session; 0: no end */
+    bool acls;               /* access rules count */
+    bool acls_else_everyone; /* allow.everyone.if.no.acl.found */
+    const char *super_users; /* User:NAME with semicolons or commas: may do all */
 };
 
 enum err kafka_new(const struct kafka_conf *conf, struct kafka **out, struct errinfo *info);
@@ -37,6 +47,8 @@ enum err kafka_listen(struct kafka *k, const char *addr, struct tls_conf *tls, u
                       struct errinfo *info);
 /* Once: stops listening; requests under way are answered, then connections end. */
 void kafka_drain(struct kafka *k);
+/* Any thread: reads the files of users and keys again. After an error nothing has changed. */
+enum err kafka_reload(struct kafka *k, struct errinfo *info);
 /* Connections that are open. */
 uint64_t kafka_open(const struct kafka *k);
 void kafka_free(struct kafka **k);

@@ -102,6 +102,7 @@ struct kafka {
     char cluster_id[23]; /* base64 of the log's id */
     atomic_bool draining;
     struct kgroups *groups; /* groups.c: the timer of the coordinator */
+    struct ksec *sec;       /* security.h */
 };
 
 struct kconn {
@@ -116,9 +117,16 @@ struct kconn {
     struct list_head reqs; /* in order of arrival */
     unsigned reqs_n;
     size_t reqs_bytes;
-    bool running;                  /* kconn_run is at it */
-    bool stalled;                  /* a produce request has not got through yet: later ones wait */
-    bool trusted;                  /* authenticated, or there is no need */
+    bool running;            /* kconn_run is at it */
+    bool stalled;            /* a produce request has not got through yet: later ones wait */
+    bool trusted;            /* authenticated, or there is no need */
+    uint8_t mech;            /* sasl.c: by which mechanism */
+    char user[256];          /* "ANONYMOUS" without */
+    char host[64];           /* address, without port */
+    uint64_t session_end_ms; /* of the loop's clock; 0: it has none */
+    struct ksasl *sasl;      /* the exchange under way */
+    uint64_t muted_ms;       /* no request starts before; 0: it may */
+    struct loop_timer unmute;
     struct fetch_session *session; /* fetch.c */
     struct list_node all;
 };
@@ -137,6 +145,7 @@ struct kreq {
     int16_t version;
     enum { KREQ_QUEUED, KREQ_RUNNING, KREQ_DONE } state;
     bool mute;     /* there is no answer (acks=0) */
+    bool last;     /* the connection ends behind the answer */
     unsigned refs; /* lent parts of the answer, and 1 */
     struct kwriter w;
     struct loop_task task;
@@ -166,6 +175,8 @@ struct append *kloop_append_get(struct kreq *q, append_done_fn done);
 void kloop_append_put(struct kloop *kl, struct append *a);
 /* Starts what may start now. */
 void kconn_go(struct kconn *kc);
+/* No request starts for so long. */
+void kconn_mute(struct kconn *kc, uint32_t ms);
 void kreq_lend(struct kreq *q);
 void kreq_unref(struct kreq *q);
 /* Zeroed memory until the request is over; NULL: past LIMIT_KAFKA_ARENA, and kreq_fail was called. */
@@ -196,10 +207,36 @@ kafka_handler kafka_handler_of(int16_t key); /* NULL: not served */
 #include "proto/kafka/tbl/handlers.h"
 #undef HANDLER
 
-/* ---- auth.c ---- */
+/* ---- security.c ---- */
+
+enum err ksec_new(struct kafka *k, struct errinfo *info);
+void ksec_free(struct kafka *k);
+
+/* ---- sasl.c ---- */
+
+/* Does everybody have to say who they are? */
+bool ksasl_required(const struct kafka *k);
+
+/* A frame is the mechanism's own bytes, not a request. */
+bool ksasl_is_raw(const struct kconn *kc);
+void ksasl_raw(struct kconn *kc, struct slice in);
+void ksasl_free(struct kconn *kc);
+
+/* ---- quota.c ---- */
+
+enum kquota { KQUOTA_PRODUCE, KQUOTA_FETCH, KQUOTA_TIME, KQUOTAS };
+/* Counts bytes, or seconds of a loop's time; kc may be NULL. Past the quota the connection is muted
+ * for the milliseconds returned, which the answer is to have as throttle_time_ms. */
+uint32_t kquota_charge(struct kconn *kc, enum kquota quota, struct slice client, double amount);
+/* Is there a quota of time? */
+bool kquota_timed(const struct kafka *k);
+
+/* ---- acl.c ---- */
 
 /* May who sent this do that? */
 bool kafka_allowed(struct kreq *q, enum kafka_op op, enum kafka_resource r, struct slice name);
+/* … to any resource of the type? */
+bool kafka_allowed_some(struct kreq *q, enum kafka_op op, enum kafka_resource r);
 #define KAFKA_CLUSTER_NAME SLICE_LIT("kafka-cluster")
 
 /* ---- metadata.c ---- */

@@ -241,6 +241,8 @@ static void reply(struct kreq *q)
     finish(q);
     if (!ok)
         return;
+    s.throttle_time_ms =
+        (int32_t)kquota_charge(q->kc, KQUOTA_PRODUCE, q->head.client_id, (double)q->frame.len);
     if (pr->m.acks != 0) {
         KREQ_REPLY(q, produce, &s);
     } else if (any_error(pr)) {

@@ -84,7 +84,8 @@ static void init_answered(struct kreq *q)
 static int16_t init_check(struct kreq *q, const struct kafka_init_producer_id_request *m)
 {
     if (slice_is_null(m->transactional_id))
-        return kafka_allowed(q, KOP_IDEMPOTENT_WRITE, KRES_CLUSTER, KAFKA_CLUSTER_NAME)
+        return kafka_allowed(q, KOP_IDEMPOTENT_WRITE, KRES_CLUSTER, KAFKA_CLUSTER_NAME) ||
+                       kafka_allowed_some(q, KOP_WRITE, KRES_TOPIC) /* KIP-679 */
                    ? KE_NONE
                    : KE_CLUSTER_AUTHORIZATION_FAILED;
     if (!txn_id_allowed(q, m->transactional_id))

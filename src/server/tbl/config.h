@@ -32,6 +32,23 @@ CONFIG(kafka_conns_max, "kafka.connections.max", NUMBER, "20000", 1, 1000000, "c
 CONFIG(kafka_conns_ip_max, "kafka.connections.ip_max", NUMBER, "0", 0, 1000000, "connections",
        "Of one address; 0 for no limit.")
 CONFIG(kafka_idle_ms, "kafka.idle", TIME, "10m", 1000, 86400000, "time", "A connection without a request is closed after it.")
+CONFIG(kafka_sasl, "kafka.sasl.mechanisms", TEXT, "", 0, 200, "names",
+       "How Kafka clients say who they are: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, several with commas. Empty: they need not.")
+CONFIG(kafka_sasl_users, "kafka.sasl.users", TEXT, "", 0, 400, "path",
+       "File of lines NAME:PASSWORD, beside the users that Kafka's tools store. Read again on SIGHUP.")
+CONFIG(kafka_sasl_jwks, "kafka.sasl.oauth.keys", TEXT, "", 0, 400, "path",
+       "JWKS file with the keys that sign tokens of OAUTHBEARER: RS256, ES256, HS256. Read again on SIGHUP.")
+CONFIG(kafka_sasl_issuer, "kafka.sasl.oauth.issuer", TEXT, "", 0, 400, "text", "What a token's iss must be. Empty: anything.")
+CONFIG(kafka_sasl_audience, "kafka.sasl.oauth.audience", TEXT, "", 0, 400, "text",
+       "What a token's aud must be or have among others. Empty: anything.")
+CONFIG(kafka_reauth_ms, "kafka.sasl.session_max", TIME, "0ms", 0, 2147483647, "time",
+       "Longest session: a client authenticates again before its end, or is disconnected. A token may end it earlier. 0: no end.")
+CONFIG(kafka_acls, "kafka.acl.enabled", BOOL, "false", 0, 0, "",
+       "Rules say who may do what: all is denied but to super users, and what a rule allows.")
+CONFIG(kafka_acls_everyone, "kafka.acl.else_everyone", BOOL, "false", 0, 0, "",
+       "Where there is no rule at all about a resource everybody may do everything.")
+CONFIG(kafka_supers, "kafka.acl.super_users", TEXT, "", 0, 2000, "names",
+       "User:NAME, several with semicolons: they may do everything.")
 CONFIG(loops, "loops", NUMBER, "0", 0, 256, "threads", "Event loops; 0: one for each processor.")
 CONFIG(insecure, "insecure", BOOL, "false", 0, 0, "",
        "Allow a public address without TLS and tokens.")

@@ -1,0 +1,159 @@
+/* The parts of security put together: what the configuration says, the files of users and keys, the
+ * tables of rules and quotas. See security.h. */
+#include "proto/kafka/security.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+#include "base/mem.h"
+#include "io/io.h"
+
+#define FILE_MAX   (4u << 20)
+#define SUPERS_MAX 1000u
+
+/* The next of the words separated by commas, semicolons and spaces; false at the end. */
+static bool word_next(const char **at, struct slice *word)
+{
+    *at += strspn(*at, ",; \t");
+    *word = slice_of(*at, strcspn(*at, ",; \t"));
+    *at += word->len;
+    return word->len > 0;
+}
+
+static enum err mechs_read(struct ksec *s, struct errinfo *info)
+{
+    const char *at = s->conf->sasl_mechanisms ? s->conf->sasl_mechanisms : "";
+    struct slice word;
+
+    while (word_next(&at, &word)) {
+        enum sasl_mech m = sasl_mech_of(word);
+
+        if (!m)
+            return errinfo_set(info, ERR_CONFIG,
+                               "\"%.*s\" is no SASL mechanism; there are PLAIN, SCRAM-SHA-256, "
+                               "SCRAM-SHA-512 and OAUTHBEARER",
+                               (int)(word.len < 100 ? word.len : 100), (const char *)word.ptr);
+        s->mechs |= 1u << m;
+    }
+    if (s->mechs & 1u << SASL_OAUTH && !(s->conf->sasl_jwks && *s->conf->sasl_jwks))
+        return errinfo_set(info, ERR_CONFIG,
+                           "OAUTHBEARER needs a file with the keys that sign tokens");
+    return ERR_OK;
+}
+
+static enum err supers_read(struct ksec *s, struct errinfo *info)
+{
+    const char *at = s->conf->super_users ? s->conf->super_users : "";
+    struct slice word;
+
+    s->supers = xcalloc(SUPERS_MAX, sizeof *s->supers);
+    while (word_next(&at, &word)) {
+        if (!slice_has_prefix(word, SLICE_LIT("User:")) || word.len == 5)
+            return errinfo_set(info, ERR_CONFIG, "\"%.*s\" is not User:NAME",
+                               (int)(word.len < 100 ? word.len : 100), (const char *)word.ptr);
+        if (s->supers_n == SUPERS_MAX)
+            return errinfo_set(info, ERR_CONFIG, "there are more than %u super users", SUPERS_MAX);
+        s->supers[s->supers_n++] = slice_of(word.ptr + 5, word.len - 5);
+    }
+    return ERR_OK;
+}
+
+static enum err file_read(struct ksec *s, const char *path, struct buf *out, struct errinfo *info)
+{
+    struct io_file *f = NULL;
+    uint64_t size = 0;
+    size_t got = 0;
+    enum err e = io_open(broker_io(s->b), path, IO_RDONLY, &f, info);
+
+    if (!e)
+        e = io_size(f, &size, info);
+    if (!e && size > FILE_MAX)
+        e = errinfo_set(info, ERR_TOO_LARGE, "%s has more than %u bytes", path, FILE_MAX);
+    if (!e)
+        e = buf_reserve(out, (size_t)size + 1);
+    if (!e)
+        e = io_pread(f, out->ptr, (size_t)size, 0, &got, info);
+    out->len = e ? 0 : got;
+    io_close(&f);
+    return e;
+}
+
+static enum err files_read(struct ksec *s, struct jwks **keys, struct file_users **users,
+                           struct errinfo *info)
+{
+    const char *jwks = s->conf->sasl_jwks, *file = s->conf->sasl_users;
+    struct buf text;
+    enum err e = ERR_OK;
+
+    *keys = NULL;
+    *users = NULL;
+    buf_init(&text, FILE_MAX + 4096);
+    if (jwks && *jwks && !(e = file_read(s, jwks, &text, info)))
+        e = jwks_new(buf_slice(&text), keys, info);
+    buf_clear(&text);
+    if (!e && file && *file && !(e = file_read(s, file, &text, info)))
+        e = file_users_new(s, buf_slice(&text), users, info);
+    if (text.ptr)
+        OPENSSL_cleanse(text.ptr, text.cap);
+    buf_fini(&text);
+    return e;
+}
+
+enum err kafka_reload(struct kafka *k, struct errinfo *info)
+{
+    struct ksec *s = k->sec;
+    struct file_users *users, *old_users;
+    struct jwks *keys, *old_keys;
+    enum err e = files_read(s, &keys, &users, info);
+
+    if (e) {
+        jwks_free(&keys);
+        file_users_free(&users);
+        return e;
+    }
+    io_rwlock_write(&s->lock);
+    old_keys = s->jwks;
+    old_users = s->users;
+    s->jwks = keys;
+    s->users = users;
+    io_rwlock_unlock(&s->lock);
+    jwks_free(&old_keys);
+    file_users_free(&old_users);
+    return ERR_OK;
+}
+
+enum err ksec_new(struct kafka *k, struct errinfo *info)
+{
+    struct ksec *s = k->sec = xcalloc(1, sizeof *s);
+    enum err e;
+
+    s->b = k->broker;
+    s->conf = &k->conf;
+    io_rwlock_init(&s->lock);
+    io_mutex_init(&s->load);
+    io_random(broker_io(s->b), s->secret, sizeof s->secret);
+    if ((e = mechs_read(s, info)) || (e = supers_read(s, info)) || (e = kafka_reload(k, info)))
+        return e;
+    kacls_load(s);
+    kquotas_load(s);
+    return ERR_OK;
+}
+
+void ksec_free(struct kafka *k)
+{
+    struct ksec *s = k->sec;
+
+    if (!s)
+        return;
+    kacls_free(s);
+    kquotas_free(s);
+    jwks_free(&s->jwks);
+    file_users_free(&s->users);
+    io_rwlock_fini(&s->lock);
+    io_mutex_fini(&s->load);
+    free(s->supers);
+    free(s);
+    k->sec = NULL;
+}
