@@ -8,7 +8,7 @@ A client program (tests/system/kafka) is called as `PROGRAM BOOTSTRAP PREFIX` an
 whose names begin with PREFIX. It prints a line for each of its steps: `ok STEP`, `skip STEP: why` or
 `fail STEP: why`, and checks by itself what it reads. Each step counts as a test.
 """
-import base64, os, re, shutil, signal, subprocess, tempfile, time
+import base64, hashlib, os, re, shutil, signal, subprocess, sys, tempfile, time
 
 from harness import BUILD, ROOT, Server, Skip, npm_modules, scratch, served, weir
 
@@ -64,6 +64,30 @@ def steps_run(cmd, wanted=STEPS, env=None, timeout=170, cwd=None):
 def program(cmd, wanted=STEPS, **kw):
     with served(kafka=0) as s:
         return steps_run([*cmd, s.kafka, "t"], wanted, **kw)
+
+
+def downloads(kind, *tools):
+    """build/clients/KIND; skips unless WEIR_CLIENTS names it and the tools are there."""
+    asked = os.environ.get("WEIR_CLIENTS", "").replace(",", " ").split()
+    if kind not in asked and "all" not in asked:
+        raise Skip("downloads its clients: set WEIR_CLIENTS=%s or all" % kind)
+    for tool in tools:
+        if not shutil.which(tool):
+            raise Skip("%s is not installed" % tool)
+    d = os.path.join(ROOT, "build", "clients", kind)
+    os.makedirs(d, exist_ok=True)
+    return d
+
+
+def download(what, cmd, stamp, *of, **kw):
+    """Runs cmd unless it has been run, for the same files `of`."""
+    want = hashlib.sha256(b"".join(open(f, "rb").read() for f in of)).hexdigest()
+    if os.path.exists(stamp) and open(stamp).read() == want:
+        return
+    p = subprocess.run(cmd, capture_output=True, timeout=600, **kw)
+    if p.returncode:
+        raise Skip("%s could not be downloaded: %s" % (what, " ".join((p.stderr or p.stdout).decode()[-300:].split())))
+    open(stamp, "w").write(want)
 
 
 # ---- kcat ----------------------------------------------------------------------------------------------
@@ -142,3 +166,27 @@ def test_kafka_librdkafka():
             raise Skip("librdkafka is not installed: apt-get install librdkafka-dev")
         assert p.returncode == 0, p.stderr.decode()
         return program([exe], (*STEPS, "cooperative", "static"))
+
+
+# ---- Python --------------------------------------------------------------------------------------------
+
+def python_client(name, extra):
+    d = downloads("python")
+    wanted = os.path.join(HERE, "requirements.txt")
+    if not os.path.exists(os.path.join(d, "bin", "pip")):
+        subprocess.run([sys.executable, "-m", "venv", d], check=True, timeout=120)
+    download("Python's clients", [os.path.join(d, "bin", "pip"), "install", "-q", "-r", wanted],
+             os.path.join(d, "installed"), wanted)
+    return program([os.path.join(d, "bin", "python"), os.path.join(HERE, name)], (*STEPS, *extra))
+
+
+def test_kafka_confluent():
+    return python_client("py_confluent.py", ("cooperative", "group_848"))
+
+
+def test_kafka_python():
+    return python_client("py_kafka.py", ("sticky",))
+
+
+def test_kafka_aiokafka():
+    return python_client("py_aiokafka.py", ("sticky",))

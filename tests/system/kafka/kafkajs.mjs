@@ -15,7 +15,7 @@ const make = async (name, partitions) => {
 
 /// A consumer of a group that keeps what it was given: .got, .parts (its partitions now), .stop().
 async function member(groupId, topic, options = {}) {
-    const consumer = kafka.consumer({groupId, heartbeatInterval: 300, sessionTimeout: 10000, ...options.conf});
+    const consumer = kafka.consumer({groupId, heartbeatInterval: 300, sessionTimeout: 10000, maxWaitTimeInMs: 250, ...options.conf});
     const m = {consumer, got: [], parts: []};
     consumer.on(consumer.events.GROUP_JOIN, e => m.parts = e.payload.memberAssignment[topic] ?? []);
     m.stop = () => consumer.disconnect();
@@ -108,7 +108,7 @@ const steps = {
         const topic = await make(named('resume'), 1);
         const id = named('resume');
         await sends(topic, 0, 100);
-        const consumer = kafka.consumer({groupId: id});
+        const consumer = kafka.consumer({groupId: id, maxWaitTimeInMs: 250});
         let seen = 0;
         await consumer.connect();
         await consumer.subscribe({topics: [topic], fromBeginning: true});

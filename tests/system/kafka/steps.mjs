@@ -23,11 +23,12 @@ export async function until(what, ready, ms = 30000) {
     }
 }
 
-/// Runs the steps in turn and prints what became of them; exits 1 if one failed.
+/// Runs the steps (or the one named behind BOOTSTRAP and PREFIX) in turn and prints what became of them; exits 1 if one failed.
 export async function run(steps, after) {
     let failed = 0;
     const one = (text) => String(text).replace(/\s+/g, ' ').slice(0, 500);
     for (const [name, step] of Object.entries(steps)) {
+        if (process.argv[4] && process.argv[4] !== name) continue;
         try {
             await step();
             console.log(`ok ${name}`);
