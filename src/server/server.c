@@ -433,9 +433,9 @@ static void stop(struct server *s)
     kafka_free(&s->kafka);
     http_server_free(&s->http);
     http_proto_free(&s->proto);
+    broker_close(&s->broker); /* before the loops: its threads may just be waking one */
     for (i = 0; i < s->loops_n; i++)
         loop_free(&s->loops[i]);
-    broker_close(&s->broker);
     tls_conf_free(&s->tls);
     tls_conf_free(&s->kafka_tls);
     for (i = 0; i < s->cors_n; i++)

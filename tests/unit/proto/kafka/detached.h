@@ -85,8 +85,8 @@ static inline void dk_start(struct dk *d)
 static inline void dk_close(struct dk *d)
 {
     kafka_free(&d->k);
-    loop_free(&d->loop);
     broker_close(&d->b);
+    loop_free(&d->loop); /* last: the broker's threads may just be leaving it */
 }
 
 static inline void dk_end(struct dk *d)
