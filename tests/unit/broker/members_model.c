@@ -616,7 +616,8 @@ struct hand {
     enum err e;
     char id[LIMIT_MEMBER_ID + 1];
     int32_t generation;
-    unsigned number, stable;
+    unsigned number, waits; /* every fifth is cut short */
+    atomic_uint stable;     /* times that it was a member with an assignment */
     atomic_bool *stop;
 };
 
@@ -655,7 +656,7 @@ static void hand_synced(void *arg, const struct group_sync_result *r)
 /* Waits for the answer, a while; then it is cancelled. */
 static enum err hand_wait(struct hand *h)
 {
-    uint64_t end = io_mono_ns(io_real()) + 50000000;
+    uint64_t end = io_mono_ns(io_real()) + (++h->waits % 5 ? 2000000000u : 5000000u);
     enum err e;
 
     io_mutex_lock(&h->lock);
@@ -678,8 +679,8 @@ static void hand_turn(struct hand *h)
                            .protocol_type = SLICE_LIT("consumer"),
                            .protocols = &p,
                            .protocols_n = 1,
-                           .session_timeout_ms = 6000,
-                           .rebalance_timeout_ms = 100};
+                           .session_timeout_ms = 500,
+                           .rebalance_timeout_ms = 300};
     struct group_sync y = {.group = j.group, .member_id = j.member_id};
     struct group_member m = {.group = j.group, .member_id = j.member_id};
     struct group_leaver l = {.member_id = j.member_id};
@@ -695,7 +696,8 @@ static void hand_turn(struct hand *h)
     y.generation = m.generation = h->generation;
     group_sync(h->f->b, &y, mono_ms(), &h->wait, hand_synced, h);
     e = hand_wait(h);
-    h->stable += e == ERR_OK;
+    if (e == ERR_OK)
+        atomic_fetch_add(&h->stable, 1);
     group_heartbeat(h->f->b, &m, mono_ms());
     group_commit_check(h->f->b, &m, false, mono_ms());
     if (++h->number % 3 == 0) {
@@ -734,12 +736,13 @@ static void test_threads(void **state)
     struct hand hand[THREADS + 1];
     struct group_conf conf;
     atomic_bool stop = false;
-    unsigned i, stable = 0;
+    unsigned i, round, stable = 0;
     struct fx f;
 
     fx_start(&f, true);
     group_conf_default(&conf);
     conf.initial_rebalance_delay_ms = 10;
+    conf.session_timeout_ms_min = 500;
     assert_int_equal(groups_conf_set(f.b, &conf, NULL), ERR_OK);
     memset(hand, 0, sizeof hand);
     for (i = 0; i <= THREADS; i++) {
@@ -752,13 +755,15 @@ static void test_threads(void **state)
                                          &thread[i], NULL),
                          ERR_OK);
     }
-    usleep(1500000);
-    atomic_store(&stop, true);
-    for (i = 0; i <= THREADS; i++) {
-        io_thread_join(&thread[i]);
-        stable += hand[i].stable;
+    for (round = 0; round < 300 && (round < 10 || stable < 4); round++) {
+        usleep(100000);
+        for (i = stable = 0; i <= THREADS; i++)
+            stable += atomic_load(&hand[i].stable);
     }
-    assert_true(stable > 0);
+    atomic_store(&stop, true);
+    for (i = 0; i <= THREADS; i++)
+        io_thread_join(&thread[i]);
+    assert_true(stable >= 4);
     groups_drain(f.b);
     for (i = 0; i <= THREADS; i++) {
         io_cond_fini(&hand[i].cond);
