@@ -11,7 +11,8 @@
 #include "proto/kafka/kafka_int.h"
 
 #define LIST_FIRST      64u
-#define MEMBER_CONSUMER 1 /* of ConsumerGroupDescribe's member types */
+#define MEMBER_CLASSIC  0 /* ConsumerGroupDescribe's member types */
+#define MEMBER_CONSUMER 1
 
 /* What the client may do with the group, as bits by AclOperation. */
 static int32_t group_operations(struct kreq *q, struct slice group)
@@ -148,7 +149,7 @@ static void member_fill(struct kreq *q, const struct group_description_member *m
     o->client_id = keep(q, m->client_id);
     o->client_host = keep(q, m->client_host);
     o->subscribed_topic_regex = keep(q, m->topic_regex);
-    o->member_type = MEMBER_CONSUMER;
+    o->member_type = m->classic ? MEMBER_CLASSIC : MEMBER_CONSUMER;
     o->subscribed_topic_names = kreq_alloc(q, m->topics_n, sizeof *o->subscribed_topic_names);
     if (!o->subscribed_topic_names)
         return;

@@ -893,6 +893,55 @@ static void consumer_members(void **state)
     topic_unref(&t);
 }
 
+/* A member of the old protocol stays in its group when one of the new protocol joins. */
+static void consumer_joins_classic(void **state)
+{
+    static const uint8_t subscription[] = {0, 0, 0, 0, 0, 1, 0, 1, 't', 0xff, 0xff, 0xff, 0xff};
+    struct fx *f = *state;
+    struct kafka_join_group_request_protocol p = {SLICE_LIT("range"),
+                                                  slice_of(subscription, sizeof subscription)};
+    struct slice topic = SLICE_LIT("t"), group = SLICE_LIT("new");
+    struct kafka_consumer_group_heartbeat_request q;
+    struct kafka_consumer_group_heartbeat_response s;
+    struct kafka_consumer_group_describe_request dq;
+    struct kafka_consumer_group_describe_response ds;
+    struct kafka_describe_groups_response old;
+    struct kafka_join_group_request j;
+    struct kafka_join_group_response js;
+    struct member m = {.c = &f->c[1]};
+
+    kafka_join_group_request_init(&j);
+    j.group_id = group;
+    j.session_timeout_ms = j.rebalance_timeout_ms = 30000;
+    j.protocol_type = SLICE_LIT("consumer");
+    j.protocols = &p;
+    j.protocols_n = 1;
+    dcall(m.c, 11, join_group, 3, &j, &js);
+    assert_int_equal(js.error_code, 0);
+    m.id = kept(js.member_id, m.id_room, sizeof m.id_room);
+    m.generation = js.generation_id;
+    sync_send(&m, 2, "new", NULL, 0);
+    sync_got(&m, 2, NULL);
+    consumer_joins(&q, &topic);
+    q.member_id = SLICE_LIT("modern");
+    consumer_beat(f, 1, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    kafka_consumer_group_describe_request_init(&dq);
+    dq.group_ids = &group;
+    dq.group_ids_n = 1;
+    dcall(&f->c[2], 69, consumer_group_describe, 1, &dq, &ds);
+    assert_int_equal(ds.groups[0].error_code, 0);
+    assert_int_equal(ds.groups[0].members_n, 2);
+    assert_true(slice_eq(ds.groups[0].members[0].member_id, m.id) ||
+                slice_eq(ds.groups[0].members[1].member_id, m.id));
+    assert_int_equal(ds.groups[0].members[0].member_type,
+                     slice_eq(ds.groups[0].members[0].member_id, m.id) ? 0 : 1);
+    assert_int_equal(ds.groups[0].members[1].member_type,
+                     slice_eq(ds.groups[0].members[1].member_id, m.id) ? 0 : 1);
+    describe(f, 6, "new", &old);
+    assert_int_equal(old.groups[0].error_code, kafka_code(ERR_GROUP_NOT_FOUND));
+}
+
 static void consumer_refused(void **state)
 {
     struct fx *f = *state;
@@ -952,6 +1001,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(described, setup, teardown),
         cmocka_unit_test_setup_teardown(listed_and_deleted, setup, teardown),
         cmocka_unit_test_setup_teardown(consumer_members, setup, teardown),
+        cmocka_unit_test_setup_teardown(consumer_joins_classic, setup, teardown),
         cmocka_unit_test_setup_teardown(consumer_refused, setup, teardown),
     };
 
