@@ -2,8 +2,12 @@
  * again, left out, given up by a full disk or forgotten by a crash. Batches are made by hand. */
 #include "produce.h"
 
+#include <dirent.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sqlite3.h>
+
+#include "base/endian.h"
 
 struct one {
     struct fx f;
@@ -805,6 +809,145 @@ static void test_checkpoint_of_unanswered(void **state)
     one_end(&o);
 }
 
+/* ---- a checkpoint that knows more than the log has ---- */
+
+struct os_appender {
+    struct one *o;
+    _Atomic bool stop;
+    _Atomic int n;
+};
+
+/* Durability `os`: answered before it is on stable storage. */
+static void *os_append(void *arg)
+{
+    struct os_appender *s = arg;
+    struct batch_builder bb;
+    struct slice bytes;
+    struct append *a;
+    int n;
+
+    batch_builder_init(&bb, CODEC_NONE, 4096);
+    for (n = 0; !atomic_load(&s->stop) && n < 700; n++) {
+        batch_builder_reset(&bb);
+        MUST(!batch_builder_add(&bb, 1, SLICE_NULL, SLICE_LIT("x"), NULL, 0, NULL));
+        MUST(!batch_builder_finish(&bb, 0, 7, 0, n, &bytes));
+        a = append_new(s->o->f.b, NULL, NULL);
+        MUST(!append_batch(a, s->o->p, bytes, NULL, NULL));
+        MUST(!append_submit_wait(a, NULL));
+        append_free(&a);
+        atomic_store(&s->n, n + 1);
+        usleep(50);
+    }
+    batch_builder_fini(&bb);
+    return NULL;
+}
+
+static int64_t number_in(const char *dir, const char *sql)
+{
+    struct sqlite3_stmt *st;
+    struct sqlite3 *db;
+    char path[128];
+    int64_t n;
+
+    snprintf(path, sizeof path, "%s/checkpoint.db", dir);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    n = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    return n;
+}
+
+/* Takes the frames behind the checkpoint's out of the journal files, as a power cut may. */
+static void frames_lose(const char *dir)
+{
+    uint64_t applied = (uint64_t)number_in(dir, "SELECT value FROM meta WHERE key = 'applied_seq'");
+    static uint8_t block[4096];
+    static const uint8_t zeros[4096];
+    char path[PATH_MAX];
+    struct dirent *d;
+    DIR *logs;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/log", dir);
+    assert_non_null(logs = opendir(path));
+    while ((d = readdir(logs))) {
+        if (!strstr(d->d_name, ".log"))
+            continue;
+        snprintf(path, sizeof path, "%s/log/%s", dir, d->d_name);
+        assert_non_null(f = fopen(path, "r+"));
+        while (fread(block, sizeof block, 1, f) == 1) /* frames here have one block each */
+            if (memcmp(block, "WFR1", 4) == 0 && le64_load(block + 8) > applied) {
+                assert_int_equal(fseek(f, -(long)sizeof block, SEEK_CUR), 0);
+                assert_int_equal(fwrite(zeros, sizeof zeros, 1, f), 1);
+                fflush(f);
+            }
+        fclose(f);
+    }
+    closedir(logs);
+}
+
+/* A broker whose checkpoint was made while appends went on, and whose log ends with it after a
+ * crash. Returns the last offset that the checkpoint has of the producer. */
+static int64_t ahead_start(struct one *o)
+{
+    struct os_appender s = {.o = o};
+    char cmd[256], to[64] = "/tmp/weir-broker-XXXXXX";
+    struct topic_conf conf;
+    int64_t known;
+    pthread_t th;
+
+    fx_start(&o->f, true);
+    topic_conf_default(o->f.b, &conf);
+    conf.durability = DURABILITY_OS;
+    assert_int_equal(topic_create_wait(o->f.b, SLICE_LIT("t"), 1, &conf, NULL), ERR_OK);
+    one_find(o);
+    assert_int_equal(pthread_create(&th, NULL, os_append, &s), 0);
+    while (atomic_load(&s.n) < 20)
+        usleep(100);
+    fx_checkpoint(&o->f);
+    atomic_store(&s.stop, true);
+    pthread_join(th, NULL);
+    assert_non_null(mkdtemp(to));
+    snprintf(cmd, sizeof cmd, "cp -r --sparse=always %s/. %s && rm -f %s/lock", o->f.dir, to, to);
+    assert_int_equal(system(cmd), 0);
+    frames_lose(to);
+    topic_unref(&o->t);
+    fx_end(&o->f);
+    strcpy(o->f.dir, to);
+    o->f.conf.threads = false;
+    known = number_in(to, "SELECT last_offset FROM producers");
+    fx_open(&o->f);
+    one_find(o);
+    return known;
+}
+
+/* What the log lost is not remembered of the producer, nor after the next crash: what is written in
+ * its place then is not taken for what was there before. */
+static void test_lost_behind_checkpoint(void **state)
+{
+    int64_t end, known;
+    int tries;
+    struct one o;
+
+    for (tries = 0;; tries++) { /* until the checkpoint has some of what came meanwhile */
+        assert_true(tries < 100);
+        known = ahead_start(&o);
+        end = pr_end(o.p);
+        if (known >= end)
+            break;
+        one_end(&o);
+    }
+    assert_put(&o.f, o.p, end, 7, 1, 0, 1); /* the client goes on with a new epoch */
+    topic_unref(&o.t);
+    fx_crash(&o.f);
+    one_find(&o);
+    assert_int_equal(pr_end(o.p), end + 1);
+    assert_dup(&o.f, o.p, end, 7, 1, 0, 1);
+    one_end(&o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -827,6 +970,7 @@ int main(void)
         cmocka_unit_test(test_forgotten_and_back),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_checkpoint_of_unanswered),
+        cmocka_unit_test(test_lost_behind_checkpoint),
     };
 
     return cmocka_run_group_tests_name("broker/producer", tests, NULL, NULL);
