@@ -25,7 +25,7 @@ struct opt {
 struct args {
     const struct command *cmd;
     const char *value[OPTS_MAX]; /* by place in cmd->opts; "" for a switch that is on */
-    const char *sets[SETS_MAX];  /* --set KEY=VALUE, in order */
+    const char *sets[SETS_MAX];  /* --set KEY=VALUE, or --header, in order */
     unsigned sets_n;
     const char *pos[ARGS_MAX];
     unsigned pos_n;
@@ -87,6 +87,8 @@ int cmd_read(const struct args *a);
 int cmd_tail(const struct args *a);
 int cmd_topics(const struct args *a);
 int cmd_groups(const struct args *a);
+int cmd_produce(const struct args *a);
+int cmd_consume(const struct args *a);
 int cmd_import(const struct args *a);
 int cmd_export(const struct args *a);
 int cmd_check(const struct args *a);

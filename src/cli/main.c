@@ -60,6 +60,37 @@ static const struct opt tail_opts[] = {
 static const struct opt groups_opts[] = {
     SERVER_OPTS, {"json", NULL, "JSON instead of a table"}, END_OPTS};
 
+#define KAFKA_OPTS                                                                             \
+    {"kafka", "HOST:PORT", "Kafka's protocol there (default 127.0.0.1:9092, or $WEIR_KAFKA)"}, \
+        DATA_OPT, {"tls", NULL, "by TLS, as the system's authorities say"},                    \
+        {"ca", "FILE", "by TLS, as the authorities in this PEM file say"},                     \
+        {"user", "NAME", "login by SASL PLAIN"},                                               \
+    {                                                                                          \
+        "password-file", "FILE", "its first line (or $WEIR_KAFKA_PASSWORD)"                    \
+    }
+static const struct opt produce_opts[] = {
+    KAFKA_OPTS,
+    {"key-delimiter", "TEXT", "what comes before it in a line is the key; \\t is a tab"},
+    {"key", "KEY", "of records that have none of their own"},
+    {"header", "NAME=VALUE", "for each record; may be repeated"},
+    {"partition", "N", "instead of by key"},
+    {"compression", "CODEC", "none, gzip, snappy, lz4 or zstd"},
+    {"null", NULL, "what is empty is null"},
+    {"json", NULL, "lines are objects with key, value, headers and timestamp"},
+    END_OPTS};
+static const struct opt consume_opts[] = {
+    KAFKA_OPTS,
+    {"from", "PLACE", "beginning (default), end, an offset, -N or an ISO time"},
+    {"group", "NAME", "as a member of the group, which remembers the place"},
+    {"partition", "N", "only this one"},
+    {"count", "N", "end after so many records"},
+    {"exit", NULL, "end when there is nothing more"},
+    {"isolation", "LEVEL", "committed (default) or uncommitted"},
+    {"format", "TEXT", "of a record: %t %p %o %k %K %s %S %R %h %T %%"},
+    {"key-delimiter", "TEXT", "print the key and it before the value"},
+    {"null", NULL, "print NULL for what is null"},
+    {"json", NULL, "one JSON object a line"},
+    END_OPTS};
 static const struct opt topics_opts[] = {
     SERVER_OPTS,
     {"partitions", "N", "for create and alter"},
@@ -142,6 +173,26 @@ const struct command commands[] = {
      "Without anything: list. Groups of every protocol: Kafka's, the C library's, checkpoints of "
      "other programs.",
      "weir groups\nweir groups describe billing", groups_opts, 0, 2, cmd_groups},
+    {"produce", "TOPIC [FILE …] …", "write lines as records, by Kafka's protocol",
+     "Lines of the files (- or nothing: of standard input) become records, to any Kafka broker or\n"
+     "with --data to a directory. Ends when they are durable; exit status 1 if one is not.\n"
+     "Records with a key go to the partition that Kafka's clients choose.",
+     "echo 'c-1:{\"total\":12.5}' | weir produce orders -K :\nweir produce log access.log "
+     "--compression zstd\nweir consume orders --exit --json | weir produce copy --json",
+     produce_opts, 1, ARGS_MAX, cmd_produce},
+    {"consume", "TOPIC …", "print records, by Kafka's protocol",
+     "Values, one a line, or as --format says: %t topic, %p partition, %o offset, %k key, %s "
+     "value,\n"
+     "%h headers, %T timestamp, %K and %S lengths (-1: null), %R the value's as 4 bytes; \\n, "
+     "\\t,\n"
+     "\\xHH. Follows the topics until Ctrl-C, or as --count and --exit say; with --data to the "
+     "end.\n"
+     "Groups are of Kafka's new protocol (KIP-848). What was printed is committed every second\n"
+     "and at the end.",
+     "weir consume orders --exit\nweir consume orders --group billing\nweir consume orders "
+     "payments "
+     "--from 2026-01-31T12:00:00Z --format '%t[%p]@%o %k=%s\\n'",
+     consume_opts, 1, ARGS_MAX, cmd_consume},
     {"import", "FILE …", "write a file's records as events",
      "FILE has one JSON value a line, or is one JSON array; - is standard input. Every value "
      "becomes one\n"
@@ -257,6 +308,33 @@ const char *nearest(const char *word, const char *(*name)(unsigned i, void *arg)
 
 /* ---- parsing ---- */
 
+/* What kcat writes with one dash, for the commands that are like it. */
+static const struct letter {
+    char letter;
+    const char *name;
+} letters[] = {{'b', "kafka"},     {'K', "key-delimiter"}, {'k', "key"},  {'H', "header"},
+               {'p', "partition"}, {'z', "compression"},   {'Z', "null"}, {'o', "from"},
+               {'G', "group"},     {'c', "count"},         {'e', "exit"}, {'f', "format"},
+               {'J', "json"}};
+
+static int opt_find(const struct command *c, const char *name, size_t len);
+
+static bool has_letters(const struct command *c)
+{
+    return opt_find(c, "key-delimiter", strlen("key-delimiter")) >= 0;
+}
+
+/* 0: the option has none. */
+static char letter_of(const struct command *c, const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof letters / sizeof *letters && has_letters(c); i++)
+        if (strcmp(letters[i].name, name) == 0)
+            return letters[i].letter;
+    return 0;
+}
+
 static int opt_find(const struct command *c, const char *name, size_t len)
 {
     int i;
@@ -307,6 +385,38 @@ static int unknown_option(struct args *a, const char *word)
                 : usage_fail(a, "there is no option --%s", word);
 }
 
+static int set_option(struct args *a, int o, const char *v)
+{
+    const char *name = a->cmd->opts[o].name;
+
+    a->value[o] = v;
+    if (strcmp(name, "set") == 0 || strcmp(name, "header") == 0) {
+        if (a->sets_n == SETS_MAX)
+            return usage_fail(a, "more than %d times --%s", SETS_MAX, name);
+        a->sets[a->sets_n++] = v;
+    }
+    return 0;
+}
+
+/* -c10, -c 10 or -e. */
+static int take_letter(struct args *a, int argc, char **argv, int *i)
+{
+    const char *word = argv[*i];
+    size_t n;
+    int o = -1;
+
+    for (n = 0; n < sizeof letters / sizeof *letters && has_letters(a->cmd) && o < 0; n++)
+        if (letters[n].letter == word[1])
+            o = opt_find(a->cmd, letters[n].name, strlen(letters[n].name));
+    if (o < 0)
+        return usage_fail(a, "options are written with two dashes, not '%s'", word);
+    if (!a->cmd->opts[o].arg)
+        return word[2] ? usage_fail(a, "-%c takes no value", word[1]) : set_option(a, o, "");
+    if (!word[2] && *i + 1 >= argc)
+        return usage_fail(a, "-%c needs %s", word[1], a->cmd->opts[o].arg);
+    return set_option(a, o, word[2] ? word + 2 : argv[++*i]);
+}
+
 /* Takes the option at argv[*i]. */
 static int take_option(struct args *a, int argc, char **argv, int *i)
 {
@@ -324,13 +434,7 @@ static int take_option(struct args *a, int argc, char **argv, int *i)
     } else if (eq) {
         return usage_fail(a, "--%s takes no value", a->cmd->opts[o].name);
     }
-    a->value[o] = v;
-    if (strcmp(a->cmd->opts[o].name, "set") == 0) {
-        if (a->sets_n == SETS_MAX)
-            return usage_fail(a, "more than %d times --set", SETS_MAX);
-        a->sets[a->sets_n++] = v;
-    }
-    return 0;
+    return set_option(a, o, v);
 }
 
 static void print_help(const struct command *c, FILE *f);
@@ -350,7 +454,8 @@ static int parse(struct args *a, int argc, char **argv)
             if ((r = take_option(a, argc, argv, &i)))
                 return r;
         } else if (!only_args && argv[i][0] == '-' && argv[i][1]) {
-            return usage_fail(a, "options are written with two dashes, not '%s'", argv[i]);
+            if ((r = take_letter(a, argc, argv, &i)))
+                return r;
         } else if (a->pos_n == ARGS_MAX || a->pos_n >= a->cmd->pos_most) {
             return usage_fail(a, "'%s' is one too many", argv[i]);
         } else {
@@ -389,7 +494,10 @@ static void print_help(const struct command *c, FILE *f)
     if (c->opts[0].name)
         fprintf(f, "\nOptions:\n");
     for (o = c->opts; o->name; o++) {
-        snprintf(left, sizeof left, "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+        char letter[5] = {'-', letter_of(c, o->name), ',', ' ', 0};
+
+        snprintf(left, sizeof left, "%s--%s%s%s", letter[1] ? letter : "", o->name,
+                 o->arg ? " " : "", o->arg ? o->arg : "");
         fprintf(f, "  %-22s %s\n", left, o->help);
     }
     fprintf(f, "  %-22s %s\n\nExamples:\n", "--help", "this text");
@@ -466,7 +574,12 @@ static void man_command(const struct command *c)
     if (c->opts[0].name)
         printf(".SH OPTIONS\n");
     for (o = c->opts; o->name; o++) {
-        printf(".TP\n.B \\-\\-%s%s%s\n", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+        char letter = letter_of(c, o->name);
+
+        printf(".TP\n.B ");
+        if (letter)
+            printf("\\-%c, ", letter);
+        printf("\\-\\-%s%s%s\n", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
         man_text(o->help);
         printf("\n");
     }
