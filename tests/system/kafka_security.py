@@ -1,0 +1,128 @@
+"""Kafka's clients with users: every SASL mechanism of kcat (librdkafka) and kafkajs, access rules, TLS with
+passwords, files read again."""
+import base64, json, os, shutil, signal, subprocess, time
+
+from harness import Server, Skip, npm_modules, scratch
+from kafka_clients import HERE, steps_run
+
+SECRET = "a secret that only the test and the server know"
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+def settings(d, mechanisms=",".join(MECHANISMS), users=("admin", "ann", "ben"), acl=True):
+    """Files in d, and the flags that name them."""
+    with open(os.path.join(d, "users"), "w") as f:
+        f.write("# users\n" + "".join("%s:pw-%s\n" % (u, u) for u in users))
+    k = base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("=")
+    with open(os.path.join(d, "keys"), "w") as f:
+        json.dump({"keys": [{"kty": "oct", "alg": "HS256", "k": k}]}, f)
+    items = {"kafka.sasl.mechanisms": mechanisms, "kafka.sasl.users": os.path.join(d, "users"),
+             "kafka.sasl.oauth.keys": os.path.join(d, "keys"), "kafka.acl.enabled": str(acl).lower(),
+             "kafka.acl.super_users": "User:admin"}
+    return [a for k, v in items.items() for a in ("--set", "%s=%s" % (k, v))]
+
+
+def need(tool, package):
+    if not shutil.which(tool):
+        raise Skip("%s is not installed: apt-get install %s" % (tool, package))
+
+
+def kcat(server, mechanism, user, *args, password=None, stdin=None, protocol="SASL_PLAINTEXT", timeout=30):
+    need("kcat", "kcat")
+    conf = {"security.protocol": protocol, "sasl.mechanisms": mechanism, "sasl.username": user,
+            "sasl.password": password or "pw-" + user}
+    p = subprocess.run(["kcat", "-b", server.kafka, *(a for k, v in conf.items() for a in ("-X", "%s=%s" % (k, v))), *args],
+                       input=stdin, capture_output=True, timeout=timeout)
+    return p.returncode, p.stdout.decode(), p.stderr.decode()
+
+
+def test_kafka_security_kcat():
+    """Produces and consumes by each mechanism; a wrong password is named as such."""
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), *settings(d, acl=False), kafka=0)
+        try:
+            for m in MECHANISMS:
+                rc, _, err = kcat(s, m, "ann", "-P", "-t", "t-" + m, stdin=b"one\ntwo\n")
+                assert rc == 0, err
+                rc, out, err = kcat(s, m, "ben", "-C", "-t", "t-" + m, "-e", "-q", "-o", "beginning")
+                assert (rc, out) == (0, "one\ntwo\n"), (out, err)
+                rc, _, err = kcat(s, m, "ann", "-L", "-m", "3", password="pw-ben")
+                assert rc and "uthentication failed" in err, err
+            p = subprocess.run(["kcat", "-b", s.kafka, "-L", "-m", "3"], capture_output=True, timeout=30)
+            assert p.returncode, "in without saying who"
+        finally:
+            s.stop()
+
+
+def test_kafka_security_rules_kcat():
+    """What no rule allows is refused, and said to be."""
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), *settings(d), kafka=0)
+        try:
+            rc, _, err = kcat(s, "PLAIN", "admin", "-P", "-t", "t", stdin=b"one\n")
+            assert rc == 0, err
+            rc, _, err = kcat(s, "PLAIN", "ann", "-P", "-t", "t", "-X", "message.timeout.ms=3000", stdin=b"one\n")
+            assert "uthorization failed" in err, err
+            rc, out, err = kcat(s, "PLAIN", "ben", "-C", "-t", "t", "-e", "-o", "beginning")
+            assert out == "" and "uthorization failed" in err, (out, err)
+        finally:
+            s.stop()
+
+
+def test_kafka_security_kafkajs():
+    need("node", "nodejs")
+    npm_modules()
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), *settings(d, ",".join(MECHANISMS) + ",OAUTHBEARER"), kafka=0)
+        try:
+            return steps_run(["node", os.path.join(HERE, "security.mjs"), s.kafka, "s"],
+                             ("mechanisms", "passwords", "rules", "rules_listed", "configs"), env={"WEIR_JWT_SECRET": SECRET})
+        finally:
+            s.stop()
+
+
+def test_kafka_security_tls():
+    """Passwords under TLS let a public address be served; without TLS it is not."""
+    need("openssl", "openssl")
+    with scratch() as d:
+        cert, key = os.path.join(d, "cert"), os.path.join(d, "key")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+                        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        tls = ["--set", "kafka.tls.cert=" + cert, "--set", "kafka.tls.key=" + key]
+        s = Server(os.path.join(d, "data"), *settings(d, acl=False), *tls, kafka=0)
+        try:
+            ca = ("-X", "ssl.ca.location=" + cert)
+            rc, _, err = kcat(s, "SCRAM-SHA-512", "ann", "-P", "-t", "t", *ca, stdin=b"one\n", protocol="SASL_SSL")
+            assert rc == 0, err
+            rc, out, err = kcat(s, "PLAIN", "ann", "-C", "-t", "t", "-e", "-q", *ca, protocol="SASL_SSL")
+            assert out == "one\n", err
+        finally:
+            s.stop()
+        s = Server(os.path.join(d, "data"), *settings(d), "--kafka", "0.0.0.0:0", expect_fail=True)
+        assert s.port is None, "a public address is served without TLS"
+        assert "kafka.sasl.mechanisms" in s.tail(), s.tail()
+        s.log.close()
+
+
+def test_kafka_security_reload():
+    """SIGHUP: users of the file come and go, connections stay; a file that is wrong changes nothing."""
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), *settings(d, acl=False), kafka=0)
+        try:
+            def reload(text, said):
+                before = len(s.tail())
+                with open(os.path.join(d, "users"), "w") as f:
+                    f.write(text)
+                s.p.send_signal(signal.SIGHUP)
+                end = time.time() + 10
+                while said not in s.tail():
+                    assert time.time() < end, s.tail()
+                    time.sleep(0.02)
+            assert kcat(s, "PLAIN", "eve", "-L", "-m", "3")[0]
+            reload("eve:pw-eve\n", "files read again")
+            assert kcat(s, "PLAIN", "eve", "-L", "-m", "3")[0] == 0
+            assert kcat(s, "PLAIN", "ann", "-L", "-m", "3")[0]
+            reload("eve\n", "stay as they were")
+            assert kcat(s, "PLAIN", "eve", "-L", "-m", "3")[0] == 0
+        finally:
+            s.stop()
