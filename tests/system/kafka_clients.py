@@ -84,7 +84,7 @@ def download(what, cmd, stamp, *of, **kw):
     want = hashlib.sha256(b"".join(open(f, "rb").read() for f in of)).hexdigest()
     if os.path.exists(stamp) and open(stamp).read() == want:
         return
-    p = subprocess.run(cmd, capture_output=True, timeout=600, **kw)
+    p = subprocess.run(cmd, capture_output=True, timeout=900, **kw)
     if p.returncode:
         raise Skip("%s could not be downloaded: %s" % (what, " ".join((p.stderr or p.stdout).decode()[-300:].split())))
     open(stamp, "w").write(want)
@@ -190,3 +190,25 @@ def test_kafka_python():
 
 def test_kafka_aiokafka():
     return python_client("py_aiokafka.py", ("sticky",))
+
+
+# ---- Go ------------------------------------------------------------------------------------------------
+
+def go_client(name, extra):
+    d = downloads("go", "go")
+    src = os.path.join(HERE, "go")
+    env = dict(os.environ, GOMODCACHE=os.path.join(d, "mod"), GOCACHE=os.path.join(d, "cache"), GOTOOLCHAIN="local",
+               GOFLAGS="-modcacherw -mod=readonly")
+    download("franz-go and sarama", ["go", "mod", "download"], os.path.join(d, "downloaded"),
+             os.path.join(src, "go.sum"), cwd=src, env=env)
+    p = subprocess.run(["go", "build", "-o", d + "/", "./" + name], cwd=src, env=env, capture_output=True, timeout=600)
+    assert p.returncode == 0, p.stderr.decode()
+    return program([os.path.join(d, name)], (*STEPS, *extra))
+
+
+def test_kafka_franz():
+    return go_client("franz", ("sticky", "cooperative"))
+
+
+def test_kafka_sarama():
+    return go_client("sarama", ("roundrobin", "sticky"))
