@@ -718,6 +718,22 @@ enum err append_offset(struct append *a, struct slice group, struct partition *p
     return ERR_OK;
 }
 
+enum err append_cursor_ranges(struct append *a, const struct settle *s,
+                              const struct settle_range *v, uint32_t n)
+{
+    size_t size = settle_entry_size(s, n);
+    uint8_t *at;
+    enum err e;
+
+    ASSERT(a->magic == APPEND_MAGIC && a->state == BUILDING);
+    if ((e = append_full(a, size, NULL)))
+        return e;
+    if (!(at = extra_add(a, ENTRY_CURSOR_RANGES, size)))
+        return ERR_LIMIT;
+    extra_end(a, settle_entry_write(s, v, n, at));
+    return ERR_OK;
+}
+
 /* ---- the outcome ---- */
 
 static bool part_skipped(const struct append *a, const struct append_part *pt)
@@ -838,6 +854,7 @@ static void ids_resolve(struct append *a, enum err e)
 
 static void extras_apply(struct append *a)
 {
+    struct entry_cursor_ranges ranges;
     struct entry_group_offset off;
     struct entry_kv kv;
     uint32_t i;
@@ -855,6 +872,10 @@ static void extras_apply(struct append *a)
             e = entry_group_offset_read(data, &off);
             ASSERT(!e);
             group_apply_offset(a->b, &off);
+        } else if (x->type == ENTRY_CURSOR_RANGES) {
+            e = entry_cursor_ranges_read(data, &ranges);
+            ASSERT(!e);
+            cursor_apply_ranges(a->b, &ranges, NULL);
         }
     }
     for (i = 0; i < a->parts_n; i++)

@@ -16,6 +16,7 @@
 #define DEDUP_WINDOW_MS_DEFAULT (10ll * 60 * 1000)
 #define EXPIRE_ITEMS            20000u /* key-value items dropped in one tick */
 #define SWEEP_GROUPS            64u
+#define SWEEP_CURSORS           256u
 
 /* ---- tickets and visibility ---- */
 
@@ -239,6 +240,8 @@ static enum err hook_load(void *arg, struct sqlite3 *db, struct errinfo *info)
     if (!e)
         e = groups_load(b, db, info);
     if (!e)
+        e = cursors_load(b, db, info);
+    if (!e)
         e = kvs_load(b, db, info);
     if (!e)
         e = dedup_load(b->dedup, db, info);
@@ -268,6 +271,30 @@ static enum err apply_dedup(struct broker *b, struct slice data, int64_t wall_ms
         dedup_add(b->dedup, d.hash, &at, wall_ms);
     }
     return e;
+}
+
+/* The entries of cursors; and those that are not known. */
+static enum err apply_cursor(struct broker *b, uint8_t type, struct slice data,
+                             struct errinfo *info)
+{
+    struct entry_cursor_ranges ranges;
+    struct entry_cursor cursor;
+    enum err e;
+
+    switch (type) {
+    case ENTRY_CURSOR:
+        if (!(e = entry_cursor_read(data, &cursor)))
+            cursor_apply(b, &cursor);
+        return e;
+    case ENTRY_CURSOR_RANGES:
+        if (!(e = entry_cursor_ranges_read(data, &ranges)))
+            cursor_apply_ranges(b, &ranges, NULL);
+        return e;
+    default:
+        return errinfo_set(info, ERR_FORMAT,
+                           "the log has an entry of type %u, which this version does not know",
+                           type);
+    }
 }
 
 static enum err hook_apply(void *arg, uint8_t type, struct slice data, int64_t wall_ms,
@@ -322,9 +349,9 @@ static enum err hook_apply(void *arg, uint8_t type, struct slice data, int64_t w
             txn_offset_apply(b, &txn_off);
         break;
     default:
-        return errinfo_set(info, ERR_FORMAT,
-                           "the log has an entry of type %u, which this version does not know",
-                           type);
+        e = apply_cursor(b, type, data, info);
+        if (e == ERR_FORMAT)
+            return e;
     }
     return e ? errinfo_set(info, e, "an entry of type %u is damaged", type) : ERR_OK;
 }
@@ -384,6 +411,8 @@ static enum err hook_write(void *arg, void *collected, struct sqlite3 *db, struc
     if (!e)
         e = groups_save(b, db, info);
     if (!e)
+        e = cursors_save(b, db, info);
+    if (!e)
         e = kvs_save(b, db, info);
     if (!e)
         e = dedup_save(b->dedup, db, info);
@@ -398,6 +427,7 @@ static void hook_end(void *arg, void *collected, bool committed)
 
     topics_saved(b, committed);
     groups_saved(b, committed);
+    cursors_saved(b, committed);
     kvs_saved(b, committed);
     dedup_saved(b->dedup, committed);
     producers_saved(b, committed);
@@ -410,6 +440,7 @@ static void hook_tick(void *arg, int64_t wall_ms)
     dedup_expire(b->dedup, wall_ms);
     kvs_expire(b, wall_ms, EXPIRE_ITEMS);
     groups_sweep(b, SWEEP_GROUPS);
+    cursors_sweep(b, SWEEP_CURSORS);
     producers_tick(b, wall_ms);
     txns_tick(b, wall_ms);
     retention_tick(b, wall_ms);
@@ -464,6 +495,7 @@ static void broker_free(struct broker *b)
 {
     producers_fini(b);
     coordinator_free(&b->coordinator);
+    cursors_fini(b);
     topics_fini(b);
     groups_fini(b);
     kvs_fini(b);
@@ -500,6 +532,7 @@ static struct broker *broker_new(const struct broker_conf *conf)
     list_init(&b->pattern_waiters);
     topics_init(b);
     groups_init(b);
+    cursors_init(b);
     kvs_init(b);
     producers_init(b);
     b->coordinator = coordinator_new(b);

@@ -2,6 +2,7 @@
  *
  * Locks, in this order (a thread that holds one may take a later one):
  *   group shard lock    members of groups, see coordinator_int.h
+ *   a cursor's lock, then b->cursors.lock: see cursor_int.h; with none of the others
  *   b->items_lock       groups and key-value items, their dirty lists
  *   b->topics_lock      names, ids, uids, pending creations, dirty topics, trims
  *   dedup shard lock    see dedup.c
@@ -24,6 +25,7 @@
 #include "base/tbl/limits.h"
 #include "broker/broker.h"
 #include "broker/compaction.h"
+#include "broker/cursor_int.h"
 #include "broker/dedup.h"
 #include "broker/group.h"
 #include "broker/kv.h"
@@ -62,6 +64,8 @@ struct broker {
     struct io_mutex items_lock;
     struct groups groups; /* items_lock */
     struct kvs kvs;       /* items_lock */
+
+    struct cursors cursors; /* its own lock */
 
     struct coordinator *coordinator;
     struct dedup *dedup;

@@ -730,6 +730,7 @@ void groups_tick(struct broker *b, int64_t now_ms)
             turn_end(&t);
         }
     }
+    cursors_tick(b, now_ms);
     if (now_ms >= atomic_load(&c->retention_at_ms)) {
         struct group_conf conf;
 

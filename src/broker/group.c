@@ -240,6 +240,7 @@ void group_apply_delete(struct broker *b, struct slice name)
         group_dirty(b, g);
     }
     io_mutex_unlock(&b->items_lock);
+    cursor_apply_group_delete(b, name);
 }
 
 void group_apply_state(struct broker *b, const struct entry_group_state *en)

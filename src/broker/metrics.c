@@ -63,6 +63,40 @@ static enum err compaction_metrics(struct broker *b, struct buf *o)
                   "Bytes of segments that compaction wrote.", (double)s.bytes_out);
 }
 
+static enum err cursor_metrics(struct broker *b, struct buf *o)
+{
+    struct cursors *cs = &b->cursors;
+    const struct {
+        const char *name, *help;
+        _Atomic uint64_t *n;
+    } rows[] = {
+        {"weir_cursor_taken_total", "Records given out with a lease.", &cs->st_taken},
+        {"weir_cursor_redelivered_total", "Of them, not for the first time.", &cs->st_redelivered},
+        {"weir_cursor_accepted_total", "Records accepted.", &cs->st_accepted},
+        {"weir_cursor_released_total", "Records to be delivered again.", &cs->st_released},
+        {"weir_cursor_archived_total", "Records rejected, or delivered too often.",
+         &cs->st_archived},
+        {"weir_cursor_expired_total", "Records whose lease ended.", &cs->st_expired},
+        {"weir_cursor_dead_letters_total", "Records copied to dead letter topics.",
+         &cs->st_dead_letters},
+        {"weir_cursor_dead_letters_lost_total", "Records that could not be copied.",
+         &cs->st_dead_letters_lost},
+    };
+    size_t i, n;
+    enum err e = ERR_OK;
+
+    io_mutex_lock(&cs->lock);
+    n = cs->by_key.n;
+    io_mutex_unlock(&cs->lock);
+    e = metric(o, e, "weir_cursors", "gauge", "Groups times the partitions that they share.",
+               (double)n);
+    e = metric(o, e, "weir_cursor_records", "gauge", "Records in flight.",
+               (double)atomic_load(&cs->undone));
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        e = metric(o, e, rows[i].name, "counter", rows[i].help, (double)atomic_load(rows[i].n));
+    return e;
+}
+
 enum err broker_metrics(struct broker *b, struct buf *o)
 {
     uint64_t offsets, groups, items, item_bytes;
@@ -98,6 +132,7 @@ enum err broker_metrics(struct broker *b, struct buf *o)
     e = metric(o, e, "weir_group_offsets", "gauge", "Committed offsets.", (double)offsets);
     e = metric(o, e, "weir_kv_items", "gauge", "Key-value items.", (double)items);
     e = metric(o, e, "weir_kv_bytes", "gauge", "Bytes of key-value items.", (double)item_bytes);
+    e = e ? e : cursor_metrics(b, o);
     e = e ? e : compaction_metrics(b, o);
     return e ? e : journal_metrics(b, o);
 }

@@ -1,13 +1,13 @@
 /* Readers: single records in total order of position over any set of partitions.
  *
- * A reader has a cursor for each partition. Cursors with unread records are in a heap ordered by
+ * A reader has a place for each partition. Places with unread records are in a heap ordered by
  * the position of their next record (or a lower bound of it, until the record is decoded). Reading
  * goes in rounds, each bounded by visible_end as it was before the partitions were looked at: below
  * that bound everything is readable in every partition, so the least position in the heap is the
  * next of all, and nothing at or beyond the bound is given out. Hence invariant: positions given
  * out only grow, and no position below one given out becomes readable later.
  *
- * Memory: a cursor is some 64 bytes. Batches are copied out of the log into buffers (so no frame is
+ * Memory: a place is some 64 bytes. Batches are copied out of the log into buffers (so no frame is
  * pinned by a slow reader), of which a reader holds at most LIMIT_READER_BYTES and one batch, in at
  * most LIMIT_READER_BUFFERS; the one used longest ago goes first. An idle reader holds none.
  *
@@ -28,24 +28,24 @@
 #include "journal/batch.h"
 
 #define READER_MAGIC   0x52454144u
-#define FEW_CURSORS    16u          /* so many are looked at in every round */
+#define FEW_PLACES     16u          /* so many are looked at in every round */
 #define READ_BYTES_MAX (256u << 10) /* of one read when few partitions are active */
 #define READ_BYTES_MIN (4u << 10)
 #define NOT_IN_HEAP    UINT32_MAX
-#define NO_CURSOR      UINT32_MAX
+#define NO_PLACE       UINT32_MAX
 #define LIST_TOPICS    256u
 #define NO_TIME        INT64_MIN
 
 struct cbuf;
 
-struct cursor {
+struct place {
     struct partition *p; /* its topic is referenced */
     int64_t next;        /* offset of the next record */
     uint64_t pos;        /* its position, or less */
     int64_t from_ms;     /* records before the first with such a timestamp are left out; NO_TIME */
     struct cbuf *buf;    /* batches from `next` on, or NULL */
     uint32_t heap_at;
-    uint32_t uid_next; /* cursor + 1 in the same bucket */
+    uint32_t uid_next; /* place + 1 in the same bucket */
     bool fresh;        /* nothing was read: trimming is no loss when reading from the start */
 };
 
@@ -55,15 +55,15 @@ struct cbatch {
     uint64_t position;
 };
 
-/* Batches of one cursor, copied, and the decoding of one of them. */
+/* Batches of one place, copied, and the decoding of one of them. */
 struct cbuf {
     struct list_node lru; /* r->bufs */
-    uint32_t cursor;
+    uint32_t place;
     uint8_t *data;
     struct cbatch *batch;
     uint32_t n, at; /* batches; the one being decoded */
     bool open;      /* `it` is in batch[at] */
-    bool peeked;    /* rec is the cursor's next record */
+    bool peeked;    /* rec is the place's next record */
     size_t bytes;   /* counted against the limit */
     struct batch_iter it;
     struct buf scratch;
@@ -81,26 +81,26 @@ struct reader {
     uint8_t *key;
     size_t key_len;
     int32_t partition; /* -1: all */
-    bool from_start;   /* the first cursors begin at their log's start */
+    bool from_start;   /* the first places begin at their log's start */
     bool by_time;
     int64_t time_ms;
     uint64_t start; /* positions below it are not wanted */
     uint64_t position_max;
 
-    struct cursor *cur;
+    struct place *cur;
     uint32_t cur_n, cur_cap;
-    uint32_t *by_uid; /* cursor + 1; buckets */
+    uint32_t *by_uid; /* place + 1; buckets */
     uint32_t by_uid_cap;
-    uint32_t *heap; /* cursor numbers, least pos first */
+    uint32_t *heap; /* place numbers, least pos first */
     uint32_t heap_n;
-    int32_t topic_parts; /* cursors made for r->topic cover so many partitions */
+    int32_t topic_parts; /* places made for r->topic cover so many partitions */
     bool scattered;      /* as known when they were made */
     uint64_t parts_seen, topics_seen, commits_seen;
     bool begun;           /* a round was made */
     uint64_t bound;       /* of the round */
     uint64_t position;    /* all below it was seen */
-    uint32_t given;       /* cursor whose record was given out last, or NO_CURSOR */
-    uint32_t gone_topics; /* deletions heard of since the cursors were swept */
+    uint32_t given;       /* place whose record was given out last, or NO_PLACE */
+    uint32_t gone_topics; /* deletions heard of since the places were swept */
     bool busy;
     uint32_t scan_limit;
 
@@ -172,7 +172,7 @@ static void cbuf_count(struct reader *r, struct cbuf *cb, size_t bytes)
 
 static void cbuf_drop(struct reader *r, struct cbuf *cb)
 {
-    r->cur[cb->cursor].buf = NULL;
+    r->cur[cb->place].buf = NULL;
     cbuf_count(r, cb, 0);
     list_remove(&cb->lru);
     r->bufs_n--;
@@ -218,7 +218,7 @@ static void cbuf_make(struct reader *r, uint32_t c, struct plog_read *rd)
     struct cbuf *cb = xcalloc(1, sizeof *cb);
     uint32_t i, at = 0;
 
-    cb->cursor = c;
+    cb->place = c;
     cb->data = xmalloc(rd->bytes);
     cb->batch = xmalloc(rd->n * sizeof *cb->batch);
     cb->n = rd->n;
@@ -238,15 +238,15 @@ static void cbuf_make(struct reader *r, uint32_t c, struct plog_read *rd)
     cbufs_trim(r, cb);
 }
 
-/* ---- cursors ---- */
+/* ---- places ---- */
 
-static uint32_t cursor_find(const struct reader *r, uint32_t uid)
+static uint32_t place_find(const struct reader *r, uint32_t uid)
 {
     uint32_t c = r->by_uid_cap ? r->by_uid[uid & (r->by_uid_cap - 1)] : 0;
 
     while (c && r->cur[c - 1].p->uid != uid)
         c = r->cur[c - 1].uid_next;
-    return c ? c - 1 : NO_CURSOR;
+    return c ? c - 1 : NO_PLACE;
 }
 
 static void by_uid_put(struct reader *r, uint32_t c)
@@ -266,9 +266,9 @@ static void by_uid_fill(struct reader *r)
         by_uid_put(r, c);
 }
 
-static struct cursor *cursor_add(struct reader *r, struct partition *p)
+static struct place *place_add(struct reader *r, struct partition *p)
 {
-    struct cursor *c;
+    struct place *c;
 
     if (r->cur_n == r->cur_cap) {
         r->cur_cap = r->cur_cap ? r->cur_cap * 2 : 1;
@@ -288,10 +288,10 @@ static struct cursor *cursor_add(struct reader *r, struct partition *p)
     return c;
 }
 
-/* Puts the cursor into the heap if it has records to read. */
-static void cursor_look(struct reader *r, uint32_t c)
+/* Puts the place into the heap if it has records to read. */
+static void place_look(struct reader *r, uint32_t c)
 {
-    struct cursor *cu = &r->cur[c];
+    struct place *cu = &r->cur[c];
     struct plog_info now;
 
     if (cu->heap_at != NOT_IN_HEAP)
@@ -306,7 +306,7 @@ static void cursor_look(struct reader *r, uint32_t c)
 
 /* Where reading of a partition begins. One that joins later has nothing wanted below what was seen.
  */
-static enum err cursor_start(struct reader *r, struct cursor *c, struct errinfo *info)
+static enum err place_start(struct reader *r, struct place *c, struct errinfo *info)
 {
     struct plog_info now;
     enum err e = ERR_OK;
@@ -337,15 +337,15 @@ static enum err partition_join(struct reader *r, struct topic *t, int32_t index,
     struct partition *p = topic_partition(t, index);
     enum err e;
 
-    if (!p || cursor_find(r, p->uid) != NO_CURSOR)
+    if (!p || place_find(r, p->uid) != NO_PLACE)
         return ERR_OK;
-    e = cursor_start(r, cursor_add(r, p), info);
+    e = place_start(r, place_add(r, p), info);
     if (!e)
-        cursor_look(r, r->cur_n - 1);
+        place_look(r, r->cur_n - 1);
     return e;
 }
 
-/* Makes the cursors that the topic's partitions need and that are not there. */
+/* Makes the places that the topic's partitions need and that are not there. */
 static enum err topic_join(struct reader *r, struct topic *t, struct errinfo *info)
 {
     int32_t i, n = topic_partitions(t);
@@ -381,14 +381,14 @@ static enum err topics_join_all(struct reader *r, struct errinfo *info)
     return e;
 }
 
-/* Drops the cursors of deleted topics. */
-static void cursors_sweep(struct reader *r)
+/* Drops the places of deleted topics. */
+static void places_sweep(struct reader *r)
 {
     uint32_t i, n = 0;
 
     r->heap_n = 0;
     for (i = 0; i < r->cur_n; i++) {
-        struct cursor *c = &r->cur[i];
+        struct place *c = &r->cur[i];
         bool queued = c->heap_at != NOT_IN_HEAP;
         struct topic *t = c->p->topic;
 
@@ -399,7 +399,7 @@ static void cursors_sweep(struct reader *r)
             continue;
         }
         if (c->buf)
-            c->buf->cursor = n;
+            c->buf->place = n;
         r->cur[n] = *c;
         r->cur[n].heap_at = NOT_IN_HEAP;
         if (queued)
@@ -442,7 +442,7 @@ static enum err round_topics(struct reader *r, struct errinfo *info)
     }
     n = recent_ids(r, &r->b->recent_topics, &r->topics_seen);
     if (n == UINT32_MAX) {
-        cursors_sweep(r);
+        places_sweep(r);
         return topics_join_all(r, info);
     }
     for (i = 0; !e && i < n; i++) {
@@ -454,7 +454,7 @@ static enum err round_topics(struct reader *r, struct errinfo *info)
         topic_unref(&t);
     }
     if (r->gone_topics > 64 && r->gone_topics > r->cur_n / 4)
-        cursors_sweep(r);
+        places_sweep(r);
     return e;
 }
 
@@ -481,24 +481,24 @@ static void round_partitions(struct reader *r)
 {
     uint32_t i, c, n;
 
-    if (r->cur_n > FEW_CURSORS && r->begun) {
+    if (r->cur_n > FEW_PLACES && r->begun) {
         n = recent_ids(r, &r->b->recent_parts, &r->parts_seen);
         if (n != UINT32_MAX) {
             for (i = 0; i < n; i++)
-                if ((c = cursor_find(r, r->ids[i])) != NO_CURSOR)
-                    cursor_look(r, c);
+                if ((c = place_find(r, r->ids[i])) != NO_PLACE)
+                    place_look(r, c);
             return;
         }
     } else {
         r->parts_seen = atomic_load(&r->b->recent_parts.n);
     }
     for (i = 0; i < r->cur_n; i++)
-        cursor_look(r, i);
+        place_look(r, i);
 }
 
 static bool reads_partition(void *arg, const struct partition *p)
 {
-    return cursor_find(arg, p->uid) != NO_CURSOR;
+    return place_find(arg, p->uid) != NO_PLACE;
 }
 
 /* The bound again, in front of what transactions that are open have written to our partitions:
@@ -547,7 +547,7 @@ static size_t read_bytes(const struct reader *r)
 }
 
 /* ERR_OFFSET_RANGE from the log: trimmed below us. */
-static enum err cursor_trimmed(struct reader *r, struct cursor *c, struct errinfo *info)
+static enum err place_trimmed(struct reader *r, struct place *c, struct errinfo *info)
 {
     int64_t lost = r->rd->start_offset - c->next, at = c->next;
 
@@ -564,17 +564,17 @@ static enum err cursor_trimmed(struct reader *r, struct cursor *c, struct errinf
                        lost, c->p->topic->name, (int)c->p->index, at);
 }
 
-/* Reads batches from the cursor's next offset on. ERR_EOF: there are none. ERR_AGAIN: try again. */
-static enum err cursor_load(struct reader *r, uint32_t n, struct errinfo *info)
+/* Reads batches from the place's next offset on. ERR_EOF: there are none. ERR_AGAIN: try again. */
+static enum err place_load(struct reader *r, uint32_t n, struct errinfo *info)
 {
-    struct cursor *c = &r->cur[n];
+    struct place *c = &r->cur[n];
     enum err e;
 
     if (!r->rd)
         r->rd = xcalloc(1, sizeof *r->rd);
     e = plog_read(c->p->log, c->next, read_bytes(r), r->rd, info);
     if (e == ERR_OFFSET_RANGE)
-        return cursor_trimmed(r, c, info);
+        return place_trimmed(r, c, info);
     if (e)
         return e;
     if (r->rd->n == 0)
@@ -584,7 +584,7 @@ static enum err cursor_load(struct reader *r, uint32_t n, struct errinfo *info)
     return ERR_OK;
 }
 
-static bool batch_aborted(struct cursor *c, const struct batch_info *bi)
+static bool batch_aborted(struct place *c, const struct batch_info *bi)
 {
     return bi->attributes & BATCH_TRANSACTIONAL &&
            partition_aborted_batch(c->p, bi->producer_id, bi->base_offset);
@@ -592,8 +592,8 @@ static bool batch_aborted(struct cursor *c, const struct batch_info *bi)
 
 /* The next batch of the buffer that may have the record wanted, opened, or passed by (cb->open
  * says). ERR_EOF: none is left. ERR_AGAIN: it is beyond the round's bound, so it may be part of a
- * transaction of which nobody knows yet how it ends; the cursor is at it. */
-static enum err cbuf_open(struct reader *r, struct cursor *c, struct cbuf *cb, struct errinfo *info)
+ * transaction of which nobody knows yet how it ends; the place is at it. */
+static enum err cbuf_open(struct reader *r, struct place *c, struct cbuf *cb, struct errinfo *info)
 {
     const struct cbatch *b;
     enum err e;
@@ -624,7 +624,7 @@ static enum err cbuf_open(struct reader *r, struct cursor *c, struct cbuf *cb, s
 }
 
 /* Decodes the next record into cb->rec. ERR_EOF: the buffer has no more. ERR_AGAIN: as cbuf_open. */
-static enum err cbuf_next(struct reader *r, struct cursor *c, struct cbuf *cb, struct errinfo *info)
+static enum err cbuf_next(struct reader *r, struct place *c, struct cbuf *cb, struct errinfo *info)
 {
     enum err e;
 
@@ -652,17 +652,17 @@ static enum err cbuf_next(struct reader *r, struct cursor *c, struct cbuf *cb, s
     }
 }
 
-/* Makes cursor n's next record known, or that it is beyond the bound. ERR_EOF: it has none at
+/* Makes place n's next record known, or that it is beyond the bound. ERR_EOF: it has none at
  * present. */
-static enum err cursor_peek(struct reader *r, uint32_t n, struct errinfo *info)
+static enum err place_peek(struct reader *r, uint32_t n, struct errinfo *info)
 {
-    struct cursor *c = &r->cur[n];
+    struct place *c = &r->cur[n];
     const struct cbatch *b;
     enum err e;
 
     for (;;) {
         if (!c->buf) {
-            e = cursor_load(r, n, info);
+            e = place_load(r, n, info);
             if (e == ERR_AGAIN)
                 continue;
             if (e)
@@ -689,7 +689,7 @@ static enum err cursor_peek(struct reader *r, uint32_t n, struct errinfo *info)
     return ERR_OK;
 }
 
-static void cursor_advance(struct cursor *c)
+static void place_advance(struct place *c)
 {
     c->next++;
     c->pos++;
@@ -702,14 +702,14 @@ static void given_end(struct reader *r)
 {
     uint32_t n = r->given;
 
-    r->given = NO_CURSOR;
-    if (n == NO_CURSOR)
+    r->given = NO_PLACE;
+    if (n == NO_PLACE)
         return;
-    cursor_advance(&r->cur[n]);
+    place_advance(&r->cur[n]);
     heap_down(r, r->cur[n].heap_at);
 }
 
-static bool wanted(struct reader *r, struct cursor *c, const struct record *rec)
+static bool wanted(struct reader *r, struct place *c, const struct record *rec)
 {
     if (c->pos < r->start)
         return false;
@@ -725,7 +725,7 @@ static bool wanted(struct reader *r, struct cursor *c, const struct record *rec)
 
 static enum err give(struct reader *r, uint32_t n, struct reader_record *out, struct errinfo *info)
 {
-    struct cursor *c = &r->cur[n];
+    struct place *c = &r->cur[n];
     const struct record *rec = &c->buf->rec;
     uint32_t headers = 0;
     enum err e;
@@ -756,7 +756,7 @@ static enum err give(struct reader *r, uint32_t n, struct reader_record *out, st
     return ERR_OK;
 }
 
-/* The cursor at the top of the heap cannot be read now. ERR_OK: go on with the others. */
+/* The place at the top of the heap cannot be read now. ERR_OK: go on with the others. */
 static enum err top_failed(struct reader *r, enum err e)
 {
     uint32_t n = r->heap[0];
@@ -807,7 +807,7 @@ enum err reader_next(struct reader *r, struct reader_record *out, struct errinfo
         }
         n = r->heap[0];
         if (!r->cur[n].buf || !r->cur[n].buf->peeked) {
-            e = cursor_peek(r, n, info);
+            e = place_peek(r, n, info);
             if (e && (e = top_failed(r, e)))
                 return e;
             if (r->heap_n && r->heap[0] == n)
@@ -825,7 +825,7 @@ enum err reader_next(struct reader *r, struct reader_record *out, struct errinfo
             return ERR_OK;
         }
         r->position = r->cur[n].pos + 1 > r->position ? r->cur[n].pos + 1 : r->position;
-        cursor_advance(&r->cur[n]);
+        place_advance(&r->cur[n]);
         heap_down(r, 0);
         if (r->scan_limit && ++scanned >= r->scan_limit) {
             r->busy = true;
@@ -951,13 +951,13 @@ static enum err selector_parse(struct reader *r, struct slice s, struct errinfo 
 static enum err from_offset(struct reader *r, int64_t offset, struct errinfo *info)
 {
     struct plog_info now;
-    struct cursor *c;
+    struct place *c;
 
     if (r->partition < 0 || !r->topic)
         return errinfo_set(info, ERR_INVALID, "an offset needs a topic and a partition");
     r->topic_parts = topic_partitions(r->topic);
     r->scattered = atomic_load(&r->topic->scattered);
-    c = cursor_add(r, topic_partition(r->topic, r->partition));
+    c = place_add(r, topic_partition(r->topic, r->partition));
     plog_info_get(c->p->log, &now);
     if (offset < now.start_offset || offset > now.end_offset)
         return errinfo_set(info, ERR_OFFSET_RANGE,
@@ -1026,7 +1026,7 @@ enum err reader_open(struct broker *b, const struct reader_conf *conf, struct re
     r->b = b;
     r->partition = conf->partition < 0 ? -1 : conf->partition;
     r->position_max = conf->position_max;
-    r->given = NO_CURSOR;
+    r->given = NO_PLACE;
     list_init(&r->bufs);
     atomic_fetch_add(&b->st_readers, 1);
     e = selector_parse(r, conf->selector, info);

@@ -299,6 +299,103 @@ enum err entry_group_offset_delete_read(struct slice data, struct entry_group_of
                           e->group.len <= LIMIT_GROUP_NAME);
 }
 
+size_t entry_cursor_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_cursor *e)
+{
+    uint8_t *p = put8(dst, e->what);
+
+    ASSERT(e->group.len <= LIMIT_GROUP_NAME);
+    p = put32(p, e->topic);
+    p = put32(p, e->partition);
+    p = put64(p, e->epoch);
+    p = put64(p, (uint64_t)e->start);
+    return (size_t)(put_bytes(put16(p, (uint16_t)e->group.len), e->group) - dst);
+}
+
+/* Of a cursor of this topic and partition: is that possible? */
+static bool cursor_of_ok(uint32_t topic, uint32_t partition, struct slice group)
+{
+    return topic && partition < LIMIT_PARTITIONS && group.len > 0 &&
+           group.len <= LIMIT_GROUP_NAME && !memchr(group.ptr, 0, group.len);
+}
+
+enum err entry_cursor_read(struct slice data, struct entry_cursor *e)
+{
+    struct rd r = rd_of(data);
+
+    *e = (struct entry_cursor){.what = rd8(&r)};
+    e->topic = rd32(&r);
+    e->partition = rd32(&r);
+    e->epoch = rd64(&r);
+    e->start = (int64_t)rd64(&r);
+    e->group = rd_bytes(&r, rd16(&r));
+    return rd_end(&r, e->what <= CURSOR_GONE && e->start >= 0 &&
+                          cursor_of_ok(e->topic, e->partition, e->group));
+}
+
+size_t entry_cursor_ranges_size(const struct entry_cursor_ranges *e)
+{
+    return 8 + 4 + 4 + 2 + e->group.len + 4 + (size_t)e->n * CURSOR_RANGE_BYTES;
+}
+
+uint8_t *entry_cursor_ranges_write(uint8_t *dst, const struct entry_cursor_ranges *e)
+{
+    uint8_t *p = put64(dst, e->epoch);
+
+    ASSERT(e->group.len <= LIMIT_GROUP_NAME);
+    p = put32(p, e->topic);
+    p = put32(p, e->partition);
+    p = put_bytes(put16(p, (uint16_t)e->group.len), e->group);
+    return put32(p, e->n);
+}
+
+void cursor_range_write(uint8_t *ranges, uint32_t i, const struct cursor_saved_range *x)
+{
+    uint8_t *p = put64(ranges + (size_t)i * CURSOR_RANGE_BYTES, (uint64_t)x->first);
+
+    put16(put8(put32(p, x->records), x->state), x->deliveries);
+}
+
+void cursor_range_get(struct slice ranges, uint32_t i, struct cursor_saved_range *x)
+{
+    const uint8_t *p = ranges.ptr + (size_t)i * CURSOR_RANGE_BYTES;
+
+    x->first = (int64_t)le64_load(p);
+    x->records = le32_load(p + 8);
+    x->state = p[12];
+    x->deliveries = le16_load(p + 13);
+}
+
+bool cursor_ranges_valid(struct slice ranges, uint32_t n)
+{
+    struct cursor_saved_range x;
+    int64_t from = 0;
+    uint32_t i;
+
+    if (ranges.len != (size_t)n * CURSOR_RANGE_BYTES)
+        return false;
+    for (i = 0; i < n; i++, from = x.first + x.records) {
+        cursor_range_get(ranges, i, &x);
+        if (x.first < from || x.records == 0 || x.first > INT64_MAX - x.records ||
+            x.state > CURSOR_ARCHIVED)
+            return false;
+    }
+    return true;
+}
+
+enum err entry_cursor_ranges_read(struct slice data, struct entry_cursor_ranges *e)
+{
+    struct rd r = rd_of(data);
+
+    *e = (struct entry_cursor_ranges){.epoch = rd64(&r)};
+    e->topic = rd32(&r);
+    e->partition = rd32(&r);
+    e->group = rd_bytes(&r, rd16(&r));
+    e->n = rd32(&r);
+    e->ranges = rd_bytes(&r, r.left);
+    return rd_end(&r, e->n && cursor_ranges_valid(e->ranges, e->n) &&
+                          cursor_of_ok(e->topic, e->partition, e->group));
+}
+
 size_t entry_group_state_size(const struct entry_group_state *e)
 {
     return 4 + 1 + 8 + 8 + 5 * 4 + e->group.len + e->protocol_type.len + e->leader.len +
@@ -540,6 +637,9 @@ static const char tables_sql[] =
     "CREATE TABLE IF NOT EXISTS txn_aborted(uid INTEGER NOT NULL, last_offset INTEGER NOT NULL,"
     " producer_id INTEGER NOT NULL, first_offset INTEGER NOT NULL, PRIMARY KEY(uid, last_offset))"
     " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS cursors(group_id BLOB NOT NULL, topic_id INTEGER NOT NULL,"
+    " partition INTEGER NOT NULL, epoch INTEGER NOT NULL, start_offset INTEGER NOT NULL,"
+    " ranges BLOB NOT NULL, PRIMARY KEY(group_id, topic_id, partition)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS transactions(transactional_id BLOB PRIMARY KEY,"
     " producer_id INTEGER NOT NULL, epoch INTEGER NOT NULL, last_id INTEGER NOT NULL,"
     " last_epoch INTEGER NOT NULL, state INTEGER NOT NULL, timeout_ms INTEGER NOT NULL,"

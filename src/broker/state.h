@@ -32,6 +32,11 @@
  *                    ignored when the group has a later generation
  *   28 GROUP_OFFSET_DELETE  u32 topic id, u32 partition, i64 committed_ms, u16 group length, group;
  *                    ignored when the offset was committed at another time
+ *   29 CURSOR        u8 what (enum cursor_change), u32 topic id, u32 partition, u64 epoch, i64 start
+ *                    offset, u16 group length, group. Made: ignored if there is one already
+ *   30 CURSOR_RANGES u64 epoch, u32 topic id, u32 partition, u16 group length, group, u32 n,
+ *                    n x { i64 first offset, u32 records, u8 state (enum cursor_saved), u16
+ *                    deliveries }; ignored if the cursor has another epoch
  *   conf             u8 n, n x { u8 code (tbl/topic_configs.h), i64 value }: what differs from the
  *                    broker's defaults
  *
@@ -50,6 +55,10 @@
  *                                                          PRIMARY KEY(uid, producer_id)
  *       batches: at most 5 x { i64 base offset, i32 base sequence, i32 records, i64 timestamp }
  *   txn_aborted(uid, producer_id, first_offset, last_offset)    PRIMARY KEY(uid, last_offset)
+ *   cursors(group_id, topic_id, partition, epoch, start_offset, ranges)
+ *                                               PRIMARY KEY(group_id, topic_id, partition)
+ *       ranges: n x { i64 first offset, u32 records, u8 state, u16 deliveries } little-endian, in
+ *       order; what is between them was never delivered as far as is known
  *   transactions(transactional_id PRIMARY KEY, producer_id, epoch, last_id, last_epoch, state,
  *                timeout_ms, started_at, updated_at)
  *   txn_offsets(transactional_id, group_id, topic_id, partition, offset, metadata, committed_at)
@@ -81,6 +90,8 @@ enum broker_entry {
     ENTRY_TXN_OFFSET,
     ENTRY_GROUP_STATE,
     ENTRY_GROUP_OFFSET_DELETE,
+    ENTRY_CURSOR,
+    ENTRY_CURSOR_RANGES,
     ENTRY_BROKER_END
 };
 
@@ -117,7 +128,7 @@ struct entry_group_offset {
     int64_t offset, committed_ms;
     struct slice group, metadata;
 };
-#define GROUP_KIND_MAX 1u
+#define GROUP_KIND_MAX 2u
 struct entry_group_state {
     int32_t generation;
     uint8_t kind; /* enum group_kind */
@@ -142,6 +153,27 @@ struct entry_txn_offset {
     int16_t epoch;
     struct entry_group_offset o;
 };
+enum cursor_change { CURSOR_MADE, CURSOR_SET, CURSOR_GONE };
+struct entry_cursor {
+    uint8_t what; /* enum cursor_change */
+    uint32_t topic, partition;
+    uint64_t epoch; /* random: tells one life of a cursor from the next */
+    int64_t start;
+    struct slice group;
+};
+enum cursor_saved { CURSOR_AVAILABLE, CURSOR_ACCEPTED, CURSOR_ARCHIVED };
+struct cursor_saved_range {
+    int64_t first;
+    uint32_t records;
+    uint8_t state; /* enum cursor_saved */
+    uint16_t deliveries;
+};
+#define CURSOR_RANGE_BYTES 15u
+struct entry_cursor_ranges {
+    uint64_t epoch;
+    uint32_t topic, partition, n;
+    struct slice group, ranges; /* ranges: n x CURSOR_RANGE_BYTES */
+};
 struct dedup_place {
     uint32_t partition;
     int64_t base_offset;
@@ -156,7 +188,7 @@ struct dedup_id {
 #define DEDUP_PLACE_BYTES 20u
 #define DEDUP_ID_BYTES    32u
 
-/* Largest of the entries of fixed shape (all but KV, DEDUP and GROUP_STATE). */
+/* Largest of the entries of fixed shape (all but KV, DEDUP, GROUP_STATE, CURSOR_RANGES). */
 #define ENTRY_SMALL_MAX 1024u
 
 /* Encoders: write to dst, which has room for the size named, and return the bytes written. */
@@ -176,6 +208,11 @@ size_t entry_group_state_size(const struct entry_group_state *e);
 size_t entry_group_state_write(uint8_t *dst, const struct entry_group_state *e);
 size_t entry_kv_size(const struct entry_kv *e);
 size_t entry_kv_write(uint8_t *dst, const struct entry_kv *e);
+size_t entry_cursor_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_cursor *e);
+/* The head; the ranges follow it in place, by number: e->n of them, e->ranges is not looked at. */
+size_t entry_cursor_ranges_size(const struct entry_cursor_ranges *e);
+uint8_t *entry_cursor_ranges_write(uint8_t *dst, const struct entry_cursor_ranges *e);
+void cursor_range_write(uint8_t *ranges, uint32_t i, const struct cursor_saved_range *r);
 /* DEDUP is written in place: head, then places and ids by number. */
 size_t entry_dedup_size(uint32_t places, uint32_t ids);
 void entry_dedup_head_write(uint8_t *dst, uint32_t places, uint32_t ids);
@@ -195,6 +232,12 @@ enum err entry_txn_offset_read(struct slice data, struct entry_txn_offset *e);
 enum err entry_group_offset_delete_read(struct slice data, struct entry_group_offset *e);
 enum err entry_group_state_read(struct slice data, struct entry_group_state *e);
 enum err entry_kv_read(struct slice data, struct entry_kv *e);
+enum err entry_cursor_read(struct slice data, struct entry_cursor *e);
+/* Checks every range; then they are got by number. */
+enum err entry_cursor_ranges_read(struct slice data, struct entry_cursor_ranges *e);
+/* Whether these are n ranges in order, without overlap. */
+bool cursor_ranges_valid(struct slice ranges, uint32_t n);
+void cursor_range_get(struct slice ranges, uint32_t i, struct cursor_saved_range *r);
 /* Checks the counts against the length, and every id's place; then items are got by number. */
 enum err entry_dedup_read(struct slice data, uint32_t *places, uint32_t *ids);
 void entry_dedup_place_get(struct slice data, uint32_t i, struct dedup_place *p);

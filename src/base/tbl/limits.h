@@ -32,6 +32,10 @@
 #define LIMIT_GROUPS_BYTES (512ull << 20)    /* what all members and their groups take in memory */
 #define LIMIT_GROUP_IMAGE (256u << 10)       /* published text of members or assignment; else none */
 #define LIMIT_GROUP_IMAGES (64u << 20)       /* those texts of all groups, in memory */
+#define LIMIT_CURSORS 1000000u               /* groups times the partitions that they share */
+#define LIMIT_CURSOR_RECORDS 10000           /* in flight for one cursor */
+#define LIMIT_CURSOR_RECORDS_ALL 4000000u    /* for all cursors; some 100 bytes each at worst */
+#define LIMIT_CURSOR_DEAD_BYTES (1u << 20)   /* dead letters in one unit, beyond the first */
 #define LIMIT_REGEX_BYTES 1024u              /* a subscription's regular expression */
 #define LIMIT_REGEX_STATES 2048u             /* of its automaton, repetitions written out */
 #define LIMIT_APPEND_BYTES (48u << 20)       /* encoded, of one atomic append */

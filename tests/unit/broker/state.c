@@ -212,6 +212,41 @@ static enum err decode_txn(uint8_t type, struct slice s)
     }
 }
 
+static size_t cursor_entry(uint8_t *dst, uint8_t type)
+{
+    struct entry_cursor c = {CURSOR_MADE, 7, 2, 4711, 42, SLICE_LIT("g")};
+    struct entry_cursor_ranges r = {
+        .epoch = 4711, .topic = 7, .partition = 2, .n = 2, .group = SLICE_LIT("g")};
+    struct cursor_saved_range x = {5, 2, CURSOR_AVAILABLE, 3};
+    uint8_t *ranges;
+
+    if (type == ENTRY_CURSOR)
+        return entry_cursor_write(dst, &c);
+    ranges = entry_cursor_ranges_write(dst, &r);
+    cursor_range_write(ranges, 0, &x);
+    x.first = 7;
+    cursor_range_write(ranges, 1, &x);
+    return entry_cursor_ranges_size(&r);
+}
+
+static enum err decode_cursor(uint8_t type, struct slice s)
+{
+    struct entry_cursor_ranges r;
+    struct entry_cursor c;
+    enum err e;
+
+    if (type == ENTRY_CURSOR) {
+        e = entry_cursor_read(s, &c);
+        if (!e)
+            assert_true(c.group.len <= LIMIT_GROUP_NAME && c.partition < LIMIT_PARTITIONS);
+        return e;
+    }
+    e = entry_cursor_ranges_read(s, &r);
+    if (!e)
+        assert_true(r.ranges.len == r.n * CURSOR_RANGE_BYTES && r.group.len <= LIMIT_GROUP_NAME);
+    return e;
+}
+
 /* Decodes with whatever decoder; the bytes are in a heap block of exactly their size. */
 static enum err decode(uint8_t type, const uint8_t *p, size_t n)
 {
@@ -239,6 +274,10 @@ static enum err decode(uint8_t type, const uint8_t *p, size_t n)
     case ENTRY_TXN:
     case ENTRY_TXN_OFFSET:
         e = decode_txn(type, s);
+        break;
+    case ENTRY_CURSOR:
+    case ENTRY_CURSOR_RANGES:
+        e = decode_cursor(type, s);
         break;
     case ENTRY_KV:
         e = entry_kv_read(s, &kv);
@@ -288,6 +327,9 @@ static size_t make(uint8_t type, uint8_t *b)
         return group_state_entry(b);
     case ENTRY_GROUP_OFFSET_DELETE:
         return entry_group_offset_delete_write(b, &o);
+    case ENTRY_CURSOR:
+    case ENTRY_CURSOR_RANGES:
+        return cursor_entry(b, type);
     }
     fail_msg("no entry of type %u is made here", type);
     return 0;
