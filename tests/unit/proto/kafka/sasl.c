@@ -473,7 +473,8 @@ static void without_requests(void **state)
     buf_clear(&f->c.out);
     conn_feed(f->c.c, slice_of(bad, 16));
     assert_false(dcall_wait(&f->c));
-    assert_false(served(f));
+    assert_int_equal(f->c.out.len, 0);
+    assert_ended(f);
 }
 
 /* ---- sessions that end ---- */
