@@ -8,7 +8,7 @@ A client program (tests/system/kafka) is called as `PROGRAM BOOTSTRAP PREFIX` an
 whose names begin with PREFIX. It prints a line for each of its steps: `ok STEP`, `skip STEP: why` or
 `fail STEP: why`, and checks by itself what it reads. Each step counts as a test.
 """
-import base64, hashlib, os, re, shutil, signal, subprocess, sys, tempfile, time
+import base64, glob, hashlib, os, re, shutil, signal, subprocess, sys, tempfile, time
 
 from harness import BUILD, ROOT, Server, Skip, npm_modules, scratch, served, weir
 
@@ -212,3 +212,29 @@ def test_kafka_franz():
 
 def test_kafka_sarama():
     return go_client("sarama", ("roundrobin", "sticky"))
+
+
+# ---- Java ----------------------------------------------------------------------------------------------
+
+def java(d, main, *args, log="warn"):
+    """The command line of a class of the jars, or of ours."""
+    return ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=" + log, "-cp",
+            os.path.join(d, "classes") + ":" + os.path.join(d, "jars", "*"), main, *args]
+
+
+def java_client():
+    """Downloads the jars and compiles our programs; returns the folder for java()."""
+    d = downloads("java", "java", "javac", "mvn")
+    src = os.path.join(HERE, "java")
+    pom = os.path.join(src, "pom.xml")
+    download("Kafka's jars", ["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime",
+                              "-DoutputDirectory=" + os.path.join(d, "jars")], os.path.join(d, "downloaded"), pom)
+    sources = sorted(glob.glob(os.path.join(src, "*.java")))
+    p = subprocess.run(["javac", "-cp", os.path.join(d, "jars", "*"), "-d", os.path.join(d, "classes"), *sources],
+                       capture_output=True, timeout=120)
+    assert p.returncode == 0, p.stderr.decode()
+    return d
+
+
+def test_kafka_java():
+    return program(java(java_client(), "Clients"), (*STEPS, "cooperative", "group_848"), timeout=240)

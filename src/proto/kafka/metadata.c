@@ -346,6 +346,7 @@ static void described_fill(struct kreq *q, struct topic *t, int32_t from, int32_
     if (!o->partitions)
         return;
     o->partitions_n = (uint32_t)(to - from);
+    /* There are no eligible leaders, but there is a list: the Java client wants one. */
     for (i = from; i < to; i++)
         o->partitions[i - from] = (struct kafka_describe_topic_partitions_response_partition){
             .partition_index = i,
@@ -353,9 +354,7 @@ static void described_fill(struct kreq *q, struct topic *t, int32_t from, int32_
             .replica_nodes = (int32_t *)(uintptr_t)&node,
             .replica_nodes_n = 1,
             .isr_nodes = (int32_t *)(uintptr_t)&node,
-            .isr_nodes_n = 1,
-            .eligible_leader_replicas_null = true,
-            .last_known_elr_null = true};
+            .isr_nodes_n = 1};
 }
 
 static int slice_cmp(struct slice a, struct slice b)
