@@ -485,15 +485,68 @@ static void quotas_slow_down(void **state)
     assert_in_range(throttle, 300, 400);
 }
 
+/* A client that fetches more than its quota is told so, and waits for its next answer. */
+static void fetching_slowed_down(void **state)
+{
+    struct kafka_fetch_request_partition p;
+    struct kafka_fetch_request_topic t = {
+        .topic = SLICE_LIT("t"), .partitions = &p, .partitions_n = 1};
+    struct fx *f = *state;
+    struct append *a = append_new(f->d.b, NULL, NULL);
+    struct kafka_fetch_request m;
+    struct kafka_fetch_response s;
+    char value[1500] = "v";
+    struct append_record r = {.timestamp_ms = -1, .value = slice_of(value, sizeof value)};
+    struct append_slot slot;
+    struct errinfo info;
+    struct topic *tp;
+    uint64_t start;
+
+    topic(f, "t");
+    tp = topic_find(f->d.b, SLICE_LIT("t"));
+    assert_int_equal(append_record(a, tp, 0, &r, &slot, &info), ERR_OK);
+    assert_int_equal(append_submit_wait(a, &info), ERR_OK);
+    append_free(&a);
+    topic_unref(&tp);
+    assert_int_equal(quota(f, NULL, "test", "consumer_byte_rate", 5000), 0);
+    kafka_fetch_request_init(&m);
+    kafka_fetch_request_partition_init(&p);
+    p.partition_max_bytes = 1 << 20;
+    m.topics = &t;
+    m.topics_n = 1;
+    m.max_bytes = 1 << 20;
+    m.min_bytes = 1;
+    m.max_wait_ms = 100;
+    start = now_ms();
+    do {
+        dcall(&f->user, 1, fetch, 11, &m, &s);
+        assert_int_equal(s.responses_n, 1);
+        assert_true(s.responses[0].partitions[0].records.bytes.len > 1500);
+        assert_true(now_ms() - start < 20000);
+    } while (s.throttle_time_ms == 0);
+    assert_in_range(s.throttle_time_ms, 20, 1600);
+    start = now_ms();
+    loop_turn(f->d.loop, false);
+    dcall(&f->user, 1, fetch, 11, &m, &s);
+    assert_true(now_ms() - start >= 10);
+}
+
 #define T(name, up) cmocka_unit_test_setup_teardown(name, up, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(denied_by_default, setup),      T(rules_decide, setup),      T(operations_differ, setup),
-        T(everyone_else, setup_everyone), T(producers_allowed, setup), T(off, setup_off),
-        T(rules_refused, setup),          T(rules_found, setup),       T(quotas_kept, setup),
+        T(denied_by_default, setup),
+        T(rules_decide, setup),
+        T(operations_differ, setup),
+        T(everyone_else, setup_everyone),
+        T(producers_allowed, setup),
+        T(off, setup_off),
+        T(rules_refused, setup),
+        T(rules_found, setup),
+        T(quotas_kept, setup),
         T(quotas_slow_down, setup),
+        T(fetching_slowed_down, setup_off),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
