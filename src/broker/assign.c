@@ -200,6 +200,32 @@ void assign_roundrobin(const struct assign_topic *topics, uint32_t topics_n,
     free(subscribers);
 }
 
+/* ---- share ---- */
+
+void assign_share(const struct assign_topic *topics, uint32_t topics_n, struct assign_member *m,
+                  uint32_t n)
+{
+    struct assign_member **in = members_sorted(m, n);
+    uint32_t *subscribers = subscribers_count(topics, topics_n, in, n);
+    uint32_t turn = 0, t, k, most;
+
+    for (t = 0; t < topics_n; t++) {
+        uint32_t parts = (uint32_t)topics[t].partitions;
+
+        most = subscribers[t] > parts ? subscribers[t] : parts;
+        for (k = 0; subscribers[t] && k < most; k++) {
+            while (!bsearch(&topics[t].id, in[turn % n]->topics, in[turn % n]->topics_n,
+                            sizeof *in[turn % n]->topics, id_order))
+                turn++;
+            part_set_add(
+                &in[turn++ % n]->gets,
+                (struct topic_part){.topic = topics[t].id, .partition = (int32_t)(k % parts)});
+        }
+    }
+    free(in);
+    free(subscribers);
+}
+
 /* ---- uniform ---- */
 
 /* The work of one assignment: partitions numbered through all topics, each with its member. */

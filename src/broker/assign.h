@@ -9,7 +9,10 @@
  *   roundrobin  partitions, topic by topic, go to the members in turn, leaving out those that do not
  *            subscribe to the topic. Not known to Kafka: for the C library.
  *
- * Every partition of a topic that somebody subscribes to goes to exactly one of its subscribers. */
+ *   share    for groups whose members share partitions: each partition goes to a member at least, and
+ *            each member gets one at least, of every topic that it subscribes to.
+ *
+ * But for that, every partition of a topic that somebody subscribes to goes to exactly one of its subscribers. */
 #ifndef WEIR_BROKER_ASSIGN_H
 #define WEIR_BROKER_ASSIGN_H
 
@@ -51,6 +54,8 @@ struct assign_member {
 };
 void assign_roundrobin(const struct assign_topic *topics, uint32_t topics_n,
                        struct assign_member *m, uint32_t n);
+void assign_share(const struct assign_topic *topics, uint32_t topics_n, struct assign_member *m,
+                  uint32_t n);
 /* topics: ascending by id. same: all members subscribe to the same topics. */
 void assign_range(const struct assign_topic *topics, uint32_t topics_n, struct assign_member *m,
                   uint32_t n);

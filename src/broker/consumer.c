@@ -363,6 +363,8 @@ static enum err group_find(struct turn *t, const struct group_consumer_heartbeat
     struct group_durable d;
     enum err e = ERR_OK;
 
+    if (share_group(t, h->group))
+        return errinfo_set(info, ERR_GROUP_NOT_FOUND, "it is a share group");
     if (t->g && t->g->kind == GROUP_CONSUMER)
         return ERR_OK;
     if (t->g && (t->g->members.n || t->g->classic.state != GROUP_EMPTY)) {
@@ -509,9 +511,8 @@ static void member_say(struct consumer_member *m, const struct group_consumer_he
 
 /* ---- answers ---- */
 
-/* A set as the API says it: by topic. NULL with *n 0 if it is empty. */
-static struct group_topic_partitions *parts_out(struct arena *a, const struct live_group *g,
-                                                const struct part_set *set, unsigned *n)
+struct group_topic_partitions *consumer__parts(struct arena *a, const struct live_group *g,
+                                               const struct part_set *set, unsigned *n)
 {
     struct group_topic_partitions *out, *tp = NULL;
     int32_t *p = arena_alloc(a, (set->n + 1) * sizeof *p);
@@ -551,7 +552,7 @@ static void answer(struct turn *t, struct group_wait_state *s, const struct cons
                                         .heartbeat_ms = t->c->conf.consumer_heartbeat_ms,
                                         .has_assignment = assignment};
     if (assignment)
-        r->assignment = parts_out(&s->arena, t->g, &m->assigned, &r->assignment_n);
+        r->assignment = consumer__parts(&s->arena, t->g, &m->assigned, &r->assignment_n);
     s->generation = m->epoch;
     turn_answer(t, s);
 }
@@ -722,6 +723,8 @@ enum group_state consumer_state(const struct live_group *g)
 
     if (g->members.n == 0)
         return GROUP_EMPTY;
+    if (g->kind == GROUP_SHARE)
+        return GROUP_STABLE;
     if (g->generation > g->consumer->assignment_epoch)
         return GROUP_ASSIGNING;
     for (m = consumer_first(g); m; m = consumer_next(g, m))
@@ -754,20 +757,21 @@ static void describe_member(const struct consumer_member *m, struct group_descri
     d->topics = names;
     d->topics_n = names ? s->names_n : 0;
     d->topic_regex = s && s->regex.len ? out(a, s->regex) : SLICE_NULL;
-    d->assigned = parts_out(a, m->group, &m->assigned, &d->assigned_n);
-    d->target = parts_out(a, m->group, &m->target, &d->target_n);
+    d->assigned = consumer__parts(a, m->group, consumer_has(m), &d->assigned_n);
+    d->target = consumer__parts(a, m->group, &m->target, &d->target_n);
 }
 
 void consumer_describe(const struct live_group *g, struct group_description *d, struct arena *a)
 {
     struct consumer_member *m;
 
-    d->kind = GROUP_CONSUMER;
+    d->kind = g->kind;
     d->state = consumer_state(g);
     d->generation = g->generation;
     d->assignment_epoch = g->consumer->assignment_epoch;
-    d->protocol_type = SLICE_LIT("consumer");
-    d->protocol = slice_str(assignor_text(consumer_assignor(g)));
+    d->protocol_type = slice_str(group_kind_text(g->kind));
+    d->protocol = g->kind == GROUP_SHARE ? SLICE_LIT("simple")
+                                         : slice_str(assignor_text(consumer_assignor(g)));
     d->members = arena_zalloc(a, g->members.n + 1, sizeof *d->members);
     for (m = consumer_first(g); m && d->members; m = consumer_next(g, m))
         describe_member(m, &d->members[d->members_n++], a);
@@ -775,12 +779,13 @@ void consumer_describe(const struct live_group *g, struct group_description *d, 
 
 static enum err image_parts(const struct consumer_member *m, struct buf *b)
 {
+    const struct part_set *has = consumer_has(m);
     enum err e = buf_append_u8(b, '{');
     uint32_t i;
 
-    for (i = 0; i < m->assigned.n && !e; i++) {
-        struct topic_part p = m->assigned.v[i];
-        bool same = i && m->assigned.v[i - 1].topic == p.topic;
+    for (i = 0; i < has->n && !e; i++) {
+        struct topic_part p = has->v[i];
+        bool same = i && has->v[i - 1].topic == p.topic;
         const struct group_topic *gt = consumer_topic(m->group, p.topic);
 
         if (i)
@@ -792,7 +797,7 @@ static enum err image_parts(const struct consumer_member *m, struct buf *b)
         if (!e)
             e = json_write_i64(b, p.partition);
     }
-    return e ? e : buf_append_str(b, m->assigned.n ? "]}" : "}");
+    return e ? e : buf_append_str(b, has->n ? "]}" : "}");
 }
 
 enum err consumer_images(const struct live_group *g, struct buf *members, struct buf *assignment)

@@ -1,4 +1,4 @@
-/* Consumer groups (KIP-848): what consumer.c (heartbeats, reconciliation) and consumer_topics.c
+/* Consumer groups (KIP-848) and, by the same structs, share groups: what consumer.c (heartbeats, reconciliation) and consumer_topics.c
  * (subscriptions, topics, the target assignment) share with each other and with the coordinator's
  * other files. All under the lock of the group's shard. */
 #ifndef WEIR_BROKER_CONSUMER_INT_H
@@ -98,7 +98,23 @@ bool consumer_subscribes(const struct live_group *g, uint32_t topic);
 void consumer_describe(const struct live_group *g, struct group_description *d, struct arena *a);
 enum err consumer_images(const struct live_group *g, struct buf *members, struct buf *assignment);
 
-/* For mixed.c. A new member, in the group; NULL: no memory. Its epoch is 0. */
+/* What it has now. */
+static inline const struct part_set *consumer_has(const struct consumer_member *m)
+{
+    return m->group->kind == GROUP_SHARE ? &m->target : &m->assigned;
+}
+/* A set as the API says it: by topic. NULL with *n 0 if it is empty. */
+struct group_topic_partitions *consumer__parts(struct arena *a, const struct live_group *g,
+                                               const struct part_set *set, unsigned *n);
+
+/* ---- share.c ---- */
+
+/* Is it a share group, with members or without? */
+bool share_group(struct turn *t, struct slice group);
+void share_heartbeat(struct turn *t, const struct group_share_heartbeat *h,
+                     struct group_wait_state *s);
+
+/* For mixed.c and share.c. A new member, in the group; NULL: no memory. Its epoch is 0. */
 struct consumer_member *consumer__add(struct turn *t, struct slice id, struct slice instance_id,
                                       struct slice client_id, struct slice client_host);
 /* The member speaks the classic protocol from now on, with these, whose reference and bytes it takes

@@ -547,7 +547,9 @@ void consumer_target(struct live_group *g)
                                          .topics = m->subscription ? m->subscription->ids : NULL,
                                          .topics_n = m->subscription ? m->subscription->ids_n : 0,
                                          .has = &m->target};
-    if (consumer_assignor(g) == ASSIGNOR_RANGE)
+    if (g->kind == GROUP_SHARE)
+        assign_share(topics, topics_n, in, n);
+    else if (consumer_assignor(g) == ASSIGNOR_RANGE)
         assign_range(topics, topics_n, in, n);
     else if (consumer_assignor(g) == ASSIGNOR_ROUNDROBIN)
         assign_roundrobin(topics, topics_n, in, n);

@@ -399,7 +399,7 @@ void turn_make(struct turn *t, struct slice group, enum group_kind kind)
 
 static bool live_idle(const struct live_group *g)
 {
-    return g->members.n == 0 && (g->kind == GROUP_CONSUMER || classic_idle(g));
+    return g->members.n == 0 && (g->kind != GROUP_CLASSIC || classic_idle(g));
 }
 
 static void live_free(struct coordinator *c, struct live_group *g)
@@ -468,8 +468,8 @@ static struct change *state_change(struct turn *t)
     buf_init(&members, LIMIT_GROUP_IMAGE);
     buf_init(&assignment, LIMIT_GROUP_IMAGE);
     en.empty_ms = g->members.n ? 0 : en.updated_ms;
-    if (g->kind == GROUP_CONSUMER)
-        en.protocol_type = SLICE_LIT("consumer");
+    if (g->kind != GROUP_CLASSIC)
+        en.protocol_type = slice_str(group_kind_text(g->kind));
     else
         en.protocol_type = blob_slice(g->classic.protocol_type);
     if (g->kind == GROUP_CLASSIC && g->classic.leader)
@@ -547,6 +547,9 @@ void group_conf_default(struct group_conf *c)
                              .consumer_session_timeout_ms = 45000,
                              .consumer_heartbeat_ms = 5000,
                              .consumer_size_max = LIMIT_GROUP_MEMBERS,
+                             .share_session_timeout_ms = 45000,
+                             .share_heartbeat_ms = 5000,
+                             .share_size_max = 200,
                              .upgrade = true,
                              .downgrade = true,
                              .offsets_retention_minutes = 10080,
@@ -577,6 +580,10 @@ enum err groups_conf_set(struct broker *b, const struct group_conf *c, struct er
         {"group.consumer.heartbeat.interval.ms", c->consumer_heartbeat_ms, 1,
          c->consumer_session_timeout_ms},
         {"group.consumer.max.size", c->consumer_size_max, 1, LIMIT_GROUP_MEMBERS},
+        {"group.share.session.timeout.ms", c->share_session_timeout_ms, 1, INT32_MAX},
+        {"group.share.heartbeat.interval.ms", c->share_heartbeat_ms, 1,
+         c->share_session_timeout_ms},
+        {"group.share.max.size", c->share_size_max, 1, LIMIT_GROUP_MEMBERS},
         {"offsets.retention.minutes", c->offsets_retention_minutes, 1, INT32_MAX},
         {"offsets.retention.check.interval.ms", c->offsets_retention_check_ms, 1, INT32_MAX},
     };

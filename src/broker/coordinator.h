@@ -1,9 +1,11 @@
 /* Consumer groups with members: who is in a group, what generation it is in, and which partitions
- * each member has. Two protocols over one set of groups:
+ * each member has. Three protocols over one set of groups:
  *
  *   classic   members join, wait until the rebalance is complete, and one of them, the leader,
  *             computes the assignment, whose bytes are opaque here (group_join, group_sync,
  *             group_heartbeat, group_leave). Semantics: Apache Kafka's group coordinator.
+ *   share     members take records of the same partitions, one by one (cursor.h); the coordinator
+ *             says which partitions each is to look at (group_share_heartbeat). KIP-932.
  *   consumer  members say by heartbeat what they subscribe to and own; the coordinator computes the
  *             assignment and moves partitions, taking each from its old owner before the new one
  *             gets it (group_consumer_heartbeat). Semantics: KIP-848 as of Apache Kafka 4.2.
@@ -47,6 +49,9 @@ struct group_conf {
     int32_t consumer_session_timeout_ms; /* group.consumer.session.timeout.ms: 45,000 */
     int32_t consumer_heartbeat_ms;       /* group.consumer.heartbeat.interval.ms: 5,000 */
     int32_t consumer_size_max;           /* group.consumer.max.size: LIMIT_GROUP_MEMBERS */
+    int32_t share_session_timeout_ms;    /* group.share.session.timeout.ms: 45,000 */
+    int32_t share_heartbeat_ms;          /* group.share.heartbeat.interval.ms: 5,000 */
+    int32_t share_size_max;              /* group.share.max.size: 200 */
     /* group.consumer.migration.policy (bidirectional): a classic group of consumers becomes a
      * consumer group when one joins by that protocol, and the other way when the last such goes */
     bool upgrade, downgrade;
@@ -187,6 +192,21 @@ void group_consumer_heartbeat(struct broker *b, const struct group_consumer_hear
                               int64_t now_ms, struct group_wait *w, group_consumer_fn done,
                               void *arg);
 
+/* ---- share groups (KIP-932) ---- */
+
+struct group_share_heartbeat {
+    struct slice group, member_id;
+    int32_t member_epoch;                         /* or GROUP_EPOCH_JOIN, GROUP_EPOCH_LEAVE */
+    struct slice rack_id, client_id, client_host; /* null: none or as before */
+    const struct slice *topics;                   /* NULL: as before */
+    unsigned topics_n;
+};
+/* The same answer as a consumer's. ERR_INVALID, ERR_GROUP_ID, ERR_GROUP_NOT_FOUND (or it is of
+ * another kind), ERR_UNKNOWN_MEMBER, ERR_FENCED_MEMBER_EPOCH, ERR_GROUP_MAX_SIZE, ERR_TOO_LARGE,
+ * ERR_COORDINATOR. */
+void group_share_heartbeat(struct broker *b, const struct group_share_heartbeat *h, int64_t now_ms,
+                           struct group_wait *w, group_consumer_fn done, void *arg);
+
 /* ---- offsets ---- */
 
 /* Whether this member may commit. generation -1 with an empty member_id: a reader without
@@ -211,7 +231,7 @@ enum err group_remove(struct broker *b, struct slice group, broker_done_fn done,
 
 /* ---- looking ---- */
 
-enum group_kind { GROUP_CLASSIC, GROUP_CONSUMER };
+enum group_kind { GROUP_CLASSIC, GROUP_CONSUMER, GROUP_SHARE };
 enum group_state {
     GROUP_EMPTY,
     GROUP_PREPARING_REBALANCE,  /* classic: waiting for members to join */
@@ -221,13 +241,13 @@ enum group_state {
     GROUP_RECONCILING, /* consumer: members are on their way to their assignment */
     GROUP_DEAD         /* there is none */
 };
-const char *group_kind_text(enum group_kind k);   /* "classic", "consumer" */
+const char *group_kind_text(enum group_kind k);   /* "classic", "consumer", "share" */
 const char *group_state_text(enum group_state s); /* "PreparingRebalance", … as Kafka says them */
 
 struct group_description_member {
     struct slice member_id, instance_id, client_id, client_host; /* instance_id null: none */
     struct slice metadata, assignment; /* classic; metadata only while stable */
-    struct slice rack_id;              /* consumer, from here on; null: none */
+    struct slice rack_id;              /* consumer and share, from here on; null: none */
     int32_t epoch;
     bool classic; /* it speaks the classic protocol */
     const struct slice *topics;

@@ -62,6 +62,8 @@ static void join_turn(struct turn *t, const struct group_join *j, struct group_w
 {
     enum err e = join_check(t, j);
 
+    if (!e && share_group(t, j->group))
+        e = ERR_INCONSISTENT_PROTOCOL;
     if (!e && t->g && t->g->kind == GROUP_CONSUMER) {
         mixed_join(t, j, s);
         return;
@@ -121,7 +123,7 @@ void group_sync(struct broker *b, const struct group_sync *y, int64_t now_ms, st
         e = ERR_GROUP_ID;
     else if (atomic_load(&t.c->draining))
         e = ERR_COORDINATOR;
-    else if (!t.g)
+    else if (!t.g || t.g->kind == GROUP_SHARE)
         e = ERR_UNKNOWN_MEMBER;
     else
         e = sync_sizes(y);
@@ -142,7 +144,7 @@ enum err group_heartbeat(struct broker *b, const struct group_member *m, int64_t
     if (!group_name_ok(m->group))
         return ERR_GROUP_ID;
     turn_begin(&t, b, m->group, now_ms);
-    if (!t.g)
+    if (!t.g || t.g->kind == GROUP_SHARE)
         e = ERR_UNKNOWN_MEMBER;
     else
         e = t.g->kind == GROUP_CLASSIC ? classic_heartbeat(&t, m) : mixed_heartbeat(&t, m);
@@ -165,7 +167,7 @@ enum err group_leave(struct broker *b, struct slice group, struct group_leaver *
     turn_begin(&t, b, group, now_ms);
     if (t.g && t.g->kind == GROUP_CLASSIC)
         classic_leave(&t, leavers, n);
-    else if (t.g)
+    else if (t.g && t.g->kind == GROUP_CONSUMER)
         mixed_leave(&t, leavers, n);
     else if (!group_durable_get(b, group, &d))
         e = ERR_UNKNOWN_MEMBER;
@@ -196,6 +198,28 @@ void group_consumer_heartbeat(struct broker *b, const struct group_consumer_hear
     turn_end(&t);
 }
 
+/* ---- share ---- */
+
+void group_share_heartbeat(struct broker *b, const struct group_share_heartbeat *beat,
+                           int64_t now_ms, struct group_wait *w, group_consumer_fn done, void *arg)
+{
+    struct group_wait_state *s = wait_new(WAIT_CONSUMER, w, arg);
+    struct group_share_heartbeat h = *beat;
+    struct turn t;
+
+    s->done.consumer = done;
+    h.client_id = shorten(h.client_id);
+    h.client_host = shorten(h.client_host);
+    turn_begin(&t, b, h.group, now_ms);
+    if (!group_name_ok(h.group))
+        turn_answer_error(&t, s, ERR_GROUP_ID, h.member_id, NULL);
+    else if (atomic_load(&t.c->draining))
+        turn_answer_error(&t, s, ERR_COORDINATOR, h.member_id, NULL);
+    else
+        share_heartbeat(&t, &h, s);
+    turn_end(&t);
+}
+
 /* ---- offsets ---- */
 
 static enum err live_commit_check(struct turn *t, const struct group_member *m, bool transactional)
@@ -219,7 +243,9 @@ enum err group_commit_check(struct broker *b, const struct group_member *m, bool
     if (!group_name_ok(m->group))
         return ERR_GROUP_ID;
     turn_begin(&t, b, m->group, now_ms);
-    if (t.g)
+    if (share_group(&t, m->group))
+        e = ERR_GROUP_NOT_FOUND; /* it has no offsets, but cursors */
+    else if (t.g)
         e = live_commit_check(&t, m, transactional);
     else if (m->generation < 0)
         e = ERR_OK;
@@ -252,7 +278,7 @@ static enum err offset_delete_check(struct turn *t, struct slice group, struct t
 
     if (!g)
         return group_durable_get(t->b, group, &d) ? ERR_OK : ERR_GROUP_NOT_FOUND;
-    if (g->kind == GROUP_CONSUMER)
+    if (g->kind != GROUP_CLASSIC)
         return consumer_subscribes(g, topic_id(topic)) ? ERR_GROUP_SUBSCRIBED : ERR_OK;
     if (g->members.n == 0)
         return ERR_OK;
@@ -298,7 +324,7 @@ enum err group_remove(struct broker *b, struct slice group, broker_done_fn done,
         return errinfo_set(info, ERR_GROUP_ID, "%s", err_text(ERR_GROUP_ID));
     turn_begin(&t, b, group, 0);
     if (t.g &&
-        (t.g->members.n || t.g->kind == GROUP_CONSUMER || t.g->classic.state != GROUP_EMPTY)) {
+        (t.g->members.n || t.g->kind != GROUP_CLASSIC || t.g->classic.state != GROUP_EMPTY)) {
         e = ERR_GROUP_NOT_EMPTY;
     } else if (t.g) { /* ids were given out, which nobody may join with now */
         was = true;
@@ -321,7 +347,10 @@ enum err group_remove(struct broker *b, struct slice group, broker_done_fn done,
 
 const char *group_kind_text(enum group_kind k)
 {
-    return k == GROUP_CONSUMER ? "consumer" : "classic";
+    static const char *const text[] = {"classic", "consumer", "share"};
+
+    ASSERT((size_t)k < sizeof text / sizeof text[0]);
+    return text[k];
 }
 
 const char *group_state_text(enum group_state s)
@@ -378,8 +407,8 @@ struct listed {
 
 static struct listed *listed_new(const struct live_group *g)
 {
-    struct slice type =
-        g->kind == GROUP_CONSUMER ? SLICE_LIT("consumer") : blob_slice(g->classic.protocol_type);
+    struct slice type = g->kind != GROUP_CLASSIC ? slice_str(group_kind_text(g->kind))
+                                                 : blob_slice(g->classic.protocol_type);
     struct listed *x = xmalloc(sizeof *x + g->name_len + type.len);
 
     memcpy(x->text, g->name, g->name_len);
@@ -388,8 +417,8 @@ static struct listed *listed_new(const struct live_group *g)
     x->l = (struct group_listing){.group = slice_of(x->text, g->name_len),
                                   .protocol_type = slice_of(x->text + g->name_len, type.len),
                                   .kind = g->kind,
-                                  .state = g->kind == GROUP_CONSUMER ? consumer_state(g)
-                                                                     : g->classic.state};
+                                  .state = g->kind != GROUP_CLASSIC ? consumer_state(g)
+                                                                    : g->classic.state};
     return x;
 }
 

@@ -9,6 +9,8 @@
  * that do without membership, and nothing else would tell that they are still wanted
  * (docs/why/groups.md). A group without members and offsets goes at the next look.
  *
+ * A share group stays while it has a cursor, as Kafka's do.
+ *
  * An offset is deleted only if it is still the one that was looked at, so a commit that comes
  * meanwhile wins. The tick's thread; locks as in coordinator_int.h. */
 #include "broker/consumer_int.h"
@@ -30,7 +32,7 @@ static struct rule rule_of(const struct turn *t, const struct group_durable *d)
 
     if (d->protocol_type[0] == 0 && !g)
         return (struct rule){.none = true};
-    if (g ? g->kind == GROUP_CONSUMER : d->kind == GROUP_CONSUMER)
+    if (g ? g->kind != GROUP_CLASSIC : d->kind != GROUP_CLASSIC)
         return (struct rule){.by_commit = true};
     if (!g || g->classic.state == GROUP_EMPTY)
         return (struct rule){.since_ms = since};
@@ -131,7 +133,7 @@ void groups_retention(struct broker *b, int64_t wall_ms)
     while (!e && group_durable_next(b, slice_of(d.name, d.name_len), &d)) {
         if (d.offsets)
             e = expire_offsets(b, &d, before);
-        else
+        else if (d.kind != GROUP_SHARE || !cursors_of_group(b, slice_of(d.name, d.name_len)))
             expire_group(b, &d, wall_ms, conf.offsets_retention_check_ms);
     }
 }

@@ -85,7 +85,7 @@ static enum err put_member(struct buf *b, enum group_kind kind,
     e = e ? e : put_text(b, "instance", m->instance_id);
     e = e ? e : put_text(b, "client", m->client_id);
     e = e ? e : put_text(b, "host", m->client_host);
-    if (!e && kind == GROUP_CONSUMER)
+    if (!e && kind != GROUP_CLASSIC)
         e = put_partitions(b, m->assigned, m->assigned_n);
     return e ? e : buf_append_u8(b, '}');
 }
