@@ -10,7 +10,7 @@ its pid.
 import fnmatch, glob, hashlib, http.client, json, os, re, random, shutil, socket, struct, subprocess, sys
 import threading, time, traceback
 
-import kafka_cli, kafka_clients, kafka_security
+import kafka_cli, kafka_clients, kafka_jobs, kafka_security
 from harness import BUILD, ROOT, WEIR, Server, Skip, npm_modules, scratch, served, weir
 
 
@@ -688,7 +688,7 @@ def run(name, f, tally):
 
 def main():
     names = sys.argv[1:]
-    tests = [(k[5:], f) for part in (globals(), *map(vars, (kafka_clients, kafka_cli, kafka_security))) for k, f in part.items()
+    tests = [(k[5:], f) for part in (globals(), *map(vars, (kafka_clients, kafka_jobs, kafka_cli, kafka_security))) for k, f in part.items()
              if k.startswith("test_")]
     tally = Tally()
     for name, f in tests:
