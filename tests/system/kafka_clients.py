@@ -157,15 +157,20 @@ def test_kafka_kafkajs():
 
 # ---- librdkafka ----------------------------------------------------------------------------------------
 
+def compiled(d, name):
+    """A C program of librdkafka, compiled into folder d."""
+    exe = os.path.join(d, name)
+    p = subprocess.run(["cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-o", exe,
+                        os.path.join(HERE, name + ".c"), "-lrdkafka"], capture_output=True)
+    if b"librdkafka/rdkafka.h" in p.stderr:
+        raise Skip("librdkafka is not installed: apt-get install librdkafka-dev")
+    assert p.returncode == 0, p.stderr.decode()
+    return exe
+
+
 def test_kafka_librdkafka():
     with scratch() as d:
-        exe = os.path.join(d, "librdkafka")
-        p = subprocess.run(["cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-o", exe,
-                            os.path.join(HERE, "librdkafka.c"), "-lrdkafka"], capture_output=True)
-        if b"librdkafka/rdkafka.h" in p.stderr:
-            raise Skip("librdkafka is not installed: apt-get install librdkafka-dev")
-        assert p.returncode == 0, p.stderr.decode()
-        return program([exe], (*STEPS, "cooperative", "static"))
+        return program([compiled(d, "librdkafka")], (*STEPS, "cooperative", "static"))
 
 
 # ---- Python --------------------------------------------------------------------------------------------
