@@ -215,7 +215,8 @@ static unsigned owned_make(struct weir_member *m, struct group_topic_partitions 
     int32_t *numbers = xmalloc((m->parts_n + 1) * sizeof *numbers);
     unsigned i, n = 0;
 
-    qsort(m->parts, m->parts_n, sizeof *m->parts, part_order);
+    if (m->parts_n)
+        qsort(m->parts, m->parts_n, sizeof *m->parts, part_order);
     t[0].partitions = numbers;
     for (i = 0; i < m->parts_n; i++) {
         if (i == 0 || m->parts[i].t != m->parts[i - 1].t) {
