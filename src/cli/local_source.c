@@ -3,17 +3,20 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/tbl/limits.h"
 #include "cli/local.h"
 #include "cli/source.h"
 #include "journal/journal.h"
 
 #define READ_BYTES  (1u << 20)
+#define READ_MAX    (READ_BYTES + LIMIT_BATCH_BYTES)
 #define ABORTED_MAX 10000u
 
 struct local_source {
     struct source source; /* first */
     struct broker *b;
     struct plog_read read;
+    struct buf batches; /* of one read, behind one another */
     struct aborted_txn aborted[ABORTED_MAX];
 };
 
@@ -95,10 +98,13 @@ static bool part_poll(struct local_source *l, struct part *part, struct partitio
     else if (l->source.conf->committed)
         n = partition_aborted(p, part->next, l->read.batch[l->read.n - 1].last_offset + 1,
                               l->aborted, ABORTED_MAX);
-    for (i = 0; i < l->read.n && *more; i++)
-        *more = fn(arg, part, l->read.batch[i].data, l->aborted, n);
+    buf_clear(&l->batches);
+    for (i = 0; i < l->read.n && !e; i++)
+        e = buf_append_slice(&l->batches, l->read.batch[i].data);
     plog_read_release(&l->read);
-    return true;
+    if (!e && l->batches.len)
+        *more = fn(arg, part, buf_slice(&l->batches), l->aborted, n);
+    return say(e, &info);
 }
 
 static bool poll_source(struct source *s, source_batches_fn fn, void *arg)
@@ -148,6 +154,7 @@ static void close_source(struct source *s)
     while (s->parts_n)
         source_part_remove(s, s->parts_n - 1);
     free(s->parts);
+    buf_fini(&l->batches);
     broker_close(&l->b);
     free(l);
 }
@@ -163,6 +170,7 @@ struct source *local_source_open(const struct source_conf *conf)
     l->source.ops = &ops;
     l->source.conf = conf;
     l->source.settled = true;
+    buf_init(&l->batches, READ_MAX);
     if (!(l->b = local_open(conf->a, conf->group == NULL))) {
         free(l);
         return NULL;

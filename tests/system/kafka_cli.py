@@ -1,8 +1,28 @@
-"""The command line beside Kafka's protocol: weir topics --describe."""
-import json, re
+"""The command line beside Kafka's protocol: weir topics --describe, produce, consume, groups."""
+import base64, contextlib, json, os, random, re, shutil, signal, socket, struct, subprocess, threading, time
 
-from harness import served, weir
+from harness import ROOT, WEIR, Server, Skip, npm_modules, scratch, served, weir
 
+
+def on(server):
+    return {"WEIR_KAFKA": server.kafka, "WEIR_SERVER": server.url}
+
+
+def produce(server, topic, text, *args, ok=True):
+    return weir("produce", topic, *args, stdin=text.encode(), env=on(server), ok=ok)
+
+
+def consume(server, *args, ok=True):
+    """The text printed, up to the end of the topics."""
+    p = weir("consume", *args, "--exit", env=on(server), ok=ok)
+    return p.stdout.decode() if ok else p
+
+
+def lines_of(n, tag="v"):
+    return "".join("%s%d\n" % (tag, i) for i in range(n))
+
+
+# ---- topics --------------------------------------------------------------------------------------------
 
 def test_cli_topics_describe():
     with served() as s:
@@ -25,3 +45,503 @@ def test_cli_topics_describe():
         assert [t["name"] for t in j] == ["d1", "d2"] and len(j[0]["partition_offsets"]) == 3, j
         p = weir("topics", "--describe", "none", server=s, ok=False)
         assert p.returncode == 1 and b"404" in p.stderr and not p.stdout, p
+
+
+# ---- produce and consume -------------------------------------------------------------------------------
+
+def test_cli_kafka_lines():
+    """Every codec and both ways to read; the order within a key; files and a last line without an end."""
+    with served(kafka=0) as s, scratch() as d:
+        weir("topics", "create", "t", "--partitions", "4", server=s)
+        want = []
+        for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
+            lines = ["k%d:%s %d %s" % (i % 5, codec, i, "x" * (i % 300)) for i in range(3000)]
+            produce(s, "t", "\n".join(lines), "--key-delimiter", ":", "--compression", codec)
+            want += lines
+        got = consume(s, "t", "--key-delimiter", ":").splitlines()
+        assert sorted(got) == sorted(want), (len(got), len(want))
+        for k in range(5):
+            mine = [l for l in got if l.startswith("k%d:" % k)]
+            assert mine == [l for l in want if l.startswith("k%d:" % k)], "order of key %d" % k
+        where = set(tuple(l.split()) for l in consume(s, "t", "--format", "%k %p\n").splitlines())
+        assert len(where) == 5, "a key in two partitions: %s" % where
+        assert {int(p) for _, p in where} <= {0, 1, 2, 3}
+        first = json.loads(weir("read", "t", "--limit", "1", server=s).stdout)
+        text = "%s:%s" % (first["key"], base64.b64decode(first["data_base64"]).decode())
+        assert text in want[:3000], first
+        files = []
+        for i in range(2):
+            files.append(os.path.join(d, "f%d" % i))
+            open(files[-1], "w").write("a%d\n\nb%d" % (i, i))
+        weir("produce", "files", *files, env=on(s))
+        assert consume(s, "files") == "a0\n\nb0\na1\n\nb1\n"
+        big = "y" * 3000000
+        weir("topics", "create", "big", "--set", "max.message.bytes=8000000", server=s)
+        produce(s, "big", "small\n" + big + "\nsmall\n")
+        assert consume(s, "big") == "small\n" + big + "\nsmall\n"
+
+
+def test_cli_kafka_kcat():
+    """The same partitions for the same keys as librdkafka has with Java's partitioner, the same bytes."""
+    if not shutil.which("kcat"):
+        raise Skip("kcat is not installed: apt-get install kcat")
+    with served(kafka=0) as s:
+        weir("topics", "create", "t", "--partitions", "7", server=s)
+        keys = ["key %d" % i for i in range(200)]
+        text = "".join("%s:v\n" % k for k in keys)
+        kcat = lambda *a, stdin=None: subprocess.run(["kcat", "-b", s.kafka, *a], input=stdin, capture_output=True,
+                                                     check=True, timeout=60).stdout.decode()
+        kcat("-P", "-t", "t", "-K:", "-X", "topic.partitioner=murmur2", stdin=text.encode())
+        theirs = sorted(consume(s, "t", "--format", "%k=%p\n").splitlines())
+        weir("topics", "delete", "t", server=s)
+        weir("topics", "create", "t", "--partitions", "7", server=s)
+        produce(s, "t", text, "-K:")
+        ours = sorted(consume(s, "t", "--format", "%k=%p\n").splitlines())
+        assert ours == theirs and len(ours) == 200
+        produce(s, "h", "v\n", "--header", "a=1", "--header", "b=x=y", "--key", "K", "-p", "0")
+        form = "%t|%p|%o|%k|%K|%s|%S|%h|%%\n"
+        assert kcat("-C", "-t", "h", "-e", "-q", "-f", form) == consume(s, "h", "-f", form) == "h|0|0|K|1|v|1|a=1,b=x=y|%\n"
+        raw = lambda p: p.stdout
+        one = subprocess.run(["kcat", "-b", s.kafka, "-C", "-t", "h", "-e", "-q", "-f", r"%R%s\x41\t\n"], capture_output=True)
+        assert one.stdout == raw(weir("consume", "h", "-e", "-f", r"%R%s\x41\t\n", env=on(s))) == b"\0\0\0\1vA\t\n"
+
+
+def test_cli_kafka_json():
+    """What consume --json prints, produce --json takes: text, bytes, nulls, headers, times."""
+    with served(kafka=0) as s:
+        source = [
+            {"key": "k", "value": "text é", "headers": {"h": "v", "n": None}, "timestamp": 1700000000000},
+            {"key": None, "value": None, "headers": [["d", "1"], ["d", "2"]], "timestamp": "2026-01-31T12:00:00.5Z"},
+            {"key_base64": "/w==", "value_base64": "AP9/", "headers": [["b", {"base64": "gA=="}]]},
+            {"value": {"a": [1, 2]}, "topic": "elsewhere", "partition": 7, "offset": 9},
+        ]
+        produce(s, "a", "\n".join(json.dumps(j) for j in source) + "\n\n", "--json")
+        text = consume(s, "a", "--json")
+        got = [json.loads(l) for l in text.splitlines()]
+        assert [j["offset"] for j in got] == [0, 1, 2, 3] and {j["topic"] for j in got} == {"a"}
+        assert got[0]["key"] == "k" and got[0]["value"] == "text é" and got[0]["timestamp"] == 1700000000000
+        assert got[0]["headers"] == [["h", "v"], ["n", None]]
+        assert got[1]["key"] is None and got[1]["value"] is None and got[1]["timestamp"] == 1769860800500
+        assert got[1]["headers"] == [["d", "1"], ["d", "2"]]
+        assert got[2]["key_base64"] == "/w==" and got[2]["value_base64"] == "AP9/" and "key" not in got[2]
+        assert got[2]["headers"] == [["b", {"base64": "gA=="}]]
+        assert got[3]["value"] == '{"a":[1,2]}' and abs(got[3]["timestamp"] - time.time() * 1000) < 60000
+        produce(s, "b", text, "--json")
+        assert consume(s, "b", "--json") == text.replace('"topic":"a"', '"topic":"b"')
+        assert consume(s, "a", "--format", "%k %s %S,", "--null", "--count", "2") == "k text é 7,NULL NULL -1,"
+        p = produce(s, "c", '{"value":"1"}\n{"value":"2"}\n{"value":\n{"value":"4"}\n', "--json", ok=False)
+        assert p.returncode == 1 and b"line 3: not a JSON object" in p.stderr and b"2 records are written" in p.stderr
+        assert consume(s, "c") == "1\n2\n"
+        produce(s, "n", "k=\n=v\n", "-K", "=", "--null")
+        assert consume(s, "n", "--format", "%K %S\n") == "1 -1\n-1 1\n"
+
+
+def test_cli_kafka_places():
+    with served(kafka=0) as s:
+        produce(s, "t", lines_of(100))
+        time.sleep(0.05)
+        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ".%03dZ" % (time.time() * 1000 % 1000)
+        time.sleep(0.05)
+        produce(s, "t", "late\n")
+        assert consume(s, "t", "--from", "98") == "v98\nv99\nlate\n"
+        assert consume(s, "t", "--from", "-2") == "v99\nlate\n"
+        assert consume(s, "t", "--from", "-1000").count("\n") == 101
+        assert consume(s, "t", "--from", "end") == ""
+        assert consume(s, "t", "--from", now) == "late\n"
+        assert consume(s, "t", "--from", "2999-01-01") == ""
+        assert consume(s, "t", "--count", "3") == "v0\nv1\nv2\n"
+        weir("topics", "create", "two", "--partitions", "2", server=s)
+        produce(s, "two", "a\n", "--partition", "0")
+        produce(s, "two", "b\n", "--partition", "1")
+        assert sorted(consume(s, "two", "t", "--format", "%t%p %s\n", "--from", "-1").splitlines()) == ["t0 late", "two0 a", "two1 b"]
+        assert consume(s, "two", "--partition", "1") == "b\n"
+        p = weir("consume", "t", "--from", "5000", "--exit", env=on(s))
+        assert p.stdout == b"" and b"offset 5000 is not there; going on at 101" in p.stderr
+        assert s.call("DELETE", "/topics/t/records?partition=0&before=50")[0] in (200, 204), "trim"
+        p = weir("consume", "t", "--from", "7", "--count", "1", "--exit", env=on(s))
+        assert p.stdout == b"v50\n" and b"offset 7 is not there; going on at 50" in p.stderr, p
+        follow = subprocess.Popen([WEIR, "consume", "t", "--from", "end", "--count", "2"], stdout=subprocess.PIPE,
+                                  env=dict(os.environ, **on(s)))
+        time.sleep(0.5)
+        produce(s, "t", "x\ny\nz\n")
+        assert follow.communicate(timeout=20)[0] == b"x\ny\n" and follow.returncode == 0
+
+
+def test_cli_kafka_pipe():
+    """Lines that come one by one are written when they come; what is printed is printed at once."""
+    with served(kafka=0) as s:
+        weir("topics", "create", "t", server=s)
+        env = dict(os.environ, **on(s))
+        out = subprocess.Popen([WEIR, "consume", "t", "--format", "%s\n"], stdout=subprocess.PIPE, env=env)
+        into = subprocess.Popen([WEIR, "produce", "t"], stdin=subprocess.PIPE, env=env)
+        try:
+            for i in range(5):
+                into.stdin.write(b"line %d\n" % i)
+                into.stdin.flush()
+                t = time.time()
+                assert out.stdout.readline() == b"line %d\n" % i
+                assert time.time() - t < 5, "line %d took %.1f s" % (i, time.time() - t)
+            into.stdin.close()
+            assert into.wait(20) == 0
+            out.send_signal(signal.SIGTERM)
+            assert out.wait(20) == 0
+        finally:
+            for p in (into, out):
+                if p.poll() is None:
+                    p.kill()
+                    p.wait()
+
+
+def test_cli_kafka_errors():
+    with served(kafka=0, ) as s:
+        p = weir("consume", "none", "--exit", env=on(s), ok=False)
+        assert p.returncode == 1 and b"none: no such topic or partition" in p.stderr, p.stderr
+        weir("topics", "create", "t", server=s)
+        p = produce(s, "t", "x\n", "--partition", "3", ok=False)
+        assert p.returncode == 1 and b"t has partitions 0 to 0" in p.stderr, p.stderr
+        weir("topics", "create", "small", "--set", "max.message.bytes=2000", server=s)
+        p = produce(s, "small", "x" * 3000 + "\n", ok=False)
+        assert p.returncode == 1 and b"small: " in p.stderr and b"0 records are written" in p.stderr, p.stderr
+        weir("topics", "create", "kv", "--set", "cleanup.policy=compact", server=s)
+        p = produce(s, "kv", "no key\n", ok=False)
+        assert p.returncode == 1 and b"kv: " in p.stderr, p.stderr
+        for args in (("--from", "soon"), ("--isolation", "none"), ("--format", "%x"), ("--format", "%"), ("--json", "-f", "%s"),
+                     ("-c", "0"), ("-c",), ("-q",), ("--group", "g", "-p", "0"), ("-e5",)):
+            p = weir("consume", "t", *args, env=on(s), ok=False)
+            assert p.returncode == 2 and b"Usage: weir consume" in p.stderr, (args, p.stderr)
+        for args in (("--compression", "rar"), ("--header", "=v"), ("--json", "-K:"), ("-K", "")):
+            p = produce(s, "t", "x\n", *args, ok=False)
+            assert p.returncode == 2 and b"Usage: weir produce" in p.stderr, (args, p.stderr)
+        p = weir("produce", "t", "/nonexistent", env=on(s), ok=False)
+        assert p.returncode == 1 and b"/nonexistent: No such file" in p.stderr
+    for where, why in (("127.0.0.1:1", b"refused"), ("no.such.host.invalid:9092", b"not known"), ("a:b", b"HOST:PORT"), ("", b"HOST:PORT")):
+        p = weir("consume", "t", "--kafka", where, ok=False)
+        assert p.returncode == 1 and why in p.stderr, p.stderr
+
+
+def test_cli_kafka_data_dir():
+    with scratch() as d:
+        data = os.path.join(d, "data")
+        weir("produce", "t", "--data", data, "-K:", "--header", "h=1", stdin=b"a:1\nb:2\n", env={"WEIR_KAFKA": "127.0.0.1:1"})
+        assert weir("consume", "t", "--data", data, "-f", "%k=%s %h\n").stdout == b"a=1 h=1\nb=2 h=1\n"
+        s = Server(data, kafka=0)
+        produce(s, "t", lines_of(5000), "--compression", "zstd")
+        want = consume(s, "t")
+        s.stop()
+        assert weir("consume", "t", "--data", data).stdout.decode() == want and want.count("\n") == 5002
+        assert weir("consume", "t", "--data", data, "--from", "-1").stdout == b"v4999\n"
+        now = "2999-01-01T00:00:00Z"
+        assert weir("consume", "t", "--data", data, "--from", now).stdout == b""
+        assert weir("consume", "t", "--data", data, "--group", "g", "--count", "3").stdout == b"1\n2\nv0\n"
+        assert weir("consume", "t", "--data", data, "--group", "g", "--count", "2").stdout == b"v1\nv2\n"
+        p = weir("consume", "none", "--data", data, ok=False)
+        assert p.returncode == 1 and b"there is no topic 'none'" in p.stderr
+        p = weir("consume", "t", "--data", data, "--partition", "4", ok=False)
+        assert p.returncode == 1 and b"partitions 0 to 0" in p.stderr
+        s = Server(data, kafka=0)
+        assert consume(s, "t", "--group", "g", "--count", "1") == "v3\n", "the group's offset is not the same"
+        s.kill()
+
+
+# ---- faults --------------------------------------------------------------------------------------------
+
+def test_cli_kafka_durable():
+    """What weir produce has ended with is there after kill -9."""
+    with scratch() as d:
+        data = os.path.join(d, "data")
+        total = 0
+        for r in range(5):
+            s = Server(data, kafka=0)
+            n = random.randrange(1, 3000)
+            produce(s, "t", "".join("r%d-%d\n" % (r, i) for i in range(n)))
+            s.kill()
+            total += n
+        s = Server(data, kafka=0)
+        out = consume(s, "t").splitlines()
+        assert len(out) == total and len(set(out)) == total, (len(out), total)
+        s.stop()
+
+
+@contextlib.contextmanager
+def cutting_proxy(to, cut_api, times):
+    """Between a client and a broker: swallows the answers to the first requests of an API, and cuts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    left = [times]
+
+    def exactly(c, n):
+        data = b""
+        while len(data) < n:
+            part = c.recv(n - len(data))
+            if not part:
+                raise OSError("end")
+            data += part
+        return data
+
+    def frame(c):
+        head = exactly(c, 4)
+        return head + exactly(c, struct.unpack(">I", head)[0])
+
+    def serve(c):
+        up = socket.create_connection(to)
+        try:
+            while True:
+                q = frame(c)
+                up.sendall(q)
+                answer = frame(up)
+                if struct.unpack(">h", q[4:6])[0] == cut_api and left[0] > 0:
+                    left[0] -= 1
+                    return
+                c.sendall(answer)
+        except OSError:
+            pass
+        finally:
+            c.close()
+            up.close()
+
+    def accept():
+        while True:
+            try:
+                c, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(c,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield "127.0.0.1:%d" % listener.getsockname()[1], left
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as c:
+        return c.getsockname()[1]
+
+
+def test_cli_kafka_lost_answers():
+    """Answers that are lost: records are there once, and a consumer goes on."""
+    with scratch() as d:
+        port = free_port()
+        with cutting_proxy(("127.0.0.1", port), 0, 2) as (addr, left):
+            s = Server(os.path.join(d, "data"), "--set", "kafka.advertised=" + addr, kafka=port)
+            want = lines_of(30000)
+            weir("produce", "t", "--kafka", addr, stdin=want.encode())
+            assert left[0] == 0, "no answer was lost"
+            out = weir("consume", "t", "--exit", "--kafka", addr).stdout.decode()
+            assert out == want, (out.count("\n"), len(set(out.splitlines())))
+        with cutting_proxy(("127.0.0.1", port), 1, 2) as (addr, left):
+            s.stop()
+            s = Server(os.path.join(d, "data"), "--set", "kafka.advertised=" + addr, kafka=port)
+            out = weir("consume", "t", "--exit", "--kafka", addr).stdout.decode()
+            assert left[0] == 0 and out == want
+            s.stop()
+
+
+def test_cli_kafka_bad_broker():
+    """Answers of every hostile shape end in an error, with little memory."""
+    def versions(extra=b""):
+        apis = b"".join(struct.pack(">hhh", k, 0, v) for k, v in ((0, 12), (1, 12), (2, 7), (3, 12), (18, 0)))
+        body = struct.pack(">ihi", 1, 0, 5) + apis + extra
+        return struct.pack(">I", len(body)) + body
+
+    shapes = {
+        "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        "huge": struct.pack(">I", 0x7fffffff),
+        "early end": struct.pack(">I", 120 << 20) + b"x" * 1000,
+        "tiny": struct.pack(">I", 2) + b"xx",
+        "wrong id": struct.pack(">Iihi", 10, 99, 0, 0),
+        "count": struct.pack(">Iihi", 10, 1, 0, 0x7fffffff),
+        "negative": struct.pack(">Iihi", 10, 1, 0, -2),
+        "metadata": versions() + struct.pack(">Ii", 14, 2) + b"\0" + b"\0\0\0\0" + b"\xff\xff\xff\xff\x0f",
+    }
+    listener = socket.create_server(("127.0.0.1", 0))
+    sent = []
+
+    def accept():
+        while True:
+            try:
+                c, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                c.recv(65536)
+                c.sendall(sent[0])
+                c.settimeout(0.3)
+                c.recv(65536)
+            except OSError:
+                pass
+            c.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        for name, data in shapes.items():
+            sent[:] = [data]
+            cmd = "ulimit -v 400000; exec %s consume t --exit --kafka 127.0.0.1:%d" % (WEIR, listener.getsockname()[1])
+            p = subprocess.run(["bash", "-c", cmd], capture_output=True, timeout=40)
+            assert p.returncode == 1 and p.stderr.startswith(b"weir: 127.0.0.1:"), (name, p)
+    finally:
+        listener.close()
+
+
+# ---- groups --------------------------------------------------------------------------------------------
+
+def member(server, group, *args):
+    return subprocess.Popen([WEIR, "consume", "t", "--group", group, "--format", "%p %s\n", *args], stdout=subprocess.PIPE,
+                            env=dict(os.environ, **on(server)))
+
+
+def wait_for(what, seconds=30):
+    end = time.time() + seconds
+    while time.time() < end:
+        got = what()
+        if got:
+            return got
+        time.sleep(0.05)
+    raise AssertionError("it did not come to be in %d s" % seconds)
+
+
+def described(server, group):
+    p = weir("groups", "describe", group, "--json", server=server, ok=False)
+    return json.loads(p.stdout) if p.returncode == 0 else None
+
+
+def test_cli_kafka_group():
+    """Three members share six partitions; one leaves, and what it had goes on with the others: every
+    record printed once. Then the group as weir groups shows it, resumed, and deleted."""
+    with served(kafka=0) as s:
+        weir("topics", "create", "t", "--partitions", "6", server=s)
+        members = [member(s, "g") for _ in range(3)]
+        outs = [[] for _ in members]
+        readers = [threading.Thread(target=lambda m=m, o=o: o.extend(m.stdout), daemon=True) for m, o in zip(members, outs)]
+        for r in readers:
+            r.start()
+        try:
+            shares = lambda: (lambda g: g and sorted(sum(1 for _ in m["assignment"]) for m in g["members"]))(described(s, "g"))
+            wait_for(lambda: shares() == [2, 2, 2])
+            want = ["k%d:%d" % (i, i) for i in range(600)]
+            produce(s, "t", "\n".join(want[:300]), "-K:")
+            wait_for(lambda: sum(map(len, outs)) == 300)
+            assert all(outs), "a member got nothing: %s" % [len(o) for o in outs]
+            table = weir("groups", "describe", "g", server=s).stdout.decode()
+            assert table.startswith("g: consumer, Stable") and len(re.findall(r"^t +\d", table, re.M)) == 6, table
+            members[0].send_signal(signal.SIGINT)
+            assert members[0].wait(20) == 0
+            wait_for(lambda: shares() == [3, 3])
+            produce(s, "t", "\n".join(want[300:]), "-K:")
+            wait_for(lambda: sum(map(len, outs)) == 600)
+        finally:
+            for m in members:
+                if m.poll() is None:
+                    m.send_signal(signal.SIGTERM)
+            codes = [m.wait(20) for m in members]
+        for r in readers:
+            r.join(20)
+        assert codes == [0, 0, 0], codes
+        got = sorted(int(l.split()[1]) for o in outs for l in o)
+        assert got == list(range(600)), "records are missing or twice: %d" % len(got)
+        g = described(s, "g")
+        assert g["state"] == "Empty" and g["lag"] == 0 and not g["members"], g
+        produce(s, "t", "k:new\n", "-K:")
+        assert "lag 1" in weir("groups", "describe", "g", server=s).stdout.decode()
+        assert consume(s, "t", "--group", "g") == "new\n"
+        listed = weir("groups", server=s).stdout.decode()
+        assert re.search(r"^g +consumer +Empty", listed, re.M), listed
+        weir("groups", "delete", "g", server=s)
+        assert not re.search(r"^g ", weir("groups", server=s).stdout.decode(), re.M)
+        assert weir("groups", "describe", "g", server=s, ok=False).returncode == 1
+        assert consume(s, "t", "--group", "g").count("\n") == 601
+        assert consume(s, "t", "--group", "fresh", "--from", "end") == ""
+
+
+def test_cli_kafka_group_crash():
+    """A member that is killed has its work done by the next; what it printed and committed is not
+    printed again."""
+    with served(kafka=0) as s:
+        weir("topics", "create", "t", server=s)
+        produce(s, "t", lines_of(1000))
+        m = member(s, "g")
+        for _ in range(1000):
+            assert m.stdout.readline()
+        wait_for(lambda: [o["offset"] for o in (described(s, "g") or {}).get("offsets", [])] == [1000])
+        m.kill()
+        m.wait()
+        produce(s, "t", "after\n")
+        data = s.data
+        s.kill()
+        s.__init__(data, kafka=0)
+        out = consume(s, "t", "--group", "g")
+        assert out == "after\n", out[:300]
+
+
+# ---- transactions --------------------------------------------------------------------------------------
+
+TXN = """
+import kafkajs from '%s/kafkajs/index.js';
+const kafka = new kafkajs.Kafka({brokers: ['%s'], logLevel: 0});
+const send = async (id, values, end) => {
+  const p = kafka.producer({transactionalId: id, maxInFlightRequests: 1, idempotent: true});
+  await p.connect();
+  const t = await p.transaction();
+  await t.send({topic: 't', messages: values.map((value) => ({value, partition: 0}))});
+  if (end) await t[end]();
+  if (end) await p.disconnect();
+};
+await send('a', ['c1', 'c2'], 'commit');
+await send('b', ['x1', 'x2'], 'abort');
+await send('a', ['c3'], 'commit');
+await send('b', ['c4'], 'commit');
+await send('o', ['open'], null);
+process.exit(0);
+"""
+
+
+def test_cli_kafka_isolation():
+    """Of transactions committed, aborted and open: both levels, over Kafka's protocol and from the directory."""
+    if not shutil.which("node"):
+        raise Skip("node is not installed: apt-get install nodejs npm")
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), kafka=0)
+        weir("topics", "create", "t", server=s)
+        produce(s, "t", "first\n")
+        script = os.path.join(d, "txn.mjs")
+        open(script, "w").write(TXN % (npm_modules(), s.kafka))
+        p = subprocess.run(["node", script], capture_output=True, timeout=60)
+        assert p.returncode == 0, p.stderr.decode()
+        produce(s, "t", "last\n")
+        committed, everything = "first\nc1\nc2\nc3\nc4\n", "first\nc1\nc2\nx1\nx2\nc3\nc4\nopen\nlast\n"
+        assert consume(s, "t") == consume(s, "t", "--isolation", "committed") == committed
+        assert consume(s, "t", "--isolation", "uncommitted") == everything
+        s.stop()
+        for level, want in (("committed", committed), ("uncommitted", everything)):
+            out = weir("consume", "t", "--data", s.data, "--isolation", level).stdout.decode()
+            assert out == want, (level, out)
+
+
+# ---- TLS -----------------------------------------------------------------------------------------------
+
+def certificate(d, name):
+    cert, key = os.path.join(d, name + ".pem"), os.path.join(d, name + ".key")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key,
+                    "-out", cert, "-days", "2", "-subj", "/CN=" + name, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+                   check=True, capture_output=True)
+    return cert, key
+
+
+def test_cli_kafka_tls():
+    if not shutil.which("openssl"):
+        raise Skip("openssl is not installed")
+    with scratch() as d:
+        cert, key = certificate(d, "one")
+        other, _ = certificate(d, "other")
+        with served("--set", "kafka.tls.cert=" + cert, "--set", "kafka.tls.key=" + key, kafka=0) as s:
+            text = lines_of(50000)
+            produce(s, "t", text, "--ca", cert)
+            assert consume(s, "t", "--ca", cert) == text
+            by_name = "localhost:" + s.kafka.split(":")[1]
+            assert consume(s, "t", "--ca", cert, "--kafka", by_name, "--from", "-1") == "v49999\n"
+            for args, why in ((("--ca", other), b"TLS"), (("--tls",), b"TLS"), ((), b"")):
+                p = consume(s, "t", *args, ok=False)
+                assert p.returncode == 1 and why in p.stderr and not p.stdout, (args, p.stderr)
+            p = consume(s, "t", "--ca", d + "/none.pem", ok=False)
+            assert p.returncode == 1 and b"no certificates can be read" in p.stderr
