@@ -2,7 +2,7 @@
 producer and consumer, its command line tools, a Streams word count, Connect's file source and sink; and
 servers killed in the middle of it, with everything there exactly once.
 """
-import json, os, random, subprocess, time
+import base64, json, os, random, socket, subprocess, time
 
 import kafka_clients
 from harness import Server, npm_modules, scratch, served, weir
@@ -204,3 +204,209 @@ def test_kafka_kill9_copy():
             print(k.s.tail())
             k.s.kill()
             raise
+
+
+# ---- Kafka's own tools ---------------------------------------------------------------------------------
+
+def tool(d, main, *args, stdin=b"", ok=True, timeout=60):
+    p = subprocess.run(kafka_clients.java(d, main, *args), input=stdin, capture_output=True, timeout=timeout)
+    out = p.stdout.decode()
+    assert not ok or p.returncode == 0, "%s %s: %d\n%s%s" % (main, args, p.returncode, out, p.stderr.decode()[-3000:])
+    return out
+
+
+def test_kafka_java_tools():
+    """kafka-topics, -configs, -console-producer, -console-consumer, -consumer-groups, -get-offsets and others."""
+    d = kafka_clients.java_client()
+    tools = "org.apache.kafka.tools."
+    with served(kafka=0) as s, scratch() as tmp:
+        b = ("--bootstrap-server", s.kafka)
+
+        def topics(*args, **kw):
+            return tool(d, tools + "TopicCommand", *b, *args, **kw)
+
+        def groups(*args, **kw):
+            return tool(d, tools + "consumer.group.ConsumerGroupCommand", *b, *args, **kw)
+
+        topics("--create", "--topic", "tools", "--partitions", "3", "--config", "retention.ms=3600000")
+        topics("--alter", "--topic", "tools", "--partitions", "4")
+        text = topics("--describe", "--topic", "tools")
+        assert "PartitionCount: 4" in text and "retention.ms=3600000" in text, text
+        assert topics("--list").split() == ["tools"]
+        configs = ("kafka.admin.ConfigCommand", *b, "--entity-type", "topics", "--entity-name", "tools")
+        tool(d, *configs, "--alter", "--add-config", "max.message.bytes=200000")
+        tool(d, *configs, "--alter", "--delete-config", "retention.ms")
+        text = tool(d, *configs, "--describe")
+        assert "max.message.bytes=200000" in text and "retention.ms" not in text, text
+        lines = ["k%d:line %d" % (i % 5, i) for i in range(1000)]
+        tool(d, tools + "ConsoleProducer", *b, "--topic", "tools", "--reader-property", "parse.key=true", "--reader-property",
+             "key.separator=:", "--compression-codec", "zstd", stdin="\n".join(lines).encode() + b"\n")
+        consumer = (tools + "consumer.ConsoleConsumer", *b, "--topic", "tools", "--group", "console", "--formatter-property",
+                    "print.key=true", "--formatter-property", "key.separator=:", "--max-messages", "1000",
+                    "--timeout-ms", "30000", "--command-property", "auto.offset.reset=earliest")
+        assert sorted(tool(d, *consumer).splitlines()) == sorted(lines)
+        text = groups("--describe", "--group", "console")
+        rows = [row.split() for row in text.splitlines() if row.startswith("console ")]
+        assert len(rows) == 4 and all(r[5] == "0" for r in rows) and sum(int(r[3]) for r in rows) == 1000, text
+        assert groups("--list").split() == ["console"]
+        groups("--group", "console", "--topic", "tools", "--reset-offsets", "--to-earliest", "--execute")
+        assert sorted(tool(d, *consumer).splitlines()) == sorted(lines)
+        groups("--delete", "--group", "console")
+        assert groups("--list").split() == []
+        text = tool(d, tools + "GetOffsetShell", *b, "--topic", "tools")
+        assert sum(int(row.split(":")[2]) for row in text.split()) == 1000, text
+        with open(os.path.join(tmp, "delete.json"), "w") as f:
+            json.dump({"version": 1, "partitions": [{"topic": "tools", "partition": 0, "offset": 1}]}, f)
+        assert "low_watermark: 1" in tool(d, tools + "DeleteRecordsCommand", *b, "--offset-json-file", f.name)
+        assert "Cluster ID: " in tool(d, tools + "ClusterTool", "cluster-id", *b)
+        text = tool(d, tools + "BrokerApiVersionsCommand", *b)
+        assert "Produce(0): " in text and "UNSUPPORTED" in text, text
+        assert "TransactionalId" in tool(d, tools + "TransactionsCommand", *b, "list")
+        assert "transaction.version" in tool(d, tools + "FeatureCommand", *b, "describe")
+        topics("--delete", "--topic", "tools")
+        assert topics("--list").split() == []
+
+
+def json_lines(text):
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_kafka_verifiable():
+    """kafka-verifiable-producer and -consumer, with both protocols of groups."""
+    d = kafka_clients.java_client()
+    n = 20000
+    with served(kafka=0) as s:
+        weir("topics", "create", "verifiable", "--partitions", "4", server=s)
+        b = ("--bootstrap-server", s.kafka, "--topic", "verifiable")
+        out = json_lines(tool(d, "org.apache.kafka.tools.VerifiableProducer", *b, "--max-messages", str(n)))
+        acked = {(e["partition"], e["offset"]): e["value"] for e in out if e["name"] == "producer_send_success"}
+        assert len(acked) == n and sorted(acked.values(), key=int) == [str(i) for i in range(n)]
+        for protocol in ("classic", "consumer"):
+            out = json_lines(tool(d, "org.apache.kafka.tools.VerifiableConsumer", *b, "--group-id", protocol,
+                                  "--group-protocol", protocol, "--reset-policy", "earliest", "--verbose", "--max-messages", str(n)))
+            got = {(e["partition"], e["offset"]): e["value"] for e in out if e["name"] == "record_data"}
+            assert got == acked, (protocol, len(got))
+            commits = [e for e in out if e["name"] == "offsets_committed"]
+            assert commits and all(e["success"] for e in commits), commits
+
+
+# ---- Streams and Connect -------------------------------------------------------------------------------
+
+def until(what, ready, seconds=60):
+    end = time.time() + seconds
+    while not ready():
+        assert time.time() < end, "waited %d s for %s" % (seconds, what)
+        time.sleep(0.1)
+
+
+def test_kafka_streams():
+    """A word count with exactly_once_v2; one of two instances is killed: each word is counted once, in order."""
+    d = kafka_clients.java_client()
+    kafka_clients.need_kcat()
+    words = ["apple", "pear", "plum", "fig", "quince", "grape", "cherry"]
+    rng = random.Random(7)
+    lines = [" ".join(rng.choices(words, k=5)) for _ in range(4000)]
+    with served(kafka=0) as s, scratch() as tmp:
+        for topic, n in (("lines", 3), ("counts", 2)):
+            weir("topics", "create", topic, "--partitions", str(n), server=s)
+
+        def start(name):
+            log = open(os.path.join(tmp, name + ".log"), "wb")
+            return subprocess.Popen(kafka_clients.java(d, "WordCount", s.kafka, "lines", "counts", os.path.join(tmp, name)),
+                                    stdout=log, stderr=log)
+
+        def put(part):
+            kafka_clients.kcat(s, "-P", "-t", "lines", "-p", "-1", stdin="\n".join(part).encode())
+
+        def counted():
+            return kafka_clients.kcat(s, "-C", "-t", "counts", "-o", "beginning", "-e", "-q", "-K:",
+                                      "-X", "isolation.level=read_committed").splitlines()
+
+        runs = [start("one"), start("two")]
+        try:
+            put(lines[:1500])
+            until("the first counts", lambda: len(counted()) >= 2000)
+            put(lines[1500:3000])
+            time.sleep(0.7)
+            runs[0].kill()
+            runs[0].wait()
+            put(lines[3000:])
+            runs.append(start("three"))
+            until("all counts", lambda: len(counted()) >= 5 * len(lines), 120)
+            time.sleep(1)
+            got = by(lambda row: row.split(":")[0], counted())
+            for word in words:
+                want = ["%s:%d" % (word, n) for n in range(1, sum(l.split().count(word) for l in lines) + 1)]
+                assert got[word] == want, "%s: %d counts instead of %d" % (word, len(got[word]), len(want))
+            for p in runs[1:]:
+                p.terminate()
+            for p in runs[1:]:
+                p.wait(60)
+        except BaseException:
+            for name in ("one", "two", "three"):
+                path = os.path.join(tmp, name + ".log")
+                print(name, open(path).read()[-2500:] if os.path.exists(path) else "")
+            raise
+        finally:
+            for p in runs:
+                p.kill()
+                p.wait()
+
+
+def properties(path, **kw):
+    with open(path, "w") as f:
+        for key, value in kw.items():
+            f.write("%s=%s\n" % (key.replace("_", "."), value))
+    return path
+
+
+def test_kafka_connect():
+    """Connect, standalone: a file becomes a topic becomes a file; goes on where it was when it is started again."""
+    d = kafka_clients.java_client()
+    with served(kafka=0) as s, scratch() as tmp:
+        source, sink = os.path.join(tmp, "source.txt"), os.path.join(tmp, "sink.txt")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        text = "org.apache.kafka.connect.storage.StringConverter"
+        confs = [
+            properties(tmp + "/worker.properties", bootstrap_servers=s.kafka, key_converter=text, value_converter=text,
+                       offset_storage_file_filename=tmp + "/offsets", offset_flush_interval_ms=500,
+                       listeners="http://127.0.0.1:%d" % port),
+            properties(tmp + "/source.properties", name="source", connector_class="FileStreamSource", tasks_max=1,
+                       file=source, topic="lines"),
+            properties(tmp + "/sink.properties", name="sink", connector_class="FileStreamSink", tasks_max=1,
+                       file=sink, topics="lines")]
+        written = []
+        log = open(tmp + "/log", "wb")
+
+        def add(n):
+            with open(source, "a") as f:
+                for _ in range(n):
+                    written.append("line %d" % len(written))
+                    f.write(written[-1] + "\n")
+
+        def read():
+            return open(sink).read().splitlines() if os.path.exists(sink) else []
+
+        p = None
+        try:
+            for _ in range(2):
+                add(500)
+                p = subprocess.Popen(kafka_clients.java(d, "org.apache.kafka.connect.cli.ConnectStandalone", *confs),
+                                     stdout=log, stderr=log)
+                until("the sink's file", lambda: len(read()) >= len(written), 90)
+                add(500)
+                until("lines added to the file", lambda: len(read()) >= len(written))
+                p.terminate()
+                p.wait(60)
+                assert read() == written, (len(read()), len(written))
+            assert [base64.b64decode(e["data_base64"]).decode() for e in s.pages("lines", 5000)] == written
+        except BaseException:
+            print(open(tmp + "/log").read()[-4000:])
+            raise
+        finally:
+            if p:
+                p.kill()
+                p.wait()
+            log.close()
