@@ -56,7 +56,7 @@ static void dedup(struct slice s)
 
 static void small(uint8_t type, struct slice s)
 {
-    uint8_t out[ENTRY_SMALL_MAX];
+    uint8_t out[ENTRY_SMALL_MAX + LIMIT_GROUP_METADATA];
     struct entry_topic_create create;
     struct entry_topic_alter alter;
     struct entry_topic_flags flags;

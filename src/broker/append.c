@@ -710,9 +710,9 @@ enum err append_offset(struct append *a, struct slice group, struct partition *p
     enum err e = group_check(a->b, group, offset, metadata, NULL);
 
     ASSERT(a->magic == APPEND_MAGIC && a->state == BUILDING);
-    if (e || (e = append_full(a, ENTRY_SMALL_MAX, NULL)))
+    if (e || (e = append_full(a, entry_group_offset_size(&en), NULL)))
         return e;
-    if (!(at = extra_add(a, ENTRY_GROUP_OFFSET, ENTRY_SMALL_MAX)))
+    if (!(at = extra_add(a, ENTRY_GROUP_OFFSET, entry_group_offset_size(&en))))
         return ERR_LIMIT;
     extra_end(a, entry_group_offset_write(at, &en));
     return ERR_OK;

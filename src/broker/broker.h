@@ -421,17 +421,21 @@ bool reader_block(struct reader *r, int64_t timeout_ms);
 struct group_offset {
     int64_t offset; /* next to read */
     int64_t committed_ms;
-    char metadata[256];
+    struct slice metadata; /* at most LIMIT_GROUP_METADATA bytes, any */
 };
 enum err group_commit(struct broker *b, struct slice group, struct partition *p, int64_t offset,
                       struct slice metadata, broker_done_fn done, void *arg, struct errinfo *info);
 enum err group_commit_wait(struct broker *b, struct slice group, struct partition *p,
                            int64_t offset, struct slice metadata, struct errinfo *info);
-/* ERR_NOT_FOUND if the group never committed there. */
+/* ERR_NOT_FOUND if the group never committed there. Leaves metadata null. */
 enum err group_offset_get(struct broker *b, struct slice group, struct partition *p,
                           struct group_offset *out);
+/* The same with the metadata, copied to buf, which has room for LIMIT_GROUP_METADATA bytes. */
+enum err group_offset_get_full(struct broker *b, struct slice group, struct partition *p,
+                               struct group_offset *out, char *buf);
 enum err group_delete(struct broker *b, struct slice group, broker_done_fn done, void *arg,
                       struct errinfo *info);
+/* Every offset; metadata is valid during the call of fn. No lock is held then. */
 void group_each(struct broker *b,
                 void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
                            const struct group_offset *o),

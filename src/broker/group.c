@@ -27,7 +27,7 @@ struct goffset {
     bool gone; /* tombstone: out of the index */
     uint8_t key[8];
     int64_t offset, committed_ms;
-    uint8_t metadata_len;
+    uint16_t metadata_len;
     char *metadata; /* NULL if empty */
 };
 
@@ -60,6 +60,16 @@ static void goffset_key(uint8_t key[8], uint32_t topic, uint32_t partition)
 {
     be32_store(key, topic);
     be32_store(key + 4, partition);
+}
+
+/* What it says with its offset, counted while it is in the index. */
+static void metadata_set(struct broker *b, struct goffset *o, struct slice s)
+{
+    b->groups.metadata_bytes += s.len;
+    b->groups.metadata_bytes -= o->metadata_len;
+    free(o->metadata);
+    o->metadata = s.len ? xmemdup(s.ptr, s.len) : NULL;
+    o->metadata_len = (uint16_t)s.len;
 }
 
 static void goffset_free(struct goffset *o)
@@ -154,6 +164,7 @@ static void group_empty(struct broker *b, struct group *g)
         }
     while ((o = goffset_of(g->offsets.root))) {
         ordered_remove(&g->offsets, &o->node);
+        metadata_set(b, o, SLICE_NULL);
         goffset_free(o);
         b->groups.offsets_n--;
     }
@@ -205,9 +216,7 @@ static struct goffset *offset_put(struct broker *b, struct group *g,
     }
     o->offset = en->offset;
     o->committed_ms = en->committed_ms;
-    free(o->metadata);
-    o->metadata = en->metadata.len ? xmemdup(en->metadata.ptr, en->metadata.len) : NULL;
-    o->metadata_len = (uint8_t)en->metadata.len;
+    metadata_set(b, o, en->metadata);
     return o;
 }
 
@@ -290,6 +299,9 @@ enum err group_check(struct broker *b, struct slice group, int64_t offset, struc
     if (b->groups.offsets_n >= LIMIT_GROUP_OFFSETS)
         e = errinfo_set(info, ERR_LIMIT, "there are %u committed offsets, the most allowed",
                         (unsigned)b->groups.offsets_n);
+    else if (b->groups.metadata_bytes + metadata.len > LIMIT_GROUP_METADATA_BYTES)
+        e = errinfo_set(info, ERR_LIMIT, "all offsets' metadata have %u MiB, the most allowed",
+                        LIMIT_GROUP_METADATA_BYTES >> 20);
     io_mutex_unlock(&b->items_lock);
     return e;
 }
@@ -325,7 +337,7 @@ static enum err commit(struct broker *b, struct slice group, struct partition *p
 
     if (e)
         return e;
-    c = change_new(b, ENTRY_GROUP_OFFSET, ENTRY_SMALL_MAX, done, arg);
+    c = change_new(b, ENTRY_GROUP_OFFSET, entry_group_offset_size(&en), done, arg);
     c->entry.data.len = entry_group_offset_write(c->data, &en);
     c->topic = topic_ref(p->topic);
     c->check = topic_alive;
@@ -378,17 +390,19 @@ enum err group_delete(struct broker *b, struct slice group, broker_done_fn done,
     return change_submit(c, false, info);
 }
 
-static void offset_out(const struct goffset *o, struct group_offset *out)
+/* buf NULL: without the metadata. */
+static void offset_out(const struct goffset *o, struct group_offset *out, char *buf)
 {
-    memset(out, 0, sizeof *out);
-    out->offset = o->offset;
-    out->committed_ms = o->committed_ms;
+    *out = (struct group_offset){.offset = o->offset, .committed_ms = o->committed_ms};
+    if (!buf)
+        return;
     if (o->metadata_len)
-        memcpy(out->metadata, o->metadata, o->metadata_len);
+        memcpy(buf, o->metadata, o->metadata_len);
+    out->metadata = slice_of(buf, o->metadata_len);
 }
 
-enum err group_offset_get(struct broker *b, struct slice group, struct partition *p,
-                          struct group_offset *out)
+enum err group_offset_get_full(struct broker *b, struct slice group, struct partition *p,
+                               struct group_offset *out, char *buf)
 {
     struct goffset *o = NULL;
     struct group *g;
@@ -400,9 +414,15 @@ enum err group_offset_get(struct broker *b, struct slice group, struct partition
     if (g)
         o = goffset_of(ordered_find(&g->offsets, slice_of(key, 8)));
     if (o)
-        offset_out(o, out);
+        offset_out(o, out, buf);
     io_mutex_unlock(&b->items_lock);
     return o ? ERR_OK : ERR_NOT_FOUND;
+}
+
+enum err group_offset_get(struct broker *b, struct slice group, struct partition *p,
+                          struct group_offset *out)
+{
+    return group_offset_get_full(b, group, p, out, NULL);
 }
 
 /* A place in the walk over all offsets, kept while the lock is let go. */
@@ -411,6 +431,7 @@ struct walk {
     size_t group_len;
     uint8_t key[8];
     struct group_offset o;
+    char metadata[LIMIT_GROUP_METADATA];
 };
 
 /* The next offset after w's; false at the end. items_lock held. */
@@ -430,7 +451,7 @@ static bool walk_next(struct broker *b, struct walk *w)
     memcpy(w->group, g->name, g->node.key.len + 1);
     w->group_len = g->node.key.len;
     memcpy(w->key, o->key, 8);
-    offset_out(o, &w->o);
+    offset_out(o, &w->o, w->metadata);
     return true;
 }
 
@@ -439,27 +460,29 @@ void group_each(struct broker *b,
                            const struct group_offset *o),
                 void *arg)
 {
-    struct walk w = {.group_len = 0};
+    struct walk *w = xcalloc(1, sizeof *w);
     struct topic *t;
     bool more;
 
     for (;;) {
         io_mutex_lock(&b->items_lock);
-        more = walk_next(b, &w);
+        more = walk_next(b, w);
         io_mutex_unlock(&b->items_lock);
         if (!more)
-            return;
-        t = topic_find_id(b, be32_load(w.key));
+            break;
+        t = topic_find_id(b, be32_load(w->key));
         if (t)
-            fn(arg, w.group, t, (int32_t)be32_load(w.key + 4), &w.o);
+            fn(arg, w->group, t, (int32_t)be32_load(w->key + 4), &w->o);
         topic_unref(&t);
     }
+    free(w);
 }
 
 static void offset_gone(struct broker *b, struct group *g, struct goffset *o)
 {
     ordered_remove(&g->offsets, &o->node);
     b->groups.offsets_n--;
+    metadata_set(b, o, SLICE_NULL);
     o->gone = true;
     goffset_dirty(g, o);
     group_dirty(b, g);
@@ -776,8 +799,7 @@ struct row_copy {
     uint8_t key[8], kind_of;
     int64_t updated_ms, empty_ms, offset, committed_ms;
     int32_t generation;
-    char metadata[LIMIT_GROUP_METADATA];
-    char *protocol_type, *leader, *members, *assignment; /* its own; NULL: none */
+    char *metadata, *protocol_type, *leader, *members, *assignment; /* its own; NULL: none */
 };
 
 static char *text_copy(const char *s)
@@ -798,6 +820,7 @@ static void copy_group(const struct group *g, struct row_copy *r)
 
 static void row_copy_fini(struct row_copy *r)
 {
+    free(r->metadata);
     free(r->protocol_type);
     free(r->leader);
     free(r->members);
@@ -816,7 +839,7 @@ static void copy_offset(struct group *g, struct row_copy *r)
     r->committed_ms = o->committed_ms;
     r->metadata_len = o->metadata_len;
     if (o->metadata_len)
-        memcpy(r->metadata, o->metadata, o->metadata_len);
+        r->metadata = xmemdup(o->metadata, o->metadata_len);
 }
 
 /* The next row to write: tombstones (deleted) first; a group's offsets, then the group itself. */

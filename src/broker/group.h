@@ -14,6 +14,7 @@ struct groups {
     struct ordered by_name;
     struct list_head dirty, sent; /* struct group, changed or deleted */
     uint32_t offsets_n;           /* in all groups */
+    size_t metadata_bytes;        /* of those offsets */
     size_t image_bytes;           /* of the published texts in memory */
 };
 

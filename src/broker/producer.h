@@ -95,6 +95,9 @@ struct producers {
     struct map txns;                /* struct txn by name */
     struct u64map txn_ids;          /* by producer id */
     struct list_head ongoing, txns_dirty, txns_sent;
+    struct map pending;   /* struct txn_pending by key: of the offsets in all transactions */
+    uint32_t pending_n;   /* those offsets */
+    size_t pending_bytes; /* what they take in memory */
     _Atomic uint64_t st_duplicates, st_committed, st_aborted;
 };
 

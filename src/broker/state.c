@@ -232,7 +232,15 @@ enum err entry_topic_flags_read(struct slice data, struct entry_topic_flags *e)
     return rd_end(&r, e->id != 0 && (e->flags & ~TOPIC_FLAGS_ALL) == 0);
 }
 
-size_t entry_group_offset_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_group_offset *e)
+_Static_assert(LIMIT_GROUP_METADATA <= UINT16_MAX,
+               "an offset's metadata has a length of two bytes");
+
+size_t entry_group_offset_size(const struct entry_group_offset *e)
+{
+    return 28 + e->group.len + e->metadata.len;
+}
+
+size_t entry_group_offset_write(uint8_t *dst, const struct entry_group_offset *e)
 {
     uint8_t *p = put32(dst, e->topic);
 
@@ -482,14 +490,16 @@ enum err entry_txn_read(struct slice data, struct entry_txn *e)
                           e->timeout_ms > 0 && e->name.len > 0 && e->name.len <= LIMIT_TXN_NAME);
 }
 
-size_t entry_txn_offset_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_txn_offset *e)
+size_t entry_txn_offset_size(const struct entry_txn_offset *e)
 {
-    uint8_t o[ENTRY_SMALL_MAX];
-    size_t n = entry_group_offset_write(o, &e->o);
+    return 10 + entry_group_offset_size(&e->o);
+}
 
-    put16(put64(dst, (uint64_t)e->producer_id), (uint16_t)e->epoch);
-    memcpy(dst + 10, o, n); /* names of 255 bytes at most */
-    return 10 + n;
+size_t entry_txn_offset_write(uint8_t *dst, const struct entry_txn_offset *e)
+{
+    uint8_t *p = put16(put64(dst, (uint64_t)e->producer_id), (uint16_t)e->epoch);
+
+    return 10 + entry_group_offset_write(p, &e->o);
 }
 
 enum err entry_txn_offset_read(struct slice data, struct entry_txn_offset *e)

@@ -188,7 +188,8 @@ struct dedup_id {
 #define DEDUP_PLACE_BYTES 20u
 #define DEDUP_ID_BYTES    32u
 
-/* Largest of the entries of fixed shape (all but KV, DEDUP, GROUP_STATE, CURSOR_RANGES). */
+/* Largest of the entries of fixed shape (all but KV, DEDUP, GROUP_OFFSET, TXN_OFFSET, GROUP_STATE,
+ * CURSOR_RANGES). */
 #define ENTRY_SMALL_MAX 1024u
 
 /* Encoders: write to dst, which has room for the size named, and return the bytes written. */
@@ -196,11 +197,13 @@ size_t entry_topic_create_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry
 size_t entry_topic_alter_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_topic_alter *e);
 size_t entry_topic_delete_write(uint8_t dst[ENTRY_SMALL_MAX], uint32_t id);
 size_t entry_topic_flags_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_topic_flags *e);
-size_t entry_group_offset_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_group_offset *e);
+size_t entry_group_offset_size(const struct entry_group_offset *e);
+size_t entry_group_offset_write(uint8_t *dst, const struct entry_group_offset *e);
 size_t entry_group_delete_write(uint8_t dst[ENTRY_SMALL_MAX], struct slice group);
 size_t entry_producer_ids_write(uint8_t dst[ENTRY_SMALL_MAX], int64_t next);
 size_t entry_txn_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_txn *e);
-size_t entry_txn_offset_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_txn_offset *e);
+size_t entry_txn_offset_size(const struct entry_txn_offset *e);
+size_t entry_txn_offset_write(uint8_t *dst, const struct entry_txn_offset *e);
 /* Of e only what the entry has: offset and metadata are not in it. */
 size_t entry_group_offset_delete_write(uint8_t dst[ENTRY_SMALL_MAX],
                                        const struct entry_group_offset *e);

@@ -26,12 +26,64 @@
 #include "base/mem.h"
 #include "broker/broker_int.h"
 
-#define EXPIRE_MS  (7ll * 24 * 3600 * 1000) /* transactional.id.expiration.ms of Kafka */
-#define EPOCH_MAX  (INT16_MAX - 1)
-#define TICK_ENDS  64u
-#define MARKER_MAX 128u
-#define PART_ROOM  192u /* of one marker in a unit, and then some */
-#define ENTRY_ROOM 64u  /* of an entry's head */
+#define EXPIRE_MS   (7ll * 24 * 3600 * 1000) /* transactional.id.expiration.ms of Kafka */
+#define EPOCH_MAX   (INT16_MAX - 1)
+#define TICK_ENDS   64u
+#define MARKER_MAX  128u
+#define PART_ROOM   192u       /* of one marker in a unit, and then some */
+#define ENTRY_ROOM  64u        /* of an entry's head */
+#define PENDING_MAX (1u << 30) /* what bounds them is LIMIT_TXN_OFFSETS_ALL, when they come in */
+
+/* ---- offsets that are pending; lock held ---- */
+
+/* What tells offsets apart: topic, partition and group, at the start of a txn_offset's bytes. */
+#define OFFSET_KEY 8u
+
+static size_t offset_room(const struct entry_group_offset *o)
+{
+    return ENTRY_ROOM + OFFSET_KEY + 32 + o->group.len + o->metadata.len;
+}
+
+static struct slice offset_key(const struct txn_offset *x)
+{
+    return slice_of(x->bytes, OFFSET_KEY + x->o.group.len);
+}
+
+static size_t offset_memory(const struct entry_group_offset *o)
+{
+    return sizeof(struct txn_offset) + OFFSET_KEY + o->group.len + o->metadata.len;
+}
+
+/* The offset is in a transaction now; its bytes are counted, and so is its key. */
+static void pending_add(struct producers *ps, const struct txn_offset *x)
+{
+    struct slice key = offset_key(x);
+    struct txn_pending *p = map_find(&ps->pending, key);
+
+    if (!p) {
+        p = xcalloc(1, sizeof *p + key.len);
+        p->key_len = (uint32_t)key.len;
+        memcpy(p->key, key.ptr, key.len);
+        if (map_put(&ps->pending, slice_of(p->key, key.len), p))
+            ASSERT(!"more pending offsets than memory holds");
+    }
+    p->n++;
+    ps->pending_n++;
+    ps->pending_bytes += offset_memory(&x->o);
+}
+
+static void pending_remove(struct producers *ps, const struct txn_offset *x)
+{
+    struct txn_pending *p = map_find(&ps->pending, offset_key(x));
+
+    ASSERT(p && p->n > 0);
+    if (--p->n == 0) {
+        map_remove(&ps->pending, offset_key(x));
+        free(p);
+    }
+    ps->pending_n--;
+    ps->pending_bytes -= offset_memory(&x->o);
+}
 
 /* ---- the registry; lock held ---- */
 
@@ -60,17 +112,22 @@ static struct txn *txn_new(struct broker *b, struct slice name)
     return t;
 }
 
-static void offsets_clear(struct txn *t)
+static void offsets_clear(struct broker *b, struct txn *t)
 {
-    while (!list_empty(&t->offsets))
-        free(list_entry(list_pop_front(&t->offsets), struct txn_offset, link));
+    struct txn_offset *x;
+
+    while (!list_empty(&t->offsets)) {
+        x = list_entry(list_pop_front(&t->offsets), struct txn_offset, link);
+        pending_remove(&b->producers, x);
+        free(x);
+    }
     map_fini(&t->offset_of);
     t->offset_bytes = 0;
 }
 
-static void txn_free(struct txn *t)
+static void txn_free(struct broker *b, struct txn *t)
 {
-    offsets_clear(t);
+    offsets_clear(b, t);
     free(t);
 }
 
@@ -147,7 +204,7 @@ static void txn_set(struct broker *b, struct txn *t, const struct entry_txn *e)
     t->e.name = name;
     t->fresh = false;
     if (e->state != TXN_ONGOING)
-        offsets_clear(t);
+        offsets_clear(b, t);
     ongoing_link(b, t);
     txn_dirty(b, t);
 }
@@ -235,19 +292,6 @@ void txn_apply(struct broker *b, const struct entry_txn *e)
     io_mutex_unlock(&b->producers.lock);
 }
 
-/* What tells offsets apart: topic, partition and group, at the start of a txn_offset's bytes. */
-#define OFFSET_KEY 8u
-
-static size_t offset_room(const struct entry_group_offset *o)
-{
-    return ENTRY_ROOM + OFFSET_KEY + 32 + o->group.len + o->metadata.len;
-}
-
-static struct slice offset_key(const struct txn_offset *x)
-{
-    return slice_of(x->bytes, OFFSET_KEY + x->o.group.len);
-}
-
 static struct txn_offset *offset_new(const struct entry_group_offset *o)
 {
     struct txn_offset *x = xcalloc(1, sizeof *x + OFFSET_KEY + o->group.len + o->metadata.len);
@@ -265,13 +309,14 @@ static struct txn_offset *offset_new(const struct entry_group_offset *o)
 }
 
 /* Takes x; the place of an older one for the same. */
-static void offset_add(struct txn *t, struct txn_offset *x)
+static void offset_add(struct broker *b, struct txn *t, struct txn_offset *x)
 {
     struct txn_offset *old = map_remove(&t->offset_of, offset_key(x));
 
     if (old) {
         t->offset_bytes -= offset_room(&old->o);
         list_remove(&old->link);
+        pending_remove(&b->producers, old);
         free(old);
     }
     if (map_put(&t->offset_of, offset_key(x), x)) { /* at its limit: a damaged log */
@@ -280,6 +325,7 @@ static void offset_add(struct txn *t, struct txn_offset *x)
     }
     t->offset_bytes += offset_room(&x->o);
     list_push_back(&t->offsets, &x->link);
+    pending_add(&b->producers, x);
 }
 
 void txn_offset_apply(struct broker *b, const struct entry_txn_offset *e)
@@ -290,7 +336,7 @@ void txn_offset_apply(struct broker *b, const struct entry_txn_offset *e)
     t = u64map_find(&b->producers.txn_ids, (uint64_t)e->producer_id);
     if (t && t->e.epoch == e->epoch) {
         txn_started(b, t, journal_wall_ms(b->journal));
-        offset_add(t, offset_new(&e->o));
+        offset_add(b, t, offset_new(&e->o));
         txn_dirty(b, t);
     }
     io_mutex_unlock(&b->producers.lock);
@@ -371,7 +417,7 @@ static bool op_offset_entry(struct txn_op *o, const struct entry_group_offset *g
     struct entry_txn_offset to = {o->to.producer_id, o->to.epoch, *g};
     uint8_t *at;
 
-    if (buf_reserve(&o->bytes, ENTRY_SMALL_MAX))
+    if (buf_reserve(&o->bytes, entry_txn_offset_size(&to)))
         return false;
     at = o->bytes.ptr + o->bytes.len;
     if (pending)
@@ -425,7 +471,7 @@ static void op_apply(struct txn_op *o)
         if (!o->entries[i].skip)
             producer_marked(b, o->parts[i], o->marker_epoch, o->commit, o->entries[i].base_offset);
     for (i = 0; i < o->offsets_n; i++) {
-        offset_add(o->t, o->offsets[i]);
+        offset_add(b, o->t, o->offsets[i]);
         o->offsets[i] = NULL;
         txn_started(b, o->t, o->unit.wall_ms);
         txn_dirty(b, o->t);
@@ -453,7 +499,7 @@ static void op_unbusy(struct txn_op *o)
     t->busy = t->shut = t->ending = false;
     if (t->fresh) { /* its first change failed */
         map_remove(&o->b->producers.txns, t->e.name);
-        txn_free(t);
+        txn_free(o->b, t);
         o->t = NULL;
     }
 }
@@ -789,6 +835,29 @@ static enum err op_offsets_copy(struct txn_op *o, struct slice group,
     return ERR_OK;
 }
 
+/* Those under way of other transactions are not counted yet: they are bounded by what the journal
+ * takes in. */
+static enum err offsets_limits(struct broker *b, const struct txn *t, struct slice group,
+                               const struct txn_commit_offset *offs, uint32_t n,
+                               struct errinfo *info)
+{
+    const struct producers *ps = &b->producers;
+    size_t bytes = ps->pending_bytes;
+    uint32_t i;
+
+    for (i = 0; i < n; i++)
+        bytes += offset_memory(
+            &(struct entry_group_offset){.group = group, .metadata = offs[i].metadata});
+    if (n > LIMIT_TXN_OFFSETS || t->offset_of.n > LIMIT_TXN_OFFSETS - n)
+        return errinfo_set(info, ERR_LIMIT, "a transaction commits at most %u offsets",
+                           LIMIT_TXN_OFFSETS);
+    if (ps->pending_n >= LIMIT_TXN_OFFSETS_ALL || bytes > LIMIT_TXN_OFFSET_BYTES)
+        return errinfo_set(info, ERR_LIMIT,
+                           "the offsets in all transactions are the most allowed: %u, or %u MiB",
+                           LIMIT_TXN_OFFSETS_ALL, LIMIT_TXN_OFFSET_BYTES >> 20);
+    return ERR_OK;
+}
+
 enum err txn_offsets(struct broker *b, struct slice name, int64_t producer_id, int16_t epoch,
                      bool starts, struct slice group, const struct txn_commit_offset *offs,
                      uint32_t n, txn_done_fn done, void *arg, struct errinfo *info)
@@ -806,9 +875,8 @@ enum err txn_offsets(struct broker *b, struct slice name, int64_t producer_id, i
     e = txn_of(b, name, producer_id, epoch, &t, info);
     if (!e && t->e.state != TXN_ONGOING && !starts)
         e = errinfo_set(info, ERR_TXN_STATE, "\"%s\" has no transaction", t->name);
-    if (!e && (n > LIMIT_TXN_OFFSETS || t->offset_of.n > LIMIT_TXN_OFFSETS - n))
-        e = errinfo_set(info, ERR_LIMIT, "a transaction commits at most %u offsets",
-                        LIMIT_TXN_OFFSETS);
+    if (!e)
+        e = offsets_limits(b, t, group, offs, n, info);
     if (!e) {
         o = op_begin(b, t, OP_OFFSETS, done, arg);
         e = op_offsets_copy(o, group, offs, n);
@@ -883,8 +951,7 @@ bool group_offset_pending(struct broker *b, struct slice group, struct partition
 {
     uint8_t key[OFFSET_KEY + LIMIT_GROUP_NAME];
     struct producers *ps = &b->producers;
-    struct txn *t;
-    bool found = false;
+    bool found;
 
     if (group.len == 0 || group.len > LIMIT_GROUP_NAME)
         return false;
@@ -892,12 +959,7 @@ bool group_offset_pending(struct broker *b, struct slice group, struct partition
     le32_store(key + 4, (uint32_t)p->index);
     memcpy(key + OFFSET_KEY, group.ptr, group.len);
     io_mutex_lock(&ps->lock);
-    list_for_each(t, &ps->ongoing, struct txn, ongoing_link)
-    {
-        found = map_find(&t->offset_of, slice_of(key, OFFSET_KEY + group.len)) != NULL;
-        if (found)
-            break;
-    }
+    found = map_find(&ps->pending, slice_of(key, OFFSET_KEY + group.len)) != NULL;
     io_mutex_unlock(&ps->lock);
     return found;
 }
@@ -1006,6 +1068,7 @@ void txns_init(struct broker *b)
     struct producers *ps = &b->producers;
 
     map_init(&ps->txns, LIMIT_TXNS, b->hash_seed);
+    map_init(&ps->pending, PENDING_MAX, b->hash_seed);
     u64map_init(&ps->txn_ids, LIMIT_TXNS + 1, b->hash_seed_word);
     list_init(&ps->ongoing);
     list_init(&ps->txns_dirty);
@@ -1025,12 +1088,13 @@ void txns_fini(struct broker *b)
             struct txn *x = list_entry(list_pop_front(lists[i]), struct txn, dirty_link);
 
             if (x->e.state == TXN_DEAD)
-                txn_free(x);
+                txn_free(b, x);
         }
     while (map_next(&ps->txns, &at, NULL, &t))
-        txn_free(t);
+        txn_free(b, t);
     map_fini(&ps->txns);
     u64map_fini(&ps->txn_ids);
+    map_fini(&ps->pending);
 }
 
 /* ---- the checkpoint ---- */
@@ -1072,7 +1136,7 @@ static enum err txn_offset_row(struct broker *b, struct sqlite3_stmt *st, struct
     io_mutex_lock(&b->producers.lock);
     t = txn_find(b, state_column(st, 0));
     if (t && t->e.state == TXN_ONGOING)
-        offset_add(t, offset_new(&o));
+        offset_add(b, t, offset_new(&o));
     io_mutex_unlock(&b->producers.lock);
     return ERR_OK;
 }
@@ -1217,7 +1281,7 @@ void txns_saved(struct broker *b, bool committed)
         if (!committed) /* in front: one that was forgotten may be there anew */
             list_insert_before(ps->txns_dirty.node.next, &t->dirty_link);
         else if (t->e.state == TXN_DEAD)
-            txn_free(t);
+            txn_free(b, t);
     }
     io_mutex_unlock(&ps->lock);
 }

@@ -13,6 +13,12 @@ struct txn_offset {
     uint8_t bytes[];             /* u32 topic, u32 partition, group: its key; metadata */
 };
 
+/* How many transactions have an offset of one key that is not decided yet. */
+struct txn_pending {
+    uint32_t n, key_len;
+    uint8_t key[];
+};
+
 struct txn {
     struct list_node dirty_link, ongoing_link;
     enum dirty dirty;

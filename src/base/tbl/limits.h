@@ -12,7 +12,7 @@
 #define LIMIT_PARTITIONS 10000               /* of a topic */
 #define LIMIT_TOPICS_DEFAULT 1000000u        /* topics_max */
 #define LIMIT_GROUP_NAME 255u                /* bytes */
-#define LIMIT_GROUP_METADATA 255u            /* bytes kept with a committed offset */
+#define LIMIT_GROUP_METADATA 4096u           /* bytes kept with a committed offset, as Kafka */
 #define LIMIT_KV_KEY 1024u                   /* bytes */
 #define LIMIT_KV_VALUE (64u << 10)           /* bytes */
 #define LIMIT_EVENT_ID 256u                  /* bytes of an event's own id */
@@ -21,6 +21,7 @@
 #define LIMIT_KV_ITEMS 1000000u              /* items of all namespaces */
 #define LIMIT_KV_BYTES (256ull << 20)        /* their keys and values, in memory */
 #define LIMIT_GROUP_OFFSETS 1000000u         /* committed offsets of all groups */
+#define LIMIT_GROUP_METADATA_BYTES (256u << 20) /* metadata of all committed offsets, in memory */
 #define LIMIT_GROUP_MEMBERS 10000            /* of a group, those that were only given an id too */
 #define LIMIT_GROUP_PROTOCOLS 64u            /* that a member offers */
 #define LIMIT_GROUP_WORD 255u                /* bytes: protocol, client, host, rack, instance */
@@ -46,6 +47,8 @@
 #define LIMIT_TXNS 100000u                   /* transactional ids known */
 #define LIMIT_TXN_PARTS 20000u               /* partitions that one transaction writes to */
 #define LIMIT_TXN_OFFSETS 100000u            /* offsets pending in one transaction */
+#define LIMIT_TXN_OFFSETS_ALL 1000000u       /* offsets pending in all of them */
+#define LIMIT_TXN_OFFSET_BYTES (256u << 20)  /* and what they take in memory, names and metadata */
 #define LIMIT_TXN_TIMEOUT_MS 900000          /* transaction.max.timeout.ms, as Kafka's default */
 #define LIMIT_PRODUCERS 1000000u             /* producers of all partitions that are remembered */
 #define LIMIT_COMPACT_KEYS (3u << 20)        /* keys of one pass of compaction, 32 bytes each */
@@ -63,6 +66,7 @@
 #define LIMIT_KAFKA_OUTPUT (16u << 20)       /* answers not taken: requests wait from there on */
 #define LIMIT_KAFKA_FETCH_BYTES (16u << 20)  /* record batches of one fetch answer, beyond the first */
 #define LIMIT_KAFKA_FETCH_PARTITIONS 100000u /* of one fetch session */
+#define LIMIT_KAFKA_SHARE_SESSIONS 16u       /* of one connection; a consumer has one */
 #define LIMIT_KAFKA_FREE_READS 256u          /* as the next two: kept by a loop for reuse */
 #define LIMIT_KAFKA_FREE_APPENDS 64u
 #define LIMIT_KAFKA_FREE_REQUESTS 256u       /* kept by a loop for reuse */

@@ -111,7 +111,7 @@ static void put_offset(void *arg, const char *group, struct topic *t, int32_t pa
                       "\"lag\":%lld,\"committed\":\"%s\"",
                       o->n++ ? "," : "", topic_name(t), (int)partition, (long long)go->offset,
                       (long long)now.end_offset, (long long)lag, when);
-    o->e = o->e ? o->e : put_text(b, "metadata", slice_str(go->metadata));
+    o->e = o->e ? o->e : put_text(b, "metadata", go->metadata);
     o->e = o->e ? o->e : buf_append_u8(b, '}');
 }
 

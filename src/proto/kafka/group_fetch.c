@@ -18,7 +18,8 @@ struct fetch {
     struct kreq *q;
     struct kafka_offset_fetch_request_group *m; /* present group */
     struct kafka_offset_fetch_response_group *s;
-    bool stable; /* offsets of transactions that are open are waited for */
+    bool stable;    /* offsets of transactions that are open are waited for */
+    char *metadata; /* room for that of one offset */
 };
 
 static void fetch_partition(struct fetch *f, struct partition *p,
@@ -30,11 +31,11 @@ static void fetch_partition(struct fetch *f, struct partition *p,
         o->error_code = KE_UNSTABLE_OFFSET_COMMIT;
         return;
     }
-    if (group_offset_get(f->q->b, f->m->group_id, p, &at))
+    if (group_offset_get_full(f->q->b, f->m->group_id, p, &at, f->metadata))
         return;
     o->committed_offset = at.offset;
-    if (at.metadata[0])
-        o->metadata = arena_dup(&f->q->arena, slice_str(at.metadata));
+    if (at.metadata.len)
+        o->metadata = arena_dup(&f->q->arena, at.metadata);
     if (slice_is_null(o->metadata))
         kreq_fail(f->q, ERR_TOO_LARGE);
 }
@@ -245,7 +246,8 @@ void kafka_on_offset_fetch(struct kreq *q)
         return;
     kafka_offset_fetch_response_init(&s);
     f.stable = m.require_stable;
-    if (!(s.groups = kreq_alloc(q, m.groups_n, sizeof *s.groups)))
+    if (!(s.groups = kreq_alloc(q, m.groups_n, sizeof *s.groups)) ||
+        !(f.metadata = kreq_alloc(q, LIMIT_GROUP_METADATA, 1)))
         return;
     s.groups_n = m.groups_n;
     for (i = 0; i < m.groups_n && q->state != KREQ_DONE; i++) {

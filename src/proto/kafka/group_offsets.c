@@ -104,7 +104,7 @@ static int16_t commit_code(struct kreq *q, enum err e)
         return kafka_code(ERR_ILLEGAL_GENERATION);
     if (e == ERR_STALE_MEMBER_EPOCH && q->version < 9)
         return KE_UNSUPPORTED_VERSION;
-    return kafka_group_code(e);
+    return e == ERR_LIMIT ? KE_POLICY_VIOLATION : kafka_group_code(e);
 }
 
 static void commit_reply(struct kreq *q)

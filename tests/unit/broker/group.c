@@ -61,13 +61,15 @@ static void test_offsets(void **state)
     assert_int_equal(offset_of(&f, "gone", u, 0), -1);
     assert_int_equal(group_delete(f.b, SLICE_LIT("gone"), done, &e, NULL), ERR_NOT_FOUND);
     for (i = 0; i < 5; i++) {
+        char meta[LIMIT_GROUP_METADATA];
         struct group_offset o;
 
         text[0] = 0;
         group_each(f.b, each, text);
         assert_string_equal(text, "a/u/0=3;g/t/0=7;g/t/2=1;g/u/0=9;");
-        assert_int_equal(group_offset_get(f.b, SLICE_LIT("g"), topic_partition(t, 0), &o), ERR_OK);
-        assert_string_equal(o.metadata, "second");
+        assert_int_equal(
+            group_offset_get_full(f.b, SLICE_LIT("g"), topic_partition(t, 0), &o, meta), ERR_OK);
+        assert_true(slice_eq_str(o.metadata, "second"));
         assert_true(o.committed_ms > 1600000000000);
         topic_unref(&t);
         topic_unref(&u);
@@ -105,11 +107,57 @@ static void test_offsets(void **state)
     fx_end(&f);
 }
 
+/* Metadata of every length up to the most allowed, any bytes, is there again after a restart; its
+ * bytes are counted, and bounded. */
+static void test_offset_metadata(void **state)
+{
+    static char meta[LIMIT_GROUP_METADATA + 1], got[LIMIT_GROUP_METADATA];
+    static const size_t lens[] = {0, 1, 255, 256, 1000, LIMIT_GROUP_METADATA};
+    struct slice g = SLICE_LIT("g");
+    struct group_offset o;
+    struct partition *p;
+    struct topic *t;
+    struct fx f;
+    size_t i, k;
+
+    fx_start(&f, false);
+    t = fx_topic(&f, "t", 1);
+    for (i = 0; i < sizeof lens / sizeof lens[0]; i++)
+        for (k = 0; k < 2; k++) {
+            p = topic_partition(t, 0);
+            memset(meta, (int)i, sizeof meta); /* the first is all zeros */
+            assert_int_equal(
+                group_commit_wait(f.b, g, p, (int64_t)i, slice_of(meta, lens[i]), NULL), ERR_OK);
+            assert_int_equal(f.b->groups.metadata_bytes, lens[i]);
+            if (k)
+                fx_checkpoint(&f);
+            topic_unref(&t);
+            fx_crash(&f);
+            t = topic_find(f.b, SLICE_LIT("t"));
+            p = topic_partition(t, 0);
+            assert_int_equal(group_offset_get_full(f.b, g, p, &o, got), ERR_OK);
+            assert_int_equal(o.offset, i);
+            assert_true(slice_eq(o.metadata, slice_of(meta, lens[i])));
+            assert_int_equal(f.b->groups.metadata_bytes, lens[i]);
+        }
+    p = topic_partition(t, 0);
+    assert_int_equal(group_commit_wait(f.b, g, p, 1, slice_of(meta, sizeof meta), NULL),
+                     ERR_TOO_LARGE);
+    f.b->groups.metadata_bytes += LIMIT_GROUP_METADATA_BYTES - LIMIT_GROUP_METADATA - 1;
+    assert_int_equal(group_commit_wait(f.b, g, p, 9, slice_of(meta, 1), NULL), ERR_OK);
+    f.b->groups.metadata_bytes = LIMIT_GROUP_METADATA_BYTES;
+    assert_int_equal(group_commit_wait(f.b, g, p, 10, slice_of(meta, 1), NULL), ERR_LIMIT);
+    assert_int_equal(group_commit_wait(f.b, g, p, 10, SLICE_NULL, NULL), ERR_OK);
+    assert_int_equal(f.b->groups.metadata_bytes, LIMIT_GROUP_METADATA_BYTES - 1);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
 static void test_offset_limits(void **state)
 {
-    char longname[LIMIT_GROUP_NAME + 1];
+    char longname[LIMIT_GROUP_NAME + 1], meta[LIMIT_GROUP_METADATA + 1];
     struct topic *t;
-    struct slice n;
+    struct slice n, m;
     struct fx f;
 
     fx_start(&f, false);
@@ -124,10 +172,13 @@ static void test_offset_limits(void **state)
     assert_int_equal(
         group_commit_wait(f.b, SLICE_LIT("g"), topic_partition(t, 0), -1, SLICE_NULL, NULL),
         ERR_INVALID);
-    assert_int_equal(group_commit_wait(f.b, SLICE_LIT("g"), topic_partition(t, 0), 1, n, NULL),
+    memset(meta, 'm', sizeof meta);
+    m = slice_of(meta, sizeof meta);
+    assert_int_equal(group_commit_wait(f.b, SLICE_LIT("g"), topic_partition(t, 0), 1, m, NULL),
                      ERR_TOO_LARGE);
     n.len--;
-    assert_int_equal(group_commit_wait(f.b, n, topic_partition(t, 0), 1, n, NULL), ERR_OK);
+    m.len--;
+    assert_int_equal(group_commit_wait(f.b, n, topic_partition(t, 0), 1, m, NULL), ERR_OK);
     topic_unref(&t);
     fx_end(&f);
 }
@@ -272,6 +323,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_offsets), cmocka_unit_test(test_offset_limits),
+        cmocka_unit_test(test_offsets), cmocka_unit_test(test_offset_metadata),
         cmocka_unit_test(test_items),   cmocka_unit_test(test_item_limits),
         cmocka_unit_test(test_metrics), cmocka_unit_test(test_event_ids),
     };

@@ -37,6 +37,7 @@ static void test_round_trip(void **state)
     assert_int_equal(al2.first_uid, 12);
     assert_int_equal(al2.conf.item[0].value, 5);
     n = entry_group_offset_write(b, &o);
+    assert_int_equal(n, entry_group_offset_size(&o));
     assert_int_equal(entry_group_offset_read(slice_of(b, n), &o2), ERR_OK);
     assert_int_equal(o2.offset, 42);
     assert_true(slice_eq_str(o2.metadata, "meta"));
@@ -120,6 +121,7 @@ static void test_round_trip_txn(void **state)
     assert_int_equal(t.updated_ms - t.started_ms, 1);
     assert_true(slice_eq_str(t.name, "transfer-1"));
     n = entry_txn_offset_write(b, &to);
+    assert_int_equal(n, entry_txn_offset_size(&to));
     assert_int_equal(entry_txn_offset_read(slice_of(b, n), &to2), ERR_OK);
     assert_int_equal(to2.producer_id, 4711);
     assert_int_equal(to2.epoch, 3);

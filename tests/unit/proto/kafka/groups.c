@@ -544,12 +544,14 @@ static void offsets_refused(void **state)
 {
     struct fx *f = *state;
     struct kafka_offset_fetch_response_group_partition p[4];
-    char meta[257];
-    struct at at[4] = {{0, 7, "ok"}, {4, 8, ""}, {1, 9, meta}, {-1, 3, ""}};
+    char meta[LIMIT_GROUP_METADATA + 2], most[LIMIT_GROUP_METADATA + 1];
+    struct at at[4] = {{0, 7, most}, {4, 8, ""}, {1, 9, meta}, {-1, 3, ""}};
     int16_t code[4];
 
-    memset(meta, 'm', 256);
-    meta[256] = 0;
+    memset(meta, 'm', LIMIT_GROUP_METADATA + 1);
+    meta[LIMIT_GROUP_METADATA + 1] = 0;
+    memset(most, 'o', LIMIT_GROUP_METADATA);
+    most[LIMIT_GROUP_METADATA] = 0;
     commit(f, 8, "mixed", SLICE_LIT(""), -1, "t", at, 4, code);
     assert_int_equal(code[0], 0);
     assert_int_equal(code[1], KE_UNKNOWN_TOPIC_OR_PARTITION);
@@ -557,6 +559,7 @@ static void offsets_refused(void **state)
     assert_int_equal(code[3], KE_UNKNOWN_TOPIC_OR_PARTITION);
     assert_int_equal(offsets_ask(f, 8, "mixed", "t", 4, false, p), 0);
     assert_int_equal(p[0].committed_offset, 7);
+    assert_slice(p[0].metadata, most);
     assert_int_equal(p[1].committed_offset, -1);
     commit(f, 9, "mixed", SLICE_LIT(""), -1, "none", at, 1, code);
     assert_int_equal(code[0], KE_UNKNOWN_TOPIC_OR_PARTITION);
