@@ -1,6 +1,7 @@
-/* Consumer groups (KIP-848) and, by the same structs, share groups: what consumer.c (heartbeats, reconciliation) and consumer_topics.c
- * (subscriptions, topics, the target assignment) share with each other and with the coordinator's
- * other files. All under the lock of the group's shard. */
+/* Consumer groups (KIP-848) and, by the same structs, share groups (share.c): what consumer.c
+ * (heartbeats, reconciliation) and consumer_topics.c (subscriptions, topics, the target assignment)
+ * share with each other and with the coordinator's other files. All under the lock of the group's
+ * shard. */
 #ifndef WEIR_BROKER_CONSUMER_INT_H
 #define WEIR_BROKER_CONSUMER_INT_H
 

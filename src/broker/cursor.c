@@ -85,6 +85,11 @@ struct cursor *cursor_ref(struct cursor *c)
     return c;
 }
 
+bool cursor_live(const struct cursor *c)
+{
+    return !atomic_load(&((struct cursor *)(uintptr_t)c)->gone);
+}
+
 static void cursor_free(struct cursor *c)
 {
     uint32_t at = 0;

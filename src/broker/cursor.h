@@ -45,6 +45,7 @@ enum err cursor_conf_check(const struct cursor_conf *c, struct errinfo *info);
  * ERR_NOT_FOUND, or nothing. */
 struct cursor *cursor_find(struct broker *b, struct slice group, struct partition *p);
 struct cursor *cursor_ref(struct cursor *c);
+bool cursor_live(const struct cursor *c); /* it was not deleted */
 void cursor_unref(struct cursor **c);
 
 /* Makes the group's cursor of the partition, to begin at this offset, if there is none; and the dead

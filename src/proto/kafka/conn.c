@@ -488,6 +488,7 @@ static void on_close(struct conn *c)
     ksasl_free(kc);
     loop_timer_cancel(kc->kl->loop, &kc->unmute);
     fetch_session_free(kc);
+    share_sessions_free(kc);
     buf_fini(&kc->in);
     free(kc);
     c->state = NULL;

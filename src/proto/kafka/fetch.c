@@ -134,11 +134,6 @@ static void session_forget(struct fetch_session *fs, struct slice name, const ui
 
 /* ---- a fetch ---- */
 
-struct kread {
-    struct list_node link;
-    struct plog_read r;
-};
-
 struct part {
     struct session_part *sp; /* NULL: without session */
     struct slice name;
@@ -182,9 +177,8 @@ static void fetch_try(struct kreq *q);
 
 /* ---- reading ---- */
 
-static struct kread *read_get(struct fetch *f)
+struct kread *kread_get(struct kloop *kl, struct list_head *reads)
 {
-    struct kloop *kl = f->q->kl;
     struct kread *kr;
 
     if (list_empty(&kl->reads)) {
@@ -193,16 +187,14 @@ static struct kread *read_get(struct fetch *f)
         kr = list_entry(list_pop_front(&kl->reads), struct kread, link);
         kl->reads_n--;
     }
-    list_push_back(&f->reads, &kr->link);
+    list_push_back(reads, &kr->link);
     return kr;
 }
 
-static void reads_put(struct fetch *f)
+void kreads_put(struct kloop *kl, struct list_head *reads)
 {
-    struct kloop *kl = f->q->kl;
-
-    while (!list_empty(&f->reads)) {
-        struct kread *kr = list_entry(list_pop_front(&f->reads), struct kread, link);
+    while (!list_empty(reads)) {
+        struct kread *kr = list_entry(list_pop_front(reads), struct kread, link);
 
         plog_read_release(&kr->r);
         if (kl->reads_n == LIMIT_KAFKA_FREE_READS) {
@@ -286,7 +278,7 @@ static void part_read(struct fetch *f, struct part *pt, struct partition *p, int
     if (room == 0 && f->bytes)
         return;
     while (more && !e && next < end) {
-        struct kread *kr = read_get(f);
+        struct kread *kr = kread_get(f->q->kl, &f->reads);
         size_t want = room > pt->bytes ? room - pt->bytes : 1;
 
         e = plog_read(partition_log(p), next, want < READ_BYTES ? want : READ_BYTES, &kr->r, &info);
@@ -523,7 +515,7 @@ static void fetch_release(struct kreq *q)
     struct fetch *f = q->state_of;
     uint32_t i;
 
-    reads_put(f);
+    kreads_put(f->q->kl, &f->reads);
     for (i = 0; i < f->parts_n; i++)
         topic_unref(&f->parts[i].t);
 }
@@ -561,7 +553,7 @@ static void fetch_try(struct kreq *q)
     if (f->armed)
         waits_cancel(f);
     for (;;) {
-        reads_put(f);
+        kreads_put(f->q->kl, &f->reads);
         f->bytes = 0;
         f->found_error = false;
         wait_note(f);

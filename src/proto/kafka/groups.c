@@ -509,3 +509,92 @@ void kafka_on_consumer_group_heartbeat(struct kreq *q)
         return;
     group_consumer_heartbeat(q->b, &h, kafka_groups_now(q), &w->w, beat_done, q);
 }
+
+/* ---- ShareGroupHeartbeat ---- */
+
+static void share_beat_refuse(struct kreq *q, int16_t code, const char *text)
+{
+    struct kafka_share_group_heartbeat_response s;
+
+    kafka_share_group_heartbeat_response_init(&s);
+    s.error_code = code;
+    s.error_message = slice_str(text);
+    KREQ_REPLY(q, share_group_heartbeat, &s);
+}
+
+static void share_beat_reply(struct kreq *q)
+{
+    const struct wait *w = q->state_of;
+    const struct group_consumer_result *r = w->copy;
+    struct kafka_share_group_heartbeat_response_assignment a = {NULL, 0};
+    struct kafka_share_group_heartbeat_response s;
+    unsigned i;
+
+    if (r->e) {
+        share_beat_refuse(q, r->e == ERR_TOO_LARGE ? KE_INVALID_REQUEST : kafka_group_code(r->e),
+                          r->text);
+        return;
+    }
+    kafka_share_group_heartbeat_response_init(&s);
+    s.member_id = r->member_id;
+    s.member_epoch = r->member_epoch;
+    s.heartbeat_interval_ms = r->heartbeat_ms;
+    if (r->has_assignment) {
+        if (!(a.topic_partitions = kreq_alloc(q, r->assignment_n, sizeof *a.topic_partitions)))
+            return;
+        a.topic_partitions_n = r->assignment_n;
+        for (i = 0; i < r->assignment_n; i++) {
+            memcpy(a.topic_partitions[i].topic_id, r->assignment[i].topic_uuid, 16);
+            a.topic_partitions[i].partitions = (int32_t *)(uintptr_t)r->assignment[i].partitions;
+            a.topic_partitions[i].partitions_n = r->assignment[i].n;
+        }
+        s.assignment = &a;
+    }
+    KREQ_REPLY(q, share_group_heartbeat, &s);
+}
+
+static int16_t share_beat_check(struct kreq *q, const struct kafka_share_group_heartbeat_request *m,
+                                const char **text)
+{
+    uint32_t i;
+
+    *text = NULL;
+    if (!kafka_allowed(q, KOP_READ, KRES_GROUP, m->group_id))
+        return KE_GROUP_AUTHORIZATION_FAILED;
+    for (i = 0; i < m->subscribed_topic_names_n; i++)
+        if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, m->subscribed_topic_names[i]))
+            return KE_TOPIC_AUTHORIZATION_FAILED;
+    if (m->group_id.len == 0)
+        *text = "GroupId can't be empty.";
+    return *text ? KE_INVALID_REQUEST : KE_NONE;
+}
+
+void kafka_on_share_group_heartbeat(struct kreq *q)
+{
+    struct kafka_share_group_heartbeat_request m;
+    static const struct slice no_topics[1];
+    struct group_share_heartbeat h;
+    struct wait *w;
+    const char *text;
+    int16_t code;
+
+    if (!KREQ_DECODE(q, share_group_heartbeat, &m))
+        return;
+    if ((code = share_beat_check(q, &m, &text))) {
+        share_beat_refuse(q, code, text);
+        return;
+    }
+    h = (struct group_share_heartbeat){.group = m.group_id,
+                                       .member_id = m.member_id,
+                                       .member_epoch = m.member_epoch,
+                                       .rack_id = m.rack_id,
+                                       .client_id = q->head.client_id,
+                                       .client_host = client_host(q)};
+    if (!m.subscribed_topic_names_null) {
+        h.topics = m.subscribed_topic_names_n ? m.subscribed_topic_names : no_topics;
+        h.topics_n = m.subscribed_topic_names_n;
+    }
+    if (!(w = wait_new(q, share_beat_reply)))
+        return;
+    group_share_heartbeat(q->b, &h, kafka_groups_now(q), &w->w, beat_done, q);
+}

@@ -14,8 +14,7 @@
 #define MEMBER_CLASSIC  0 /* ConsumerGroupDescribe's member types */
 #define MEMBER_CONSUMER 1
 
-/* What the client may do with the group, as bits by AclOperation. */
-static int32_t group_operations(struct kreq *q, struct slice group)
+int32_t kafka_group_operations(struct kreq *q, struct slice group)
 {
     static const enum kafka_op ops[] = {KOP_READ, KOP_DELETE, KOP_DESCRIBE, KOP_DESCRIBE_CONFIGS,
                                         KOP_ALTER_CONFIGS};
@@ -94,7 +93,7 @@ static void classic_one(struct kreq *q, struct slice group, bool operations,
     }
     group_description_fini(&d);
     if (operations)
-        s->authorized_operations = group_operations(q, group);
+        s->authorized_operations = kafka_group_operations(q, group);
 }
 
 void kafka_on_describe_groups(struct kreq *q)
@@ -225,7 +224,7 @@ static void consumer_one(struct kreq *q, struct slice group, bool operations,
     }
     group_description_fini(&d);
     if (operations)
-        s->authorized_operations = group_operations(q, group);
+        s->authorized_operations = kafka_group_operations(q, group);
 }
 
 void kafka_on_consumer_group_describe(struct kreq *q)

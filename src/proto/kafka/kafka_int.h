@@ -20,6 +20,7 @@
 #include "base/map.h"
 #include "base/tbl/limits.h"
 #include "broker/broker.h"
+#include "journal/journal.h"
 #include "kafka_messages.h"
 #include "net/conn.h"
 #include "proto/kafka/codec.h"
@@ -85,7 +86,7 @@ struct kloop {
     unsigned index;
     struct list_head free; /* struct kreq kept for reuse */
     unsigned free_n;
-    unsigned live; /* struct kreq in use */
+    unsigned live;          /* struct kreq in use */
     struct list_head reads; /* fetch.c: struct kread */
     unsigned reads_n;
     struct append *appends[LIMIT_KAFKA_FREE_APPENDS];
@@ -128,6 +129,7 @@ struct kconn {
     uint64_t muted_ms;       /* no request starts before; 0: it may */
     struct loop_timer unmute;
     struct fetch_session *session; /* fetch.c */
+    struct share_session *shares;  /* share_session.c */
     struct list_node all;
 };
 
@@ -250,6 +252,17 @@ void kafka_address(struct kreq *q, struct slice *host, int32_t *port);
 /* ---- fetch.c ---- */
 
 void fetch_session_free(struct kconn *kc);
+/* What a request has read, kept for reuse by its loop. */
+struct kread {
+    struct list_node link;
+    struct plog_read r;
+};
+struct kread *kread_get(struct kloop *kl, struct list_head *reads);
+void kreads_put(struct kloop *kl, struct list_head *reads);
+
+/* ---- share_session.c ---- */
+
+void share_sessions_free(struct kconn *kc);
 
 /* ---- groups.c ---- */
 

@@ -72,6 +72,7 @@ static const struct {
 } features[] = {
     {"group.version", 0, 1},
     {"metadata.version", 7, 29},
+    {"share.version", 0, 1},
     {"transaction.version", 0, 2},
 };
 #define FEATURES_N (sizeof features / sizeof *features)
