@@ -562,6 +562,7 @@ enum err broker_open(const struct broker_conf *conf, struct broker **out, struct
         return e;
     }
     topics_recovered(b);
+    groups_recovered(b);
     if ((e = producers_recovered(b, info))) {
         journal_close(&b->journal);
         broker_free(b);

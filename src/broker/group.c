@@ -118,7 +118,15 @@ static struct group *group_add(struct broker *b, struct slice name)
     list_init(&g->dirty_offsets);
     list_init(&g->sent_offsets);
     ordered_insert(&b->groups.by_name, &g->node);
+    b->groups.kind_n[g->kind]++;
     return g;
+}
+
+static void kind_set(struct broker *b, struct group *g, uint8_t kind)
+{
+    b->groups.kind_n[g->kind]--;
+    b->groups.kind_n[kind]++;
+    g->kind = kind;
 }
 
 /* Tombstones in front, so that they are found at once. */
@@ -246,6 +254,7 @@ void group_apply_delete(struct broker *b, struct slice name)
         group_empty(b, g);
         texts_free(b, g);
         g->deleted = true;
+        b->groups.kind_n[g->kind]--;
         group_dirty(b, g);
     }
     io_mutex_unlock(&b->items_lock);
@@ -262,8 +271,11 @@ void group_apply_state(struct broker *b, const struct entry_group_state *en)
     if (!g)
         g = group_add(b, en->group);
     if (en->generation >= g->generation) {
+        if (en->generation > g->generation) /* one made anew may go on where it was: one began */
+            gs->generations[en->kind] +=
+                g->generation ? (uint64_t)(en->generation - g->generation) : 1;
         g->generation = en->generation;
-        g->kind = en->kind;
+        kind_set(b, g, en->kind);
         g->empty_ms = en->empty_ms;
         if (en->updated_ms > g->updated_ms)
             g->updated_ms = en->updated_ms;
@@ -546,6 +558,7 @@ size_t group_offsets_get(struct broker *b, struct slice name, uint32_t topic, in
     for (; o && n < max; o = goffset_of(ordered_after(&g->offsets, o->node.key)))
         out[n++] = (struct group_offset_at){.topic = be32_load(o->key),
                                             .partition = be32_load(o->key + 4),
+                                            .offset = o->offset,
                                             .committed_ms = o->committed_ms};
     io_mutex_unlock(&b->items_lock);
     return n;
@@ -600,6 +613,33 @@ int32_t group_generation(struct broker *b, struct slice name)
     n = g ? g->generation : 0;
     io_mutex_unlock(&b->items_lock);
     return n;
+}
+
+int group_kind_get(struct broker *b, struct slice name)
+{
+    struct group *g;
+    int kind;
+
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_find(&b->groups.by_name, name));
+    kind = g ? g->kind : -1;
+    io_mutex_unlock(&b->items_lock);
+    return kind;
+}
+
+void group_kind_counts(struct broker *b, uint8_t kind, uint64_t *groups, uint64_t *generations)
+{
+    io_mutex_lock(&b->items_lock);
+    *groups = b->groups.kind_n[kind];
+    *generations = b->groups.generations[kind];
+    io_mutex_unlock(&b->items_lock);
+}
+
+void groups_recovered(struct broker *b)
+{
+    io_mutex_lock(&b->items_lock);
+    memset(b->groups.generations, 0, sizeof b->groups.generations);
+    io_mutex_unlock(&b->items_lock);
 }
 
 void groups_sweep(struct broker *b, unsigned max)
@@ -735,7 +775,7 @@ static enum err load_kinds(struct broker *b, struct sqlite3 *db, struct errinfo 
                             "checkpoint.db: a row of group_kinds is damaged; run `weir repair`");
             break;
         }
-        g->kind = (uint8_t)kind;
+        kind_set(b, g, (uint8_t)kind);
         g->empty_ms = sqlite3_column_int64(st, 3);
         text_set(&g->protocol_type, type);
     }

@@ -12,10 +12,12 @@
 
 struct groups {
     struct ordered by_name;
-    struct list_head dirty, sent; /* struct group, changed or deleted */
-    uint32_t offsets_n;           /* in all groups */
-    size_t metadata_bytes;        /* of those offsets */
-    size_t image_bytes;           /* of the published texts in memory */
+    struct list_head dirty, sent;             /* struct group, changed or deleted */
+    uint32_t offsets_n;                       /* in all groups */
+    size_t metadata_bytes;                    /* of those offsets */
+    size_t image_bytes;                       /* of the published texts in memory */
+    uint32_t kind_n[GROUP_KIND_MAX + 1];      /* groups of each kind */
+    uint64_t generations[GROUP_KIND_MAX + 1]; /* that began since the log was opened */
 };
 
 /* What is known of a group without its members. */
@@ -33,12 +35,15 @@ bool group_durable_get(struct broker *b, struct slice name, struct group_durable
 /* The first group after this name; false: none. */
 bool group_durable_next(struct broker *b, struct slice after, struct group_durable *out);
 int32_t group_generation(struct broker *b, struct slice name); /* 0: none */
+int group_kind_get(struct broker *b, struct slice name);       /* enum group_kind; -1: none */
+/* Groups of this kind, and their generations that began since the log was opened. */
+void group_kind_counts(struct broker *b, uint8_t kind, uint64_t *groups, uint64_t *generations);
 
 /* The committed offsets of a group after a place (topic, partition; 0, -1: from the start), in
  * order; returns how many, at most max. */
 struct group_offset_at {
     uint32_t topic, partition;
-    int64_t committed_ms;
+    int64_t offset, committed_ms;
 };
 size_t group_offsets_get(struct broker *b, struct slice name, uint32_t topic, int64_t partition,
                          struct group_offset_at *out, size_t max);
@@ -48,6 +53,7 @@ enum err group_offset_drop(struct broker *b, struct slice group, const struct gr
 
 void groups_init(struct broker *b);
 void groups_fini(struct broker *b);
+void groups_recovered(struct broker *b); /* the log was read: counting begins */
 enum err group_check(struct broker *b, struct slice group, int64_t offset, struct slice metadata,
                      struct errinfo *info);
 /* Make after-images so. Writer thread or recovery. */
@@ -58,6 +64,7 @@ void group_apply_offset_delete(struct broker *b, const struct entry_group_offset
 enum err groups_load(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 enum err groups_save(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 void groups_saved(struct broker *b, bool committed);
+enum err group_metrics(struct broker *b, struct buf *out); /* Prometheus text, appended */
 /* Drops offsets of topics that are no more, looking at `max` groups. */
 void groups_sweep(struct broker *b, unsigned max);
 

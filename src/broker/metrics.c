@@ -99,12 +99,12 @@ static enum err cursor_metrics(struct broker *b, struct buf *o)
 
 enum err broker_metrics(struct broker *b, struct buf *o)
 {
-    uint64_t offsets, groups, items, item_bytes;
+    uint64_t offsets, metadata, items, item_bytes;
     enum err e = ERR_OK;
 
     io_mutex_lock(&b->items_lock);
     offsets = b->groups.offsets_n;
-    groups = b->groups.by_name.n;
+    metadata = b->groups.metadata_bytes;
     items = b->kvs.live;
     item_bytes = b->kvs.bytes;
     io_mutex_unlock(&b->items_lock);
@@ -128,8 +128,10 @@ enum err broker_metrics(struct broker *b, struct buf *o)
                atomic_load(&b->waiters_n));
     e = metric(o, e, "weir_trims_total", "counter", "Times a partition's start moved up.",
                (double)atomic_load(&b->st_trims));
-    e = metric(o, e, "weir_groups", "gauge", "Consumer groups.", (double)groups);
     e = metric(o, e, "weir_group_offsets", "gauge", "Committed offsets.", (double)offsets);
+    e = metric(o, e, "weir_group_metadata_bytes", "gauge", "Bytes of metadata stored with them.",
+               (double)metadata);
+    e = e ? e : group_metrics(b, o);
     e = metric(o, e, "weir_kv_items", "gauge", "Key-value items.", (double)items);
     e = metric(o, e, "weir_kv_bytes", "gauge", "Bytes of key-value items.", (double)item_bytes);
     e = e ? e : cursor_metrics(b, o);

@@ -22,6 +22,8 @@
 #define LIMIT_KV_BYTES (256ull << 20)        /* their keys and values, in memory */
 #define LIMIT_GROUP_OFFSETS 1000000u         /* committed offsets of all groups */
 #define LIMIT_GROUP_METADATA_BYTES (256u << 20) /* metadata of all committed offsets, in memory */
+#define LIMIT_METRIC_GROUPS 1000u            /* whose lag is told, the first by name */
+#define LIMIT_METRIC_OFFSETS 100000u         /* looked at for that */
 #define LIMIT_GROUP_MEMBERS 10000            /* of a group, those that were only given an id too */
 #define LIMIT_GROUP_PROTOCOLS 64u            /* that a member offers */
 #define LIMIT_GROUP_WORD 255u                /* bytes: protocol, client, host, rack, instance */
