@@ -2,7 +2,7 @@
 
 Every server gets its port from the kernel, listens on loopback only, and is stopped by its pid.
 """
-import contextlib, http.client, json, os, re, shutil, signal, subprocess, tempfile
+import contextlib, functools, http.client, json, os, re, shutil, signal, subprocess, tempfile, threading
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 WEIR = os.environ.get("WEIR_BIN", os.path.join(ROOT, "build", "weir"))
@@ -122,6 +122,24 @@ def weir(*args, server=None, stdin=None, ok=True, env=None):
     return p
 
 
+def alone(f):
+    """One thread at a time: for what is installed once."""
+    lock = threading.Lock()
+
+    @functools.wraps(f)
+    def locked(*args, **kw):
+        with lock:
+            return f(*args, **kw)
+    return locked
+
+
+def beside_others(test):
+    """A test that mostly waits: run.py runs some of them at the same time."""
+    test.beside_others = True
+    return test
+
+
+@alone
 def npm_modules():
     """tests/system/node_modules, installed as package-lock.json says."""
     here = os.path.join(ROOT, "tests", "system")

@@ -8,9 +8,9 @@ A client program (tests/system/kafka) is called as `PROGRAM BOOTSTRAP PREFIX` an
 whose names begin with PREFIX. It prints a line for each of its steps: `ok STEP`, `skip STEP: why` or
 `fail STEP: why`, and checks by itself what it reads. Each step counts as a test.
 """
-import base64, glob, hashlib, os, re, shutil, signal, subprocess, sys, tempfile, time
+import base64, glob, hashlib, json, os, re, shutil, signal, subprocess, sys, tempfile, time
 
-from harness import BUILD, ROOT, Server, Skip, npm_modules, scratch, served, weir
+from harness import ROOT, Skip, alone, beside_others, npm_modules, scratch, served, weir
 
 HERE = os.path.join(ROOT, "tests", "system", "kafka")
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -61,9 +61,28 @@ def steps_run(cmd, wanted=STEPS, env=None, timeout=170, cwd=None):
     return [(n, o, sec, "%s: %s" % (n, text) if o == "fail" else text) for n, o, sec, text in steps]
 
 
+def read_codecs(s):
+    """What a program produced with each codec, over HTTP: the server has to decode it."""
+    status, _, body = s.call("GET", "/topics")
+    assert status == 200, body
+    names = [t["name"] for t in json.loads(body)["topics"] if t["name"].endswith("-codecs")]
+    assert len(names) == 1, names
+    seen = {}
+    for e in s.pages(names[0], 5000):
+        value = base64.b64decode(e["data_base64"]).decode()
+        seen.setdefault(next(c for c in CODECS if value.lower().startswith(c)), set()).add(value)
+    counts = {codec: len(values) for codec, values in seen.items()}
+    assert set(counts) == set(CODECS) and len(set(counts.values())) == 1 and counts["none"] >= 500, counts
+
+
 def program(cmd, wanted=STEPS, **kw):
     with served(kafka=0) as s:
-        return steps_run([*cmd, s.kafka, "t"], wanted, **kw)
+        steps = steps_run([*cmd, s.kafka, "t"], wanted, **kw)
+        if all(outcome == "ok" for _, outcome, _, _ in steps):
+            t = time.time()
+            read_codecs(s)
+            steps.append(("http", "ok", time.time() - t, ""))
+        return steps
 
 
 def downloads(kind, *tools):
@@ -79,6 +98,7 @@ def downloads(kind, *tools):
     return d
 
 
+@alone
 def download(what, cmd, stamp, *of, **kw):
     """Runs cmd unless it has been run, for the same files `of`."""
     want = hashlib.sha256(b"".join(open(f, "rb").read() for f in of)).hexdigest()
@@ -150,6 +170,7 @@ def need_node():
     npm_modules()
 
 
+@beside_others
 def test_kafka_kafkajs():
     need_node()
     return program(["node", os.path.join(HERE, "kafkajs.mjs")])
@@ -168,6 +189,7 @@ def compiled(d, name):
     return exe
 
 
+@beside_others
 def test_kafka_librdkafka():
     with scratch() as d:
         return program([compiled(d, "librdkafka")], (*STEPS, "cooperative", "static"))
@@ -175,24 +197,33 @@ def test_kafka_librdkafka():
 
 # ---- Python --------------------------------------------------------------------------------------------
 
-def python_client(name, extra):
+@alone
+def python_at():
+    """The interpreter that has them."""
     d = downloads("python")
     wanted = os.path.join(HERE, "requirements.txt")
     if not os.path.exists(os.path.join(d, "bin", "pip")):
         subprocess.run([sys.executable, "-m", "venv", d], check=True, timeout=120)
     download("Python's clients", [os.path.join(d, "bin", "pip"), "install", "-q", "-r", wanted],
              os.path.join(d, "installed"), wanted)
-    return program([os.path.join(d, "bin", "python"), os.path.join(HERE, name)], (*STEPS, *extra))
+    return os.path.join(d, "bin", "python")
 
 
+def python_client(name, extra):
+    return program([python_at(), os.path.join(HERE, name)], (*STEPS, *extra))
+
+
+@beside_others
 def test_kafka_confluent():
     return python_client("py_confluent.py", ("cooperative", "group_848"))
 
 
+@beside_others
 def test_kafka_python():
     return python_client("py_kafka.py", ("sticky",))
 
 
+@beside_others
 def test_kafka_aiokafka():
     return python_client("py_aiokafka.py", ("sticky",))
 
@@ -211,10 +242,12 @@ def go_client(name, extra):
     return program([os.path.join(d, name)], (*STEPS, *extra))
 
 
+@beside_others
 def test_kafka_franz():
     return go_client("franz", ("sticky", "cooperative"))
 
 
+@beside_others
 def test_kafka_sarama():
     return go_client("sarama", ("roundrobin", "sticky"))
 
@@ -227,6 +260,7 @@ def java(d, main, *args, log="warn"):
             os.path.join(d, "classes") + ":" + os.path.join(d, "jars", "*"), main, *args]
 
 
+@alone
 def java_client():
     """Downloads the jars and compiles our programs; returns the folder for java()."""
     d = downloads("java", "java", "javac", "mvn")
@@ -241,5 +275,6 @@ def java_client():
     return d
 
 
+@beside_others
 def test_kafka_java():
     return program(java(java_client(), "Clients"), (*STEPS, "cooperative", "group_848"), timeout=240)

@@ -5,7 +5,7 @@ servers killed in the middle of it, with everything there exactly once.
 import base64, json, os, random, socket, subprocess, time
 
 import kafka_clients
-from harness import Server, npm_modules, scratch, served, weir
+from harness import Server, beside_others, npm_modules, scratch, served, weir
 
 
 def node(*args, timeout=150):
@@ -47,6 +47,7 @@ def test_kafka_flights():
         print("figure: %d flights by kafkajs, a group of three and HTTP: %d keys in order" % (len(got), len(want)))
 
 
+@beside_others
 def test_kafka_http_events():
     """What is posted over HTTP is what kafkajs consumes."""
     kafka_clients.need_node()
@@ -113,6 +114,7 @@ def dump(s, topic):
     return parts
 
 
+@beside_others
 def test_kafka_kill9_producer():
     """An idempotent producer goes on through kills of its server: all acknowledged, each once, in order."""
     kafka_clients.need_kcat()
@@ -178,6 +180,7 @@ def copy_round(k, exe, total, kill_job):
         p.wait()
 
 
+@beside_others
 def test_kafka_kill9_copy():
     """Consume, transform, produce in transactions while the server and the job are killed: each copied once."""
     kafka_clients.need_kcat()
@@ -215,6 +218,7 @@ def tool(d, main, *args, stdin=b"", ok=True, timeout=60):
     return out
 
 
+@beside_others
 def test_kafka_java_tools():
     """kafka-topics, -configs, -console-producer, -console-consumer, -consumer-groups, -get-offsets and others."""
     d = kafka_clients.java_client()
@@ -271,6 +275,7 @@ def json_lines(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
+@beside_others
 def test_kafka_verifiable():
     """kafka-verifiable-producer and -consumer, with both protocols of groups."""
     d = kafka_clients.java_client()
@@ -360,6 +365,7 @@ def properties(path, **kw):
     return path
 
 
+@beside_others
 def test_kafka_connect():
     """Connect, standalone: a file becomes a topic becomes a file; goes on where it was when it is started again."""
     d = kafka_clients.java_client()

@@ -7,8 +7,8 @@ WEIR_CLIENTS=all (or some of java,go,python): Kafka clients that are downloaded 
 A name may end in *. Every server gets its port from the kernel, listens on loopback only, and is stopped by
 its pid.
 """
-import fnmatch, glob, hashlib, http.client, json, os, re, random, shutil, socket, struct, subprocess, sys
-import threading, time, traceback
+import concurrent.futures, fnmatch, glob, hashlib, http.client, json, os, re, random, shutil, socket, struct
+import subprocess, sys, threading, time, traceback
 
 import kafka_cli, kafka_clients, kafka_jobs, kafka_security
 from harness import BUILD, ROOT, WEIR, Server, Skip, npm_modules, scratch, served, weir
@@ -663,9 +663,11 @@ def test_start_and_memory():
 class Tally:
     def __init__(self):
         self.n = {"ok": 0, "fail": 0, "skip": 0}
+        self.lock = threading.Lock()
 
     def add(self, outcome, name, seconds, text=""):
-        self.n[outcome] += 1
+        with self.lock:
+            self.n[outcome] += 1
         line = {"ok": "ok   %s (%.1f s)", "fail": "FAIL %s (%.1f s)"}.get(outcome)
         print(line % (name, seconds) if line else "SKIP: %s: %s" % (name, text), flush=True)
 
@@ -688,11 +690,14 @@ def run(name, f, tally):
 
 def main():
     names = sys.argv[1:]
-    tests = [(k[5:], f) for part in (globals(), *map(vars, (kafka_clients, kafka_jobs, kafka_cli, kafka_security))) for k, f in part.items()
-             if k.startswith("test_")]
+    parts = (globals(), *map(vars, (kafka_clients, kafka_jobs, kafka_cli, kafka_security)))
+    tests = [(k[5:], f) for part in parts for k, f in part.items() if k.startswith("test_")]
+    tests = [(k, f) for k, f in tests if not names or any(fnmatch.fnmatch(k, n) for n in names)]
     tally = Tally()
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda t: run(*t, tally), [t for t in tests if hasattr(t[1], "beside_others")]))
     for name, f in tests:
-        if not names or any(fnmatch.fnmatch(name, n) for n in names):
+        if not hasattr(f, "beside_others"):
             run(name, f, tally)
     print("%d passed, %d failed, %d skipped" % (tally.n["ok"], tally.n["fail"], tally.n["skip"]))
     return 1 if tally.n["fail"] else 0
