@@ -246,6 +246,8 @@ struct plog_read {
     size_t bytes;       /* sum of data.len */
     int64_t end_offset; /* the plog's at the time of reading */
     int64_t start_offset;
+    /* Asked by the caller: only what is in memory; ERR_AGAIN: a file would have to be read. */
+    bool memory_only;
     /* private */
     struct journal *j;
     void *pins[READ_BATCHES_MAX];
@@ -261,6 +263,9 @@ struct plog_read {
 enum err plog_read(struct plog *p, int64_t offset, size_t bytes_max, struct plog_read *r,
                    struct errinfo *info);
 void plog_read_release(struct plog_read *r);
+/* The same, but keeps a buffer of up to buf_max bytes for the next read: memory used lately is far
+ * quicker than new memory. */
+void plog_read_recycle(struct plog_read *r, size_t buf_max);
 
 /* First offset whose record's position is >= position (end offset if none). */
 enum err plog_seek_position(struct plog *p, uint64_t position, int64_t *offset,

@@ -758,8 +758,9 @@ static enum err place_load(struct place *pl, enum seek_by by, int64_t want, size
     return e;
 }
 
+/* memory_only: ERR_AGAIN if it is to be looked for in a file's index. */
 static enum err place_get(struct plog *p, enum seek_by by, int64_t want, size_t bytes_max,
-                          struct place *pl, struct errinfo *info)
+                          bool memory_only, struct place *pl, struct errinfo *info)
 {
     ASSERT(p->magic == PLOG_MAGIC);
     io_mutex_lock(plog_shard(p));
@@ -769,7 +770,13 @@ static enum err place_get(struct plog *p, enum seek_by by, int64_t want, size_t 
     }
     place_find(p, by, want, bytes_max, pl);
     io_mutex_unlock(plog_shard(p));
-    return pl->in_extent ? place_load(pl, by, want, bytes_max, info) : ERR_OK;
+    if (!pl->in_extent)
+        return ERR_OK;
+    if (memory_only) {
+        jfile_unpin(pl->ext.file);
+        return ERR_AGAIN;
+    }
+    return place_load(pl, by, want, bytes_max, info);
 }
 
 static void place_unpin(struct place *pl)
@@ -788,7 +795,7 @@ enum err plog_seek_position(struct plog *p, uint64_t position, int64_t *offset,
     enum err e;
 
     plog_info_get(p, &now);
-    e = place_get(p, BY_POSITION, (int64_t)position, 1, &pl, info);
+    e = place_get(p, BY_POSITION, (int64_t)position, 1, false, &pl, info);
     if (e)
         return e;
     *offset = now.end_offset;
@@ -1049,7 +1056,7 @@ static unsigned read_tail(struct plog *p, struct place *pl, struct plog_read *r)
     return i;
 }
 
-void plog_read_release(struct plog_read *r)
+void plog_read_recycle(struct plog_read *r, size_t buf_max)
 {
     struct frame *f;
     unsigned i;
@@ -1060,9 +1067,16 @@ void plog_read_release(struct plog_read *r)
     }
     r->pins_n = r->n = 0;
     r->bytes = 0;
+    if (r->buf_cap <= buf_max)
+        return;
     free(r->buf);
     r->buf = NULL;
     r->buf_cap = 0;
+}
+
+void plog_read_release(struct plog_read *r)
+{
+    plog_read_recycle(r, 0);
 }
 
 static void read_reset(struct plog *p, struct plog_read *r)
@@ -1096,10 +1110,15 @@ enum err plog_read(struct plog *p, int64_t offset, size_t bytes_max, struct plog
         return atomic_load(&p->deleted)
                    ? errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted")
                    : ERR_OK;
-    if ((e = place_get(p, BY_OFFSET, offset, bytes_max, &pl, info)))
+    if ((e = place_get(p, BY_OFFSET, offset, bytes_max, r->memory_only, &pl, info)))
         return e;
     done = read_tail(p, &pl, r);
-    e = done == pl.n ? ERR_OK : read_files(&pl, done, r, info);
+    if (done == pl.n)
+        e = ERR_OK;
+    else if (r->memory_only)
+        e = done ? ERR_OK : ERR_AGAIN;
+    else
+        e = read_files(&pl, done, r, info);
     if (e == ERR_CORRUPT && r->n)
         e = ERR_OK; /* what is before the damage is served; the next read meets it first */
     if (!e && r->n && r->batch[0].last_offset < offset)

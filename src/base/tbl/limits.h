@@ -70,7 +70,9 @@
 #define LIMIT_KAFKA_FETCH_PARTITIONS 100000u /* of one fetch session */
 #define LIMIT_KAFKA_SHARE_SESSIONS 16u       /* of one connection; a consumer has one */
 #define LIMIT_KAFKA_FREE_READS 256u          /* as the next two: kept by a loop for reuse */
+#define LIMIT_KAFKA_FREE_READ_BUFFERS 32u    /* of those reads that keep their buffers */
 #define LIMIT_KAFKA_FREE_APPENDS 64u
+#define LIMIT_KAFKA_READ_THREADS 4u          /* that read files for fetches */
 #define LIMIT_KAFKA_FREE_REQUESTS 256u       /* kept by a loop for reuse */
 
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");

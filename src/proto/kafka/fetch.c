@@ -1,6 +1,10 @@
 /* Fetch: whole batches as they are stored, from memory or files, lent to the connection until they
  * are sent. A fetch that finds too little waits for commits to its topics.
  *
+ * What is in memory is taken on the loop. When something is to be read from a file, all of the fetch
+ * goes to a thread of its own kind (work.c) and comes back: meanwhile that thread alone touches what
+ * `away` says, and the loop serves others.
+ *
  * Incremental sessions (KIP-227) belong to the connection: a client that comes back on another one
  * is told FETCH_SESSION_ID_NOT_FOUND and starts anew, as it would after a broker's restart.
  *
@@ -14,8 +18,10 @@
 #include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
 
-#define READ_BYTES  (256u << 10) /* of one plog_read */
-#define WAIT_TOPICS 8u           /* more are waited for together */
+#define READ_BYTES  (256u << 10)               /* of one plog_read */
+#define KEPT_BYTES  (READ_BYTES + (64u << 10)) /* a read's buffer that is kept for the next one */
+#define SPARE_READS 8u                         /* go along to a thread that reads */
+#define WAIT_TOPICS 8u                         /* more are waited for together */
 #define WAIT_MS_MAX 60000
 #define ABORTED_MAX 10000u
 
@@ -158,7 +164,12 @@ struct fetch {
     int32_t session_id;
     struct part *parts;
     uint32_t parts_n;
+    struct kwork work;
+    bool away;    /* a thread of k->readers has the reads, the parts, the counts and the arena */
+    bool blocked; /* a file is to be read */
+    bool no_room; /* in the arena */
     struct list_head reads; /* struct kread */
+    struct list_head spare; /* of them, not used yet */
     size_t bytes, max_bytes, min_bytes;
     bool found_error;
     uint64_t deadline_ms;
@@ -191,25 +202,69 @@ struct kread *kread_get(struct kloop *kl, struct list_head *reads)
     return kr;
 }
 
+/* The newest of those kept comes first: its buffer is most likely in the processor's cache. */
 void kreads_put(struct kloop *kl, struct list_head *reads)
 {
     while (!list_empty(reads)) {
         struct kread *kr = list_entry(list_pop_front(reads), struct kread, link);
 
-        plog_read_release(&kr->r);
+        plog_read_recycle(&kr->r, kl->reads_n < LIMIT_KAFKA_FREE_READ_BUFFERS ? KEPT_BYTES : 0);
+        kr->r.memory_only = false;
         if (kl->reads_n == LIMIT_KAFKA_FREE_READS) {
+            plog_read_release(&kr->r);
             free(kr);
         } else {
-            list_push_back(&kl->reads, &kr->link);
+            list_insert_before(kl->reads.node.next, &kr->link);
             kl->reads_n++;
         }
     }
 }
 
+static void fetch_reads_put(struct fetch *f)
+{
+    kreads_put(f->q->kl, &f->reads);
+    kreads_put(f->q->kl, &f->spare);
+}
+
+/* Away from the loop, what it keeps cannot be taken: some came along. */
+static struct kread *read_get(struct fetch *f)
+{
+    struct kread *kr;
+
+    if (!f->away)
+        return kread_get(f->q->kl, &f->reads);
+    kr = list_empty(&f->spare) ? xcalloc(1, sizeof *kr)
+                               : list_entry(list_pop_front(&f->spare), struct kread, link);
+    list_push_back(&f->reads, &kr->link);
+    return kr;
+}
+
+static void spare_get(struct fetch *f)
+{
+    struct kloop *kl = f->q->kl;
+    unsigned i;
+
+    for (i = 0; i < SPARE_READS && kl->reads_n; i++, kl->reads_n--)
+        list_push_back(&f->spare, list_pop_front(&kl->reads));
+}
+
 void kloop_free_reads(struct kloop *kl)
 {
-    while (!list_empty(&kl->reads))
-        free(list_entry(list_pop_front(&kl->reads), struct kread, link));
+    while (!list_empty(&kl->reads)) {
+        struct kread *kr = list_entry(list_pop_front(&kl->reads), struct kread, link);
+
+        plog_read_release(&kr->r);
+        free(kr);
+    }
+}
+
+/* Zeroed memory until the request is over; NULL: there is no more, which the loop looks at. */
+static void *fetch_alloc(struct fetch *f, size_t n, size_t size)
+{
+    void *p = arena_zalloc(&f->q->arena, n, size);
+
+    f->no_room = f->no_room || !p;
+    return p;
 }
 
 static int16_t read_code(enum err e, bool by_id)
@@ -224,11 +279,11 @@ struct spans {
     uint32_t n, cap;
 };
 
-static bool span_add(struct kreq *q, struct spans *s, struct slice bytes)
+static bool span_add(struct fetch *f, struct spans *s, struct slice bytes)
 {
     if (s->n == s->cap) {
         uint32_t cap = s->cap ? s->cap * 2 : 8;
-        struct kafka_span *v = kreq_alloc(q, cap, sizeof *v);
+        struct kafka_span *v = fetch_alloc(f, cap, sizeof *v);
 
         if (!v)
             return false;
@@ -254,7 +309,7 @@ static bool batches_take(struct fetch *f, struct part *pt, struct kread *kr, int
             return false;
         if (pt->bytes + b->data.len > room && (pt->bytes || f->bytes))
             return false;
-        if (!span_add(f->q, sp, b->data))
+        if (!span_add(f, sp, b->data))
             return false;
         pt->bytes += b->data.len;
         *next = b->last_offset + 1;
@@ -278,13 +333,16 @@ static void part_read(struct fetch *f, struct part *pt, struct partition *p, int
     if (room == 0 && f->bytes)
         return;
     while (more && !e && next < end) {
-        struct kread *kr = kread_get(f->q->kl, &f->reads);
+        struct kread *kr = read_get(f);
         size_t want = room > pt->bytes ? room - pt->bytes : 1;
 
+        kr->r.memory_only = !f->away;
         e = plog_read(partition_log(p), next, want < READ_BYTES ? want : READ_BYTES, &kr->r, &info);
         more = !e && batches_take(f, pt, kr, end, room, &sp, &next);
     }
-    if (e && sp.n == 0)
+    if (e == ERR_AGAIN)
+        f->blocked = sp.n == 0; /* else what was found is enough */
+    else if (e && sp.n == 0)
         pt->s.error_code = read_code(e, f->by_id);
     pt->s.records.spans = sp.v;
     pt->s.records.spans_n = sp.n;
@@ -302,7 +360,7 @@ static void part_aborted(struct fetch *f, struct part *pt, struct partition *p, 
     }
     if (n == 0)
         return;
-    pt->s.aborted_transactions = kreq_alloc(f->q, n, sizeof *pt->s.aborted_transactions);
+    pt->s.aborted_transactions = fetch_alloc(f, n, sizeof *pt->s.aborted_transactions);
     if (!pt->s.aborted_transactions)
         return;
     for (i = 0; i < n; i++)
@@ -515,7 +573,7 @@ static void fetch_release(struct kreq *q)
     struct fetch *f = q->state_of;
     uint32_t i;
 
-    kreads_put(f->q->kl, &f->reads);
+    fetch_reads_put(f);
     for (i = 0; i < f->parts_n; i++)
         topic_unref(&f->parts[i].t);
 }
@@ -543,39 +601,84 @@ static void fetch_refuse(struct kreq *q, int16_t code)
     KREQ_REPLY(q, fetch, &s);
 }
 
-/* Looks; answers if there is enough, or it is time; else waits. */
+/* On the loop, or away: reads all parts, until one is blocked. */
+static void parts_fetch(struct fetch *f)
+{
+    uint32_t i;
+
+    f->bytes = 0;
+    f->found_error = f->blocked = false;
+    for (i = 0; i < f->parts_n && !f->blocked && !f->no_room; i++) {
+        int16_t code = f->parts[i].t ? KE_NONE : f->parts[i].s.error_code;
+
+        kafka_fetch_response_partition_init(&f->parts[i].s);
+        f->parts[i].s.error_code = code;
+        f->parts[i].bytes = 0;
+        part_fetch(f, &f->parts[i]);
+        f->found_error = f->found_error || f->parts[i].s.error_code;
+    }
+}
+
+/* With what was read: answers if there is enough, or it is time, else waits; false: something came
+ * meanwhile, look again. */
+static bool fetch_judge(struct fetch *f)
+{
+    struct kreq *q = f->q;
+    uint64_t now = loop_now_ms(q->kl->loop);
+
+    if (f->no_room) {
+        kreq_fail(q, ERR_TOO_LARGE);
+        return true;
+    }
+    if (!q->kc) { /* nobody is there to be answered, and the session is gone */
+        kreq_done(q);
+        return true;
+    }
+    if (f->bytes >= f->min_bytes || f->found_error || now >= f->deadline_ms) {
+        fetch_reply(f);
+        return true;
+    }
+    return wait_arm(f, now);
+}
+
+static void fetch_back(struct kreq *q)
+{
+    struct fetch *f = q->state_of;
+
+    f->away = false;
+    if (!fetch_judge(f))
+        fetch_try(q);
+}
+
+/* On a thread that reads. */
+static void fetch_away(struct kwork *w)
+{
+    struct fetch *f = list_entry(w, struct fetch, work);
+
+    parts_fetch(f);
+    kreq_post(f->q, fetch_back);
+}
+
+/* Looks into memory; if that is not enough, into files. */
 static void fetch_try(struct kreq *q)
 {
     struct fetch *f = q->state_of;
-    uint64_t now;
-    uint32_t i;
 
     if (f->armed)
         waits_cancel(f);
-    for (;;) {
-        kreads_put(f->q->kl, &f->reads);
-        f->bytes = 0;
-        f->found_error = false;
+    do {
+        fetch_reads_put(f);
         wait_note(f);
-        for (i = 0; i < f->parts_n && q->state != KREQ_DONE; i++) {
-            int16_t code = f->parts[i].t ? KE_NONE : f->parts[i].s.error_code;
-
-            kafka_fetch_response_partition_init(&f->parts[i].s);
-            f->parts[i].s.error_code = code;
-            f->parts[i].bytes = 0;
-            part_fetch(f, &f->parts[i]);
-            f->found_error = f->found_error || f->parts[i].s.error_code;
-        }
-        if (q->state == KREQ_DONE)
-            return;
-        now = loop_now_ms(q->kl->loop);
-        if (f->bytes >= f->min_bytes || f->found_error || now >= f->deadline_ms || !q->kc) {
-            fetch_reply(f);
+        parts_fetch(f);
+        if (f->blocked && q->kc) {
+            fetch_reads_put(f);
+            spare_get(f);
+            f->away = true;
+            f->work.fn = fetch_away;
+            kworkers_run(q->k->readers, &f->work);
             return;
         }
-        if (wait_arm(f, now))
-            return;
-    }
+    } while (!fetch_judge(f));
 }
 
 /* ---- the request ---- */
@@ -730,6 +833,7 @@ void kafka_on_fetch(struct kreq *q)
     f->q = q;
     f->by_id = q->version >= 13;
     list_init(&f->reads);
+    list_init(&f->spare);
     loop_timer_init(&f->timer, fetch_timeout);
     q->state_of = f;
     code = fetch_parts(f);

@@ -110,7 +110,9 @@ enum err kafka_new(const struct kafka_conf *conf, struct kafka **out, struct err
         list_init(&k->loops[i].free);
         list_init(&k->loops[i].reads);
     }
-    e = ksec_new(k, info);
+    e = kworkers_new(&k->readers, LIMIT_KAFKA_READ_THREADS, info);
+    if (!e)
+        e = ksec_new(k, info);
     if (!e)
         e = conn_server_new(&cc, &k->conns, info);
     if (!e)
@@ -165,6 +167,7 @@ void kafka_free(struct kafka **kp)
         kloop_settle(&k->loops[i]);
         kloop_fini(&k->loops[i]);
     }
+    kworkers_free(&k->readers);
     ksec_free(k);
     free(k->loops);
     free(k);

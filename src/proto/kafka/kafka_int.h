@@ -102,8 +102,9 @@ struct kafka {
     char advertised[300];
     char cluster_id[23]; /* base64 of the log's id */
     atomic_bool draining;
-    struct kgroups *groups; /* groups.c: the timer of the coordinator */
-    struct ksec *sec;       /* security.h */
+    struct kgroups *groups;   /* groups.c: the timer of the coordinator */
+    struct ksec *sec;         /* security.h */
+    struct kworkers *readers; /* work.c: of files, for fetches */
 };
 
 struct kconn {
@@ -263,6 +264,19 @@ void kreads_put(struct kloop *kl, struct list_head *reads);
 /* ---- share_session.c ---- */
 
 void share_sessions_free(struct kconn *kc);
+
+/* ---- work.c ---- */
+
+struct kwork {
+    struct list_node link;
+    void (*fn)(struct kwork *w); /* on one of the threads */
+};
+struct kworkers;
+enum err kworkers_new(struct kworkers **out, unsigned threads, struct errinfo *info);
+/* Waits for what was given to them. */
+void kworkers_free(struct kworkers **ws);
+/* Any thread. w is not touched once its fn was called. */
+void kworkers_run(struct kworkers *ws, struct kwork *w);
 
 /* ---- groups.c ---- */
 

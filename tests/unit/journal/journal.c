@@ -183,6 +183,37 @@ static void reading(void **state)
     end(&f);
 }
 
+/* Memory only: what has left it is refused, before and after its file is sealed; the newest is not. */
+static void reading_memory(void **state)
+{
+    struct fx f;
+    const uint8_t *kept;
+
+    start(&f);
+    put_n(&f, 1, 9, BIG);
+    f.r.memory_only = true;
+    assert_int_equal(plog_read(f.log[1], 0, 1u << 20, &f.r, NULL), ERR_AGAIN);
+    assert_int_equal(f.r.n, 0);
+    assert_int_equal(plog_read(f.log[1], 8, 1u << 20, &f.r, NULL), ERR_OK);
+    assert_int_equal(f.r.n, 1);
+    assert_int_equal(plog_read(f.log[1], 9, 1u << 20, &f.r, NULL), ERR_OK);
+    assert_int_equal(f.r.n, 0);
+    assert_null(f.r.buf);
+    fx_background(&f);
+    assert_int_equal(plog_read(f.log[1], 0, 1u << 20, &f.r, NULL), ERR_AGAIN);
+    f.r.memory_only = false;
+    assert_int_equal(plog_read(f.log[1], 0, 1u << 20, &f.r, NULL), ERR_OK);
+    assert_true(f.r.n >= 2);
+    kept = f.r.buf;
+    plog_read_recycle(&f.r, f.r.buf_cap);
+    assert_int_equal(f.r.n, 0);
+    assert_int_equal(plog_read(f.log[1], 0, 1u << 20, &f.r, NULL), ERR_OK);
+    assert_ptr_equal(f.r.buf, kept);
+    plog_read_recycle(&f.r, f.r.buf_cap - 1);
+    assert_null(f.r.buf);
+    end(&f);
+}
+
 static void seeking(void **state)
 {
     int64_t ts[] = {100, 300, 200, 400, 500, 450, 600, 700}, at;
@@ -388,11 +419,11 @@ static void failed_write(void **state)
     end(&f);
 }
 
-#define CONTRACT                                                                               \
-    cmocka_unit_test(appends), cmocka_unit_test(units), cmocka_unit_test(group_commit),        \
-        cmocka_unit_test(reading), cmocka_unit_test(seeking), cmocka_unit_test(retention),     \
-        cmocka_unit_test(recycling), cmocka_unit_test(rewriting), cmocka_unit_test(read_only), \
-        cmocka_unit_test(second_open)
+#define CONTRACT                                                                                \
+    cmocka_unit_test(appends), cmocka_unit_test(units), cmocka_unit_test(group_commit),         \
+        cmocka_unit_test(reading), cmocka_unit_test(reading_memory), cmocka_unit_test(seeking), \
+        cmocka_unit_test(retention), cmocka_unit_test(recycling), cmocka_unit_test(rewriting),  \
+        cmocka_unit_test(read_only), cmocka_unit_test(second_open)
 
 int main(void)
 {
