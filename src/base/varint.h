@@ -33,6 +33,10 @@ static inline size_t uvarint_read(const uint8_t *p, size_t avail, size_t max, ui
     uint64_t r = 0;
     size_t n;
 
+    if (avail && p[0] < 0x80) { /* most are so short */
+        *v = p[0];
+        return 1;
+    }
     for (n = 0; n < avail && n < max; n++) {
         if (n == 9 && p[n] > 1)
             return 0;

@@ -551,7 +551,7 @@ static enum err records_check(struct slice batch, struct topic *t, struct buf *s
                 "a timestamp is further from now than message.timestamp.before.max.ms "
                 "or message.timestamp.after.max.ms of \"%s\" allows",
                 t->name);
-        else
+        else if (r.headers_n)
             e = record_headers(&r, NULL, 0, &n);
     }
     return e == ERR_EOF ? ERR_OK : errinfo_set(info, e, "the batch's records do not decode");
