@@ -162,6 +162,81 @@ def test_kafka_kcat_seek():
         assert "offset 1000" in kcat(s, "-Q", "-t", "seek:0:%d" % now)
 
 
+class Balanced:
+    """kcat -G on a thread of its own file: .lines(), .stop() by its pid."""
+
+    def __init__(self, server, d, group, topic, name):
+        self.path = os.path.join(d, name)
+        with open(self.path, "wb") as out, open(self.path + ".err", "wb") as err:
+            self.p = subprocess.Popen(
+                ["kcat", "-b", server.kafka, "-u", "-f", "%p %o %s\\n", "-X", "auto.offset.reset=earliest",
+                 "-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=300", "-X", "auto.commit.interval.ms=200",
+                 "-G", group, topic], stdout=out, stderr=err, stdin=subprocess.DEVNULL)
+
+    def lines(self):
+        with open(self.path) as f:
+            return f.read().splitlines()
+
+    def parts(self):
+        """Its partitions after the last rebalance that is done."""
+        with open(self.path + ".err") as f:
+            done = re.findall(r"% Group \S+ rebalanced \(memberid \S*\): (assigned|revoked): ?(.*)", f.read())
+        return re.findall(r"\[(\d+)\]", done[-1][1]) if done and done[-1][0] == "assigned" else []
+
+    def stop(self):
+        self.p.terminate()
+        self.p.wait(30)
+
+
+@beside_others
+def test_kafka_kcat_group():
+    """Three kcats share six partitions; one leaves, one joins; a new one goes on where they all were."""
+    need_kcat()
+    with served(kafka=0) as s, scratch() as d:
+        weir("topics", "create", "shared", "--partitions", "6", server=s)
+        everyone, sent = [], 0
+
+        def start():
+            everyone.append(Balanced(s, d, "kcats", "shared", "kcat%d" % len(everyone)))
+            return everyone[-1]
+
+        def until(what, ready):
+            end = time.time() + 40
+            while not ready():
+                assert time.time() < end, "waited for %s: %s" % (what, [(len(m.lines()), m.parts()) for m in everyone])
+                time.sleep(0.05)
+
+        def phase(members):
+            nonlocal sent
+            until("their parts", lambda: sorted(p for m in members for p in m.parts()) == list("012345") and
+                  all(len(m.parts()) == 6 // len(members) for m in members))
+            kcat(s, "-P", "-t", "shared", stdin="\n".join("v%d" % i for i in range(sent, sent + 300)).encode())
+            sent += 300
+            until("the records", lambda: sum(len(m.lines()) for m in everyone) >= sent)
+            time.sleep(0.5)  # for their commits
+
+        try:
+            now = [start(), start(), start()]
+            phase(now)
+            now.pop(1).stop()
+            phase(now)
+            now.append(start())
+            phase(now)
+            for m in now:
+                m.stop()
+            kcat(s, "-P", "-t", "shared", "-p", "3", stdin=b"late")
+            sent += 1
+            last = start()
+            until("what came meanwhile", lambda: [x.split()[2] for x in last.lines()] == ["late"])
+            last.stop()
+            values = [line.split()[2] for m in everyone for line in m.lines()]
+            assert sorted(values) == sorted(["v%d" % i for i in range(sent - 1)] + ["late"]), "each record once"
+        finally:
+            for m in everyone:
+                m.p.kill()
+                m.p.wait()
+
+
 # ---- kafkajs -------------------------------------------------------------------------------------------
 
 def need_node():
