@@ -526,6 +526,18 @@ static int64_t times_allowed(const struct topic *t, int64_t now, int64_t *least)
     return log_time || after > INT64_MAX - now ? INT64_MAX : now + after;
 }
 
+/* How large a client's batch may become. Its checking keeps a loop from everyone else, so it is bound
+ * by what the topic takes, not by what any reader could decode: a client fills a batch to about
+ * max.message.bytes before it compresses it, or by an estimate of the result. Records that people
+ * write pack to a third or a tenth, logs to a twentieth; a bomb, to a thousandth and less. */
+static size_t inflated_max(const struct topic *t)
+{
+    size_t n = (size_t)t->max_message_bytes * LIMIT_CLIENT_INFLATED_TIMES;
+
+    n = n < LIMIT_CLIENT_INFLATED_LEAST ? LIMIT_CLIENT_INFLATED_LEAST : n;
+    return n < LIMIT_BATCH_INFLATED ? n : LIMIT_BATCH_INFLATED;
+}
+
 /* Walks the records: what is stored must decode for every reader. A compacted topic's need keys. */
 static enum err records_check(struct slice batch, struct topic *t, struct buf *scratch,
                               struct errinfo *info)
@@ -576,7 +588,11 @@ static enum err batch_check(struct append *a, struct slice batch, struct topic *
                              : (bi->attributes & BATCH_TRANSACTIONAL) != 0)
         return errinfo_set(info, ERR_CORRUPT_INPUT,
                            "the batch's producer id, epoch and sequence do not go together");
-    return records_check(batch, t, &a->scratch, info);
+    a->scratch.max = inflated_max(t);
+    e = records_check(batch, t, &a->scratch, info);
+    if (a->scratch.cap > BUILDER_KEPT) /* not to be held until the append is durable */
+        buf_fini(&a->scratch);
+    return e;
 }
 
 /* message.timestamp.type LogAppendTime: a copy that says when it came. */

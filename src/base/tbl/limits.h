@@ -7,6 +7,8 @@
 #define LIMIT_MESSAGE_BYTES_DEFAULT 1048588  /* max.message.bytes, as Kafka's default */
 #define LIMIT_BATCH_RECORDS (1u << 20)       /* records declared by a batch */
 #define LIMIT_BATCH_INFLATED (256u << 20)    /* bytes of a batch's records decompressed */
+#define LIMIT_CLIENT_INFLATED_TIMES 32u      /* … of a client's: so many max.message.bytes, … */
+#define LIMIT_CLIENT_INFLATED_LEAST (4u << 20) /* … or so many bytes if that is more */
 #define LIMIT_RECORD_HEADERS 1024u           /* headers of a record */
 #define LIMIT_HEADER_BYTES (64u << 10)       /* name and value of a header */
 #define LIMIT_PARTITIONS 10000               /* of a topic */

@@ -3,7 +3,11 @@
  * Memory of a connection is bounded: a frame's buffer grows with the bytes that came, not with the
  * length that was declared; at most LIMIT_KAFKA_REQUESTS requests or LIMIT_KAFKA_REQUEST_BYTES wait,
  * then the connection is not read; nor is it while LIMIT_KAFKA_OUTPUT bytes of answers are not
- * taken. All on the connection's loop, but kreq_post. */
+ * taken. Answers that wait to be sent keep their bytes only, not what they were made from.
+ *
+ * Time is shared: a connection whose requests took SLICE_NS goes on in the next turn, behind the
+ * others, and handlers with much to do stop there too (kreq_yield). All on the connection's loop, but
+ * kreq_post. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +23,7 @@
 #define FRAME_KEPT  (64u << 10) /* buffers of requests kept for reuse are at most so large */
 #define LEND_MIN    4096u       /* smaller parts of an answer are copied */
 #define INLINE_MAX  1024u
+#define SLICE_NS    2000000u /* of a turn, for one connection */
 
 static void kconn_run(struct kconn *kc);
 
@@ -45,7 +50,7 @@ static struct kreq *kreq_new(struct kconn *kc)
     q->k = kc->k;
     q->b = kc->k->broker;
     q->state = KREQ_QUEUED;
-    q->mute = q->last = false;
+    q->mute = q->last = q->held = false;
     q->refs = 1;
     q->state_of = NULL;
     q->cancel = q->release = NULL;
@@ -159,11 +164,33 @@ static void run_timed(struct kreq *q, void (*fn)(struct kreq *q))
                   (double)(io_mono_ns(io) - start) / 1e9);
 }
 
+void kreq_call(struct kreq *q, void (*fn)(struct kreq *q))
+{
+    bool inner = q->held;
+
+    if (!inner)
+        kreq_lend(q);
+    q->held = true;
+    run_timed(q, fn);
+    q->held = inner;
+    if (!inner)
+        kreq_unref(q);
+}
+
 static void post_run(struct loop_task *t)
 {
     struct kreq *q = (struct kreq *)((char *)t - offsetof(struct kreq, task));
 
-    run_timed(q, q->posted);
+    q->slice_ns = io_mono_ns(broker_io(q->b));
+    kreq_call(q, q->posted);
+}
+
+bool kreq_yield(struct kreq *q, void (*fn)(struct kreq *q))
+{
+    if (io_mono_ns(broker_io(q->b)) - q->slice_ns < SLICE_NS)
+        return false;
+    kreq_post(q, fn);
+    return true;
 }
 
 void kreq_post(struct kreq *q, void (*fn)(struct kreq *q))
@@ -210,6 +237,8 @@ static void part_released(void *arg)
 
 static void answer_send(struct kreq *q)
 {
+    bool made =
+        q->refs == 1u + q->held && !q->release; /* nobody looks at what it was made from any more */
     struct kwriter_cursor at = {0};
     struct kwriter_part part;
     struct conn *c = q->kc->c;
@@ -221,6 +250,10 @@ static void answer_send(struct kreq *q)
             kreq_lend(q);
             conn_send_lent(c, part.bytes, part_released, q);
         }
+    }
+    if (made && q->refs > 1u + q->held) {
+        arena_fini(&q->arena);
+        buf_fini(&q->frame);
     }
 }
 
@@ -247,7 +280,7 @@ static bool start_next(struct kconn *kc)
 {
     struct kreq *q;
 
-    if (kc->stalled || is_muted(kc))
+    if (kc->stalled || is_muted(kc) || conn_full(kc->c)) /* on_drain goes on */
         return false;
     list_for_each(q, &kc->reqs, struct kreq, link)
     {
@@ -256,6 +289,7 @@ static bool start_next(struct kconn *kc)
                 return false;
             q->state = KREQ_RUNNING;
             q->start_ms = loop_now_ms(kc->kl->loop);
+            q->slice_ns = io_mono_ns(broker_io(q->b));
             run_timed(q, kafka_handler_of(q->api->key));
             return true;
         }
@@ -299,17 +333,24 @@ static void take_waiting(struct kconn *kc)
     buf_fini(&in);
 }
 
-/* Starts what can start, answers what is done, until neither. */
+/* Starts what can start, answers what is done, until neither, or the connection had its time. */
 static void kconn_run(struct kconn *kc)
 {
+    struct io *io = broker_io(kc->k->broker);
+    uint64_t start = io_mono_ns(io);
+
     kc->running = true;
-    for (;;) {
+    kc->later = false;
+    while (!kc->later) {
         while (answer_first(kc))
             ;
         take_waiting(kc);
         if (conn_closing(kc->c) || !start_next(kc))
             break;
+        kc->later = kc->reqs_n && io_mono_ns(io) - start >= SLICE_NS;
     }
+    if (kc->later)
+        conn_later(kc->c);
     while (answer_first(kc))
         ;
     kc->running = false;
@@ -453,10 +494,11 @@ static void on_data(struct conn *c, struct slice data)
     if (kc->in.len) { /* it was paused, but this was read already */
         if (buf_append_slice(&kc->in, data))
             conn_close(c, true, CONN_LIMIT);
-        return;
+    } else {
+        take_input(kc, data);
     }
-    take_input(kc, data);
-    kconn_run(kc);
+    if (!kc->later || data.len == 0) /* its time has come again: conn_later */
+        kconn_run(kc);
 }
 
 static void on_drain(struct conn *c)
@@ -483,7 +525,7 @@ static void on_close(struct conn *c)
         if (q->state != KREQ_RUNNING)
             kreq_unref(q);
         else if (q->cancel)
-            q->cancel(q);
+            kreq_call(q, q->cancel);
     }
     ksasl_free(kc);
     loop_timer_cancel(kc->kl->loop, &kc->unmute);

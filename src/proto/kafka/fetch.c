@@ -499,7 +499,7 @@ static void fetch_timeout(struct loop_timer *t)
     struct fetch *f = (struct fetch *)((char *)t - offsetof(struct fetch, timer));
 
     if (!atomic_exchange(&f->woken, true))
-        fetch_try(f->q);
+        kreq_call(f->q, fetch_try);
 }
 
 static void fetch_cancel(struct kreq *q)

@@ -120,6 +120,7 @@ struct kconn {
     unsigned reqs_n;
     size_t reqs_bytes;
     bool running;            /* kconn_run is at it */
+    bool later;              /* it goes on in the next turn */
     bool stalled;            /* a produce request has not got through yet: later ones wait */
     bool trusted;            /* authenticated, or there is no need */
     uint8_t mech;            /* sasl.c: by which mechanism */
@@ -149,6 +150,7 @@ struct kreq {
     enum { KREQ_QUEUED, KREQ_RUNNING, KREQ_DONE } state;
     bool mute;     /* there is no answer (acks=0) */
     bool last;     /* the connection ends behind the answer */
+    bool held;     /* by kreq_call */
     unsigned refs; /* lent parts of the answer, and 1 */
     struct kwriter w;
     struct loop_task task;
@@ -157,6 +159,7 @@ struct kreq {
     void (*cancel)(struct kreq *q);  /* the connection is gone; may be NULL */
     void (*release)(struct kreq *q); /* the answer has been sent; may be NULL */
     uint64_t start_ms;
+    uint64_t slice_ns; /* when the handler was called last */
 };
 
 /* ---- conn.c ---- */
@@ -171,6 +174,9 @@ void kreq_done(struct kreq *q);
 void kreq_fail(struct kreq *q, enum err e);
 /* Any thread: fn(q) runs on q's loop. One at a time. */
 void kreq_post(struct kreq *q, void (*fn)(struct kreq *q));
+/* Has q's handler had its share of this turn? Then fn(q) is called in the next one, and it returns.
+ * For loops over what a request names, or there is: their length must not hold up others. */
+bool kreq_yield(struct kreq *q, void (*fn)(struct kreq *q));
 void kloop_free_requests(struct kloop *kl);
 void kloop_free_reads(struct kloop *kl);
 /* An append whose done is called with q, as append_new; and back. */
@@ -182,6 +188,9 @@ void kconn_go(struct kconn *kc);
 void kconn_mute(struct kconn *kc, uint32_t ms);
 void kreq_lend(struct kreq *q);
 void kreq_unref(struct kreq *q);
+/* Whatever kreq_done and kreq_fail do in fn(q), q is there until it returns. The way into a handler
+ * for all but its first call, which the queue holds: posts, timers, the connection's end. */
+void kreq_call(struct kreq *q, void (*fn)(struct kreq *q));
 /* Zeroed memory until the request is over; NULL: past LIMIT_KAFKA_ARENA, and kreq_fail was called. */
 void *kreq_alloc(struct kreq *q, size_t n, size_t size);
 struct slice kreq_printf(struct kreq *q, const char *fmt, ...)

@@ -163,35 +163,41 @@ struct metadata {
     struct kafka_metadata_request m;
     struct kafka_metadata_response s;
     uint32_t topics_cap;
-    atomic_uint creating; /* topics being made, and 1 */
+    uint32_t at;                    /* of the topics asked for: the next */
+    char after[TOPIC_NAME_MAX + 1]; /* of all: the last that was looked at */
+    atomic_uint creating;           /* topics being made, and 1 */
 };
+
+static void metadata_reply(struct kreq *q);
 
 static struct kafka_metadata_response_topic *metadata_add(struct kreq *q, struct metadata *md)
 {
     struct kafka_metadata_response_topic *more;
 
     if (md->s.topics_n == md->topics_cap) {
-        uint32_t cap = md->topics_cap ? md->topics_cap * 2 : 64;
+        size_t cap = md->topics_cap ? (size_t)md->topics_cap * 2 : md->m.topics_n;
 
+        if (cap == 0) /* all there are, and some that are made meanwhile */
+            cap = topic_count(q->b) + 64;
         more = kreq_alloc(q, cap, sizeof *more);
         if (!more)
             return NULL;
         if (md->s.topics_n)
             memcpy(more, md->s.topics, md->s.topics_n * sizeof *more);
         md->s.topics = more;
-        md->topics_cap = cap;
+        md->topics_cap = (uint32_t)cap;
     }
     return &md->s.topics[md->s.topics_n++];
 }
 
-static void metadata_all(struct kreq *q, struct metadata *md)
+/* False: the rest is for the next turn. */
+static bool metadata_all(struct kreq *q, struct metadata *md)
 {
     struct topic *list[LIST_TOPICS];
-    char after[TOPIC_NAME_MAX + 1] = "";
     size_t i, n;
 
     do {
-        n = topic_list(q->b, slice_str(after), NULL, list, LIST_TOPICS);
+        n = topic_list(q->b, slice_str(md->after), NULL, list, LIST_TOPICS);
         for (i = 0; i < n; i++) {
             struct slice name = slice_str(topic_name(list[i]));
             struct kafka_metadata_response_topic *o = NULL;
@@ -201,10 +207,13 @@ static void metadata_all(struct kreq *q, struct metadata *md)
             if (o)
                 topic_fill(q, list[i], o);
             if (i == n - 1)
-                memcpy(after, name.ptr, name.len + 1);
+                memcpy(md->after, name.ptr, name.len + 1);
             topic_unref(&list[i]);
         }
+        if (n == LIST_TOPICS && q->state != KREQ_DONE && kreq_yield(q, metadata_reply))
+            return false;
     } while (n == LIST_TOPICS && q->state != KREQ_DONE);
+    return true;
 }
 
 static void metadata_one(struct kreq *q, const struct kafka_metadata_request_topic *want,
@@ -228,25 +237,28 @@ static void metadata_one(struct kreq *q, const struct kafka_metadata_request_top
     topic_unref(&t);
 }
 
+/* Those that were asked for by name or id. False: the rest is for the next turn. */
+static bool metadata_some(struct kreq *q, struct metadata *md)
+{
+    while (md->at < md->m.topics_n && q->state != KREQ_DONE) {
+        struct kafka_metadata_response_topic *o = metadata_add(q, md);
+
+        if (o)
+            metadata_one(q, &md->m.topics[md->at++], o);
+        if (o && md->at < md->m.topics_n && q->state != KREQ_DONE && kreq_yield(q, metadata_reply))
+            return false;
+    }
+    return true;
+}
+
 static void metadata_reply(struct kreq *q)
 {
     struct metadata *md = q->state_of;
-    struct kafka_metadata_response_broker *br = kreq_alloc(q, 1, sizeof *br);
-    uint32_t i;
+    bool all = md->m.topics_null || (q->version == 0 && md->m.topics_n == 0);
+    struct kafka_metadata_response_broker *br;
 
-    if (!br)
-        return;
-    if (md->m.topics_null || (q->version == 0 && md->m.topics_n == 0)) {
-        metadata_all(q, md);
-    } else {
-        for (i = 0; i < md->m.topics_n && q->state != KREQ_DONE; i++) {
-            struct kafka_metadata_response_topic *o = metadata_add(q, md);
-
-            if (o)
-                metadata_one(q, &md->m.topics[i], o);
-        }
-    }
-    if (q->state == KREQ_DONE)
+    if (!(all ? metadata_all(q, md) : metadata_some(q, md)) || q->state == KREQ_DONE ||
+        !(br = kreq_alloc(q, 1, sizeof *br)))
         return;
     br->node_id = node;
     kafka_address(q, &br->host, &br->port);

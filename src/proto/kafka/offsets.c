@@ -111,55 +111,85 @@ static void list_one(struct partition *p, bool committed, int64_t ts,
     o->leader_epoch = o->offset < 0 ? -1 : 0;
 }
 
-static void list_topic(struct kreq *q, const struct kafka_list_offsets_request *m,
-                       const struct kafka_list_offsets_request_topic *want,
-                       struct kafka_list_offsets_response_topic *s)
-{
-    int16_t code = KE_NONE;
-    struct topic *t = kafka_topic(q, want->name, NULL, false, &code);
-    uint32_t i;
+struct listing {
+    struct kafka_list_offsets_request m;
+    struct kafka_list_offsets_response s;
+    uint32_t topic_at, part_at; /* what is to be looked at next */
+    struct topic *t;            /* of topic_at; referenced */
+    int16_t code;
+};
 
-    if (t && !kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, want->name))
-        code = KE_TOPIC_AUTHORIZATION_FAILED;
+/* Once for each topic. */
+static void list_topic(struct kreq *q, struct listing *l)
+{
+    const struct kafka_list_offsets_request_topic *want = &l->m.topics[l->topic_at];
+    struct kafka_list_offsets_response_topic *s = &l->s.topics[l->topic_at];
+
+    l->code = KE_NONE;
+    l->t = kafka_topic(q, want->name, NULL, false, &l->code);
+    if (l->t && !kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, want->name))
+        l->code = KE_TOPIC_AUTHORIZATION_FAILED;
     s->name = want->name;
     s->partitions = kreq_alloc(q, want->partitions_n, sizeof *s->partitions);
-    for (i = 0; s->partitions && i < want->partitions_n; i++) {
-        const struct kafka_list_offsets_request_partition *wp = &want->partitions[i];
-        struct kafka_list_offsets_response_partition *o = &s->partitions[i];
-        struct partition *p = t ? topic_partition(t, wp->partition_index) : NULL;
+}
 
-        kafka_list_offsets_response_partition_init(o);
-        o->partition_index = wp->partition_index;
-        o->offset = o->timestamp = o->leader_epoch = -1;
-        o->error_code = code ? code : p ? KE_NONE : KE_UNKNOWN_TOPIC_OR_PARTITION;
-        if (!o->error_code && wp->current_leader_epoch > 0)
-            o->error_code = KE_UNKNOWN_LEADER_EPOCH;
-        if (!o->error_code)
-            list_one(p, m->isolation_level == 1, wp->timestamp, o);
-        if (q->version < 4)
-            o->leader_epoch = -1; /* there is no room for another */
-        s->partitions_n++;
+static void list_partition(struct kreq *q, struct listing *l)
+{
+    const struct kafka_list_offsets_request_partition *want =
+        &l->m.topics[l->topic_at].partitions[l->part_at];
+    struct kafka_list_offsets_response_topic *s = &l->s.topics[l->topic_at];
+    struct kafka_list_offsets_response_partition *o = &s->partitions[s->partitions_n++];
+    struct partition *p = l->t ? topic_partition(l->t, want->partition_index) : NULL;
+
+    kafka_list_offsets_response_partition_init(o);
+    o->partition_index = want->partition_index;
+    o->offset = o->timestamp = o->leader_epoch = -1;
+    o->error_code = l->code ? l->code : p ? KE_NONE : KE_UNKNOWN_TOPIC_OR_PARTITION;
+    if (!o->error_code && want->current_leader_epoch > 0)
+        o->error_code = KE_UNKNOWN_LEADER_EPOCH;
+    if (!o->error_code)
+        list_one(p, l->m.isolation_level == 1, want->timestamp, o);
+    if (q->version < 4)
+        o->leader_epoch = -1; /* there is no room for another */
+}
+
+/* A search by time reads and inflates: the rest may be for the next turn. */
+static void list_go(struct kreq *q)
+{
+    struct listing *l = q->state_of;
+
+    while (l->topic_at < l->m.topics_n && q->state != KREQ_DONE) {
+        if (l->part_at == 0)
+            list_topic(q, l);
+        if (q->state != KREQ_DONE && l->part_at < l->m.topics[l->topic_at].partitions_n) {
+            list_partition(q, l);
+            l->part_at++;
+        }
+        if (q->state == KREQ_DONE || l->part_at >= l->m.topics[l->topic_at].partitions_n) {
+            topic_unref(&l->t);
+            l->topic_at++;
+            l->part_at = 0;
+        }
+        if (l->topic_at < l->m.topics_n && q->state != KREQ_DONE && kreq_yield(q, list_go))
+            return;
     }
-    topic_unref(&t);
+    if (q->state != KREQ_DONE)
+        KREQ_REPLY(q, list_offsets, &l->s);
 }
 
 void kafka_on_list_offsets(struct kreq *q)
 {
-    struct kafka_list_offsets_response s;
-    struct kafka_list_offsets_request m;
-    uint32_t i;
+    struct listing *l = kreq_alloc(q, 1, sizeof *l);
 
-    if (!KREQ_DECODE(q, list_offsets, &m))
+    if (!l || !KREQ_DECODE(q, list_offsets, &l->m))
         return;
-    kafka_list_offsets_response_init(&s);
-    s.topics = kreq_alloc(q, m.topics_n, sizeof *s.topics);
-    if (!s.topics)
+    kafka_list_offsets_response_init(&l->s);
+    l->s.topics = kreq_alloc(q, l->m.topics_n, sizeof *l->s.topics);
+    if (!l->s.topics)
         return;
-    s.topics_n = m.topics_n;
-    for (i = 0; i < m.topics_n && q->state != KREQ_DONE; i++)
-        list_topic(q, &m, &m.topics[i], &s.topics[i]);
-    if (q->state != KREQ_DONE)
-        KREQ_REPLY(q, list_offsets, &s);
+    l->s.topics_n = l->m.topics_n;
+    q->state_of = l;
+    list_go(q);
 }
 
 /* ---- OffsetForLeaderEpoch: all records are of epoch 0 ---- */

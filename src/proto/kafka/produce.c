@@ -28,6 +28,9 @@ struct produce {
     struct part *parts;    /* in the request's order */
     struct topic **topics; /* of each of the request's topics; referenced */
     uint32_t parts_n;
+    uint32_t topic_at, part_at, taken; /* of the request: what is to be looked at next; batches */
+    struct part *at;                   /* its result */
+    int16_t code;                      /* of topic_at */
     enum err e;
     struct loop_timer retry;
     struct kreq *q;
@@ -83,25 +86,33 @@ static struct topic *topic_of(struct kreq *q, const struct kafka_produce_request
     return t;
 }
 
-/* Returns how many batches were taken. */
-static uint32_t parts_add(struct kreq *q, struct produce *pr)
+static void produce_go(struct kreq *q);
+
+/* False: the rest is for the next turn, as batches take long to check. */
+static bool parts_add(struct kreq *q, struct produce *pr)
 {
-    struct part *o = pr->parts;
-    uint32_t i, k, added = 0;
-    int16_t code;
+    while (pr->topic_at < pr->m.topic_data_n) {
+        const struct kafka_produce_request_topic *m = &pr->m.topic_data[pr->topic_at];
+        struct topic **t = &pr->topics[pr->topic_at];
 
-    for (i = 0; i < pr->m.topic_data_n; i++) {
-        const struct kafka_produce_request_topic *m = &pr->m.topic_data[i];
-
-        pr->topics[i] = topic_of(q, m, &code);
-        for (k = 0; k < m->partition_data_n; k++, o++) {
-            o->code = code;
-            if (pr->topics[i])
-                part_add(q, pr, pr->topics[i], o, &m->partition_data[k]);
-            added += o->added;
+        if (pr->part_at == 0)
+            *t = topic_of(q, m, &pr->code);
+        if (pr->part_at < m->partition_data_n) {
+            pr->at->code = pr->code;
+            if (*t)
+                part_add(q, pr, *t, pr->at, &m->partition_data[pr->part_at]);
+            pr->taken += pr->at->added;
+            pr->at++;
+            pr->part_at++;
         }
+        if (pr->part_at >= m->partition_data_n) {
+            pr->topic_at++;
+            pr->part_at = 0;
+        }
+        if (pr->topic_at < pr->m.topic_data_n && kreq_yield(q, produce_go))
+            return false;
     }
-    return added;
+    return true;
 }
 
 static void parts_refuse(struct produce *pr, int16_t code)
@@ -146,15 +157,20 @@ static void submit(struct kreq *q)
     reply(q);
 }
 
+static void submit_again(struct kreq *q)
+{
+    if (q->kc)
+        q->kc->stalled = false;
+    submit(q);
+    if (q->kc && !q->kc->stalled)
+        kconn_go(q->kc);
+}
+
 static void retry(struct loop_timer *t)
 {
     struct produce *pr = (struct produce *)((char *)t - offsetof(struct produce, retry));
 
-    if (pr->q->kc)
-        pr->q->kc->stalled = false;
-    submit(pr->q);
-    if (pr->q->kc && !pr->q->kc->stalled)
-        kconn_go(pr->q->kc);
+    kreq_call(pr->q, submit_again);
 }
 
 /* ---- the answer ---- */
@@ -266,6 +282,26 @@ static int16_t request_code(struct kreq *q, const struct kafka_produce_request *
     return KE_NONE;
 }
 
+/* Takes the batches, and hands them over when they all are. Requests behind it wait until then, as
+ * the order of their batches is that of the requests. */
+static void produce_go(struct kreq *q)
+{
+    struct produce *pr = q->state_of;
+    struct kconn *kc = q->kc;
+    bool all = parts_add(q, pr), waited = kc && kc->stalled;
+
+    if (kc)
+        kc->stalled = !all;
+    if (!all)
+        return;
+    if (pr->taken)
+        submit(q);
+    else
+        reply(q);
+    if (waited && !kc->stalled)
+        kconn_go(kc);
+}
+
 void kafka_on_produce(struct kreq *q)
 {
     struct produce *pr = kreq_alloc(q, 1, sizeof *pr);
@@ -286,11 +322,11 @@ void kafka_on_produce(struct kreq *q)
     code = request_code(q, &pr->m);
     if (q->version >= 12)
         append_txn_starts(pr->a);
-    if (code)
-        parts_refuse(pr, code);
-    else if (parts_add(q, pr)) {
-        submit(q);
+    pr->at = pr->parts;
+    if (!code) {
+        produce_go(q);
         return;
     }
+    parts_refuse(pr, code);
     reply(q);
 }
