@@ -346,9 +346,10 @@ class Row:
         if not got:
             return None, "–"
         mid = statistics.median(got)
-        text = "%.*f" % (self.digits, mid)
+        digits = self.digits if mid >= 10 or self.digits else 1
+        text = "%.*f" % (digits, mid)
         if len(got) > 1:
-            text += " (%.*f–%.*f)" % (self.digits, got[0], self.digits, got[-1])
+            text += " (%.*f–%.*f)" % (digits, got[0], digits, got[-1])
         noisy = statistics.median([w.get("others", 0) for w in windows]) > NOISE
         return mid, ("~" if noisy else "") + text
 
