@@ -38,6 +38,7 @@ sim: build ## run SEEDS seeds of the simulated disk
 	@build/tests/sim/crash --seeds $(SEEDS)
 	@build/tests/sim/compaction --seeds $(SEEDS)
 	@build/tests/sim/txn --seeds $(SEEDS)
+	@build/tests/sim/groups --seeds $(SEEDS)
 
 format: ## lay out the sources
 	@git ls-files '*.c' '*.h' | grep -v '/tbl/' | xargs clang-format -i
