@@ -327,7 +327,9 @@ def mb_s(w):
 
 
 def cpu_gb(w):
-    return w["server_s"] / max(1, w["out_bytes"] + w["in_bytes"]) * 1e9
+    """None: nothing was answered in this window."""
+    done = w["out_bytes"] + w["in_bytes"]
+    return w["server_s"] / done * 1e9 if done else None
 
 
 def part(name, field):
