@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "base/murmur2.h"
 #include "broker/broker_int.h"
+#include "broker/notices.h"
 #include "journal/batch.h"
 
 #define APPEND_MAGIC 0x41505044u
@@ -914,6 +915,19 @@ static void producers_end(struct append *a, enum err e)
     }
 }
 
+static void parts_tell(struct append *a)
+{
+    uint32_t i;
+
+    for (i = 0; i < a->parts_n; i++) {
+        const struct append_part *pt = &a->parts[i];
+
+        if (pt->entry != NO_ENTRY && !part_skipped(a, pt))
+            NOTICE_PRODUCED(a->b, pt->topic->id, pt->p->index, a->entries[pt->entry].base_offset,
+                            pt->records);
+    }
+}
+
 static void unit_done(struct journal_unit *u, enum err e)
 {
     struct append *a = (struct append *)u;
@@ -940,6 +954,7 @@ static void unit_done(struct journal_unit *u, enum err e)
         atomic_fetch_add_explicit(&b->st_appends, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&b->st_records, a->records, memory_order_relaxed);
         atomic_fetch_add_explicit(&b->st_bytes, a->bytes, memory_order_relaxed);
+        parts_tell(a);
     }
     release(a);
 }

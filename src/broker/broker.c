@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "broker/broker_int.h"
 #include "broker/coordinator_int.h"
+#include "broker/notices.h"
 #include "broker/transaction.h"
 
 #define DEDUP_WINDOW_MS_DEFAULT (10ll * 60 * 1000)
@@ -223,7 +224,9 @@ void broker_step(struct broker *b)
 
 bool broker_background(struct broker *b)
 {
-    return !b->conf.threads && journal_background(b->journal);
+    bool told = notices_turn(b);
+
+    return !b->conf.threads && (journal_background(b->journal) || told);
 }
 
 /* ---- the journal's hooks ---- */
@@ -569,6 +572,11 @@ enum err broker_open(const struct broker_conf *conf, struct broker **out, struct
         return e;
     }
     atomic_store(&b->visible_end, journal_position_end(b->journal));
+    if ((e = notices_open(b, info))) {
+        journal_close(&b->journal);
+        broker_free(b);
+        return e;
+    }
     *out = b;
     return ERR_OK;
 }
@@ -580,7 +588,9 @@ void broker_close(struct broker **bp)
     if (!b)
         return;
     ASSERT(b->magic == BROKER_MAGIC && atomic_load(&b->waiters_n) == 0);
+    notices_stop(b);
     journal_close(&b->journal);
+    notices_free(b);
     broker_free(b);
     *bp = NULL;
 }

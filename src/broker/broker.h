@@ -23,6 +23,8 @@ struct journal;
 struct topic;
 struct partition;
 
+#define BROKER_NOTICES_GROUPS  1u
+#define BROKER_NOTICES_PRODUCE 2u
 struct broker_conf {
     const char *dir;
     struct io *io;
@@ -35,6 +37,8 @@ struct broker_conf {
     int64_t dedup_window_ms;                                 /* 0 = 10 min */
     uint32_t dedup_ids_max;                                  /* 0 = 1,000,000 */
     uint32_t topics_max;                                     /* 0 = 1,000,000 */
+    unsigned notices;          /* BROKER_NOTICES_… bits: what becomes events of a topic */
+    const char *notices_topic; /* NULL = weir.events */
 };
 
 enum err broker_open(const struct broker_conf *conf, struct broker **out, struct errinfo *info);

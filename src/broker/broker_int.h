@@ -9,6 +9,7 @@
  *   b->wait_lock        waiters
  *   the journal's own locks
  *   b->producers.lock   producers, transactions
+ *   the notices' lock   see notices.c
  * What runs under the journal lock (sequence callbacks, checkpoint_collect) takes none of them but
  * producers.lock, and nobody calls journal_append with one held.
  *
@@ -37,6 +38,7 @@
 #include "journal/journal.h"
 
 struct coordinator;
+struct notices;
 
 #define BROKER_MAGIC 0x42524f4bu
 
@@ -68,6 +70,7 @@ struct broker {
     struct cursors cursors; /* its own lock */
 
     struct coordinator *coordinator;
+    struct notices *notices; /* NULL: nothing is told; see notices.h */
     struct dedup *dedup;
     struct producers producers; /* its own lock */
 

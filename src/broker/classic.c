@@ -28,6 +28,7 @@
 
 #include "base/mem.h"
 #include "broker/coordinator_int.h"
+#include "broker/notices.h"
 
 /* How long a new member's join may wait before it is taken for gone. */
 #define NEW_MEMBER_MS (5 * 60 * 1000)
@@ -382,6 +383,7 @@ void classic_drop(struct turn *t, struct classic_member *m, enum err e)
     join_answer_take(t, m, e, SLICE_LIT(""));
     sync_answer_take(t, m, e);
     member_unindex(g, m);
+    NOTICE_GROUP(t->b, NOTICE_LEAVE, live_name(g), m->id, 0);
     list_remove(&m->link);
     protocols_count(g, m->protocols, false);
     pending_sync_set(g, m, false);
@@ -450,6 +452,7 @@ static void member_add(struct turn *t, const struct group_join *j, struct slice 
     if (p)
         pending_remove(g, p);
     member_index(g, m);
+    NOTICE_GROUP(t->b, NOTICE_JOIN, live_name(g), m->id, 0);
     list_push_back(&g->list, &m->link);
     protocols_count(g, ps, true);
     if (!cl->leader)

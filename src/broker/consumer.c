@@ -29,6 +29,7 @@
 #include "base/json_write.h"
 #include "base/mem.h"
 #include "broker/consumer_int.h"
+#include "broker/notices.h"
 
 /* ---- members ---- */
 
@@ -90,6 +91,7 @@ struct consumer_member *consumer__add(struct turn *t, struct slice id, struct sl
     group_timer_init(&m->join, g, mixed_join_fire);
     group_timer_init(&m->sync, g, mixed_sync_fire);
     member_index(g, m);
+    NOTICE_GROUP(t->b, NOTICE_JOIN, live_name(g), m->id, 0);
     list_push_back(&g->list, &m->link);
     return m;
 }
@@ -149,6 +151,7 @@ void consumer__drop(struct turn *t, struct consumer_member *m)
     consumer__speaks(m, NULL);
     group_timer_clear(&m->session);
     member_unindex(g, m);
+    NOTICE_GROUP(t->b, NOTICE_LEAVE, live_name(g), m->id, 0);
     list_remove(&m->link);
     subscription_unref(g, &m->subscription);
     coordinator_give(t->c, m->bytes);

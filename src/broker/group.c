@@ -19,6 +19,7 @@
 #include "base/endian.h"
 #include "base/mem.h"
 #include "broker/broker_int.h"
+#include "broker/notices.h"
 
 struct goffset {
     struct ordered_node node; /* in group.offsets; key: topic id and partition, big-endian */
@@ -241,6 +242,7 @@ void group_apply_offset(struct broker *b, const struct entry_group_offset *en)
         g->updated_ms = en->committed_ms;
     group_dirty(b, g);
     io_mutex_unlock(&b->items_lock);
+    NOTICE_COMMITTED(b, en);
 }
 
 void group_apply_delete(struct broker *b, struct slice name)
@@ -270,6 +272,8 @@ void group_apply_state(struct broker *b, const struct entry_group_state *en)
     g = group_of(ordered_find(&gs->by_name, en->group));
     if (!g)
         g = group_add(b, en->group);
+    if (en->generation > g->generation)
+        NOTICE_GROUP(b, NOTICE_REBALANCE, en->group, SLICE_NULL, en->generation);
     if (en->generation >= g->generation) {
         if (en->generation > g->generation) /* one made anew may go on where it was: one began */
             gs->generations[en->kind] +=

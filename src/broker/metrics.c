@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "broker/broker_int.h"
+#include "broker/notices.h"
 #include "journal/compact.h"
 
 static enum err metric(struct buf *out, enum err e, const char *name, const char *type,
@@ -99,7 +100,7 @@ static enum err cursor_metrics(struct broker *b, struct buf *o)
 
 enum err broker_metrics(struct broker *b, struct buf *o)
 {
-    uint64_t offsets, metadata, items, item_bytes;
+    uint64_t offsets, metadata, items, item_bytes, told, dropped;
     enum err e = ERR_OK;
 
     io_mutex_lock(&b->items_lock);
@@ -134,6 +135,11 @@ enum err broker_metrics(struct broker *b, struct buf *o)
     e = e ? e : group_metrics(b, o);
     e = metric(o, e, "weir_kv_items", "gauge", "Key-value items.", (double)items);
     e = metric(o, e, "weir_kv_bytes", "gauge", "Bytes of key-value items.", (double)item_bytes);
+    notices_count(b, &told, &dropped);
+    e = metric(o, e, "weir_notices_total", "counter",
+               "Events told in the topic of events (events.publish).", (double)told);
+    e = metric(o, e, "weir_notices_dropped_total", "counter",
+               "Events not told: too many were waiting, or writing them failed.", (double)dropped);
     e = e ? e : cursor_metrics(b, o);
     e = e ? e : compaction_metrics(b, o);
     return e ? e : journal_metrics(b, o);

@@ -243,7 +243,9 @@ static enum err broker_start(struct server *s, struct errinfo *info)
                              .retention_ms_default = c->retention_ms.n,
                              .dedup_window_ms = c->dedup_ms.n,
                              .dedup_ids_max = (uint32_t)c->dedup_max.n,
-                             .topics_max = (uint32_t)c->topics_max.n};
+                             .topics_max = (uint32_t)c->topics_max.n,
+                             .notices = (unsigned)c->events_publish.n, /* the choices' order */
+                             .notices_topic = c->events_topic.text};
 
     return broker_open(&bc, &s->broker, info);
 }

@@ -545,3 +545,86 @@ def test_cli_kafka_tls():
                 assert p.returncode == 1 and why in p.stderr and not p.stdout, (args, p.stderr)
             p = consume(s, "t", "--ca", d + "/none.pem", ok=False)
             assert p.returncode == 1 and b"no certificates can be read" in p.stderr
+
+
+# ---- what happens, as events ---------------------------------------------------------------------------
+
+def events(server, topic="weir.events"):
+    return [e["data"] for e in server.pages(topic)]
+
+
+def metric(server, name):
+    text = server.call("GET", "/metrics")[2].decode()
+    return float(re.search(r"^%s (\S+)$" % name, text, re.M).group(1))
+
+
+def test_events_off():
+    """Nobody asked for it: nothing is told."""
+    with served(kafka=0) as s:
+        produce(s, "t", lines_of(10))
+        consume(s, "t", "--group", "g")
+        time.sleep(0.3)
+        assert s.call("GET", "/topics/weir.events")[0] == 404
+        assert metric(s, "weir_notices_total") == 0
+
+
+def test_events_all():
+    """Records of every protocol, groups' joins, rebalances, commits and leaves; not about themselves."""
+    with served("--set", "events.publish=all", kafka=0) as s:
+        weir("topics", "create", "t", "--partitions", "2", server=s)
+        produce(s, "t", "a:1\nb:2\nc:3\n", "-K:", "--compression", "zstd")
+        weir("emit", "order.created", "--stream", "orders:k-1", "{}", server=s)
+        assert sorted(consume(s, "t", "--group", "g").split()) == ["1", "2", "3"]
+        want = 3 + 1 + 2 + 1 + 1  # records, commits of two partitions, join, leave
+        wait_for(lambda: s.call("GET", "/topics/weir.events")[0] == 200 and
+                 sum(e["type"] != "group.rebalance" for e in events(s)) >= want)
+        time.sleep(0.3)
+        got = events(s)
+        kinds = lambda t: [e for e in got if e["type"] == t]
+        assert sorted((e["topic"], e["key"]) for e in kinds("stream.produce")) == [("orders", "k-1"), ("t", "a"), ("t", "b"), ("t", "c")]
+        records = {(r["partition"], r["offset"]): r for r in map(json.loads, consume(s, "t", "--json").splitlines())}
+        for e in kinds("stream.produce"):
+            if e["topic"] == "t":
+                assert records[e["partition"], e["offset"]]["key"] == e["key"], e
+            assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", e["timestamp"]), e
+        ends = {p: max((o + 1 for q, o in records if q == p), default=0) for p in (0, 1)}
+        last = {e["partition"]: e["offset"] for e in kinds("stream.commit")}
+        assert last == ends and {(e["groupId"], e["topic"]) for e in kinds("stream.commit")} == {("g", "t")}, last
+        assert len(kinds("group.join")) == len(kinds("group.leave")) == 1, got
+        assert kinds("group.join")[0]["memberId"] == kinds("group.leave")[0]["memberId"] != ""
+        assert {e["groupId"] for e in kinds("group.rebalance")} == {"g"}
+        generations = [e["generation"] for e in kinds("group.rebalance")]
+        assert generations == sorted(set(generations)) and generations, generations
+        order = [e["type"] for e in got if e.get("groupId")]
+        assert order.index("group.join") < order.index("stream.commit"), order
+        one = next(s.pages("weir.events:orders"))
+        assert (one["type"], one["key"], one["source"]) == ("stream.produce", "orders", "weir"), one
+        n = len(got)
+        consume(s, "weir.events", "--group", "watcher")
+        wait_for(lambda: [e for e in events(s) if e["type"] == "group.leave" and e["groupId"] == "watcher"])
+        more = events(s)[n:]
+        assert {e["type"] for e in more} == {"group.join", "group.leave", "group.rebalance"}, more
+        assert metric(s, "weir_notices_dropped_total") == 0
+        assert metric(s, "weir_notices_total") == len(events(s))
+
+
+def test_events_choice():
+    """Only groups, or only records; under another name; classic members, too."""
+    with served("--set", "events.publish=groups", "--set", "events.topic=ops.groups", kafka=0) as s:
+        produce(s, "t", lines_of(5))
+        if shutil.which("kcat"):
+            p = subprocess.run(["kcat", "-b", s.kafka, "-X", "auto.offset.reset=earliest", "-q", "-c", "5", "-G", "classic", "t"],
+                               capture_output=True, timeout=30)
+            assert p.stdout.decode() == lines_of(5), p
+        else:
+            consume(s, "t", "--group", "classic")
+        wait_for(lambda: s.call("GET", "/topics/ops.groups")[0] == 200 and
+                 {e["type"] for e in events(s, "ops.groups")} == {"group.join", "group.rebalance", "stream.commit", "group.leave"})
+        assert {e["groupId"] for e in events(s, "ops.groups")} == {"classic"}
+    with served("--set", "events.publish=produce", kafka=0) as s:
+        produce(s, "t", lines_of(30000), "--compression", "lz4")
+        consume(s, "t", "--group", "g")
+        wait_for(lambda: metric(s, "weir_notices_total") + metric(s, "weir_notices_dropped_total") == 30000)
+        assert metric(s, "weir_notices_dropped_total") == 0
+        got = consume(s, "weir.events")
+        assert got.count("\n") == 30000 and [json.loads(l)["offset"] for l in got.splitlines()] == list(range(30000))

@@ -59,6 +59,9 @@ CONFIG(retention_ms, "topics.retention", TIME, "7d", -1, 3153600000000, "time",
 CONFIG(topics_max, "topics.max", NUMBER, "1000000", 1, 10000000, "topics", "Topics there may be.")
 CONFIG(dedup_ms, "dedup.window", TIME, "10m", 1000, 604800000, "time", "Event ids and idempotency keys are remembered for it.")
 CONFIG(dedup_max, "dedup.ids", NUMBER, "1000000", 1000, 100000000, "ids", "Event ids remembered at most.")
+CONFIG(events_publish, "events.publish", CHOICE, "none", 0, 0, "none|groups|produce|all",
+       "What becomes events of a topic: groups' joins, leaves, rebalances and commits, or each record written, or both.")
+CONFIG(events_topic, "events.topic", TEXT, "weir.events", 1, 249, "topic", "That topic; it is made when there is something to tell.")
 CONFIG(file_bytes, "journal.file_bytes", SIZE, "128MiB", 65536, 4294963200, "bytes", "Size of a journal file, a multiple of 4 KiB.")
 CONFIG(tail_bytes, "journal.tail_bytes", SIZE, "64MiB", 65536, 68719476736, "bytes", "Recent records kept in memory for readers at the end.")
 CONFIG(inflight_bytes, "journal.inflight_bytes", SIZE, "64MiB", 1048576, 4294967296, "bytes", "Accepted but not yet durable, at most; then senders are held back.")
