@@ -1,0 +1,259 @@
+/* What one connection may take: time of its loop, memory, output. */
+#include "detached.h"
+
+#include "base/mem.h"
+#include "journal/batch.h"
+
+#define LARGE (1000u << 10)
+
+static void topic_make(struct dconn *c, const char *name)
+{
+    struct kafka_create_topics_request_topic t;
+    struct kafka_create_topics_request m;
+    struct kafka_create_topics_response s;
+
+    kafka_create_topics_request_init(&m);
+    kafka_create_topics_request_topic_init(&t);
+    t.name = slice_str(name);
+    t.num_partitions = 1;
+    t.replication_factor = 1;
+    m.topics = &t;
+    m.topics_n = 1;
+    m.timeout_ms = 10000;
+    dcall(c, 19, create_topics, 5, &m, &s);
+    assert_int_equal(s.topics[0].error_code, 0);
+}
+
+/* A batch of one record of n bytes that pack well or not at all. */
+static void batch_make(struct batch_builder *b, enum codec codec, size_t n, bool packs,
+                       struct slice *out)
+{
+    uint8_t *value = xcalloc(1, n);
+
+    if (!packs)
+        io_random(io_real(), value, n);
+    batch_builder_init(b, codec, n + 1000);
+    assert_int_equal(
+        batch_builder_add(b, 1700000000000, SLICE_NULL, slice_of(value, n), NULL, 0, NULL), ERR_OK);
+    assert_int_equal(batch_builder_finish(b, 0, -1, -1, -1, out), ERR_OK);
+    free(value);
+}
+
+/* Adds a produce request of n times the same batch to what dc is to send. */
+static void produce_add(struct dconn *dc, const char *topic, struct slice batch, uint32_t n)
+{
+    struct kafka_produce_request_partition p[32];
+    struct kafka_produce_request_topic t;
+    struct kafka_produce_request m;
+    uint32_t i;
+
+    kafka_produce_request_init(&m);
+    kafka_produce_request_topic_init(&t);
+    t.name = slice_str(topic);
+    t.partition_data = p;
+    t.partition_data_n = n;
+    for (i = 0; i < n; i++) {
+        kafka_produce_request_partition_init(&p[i]);
+        p[i].records.bytes = batch;
+    }
+    m.acks = -1;
+    m.timeout_ms = 10000;
+    m.topic_data = &t;
+    m.topic_data_n = 1;
+    kafka_request_begin(&dc->w, kafka_api_find(0), 9, ++dc->id, SLICE_LIT("test"));
+    kafka_produce_request_encode(&dc->w, 9, &m);
+    assert_int_equal(kwriter_end(&dc->w), ERR_OK);
+}
+
+/* The next answer in dc->out, from *at on. */
+static void produced(struct dconn *dc, size_t *at, int32_t id, struct kafka_produce_response *s)
+{
+    uint32_t n = be32_load(dc->out.ptr + *at);
+    struct kafka_response_header h;
+
+    kreader_init(&dc->r, slice_of(dc->out.ptr + *at + 4, n), 64u << 20);
+    assert_int_equal(kafka_response_header_decode(&dc->r, 1, &dc->arena, &h), ERR_OK);
+    assert_int_equal(h.correlation_id, id);
+    assert_int_equal(kafka_produce_response_decode(&dc->r, 9, &dc->arena, s), ERR_OK);
+    *at += 4 + n;
+}
+
+/* All that is in dc->w; answers until there are n. */
+static void converse(struct dconn *dc, unsigned n)
+{
+    struct buf b;
+    unsigned turns, have = 0;
+
+    buf_init(&b, 64u << 20);
+    assert_int_equal(kwriter_flatten(&dc->w, &b), ERR_OK);
+    buf_clear(&dc->out);
+    conn_feed(dc->c, buf_slice(&b));
+    buf_fini(&b);
+    for (turns = 0; have < n; turns++) {
+        size_t at = 0;
+
+        loop_turn(dc->d->loop, false);
+        assert_int_equal(conn_server_open(dc->d->k->conns), 1);
+        for (have = 0; dc->out.len - at >= 4 && dc->out.len - at - 4 >= be32_load(dc->out.ptr + at);
+             have++)
+            at += 4 + be32_load(dc->out.ptr + at);
+        usleep(turns > 20 ? 500 : 0);
+        assert_true(turns < 40000);
+    }
+}
+
+/* Batches that take long to check share the loop with others; those of the next request, which are
+ * done at once, still come behind them. */
+static void test_produce_order(void **state)
+{
+    struct kafka_produce_response s;
+    struct batch_builder big, small;
+    struct dk d = {0};
+    struct dconn c;
+    struct slice b;
+    uint32_t i;
+    size_t at = 0;
+
+    dk_start(&d);
+    dconn_open(&d, &c);
+    topic_make(&c, "t");
+    kwriter_clear(&c.w);
+    arena_reset(&c.arena);
+    batch_make(&big, CODEC_ZSTD, 24u << 20, true, &b);
+    produce_add(&c, "t", b, 20);
+    batch_make(&small, CODEC_NONE, 10, true, &b);
+    produce_add(&c, "t", b, 1);
+    converse(&c, 2);
+    produced(&c, &at, c.id - 1, &s);
+    assert_int_equal(s.responses[0].partition_responses_n, 20);
+    for (i = 0; i < 20; i++) {
+        assert_int_equal(s.responses[0].partition_responses[i].error_code, 0);
+        assert_int_equal(s.responses[0].partition_responses[i].base_offset, i);
+    }
+    produced(&c, &at, c.id, &s);
+    assert_int_equal(s.responses[0].partition_responses[0].base_offset, 20);
+    batch_builder_fini(&big);
+    batch_builder_fini(&small);
+    dconn_fini(&c);
+    dk_end(&d);
+}
+
+/* 32 times max.message.bytes, which is 1 MiB. */
+static void test_inflated(void **state)
+{
+    static const struct {
+        size_t bytes;
+        int16_t code;
+    } rows[] = {{31u << 20, 0}, {34u << 20, 10}};
+    struct kafka_produce_response s;
+    struct batch_builder bb;
+    struct dk d = {0};
+    struct dconn c;
+    struct slice b;
+    unsigned i, codec;
+
+    dk_start(&d);
+    dconn_open(&d, &c);
+    topic_make(&c, "t");
+    for (codec = CODEC_GZIP; codec <= CODEC_ZSTD; codec++)
+        for (i = 0; i < 2 && codec != CODEC_SNAPPY; i++) { /* which packs 21 times at best */
+            size_t at = 0;
+
+            arena_reset(&c.arena);
+            kwriter_clear(&c.w);
+            batch_make(&bb, (enum codec)codec, rows[i].bytes, true, &b);
+            assert_true(b.len < 1u << 20);
+            produce_add(&c, "t", b, 1);
+            converse(&c, 1);
+            produced(&c, &at, c.id, &s);
+            assert_int_equal(s.responses[0].partition_responses[0].error_code, rows[i].code);
+            batch_builder_fini(&bb);
+        }
+    dconn_fini(&c);
+    dk_end(&d);
+}
+
+static void fetch_add(struct dconn *dc, const char *topic)
+{
+    struct kafka_fetch_request_partition p;
+    struct kafka_fetch_request_topic t;
+    struct kafka_fetch_request m;
+
+    kafka_fetch_request_init(&m);
+    kafka_fetch_request_topic_init(&t);
+    kafka_fetch_request_partition_init(&p);
+    p.partition_max_bytes = m.max_bytes = 16 << 20;
+    t.topic = slice_str(topic);
+    t.partitions = &p;
+    t.partitions_n = 1;
+    m.topics = &t;
+    m.topics_n = 1;
+    kafka_request_begin(&dc->w, kafka_api_find(1), 11, ++dc->id, SLICE_LIT("test"));
+    kafka_fetch_request_encode(&dc->w, 11, &m);
+    assert_int_equal(kwriter_end(&dc->w), ERR_OK);
+}
+
+static uint64_t sunk, queued_max; /* the test's thread */
+
+static void count_only(void *arg, struct conn *c, struct slice data)
+{
+    if (conn_queued(c) > queued_max)
+        queued_max = conn_queued(c);
+    sunk += data.len;
+}
+
+/* Answers are made as the peer takes them: 60 requests for 3 MB each are no reason to hold 180. */
+static void test_fetch_pipeline(void **state)
+{
+    struct kafka_produce_response s;
+    struct batch_builder bb;
+    struct dk d = {0};
+    struct dconn c;
+    struct slice b;
+    struct buf all;
+    unsigned i;
+    size_t at;
+
+    dk_start(&d);
+    dconn_open(&d, &c);
+    topic_make(&c, "t");
+    arena_reset(&c.arena);
+    batch_make(&bb, CODEC_NONE, LARGE, false, &b);
+    for (i = 0; i < 3; i++) {
+        kwriter_clear(&c.w);
+        produce_add(&c, "t", b, 1);
+        converse(&c, 1);
+        at = 0;
+        produced(&c, &at, c.id, &s);
+        assert_int_equal(s.responses[0].partition_responses[0].error_code, 0);
+    }
+    kwriter_clear(&c.w);
+    for (i = 0; i < 60; i++)
+        fetch_add(&c, "t");
+    buf_init(&all, 1u << 20);
+    assert_int_equal(kwriter_flatten(&c.w, &all), ERR_OK);
+    conn_sink_set(d.k->conns, count_only, NULL);
+    conn_feed(c.c, buf_slice(&all));
+    for (i = 0; i < 40000 && sunk < 60ull * 3 * LARGE; i++) {
+        loop_turn(d.loop, false);
+        usleep(i > 200 ? 500 : 0);
+        assert_int_equal(conn_server_open(d.k->conns), 1);
+    }
+    assert_true(sunk >= 60ull * 3 * LARGE);
+    assert_in_range(queued_max, 3 * LARGE, LIMIT_KAFKA_OUTPUT + 4 * LARGE);
+    buf_fini(&all);
+    batch_builder_fini(&bb);
+    dconn_fini(&c);
+    dk_end(&d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_produce_order),
+        cmocka_unit_test(test_inflated),
+        cmocka_unit_test(test_fetch_pipeline),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
