@@ -22,6 +22,32 @@ def lines_of(n, tag="v"):
     return "".join("%s%d\n" % (tag, i) for i in range(n))
 
 
+# ---- quick start ---------------------------------------------------------------------------------------
+
+def test_kafka_quickstart():
+    """The lines of docs/kafka.md, as printed, with ports and a directory of their own."""
+    if not shutil.which("kcat"):
+        raise Skip("kcat is not installed: apt-get install kcat")
+    text = open(os.path.join(ROOT, "docs", "kafka.md")).read()
+    block = re.search(r"<!-- kafka-quick-start -->\s*```sh\n(.*?)```", text, re.S)
+    assert block, "docs/kafka.md has no kafka-quick-start block"
+    lines = block.group(1)
+    assert lines.count("127.0.0.1:9092") >= 3 and lines.count("localhost:8787") >= 1, lines
+    http, kafka = free_port(), free_port()
+    with scratch() as d:
+        script = lines.replace("127.0.0.1:9092", "127.0.0.1:%d" % kafka).replace("localhost:8787", "127.0.0.1:%d" % http)
+        script = script.replace("build/weir", WEIR).replace("weir-data", os.path.join(d, "data"))
+        env = dict(os.environ, WEIR_HTTP_LISTEN="127.0.0.1:%d" % http, WEIR_KAFKA="127.0.0.1:%d" % kafka,
+                   WEIR_SERVER="http://127.0.0.1:%d" % http)
+        end = "trap 'kill %1; wait %1' EXIT\n"
+        p = subprocess.run(["bash", "-euc", end + script], capture_output=True, env=env, cwd=d, timeout=60)
+        out = p.stdout.decode()
+        assert p.returncode == 0, out + p.stderr.decode()
+        assert out.count('{"total":12.5}') == 3, out  # kcat, curl, weir consume
+        assert '"key":"c-1"' in out.replace(" ", "") and '{"total":3}\n' in out, out
+        assert re.search(r"^billing: consumer, Empty, .*lag 0$", out, re.M) and re.search(r"^orders +0 +2 +2 +0$", out, re.M), out
+
+
 # ---- topics --------------------------------------------------------------------------------------------
 
 def test_cli_topics_describe():
@@ -545,6 +571,26 @@ def test_cli_kafka_tls():
                 assert p.returncode == 1 and why in p.stderr and not p.stdout, (args, p.stderr)
             p = consume(s, "t", "--ca", d + "/none.pem", ok=False)
             assert p.returncode == 1 and b"no certificates can be read" in p.stderr
+
+
+def test_cli_kafka_sasl():
+    """Login by SASL PLAIN: password from a file or the environment; a wrong one is named as such."""
+    with scratch() as d:
+        users, password = os.path.join(d, "users"), os.path.join(d, "password")
+        open(users, "w").write("ann:secret of ann\n")
+        open(password, "w").write("secret of ann\n")
+        with served("--set", "kafka.sasl.mechanisms=PLAIN", "--set", "kafka.sasl.users=" + users, kafka=0) as s:
+            produce(s, "t", "in\n", "--user", "ann", "--password-file", password)
+            assert consume(s, "t", "--user", "ann", "--password-file", password) == "in\n"
+            env = dict(on(s), WEIR_KAFKA_PASSWORD="secret of ann")
+            assert weir("consume", "t", "--exit", "--user", "ann", env=env).stdout == b"in\n"
+            env["WEIR_KAFKA_PASSWORD"] = "guess"
+            p = weir("consume", "t", "--exit", "--user", "ann", env=env, ok=False)
+            assert p.returncode == 1 and b"the name or the password is wrong" in p.stderr and not p.stdout, p
+            p = consume(s, "t", ok=False)
+            assert p.returncode == 1 and not p.stdout, p
+            p = consume(s, "t", "--user", "ann", ok=False)
+            assert p.returncode == 1 and b"--password-file" in p.stderr, p
 
 
 # ---- what happens, as events ---------------------------------------------------------------------------
