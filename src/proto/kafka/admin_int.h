@@ -71,6 +71,7 @@ enum kafka_config_source { /* DescribeConfigsResponse.ConfigSource */
                            KSOURCE_TOPIC = 1,
                            KSOURCE_STATIC_BROKER = 4,
                            KSOURCE_DEFAULT = 5,
+                           KSOURCE_GROUP = 8,
 };
 
 /* May a partition be placed on these brokers? There is only this one. */

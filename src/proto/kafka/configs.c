@@ -1,8 +1,8 @@
-/* Configuration of topics, changed and shown; that of the broker, shown: DescribeConfigs,
- * AlterConfigs, IncrementalAlterConfigs, ListConfigResources. A topic's items are those of
- * broker/tbl/topic_configs.h; the broker's are tbl/broker_configs.h, set when the server starts and
- * not changed by a client. Errors and their words are those of Kafka's ConfigAdminManager and
- * ConfigurationControlManager. */
+/* Configuration of topics and groups, changed and shown; that of the broker, shown:
+ * DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources. A topic's items are
+ * those of broker/tbl/topic_configs.h; a group's are tbl/group_configs.h; the broker's are
+ * tbl/broker_configs.h, set when the server starts and not changed by a client. Errors and their
+ * words are those of Kafka's ConfigAdminManager and ConfigurationControlManager. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +11,7 @@
 #include "base/topic_name.h"
 #include "broker/coordinator.h"
 #include "proto/kafka/admin_int.h"
+#include "proto/kafka/share_conf.h"
 
 enum resource { /* ConfigResource.Type */
                 RES_TOPIC = 2,
@@ -28,6 +29,7 @@ struct item {
     const char *name, *prose;
     enum topic_conf_type type;
     bool is_default; /* the value is Kafka's default */
+    bool own;        /* of this group, changed by clients */
     struct slice value;
 };
 
@@ -40,7 +42,8 @@ static void item_add(struct items *s, const char *name, enum topic_conf_type typ
                      struct slice value, const char *prose)
 {
     if (s->n < BROKER_ITEMS_MAX && !slice_is_null(value))
-        s->item[s->n++] = (struct item){name, prose, type, is_default, value};
+        s->item[s->n++] = (struct item){
+            .name = name, .prose = prose, .type = type, .is_default = is_default, .value = value};
 }
 
 static struct slice number(struct kreq *q, int64_t v)
@@ -81,16 +84,29 @@ static void broker_items(struct kreq *q, struct items *s)
                      it.prose);
 }
 
-/* Groups have no configuration of their own: what applies to all. */
-static void group_items(struct kreq *q, struct items *s)
+/* What applies to all groups, and what a share group has of its own. */
+static void group_items(struct kreq *q, struct slice group, struct items *s)
 {
+    struct share_conf_item it;
+    struct share_conf conf;
     struct group_conf g;
+    unsigned i;
 
     groups_conf_get(q->b, &g);
     item_add(s, "consumer.session.timeout.ms", TOPIC_CONF_INT, true,
              number(q, g.consumer_session_timeout_ms), "group.consumer.session.timeout.ms");
     item_add(s, "consumer.heartbeat.interval.ms", TOPIC_CONF_INT, true,
              number(q, g.consumer_heartbeat_ms), "group.consumer.heartbeat.interval.ms");
+    item_add(s, "share.session.timeout.ms", TOPIC_CONF_INT, true,
+             number(q, g.share_session_timeout_ms), "group.share.session.timeout.ms");
+    item_add(s, "share.heartbeat.interval.ms", TOPIC_CONF_INT, true,
+             number(q, g.share_heartbeat_ms), "group.share.heartbeat.interval.ms");
+    share_conf_get(q->b, group, &conf);
+    for (i = 0; share_conf_item_at(&conf, i, &it); i++) {
+        item_add(s, it.name, (enum topic_conf_type)it.type, it.is_default,
+                 arena_dup(&q->arena, slice_str(it.value)), it.prose);
+        s->item[s->n - 1].own = true;
+    }
 }
 
 /* ---- DescribeConfigs ---- */
@@ -181,8 +197,10 @@ static void describe_items(struct kreq *q, const struct kafka_describe_configs_r
         kafka_describe_configs_response_config_init(c);
         c->name = slice_str(it->name);
         c->value = it->value;
-        c->read_only = true;
-        c->config_source = it->is_default ? KSOURCE_DEFAULT : KSOURCE_STATIC_BROKER;
+        c->read_only = !it->own;
+        c->config_source = it->is_default ? KSOURCE_DEFAULT
+                           : it->own      ? KSOURCE_GROUP
+                                          : KSOURCE_STATIC_BROKER;
         c->config_type = (int8_t)it->type;
         c->documentation = m->include_documentation ? slice_str(it->prose) : SLICE_NULL;
         if (m->include_synonyms)
@@ -235,7 +253,7 @@ static void describe_one(struct kreq *q, const struct kafka_describe_configs_req
             o->error_code = KE_INVALID_REQUEST;
             o->error_message = SLICE_LIT("the resource's name must not be empty");
         } else if (group) {
-            group_items(q, &s);
+            group_items(q, in->resource_name, &s);
         }
         break;
     default:
@@ -447,6 +465,55 @@ static void alter_broker(struct alter *a)
                                  (const char *)a->ops[0].name.ptr));
 }
 
+static enum err group_edit(const struct alter *a, struct share_conf *c, struct errinfo *info)
+{
+    enum err e = ERR_OK;
+    uint32_t i;
+
+    if (a->replace)
+        share_conf_default(c);
+    for (i = 0; i < a->ops_n && !e; i++) {
+        const struct alter_op *op = &a->ops[i];
+
+        if (op->kind == ALTER_SET || op->kind == ALTER_DELETE)
+            e = share_conf_set(c, op->name, op->kind == ALTER_SET ? op->value : SLICE_NULL, info);
+        else
+            e = errinfo_set(info, ERR_CONFIG, "no configuration of a group is a list");
+    }
+    return e;
+}
+
+static void alter_group(struct alters *as, struct alter *a, struct kgather_job *job)
+{
+    char text[SHARE_CONF_TEXT_MAX];
+    struct errinfo info = {0};
+    struct share_conf conf;
+    struct slice value;
+    enum err e;
+
+    if (!kafka_allowed(a->q, KOP_ALTER_CONFIGS, KRES_GROUP, a->name)) {
+        alter_refuse(a, KE_GROUP_AUTHORIZATION_FAILED, SLICE_NULL);
+        return;
+    }
+    if (a->name.len == 0 || a->name.len > LIMIT_GROUP_NAME) {
+        alter_refuse(a, KE_INVALID_REQUEST, SLICE_LIT("not a valid name of a group"));
+        return;
+    }
+    share_conf_get(a->q->b, a->name, &conf);
+    if ((e = group_edit(a, &conf, &info))) {
+        alter_refuse(a, kafka_admin_code(e), kreq_printf(a->q, "%s", info.text));
+        return;
+    }
+    if (as->validate_only)
+        return;
+    value = share_conf_text(&conf, text);
+    kgather_begin(job);
+    e = kv_put(a->q->b, GROUP_CONF_NS, a->name, value.len ? value : SLICE_NULL, 0, kgather_done,
+               job, &info);
+    if (e)
+        kgather_done(job, e, &info);
+}
+
 /* Are the operations well-formed? */
 static bool ops_check(struct kreq *q, struct alter *a)
 {
@@ -488,14 +555,17 @@ static void alter_one(struct alters *as, struct alter *a, struct kgather_job *jo
     case RES_BROKER:
         alter_broker(a);
         break;
+    case RES_GROUP:
+        alter_group(as, a, job);
+        break;
     case RES_BROKER_LOGGER:
     case RES_CLIENT_METRICS:
-    case RES_GROUP:
         if (!kafka_allowed(a->q, KOP_ALTER_CONFIGS, KRES_CLUSTER, KAFKA_CLUSTER_NAME))
             alter_refuse(a, KE_CLUSTER_AUTHORIZATION_FAILED, SLICE_NULL);
         else
-            alter_refuse(a, KE_INVALID_CONFIG,
-                         SLICE_LIT("only topics have a configuration that clients change"));
+            alter_refuse(
+                a, KE_INVALID_CONFIG,
+                SLICE_LIT("only topics and groups have a configuration that clients change"));
         break;
     default:
         alter_refuse(a, KE_INVALID_REQUEST, kreq_printf(a->q, "Unknown resource type %d", a->type));
@@ -653,6 +723,28 @@ static void listing_topics(struct kreq *q, struct listing *l)
     } while (n == 256 && q->state != KREQ_DONE);
 }
 
+/* A lock is held. */
+static bool listing_group(void *arg, struct slice key, struct slice value)
+{
+    return !buf_append_be16(arg, (uint16_t)key.len) && !buf_append_slice(arg, key);
+}
+
+static void listing_groups(struct kreq *q, struct listing *l)
+{
+    struct slice left;
+    struct buf names;
+
+    buf_init(&names, LIMIT_KAFKA_ARENA);
+    kv_each(q->b, GROUP_CONF_NS, listing_group, &names);
+    for (left = buf_slice(&names); left.len && q->state != KREQ_DONE;) {
+        size_t n = be16_load(left.ptr);
+
+        listing_add(q, l, arena_dup(&q->arena, slice_of(left.ptr + 2, n)), RES_GROUP);
+        left = slice_of(left.ptr + 2 + n, left.len - 2 - n);
+    }
+    buf_fini(&names);
+}
+
 static void listing_type(struct kreq *q, struct listing *l, int8_t type)
 {
     switch (type) {
@@ -663,8 +755,10 @@ static void listing_type(struct kreq *q, struct listing *l, int8_t type)
     case RES_BROKER_LOGGER:
         listing_add(q, l, SLICE_LIT(KAFKA_NODE_TEXT), type);
         break;
-    case RES_CLIENT_METRICS: /* there are none that have a configuration of their own */
     case RES_GROUP:
+        listing_groups(q, l);
+        break;
+    case RES_CLIENT_METRICS: /* there are none */
         break;
     default:
         l->s.error_code = KE_UNSUPPORTED_VERSION;
@@ -673,7 +767,7 @@ static void listing_type(struct kreq *q, struct listing *l, int8_t type)
 
 void kafka_on_list_config_resources(struct kreq *q)
 {
-    static const int8_t all[] = {RES_TOPIC, RES_BROKER, RES_BROKER_LOGGER};
+    static const int8_t all[] = {RES_TOPIC, RES_BROKER, RES_BROKER_LOGGER, RES_GROUP};
     struct kafka_list_config_resources_request m;
     struct listing l = {.cap = 0};
     uint64_t seen[4] = {0}; /* a type once, however often it is asked for */

@@ -77,6 +77,22 @@ static void fetch_try(struct kreq *q);
 
 /* ---- taking ---- */
 
+/* Pieces that lie next to each other are told as one, as long as the client wants them. */
+static bool piece_add(struct share_fetch *f, struct grown *got, const struct cursor_taken *t)
+{
+    acquired *a = got->n ? (acquired *)got->v + got->n - 1 : NULL;
+
+    if (a && a->last_offset + 1 == t->first && a->delivery_count == (int16_t)t->deliveries &&
+        t->last - a->first_offset < f->m.batch_size) {
+        a->last_offset = t->last;
+        return true;
+    }
+    if (!(a = grow(f->q, got, sizeof *a)))
+        return false;
+    *a = (acquired){t->first, t->last, (int16_t)t->deliveries};
+    return true;
+}
+
 /* One batch: its free records are the member's, and it is sent. False: no room, the request is over. */
 static bool batch_take(struct share_fetch *f, struct row *row, struct grown *got,
                        struct grown *spans, int64_t from, const struct read_batch *b, int64_t now)
@@ -91,13 +107,9 @@ static bool batch_take(struct share_fetch *f, struct row *row, struct grown *got
 
         pieces = cursor_take(row->sp->c, share_owner(f->ss), from, b->last_offset, max,
                              &f->conf.cursor, now, piece, PIECES, &n);
-        for (i = 0; i < pieces; i++) {
-            acquired *a = grow(f->q, got, sizeof *a);
-
-            if (!a)
+        for (i = 0; i < pieces; i++)
+            if (!piece_add(f, got, &piece[i]))
                 return false;
-            *a = (acquired){piece[i].first, piece[i].last, (int16_t)piece[i].deliveries};
-        }
         f->records += n;
         any = any || pieces;
         from = pieces ? piece[pieces - 1].last + 1 : from;

@@ -44,6 +44,11 @@ BROKER_NUMBER("group.consumer.session.timeout.ms", g.consumer_session_timeout_ms
               "session timeout of members of the consumer protocol")
 BROKER_NUMBER("group.consumer.heartbeat.interval.ms", g.consumer_heartbeat_ms, 5000,
               "heartbeat interval of members of the consumer protocol")
+BROKER_NUMBER("group.share.session.timeout.ms", g.share_session_timeout_ms, 45000,
+              "after which a silent member of a share group is out")
+BROKER_NUMBER("group.share.heartbeat.interval.ms", g.share_heartbeat_ms, 5000,
+              "how often its members send a heartbeat")
+BROKER_NUMBER("group.share.max.size", g.share_size_max, 200, "members of a share group")
 BROKER_NUMBER("group.consumer.max.size", g.consumer_size_max, INT32_MAX,
               "members of a group of the consumer protocol")
 BROKER_NUMBER("offsets.retention.minutes", g.offsets_retention_minutes, 10080,

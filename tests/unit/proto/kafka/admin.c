@@ -577,7 +577,7 @@ static void configs_edited(void **state)
     assert_int_equal(edit(f, 4, "1", false, &set, 1, "Cannot update these"), 40);
     assert_int_equal(edit(f, 4, "", false, &set, 1, "Cannot update these"), 40);
     assert_int_equal(edit(f, 4, "7", false, &set, 1, "Unexpected broker id"), 42);
-    assert_int_equal(edit(f, 32, "g", false, &set, 1, "only topics"), 40);
+    assert_int_equal(edit(f, 32, "g", false, &set, 1, "Unknown group config"), 40);
     assert_int_equal(edit(f, 5, "g", false, &set, 1, "Unknown resource type"), 42);
 }
 
