@@ -352,4 +352,4 @@ def java_client():
 
 @beside_others
 def test_kafka_java():
-    return program(java(java_client(), "Clients"), (*STEPS, "cooperative", "group_848"), timeout=240)
+    return program(java(java_client(), "Clients"), (*STEPS, "cooperative", "group_848", "share"), timeout=240)

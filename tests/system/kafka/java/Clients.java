@@ -332,6 +332,66 @@ class Clients {
         check(!admin.listTopics().names().get().contains(topic), "the topic is gone");
     }
 
+    static KafkaShareConsumer<String, String> sharing(String group, String topic) {
+        var c = new KafkaShareConsumer<>(Map.of("bootstrap.servers", bootstrap, "group.id", group,
+            "share.acknowledgement.mode", "explicit"), new StringDeserializer(), new StringDeserializer());
+        c.subscribe(List.of(topic));
+        return c;
+    }
+
+    /** A share group: two members work on one partition; what one gives back or leaves behind comes again. */
+    static void share() throws Exception {
+        String topic = made("share", 1), group = named("share");
+        var early = new AlterConfigOp(new ConfigEntry("share.auto.offset.reset", "earliest"), AlterConfigOp.OpType.SET);
+        admin.incrementalAlterConfigs(Map.of(new ConfigResource(ConfigResource.Type.GROUP, group), List.of(early))).all().get();
+        many(topic, 0, 200);
+        Map<String, Integer> accepted = new TreeMap<>();
+        Set<String> released = new HashSet<>();
+        boolean rejected = false;
+        try (var one = sharing(group, topic); var two = sharing(group, topic)) {
+            var members = List.of(one, two);
+            for (long end = System.currentTimeMillis() + 60000; accepted.size() < 199;) {
+                check(System.currentTimeMillis() < end, accepted.size() + " records accepted");
+                for (var c : members) {
+                    for (var r : c.poll(Duration.ofMillis(100))) {
+                        int n = Integer.parseInt(r.value().substring(1));
+                        if (n == 13) {
+                            check(!rejected, "a rejected record came again");
+                            rejected = true;
+                            c.acknowledge(r, AcknowledgeType.REJECT);
+                        } else if (n % 10 == 0 && released.add(r.value())) {
+                            equal((int) r.deliveryCount().get(), 1, "first delivery");
+                            c.acknowledge(r, AcknowledgeType.RELEASE);
+                        } else {
+                            equal((int) r.deliveryCount().get(), released.contains(r.value()) ? 2 : 1, "deliveries of " + n);
+                            c.acknowledge(r, AcknowledgeType.ACCEPT);
+                            accepted.merge(r.value(), 1, Integer::sum);
+                        }
+                    }
+                    for (var e : c.commitSync(Duration.ofSeconds(10)).entrySet())
+                        check(e.getValue().isEmpty(), "acknowledging: " + e);
+                }
+            }
+            var d = admin.describeShareGroups(List.of(group)).all().get().get(group);
+            equal(d.members().size() + " " + d.groupState(), "2 Stable", "group");
+        }
+        equal(accepted.values().stream().distinct().toList(), List.of(1), "each record is accepted once");
+        check(rejected && released.size() == 20, "what was rejected and given back");
+        try (var c = sharing(group, topic)) {
+            many(topic, 200, 201);
+            List<String> got = new ArrayList<>();
+            for (long end = System.currentTimeMillis() + 30000; got.isEmpty();) {
+                check(System.currentTimeMillis() < end, "nothing came");
+                for (var r : c.poll(Duration.ofMillis(100))) {
+                    got.add(r.value());
+                    c.acknowledge(r);
+                }
+                c.commitSync();
+            }
+            equal(got, List.of("v200"), "after all was accepted");
+        }
+    }
+
     public static void main(String[] args) throws Exception {
         bootstrap = args[0];
         prefix = args[1];
@@ -344,6 +404,7 @@ class Clients {
         steps.put("cooperative", () -> group("cooperative", Map.of("partition.assignment.strategy",
             "org.apache.kafka.clients.consumer.CooperativeStickyAssignor")));
         steps.put("group_848", () -> group("group-848", Map.of("group.protocol", "consumer")));
+        steps.put("share", Clients::share);
         steps.put("resume", Clients::resume);
         steps.put("seek", Clients::seek);
         steps.put("transactions", Clients::transactions);
