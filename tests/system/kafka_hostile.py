@@ -4,7 +4,7 @@ Beside each of them a good client, a process of its own, produces, asks for meta
 round trip is printed and bounded. So is the memory of the server, from /proc. The bounds leave room for a
 slow machine; the figures printed say what it was.
 """
-import contextlib, glob, multiprocessing, os, random, select, socket, struct, sys, threading, time, zlib
+import contextlib, glob, multiprocessing, os, random, socket, struct, sys, threading, time, zlib
 
 from harness import ROOT, Server, scratch, served
 
@@ -13,7 +13,7 @@ sys.dont_write_bytecode = True
 import gen  # noqa: E402: the schemas, as the server's codec is made from them
 
 MIB = 1 << 20
-LATE = float(os.environ.get("WEIR_HOSTILE_LATE", "2.0"))  # seconds; a round trip of the good client at most
+LATE = float(os.environ.get("WEIR_HOSTILE_LATE", "3.0"))  # seconds; a round trip of the good client at most
 
 
 # ---- wire format ---------------------------------------------------------------------------------------
@@ -335,7 +335,8 @@ def test_kafka_hostile_bytes():
     """Garbage, TLS, HTTP, unknown APIs and versions, half-closed sockets."""
     rng = random.Random(3)
     cases = [rng.randbytes(n) for n in (1, 3, 4, 5, 11, 12, 13, 100, 5000) for _ in range(5)]
-    cases += [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(500), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    cases += [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(500),
+              b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
               b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
     with served("--set", "kafka.idle=2s", kafka=0) as s, watched(s, "garbage", 32):
         for data in cases:
@@ -408,7 +409,7 @@ def bomb(codec, inflated):
 
 
 def test_kafka_hostile_bombs():
-    """As much as 1 MB inflates to, by each codec: beyond 32 times max.message.bytes it is refused. 100 in one request."""
+    """What 1 MB inflates to, by each codec: beyond 32 times max.message.bytes it is refused. Then 40 in one request."""
     packs = {1: 400 * MIB, 2: 20 * MIB, 3: 236 * MIB, 4: 1024 * MIB}
     with served(kafka=0) as s, watched(s, "decompression bombs", 192):
         c = connect(s, 120)
@@ -423,7 +424,7 @@ def test_kafka_hostile_bombs():
             assert error == (0 if inflated < 32 * MIB else 10), (codec, error)
         for codec, inflated in packs.items():
             b = batch(bomb(codec, min(inflated, 64 * MIB)), 1, codec)
-            many = produce("bomb", [(0, b)] * (100 if len(b) < 300000 else 20))
+            many = produce("bomb", [(0, b)] * (40 if len(b) < 300000 else 20))
             t = time.monotonic()
             call(c, many)
             print("figure: codec %d: %d MB of them in a request: %.0f ms" %
@@ -432,7 +433,7 @@ def test_kafka_hostile_bombs():
 
 
 def test_kafka_hostile_slow_readers():
-    """50 connections ask for 16 MiB 60 times and do not read: each may hold its sockets' buffers and 2 answers."""
+    """50 connections ask for 16 MiB 60 times and do not read: each may hold LIMIT_KAFKA_OUTPUT and an answer beyond."""
     with served(kafka=0) as s:
         with connect(s, 60) as c:
             call(c, create_topics(["big"]))
@@ -456,7 +457,7 @@ def test_kafka_hostile_slow_readers():
 
 
 def test_kafka_hostile_metadata_storm():
-    """10,000 topics; 50 connections ask for all of them 20 times; half of them never read."""
+    """10,000 topics; 50 connections ask for all of them 20 times; half never read: 10 MB of answers each."""
     with served(kafka=0) as s:
         with connect(s, 120) as c:
             names = ["storm-%05d" % i for i in range(10000)]
@@ -466,7 +467,7 @@ def test_kafka_hostile_metadata_storm():
             size = len(call(c, metadata()))
             print("figure: metadata of 10,000 topics: %d bytes in %.0f ms" % (size, (time.monotonic() - t) * 1000))
             assert size > 400000
-        with watched(s, "metadata storm", 50 * 20):
+        with watched(s, "metadata storm", 50 * 10):
             conns = [connect(s, 60) for _ in range(50)]
             for c in conns:
                 c.sendall(b"".join(metadata(corr=i) for i in range(20)))
