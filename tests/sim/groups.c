@@ -57,6 +57,7 @@ struct world;
 /* A process with a member in it. */
 struct who {
     struct world *w;
+    int group;
     struct group_wait wait;
     bool waits, dead;
     char id[ID_MAX];
@@ -173,13 +174,6 @@ static void id_keep(struct world *w, char out[ID_MAX], struct slice s)
     out[s.len] = 0;
 }
 
-static int group_of(const struct who *k)
-{
-    const struct world *w = k->w;
-
-    return k >= &w->man[0].k && k < &w->man[MEN].k ? OLD : NEW;
-}
-
 /* ---- offsets ---- */
 
 static size_t meta_make(int64_t offset, char out[LIMIT_GROUP_METADATA])
@@ -244,7 +238,7 @@ static void commit_done(void *arg, enum err e, const struct errinfo *info)
 static void take(struct who *k, int part)
 {
     k->own[part] = true;
-    k->at[part] = offset_of(k->w, group_of(k), part);
+    k->at[part] = offset_of(k->w, k->group, part);
     k->w->st_moves++;
 }
 
@@ -252,7 +246,7 @@ static void take(struct who *k, int part)
 static void commit_accepted(struct who *k)
 {
     struct world *w = k->w;
-    int g = group_of(k);
+    int g = k->group;
 
     if (k->run != w->run)
         die(w, "%s: a commit is accepted of %s, which has not joined since the restart",
@@ -270,7 +264,7 @@ static enum err commit(struct who *k)
 {
     static char meta[LIMIT_GROUP_METADATA];
     struct world *w = k->w;
-    int g = group_of(k), p = (int)rnd(w, PARTS);
+    int g = k->group, p = (int)rnd(w, PARTS);
     struct group_member m = {slice_str(group_name[g]), slice_str(k->id), SLICE_NULL, k->epoch};
     struct commit *c;
     enum err e;
@@ -342,7 +336,7 @@ static void told(struct world *w, int group, int32_t n)
 static void late(struct world *w, const struct who *k)
 {
     if (k->waits && now_ms(w) - k->asked_ms > ANSWER_MS)
-        die(w, "%s: %s has waited for %" PRId64 " ms", group_name[group_of(k)], k->id,
+        die(w, "%s: %s has waited for %" PRId64 " ms", group_name[k->group], k->id,
             now_ms(w) - k->asked_ms);
 }
 
@@ -929,9 +923,9 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
     w->io = io_sim_new(seed ^ 0x6772);
     w->generation = xcalloc(GENERATIONS, sizeof *w->generation);
     for (i = 0; i < MEN; i++)
-        w->man[i].k.w = w;
+        w->man[i].k = (struct who){.w = w, .group = OLD};
     for (i = 0; i < WORKERS; i++)
-        w->worker[i].k.w = w;
+        w->worker[i].k = (struct who){.w = w, .group = NEW};
     if (setjmp(w->out)) {
         s->failed++;
         return;
