@@ -54,6 +54,29 @@ static void dedup(struct slice s)
     free(out);
 }
 
+static void cursor_ranges(struct slice s)
+{
+    struct entry_cursor_ranges e;
+    struct cursor_saved_range x;
+    uint8_t *out, *ranges;
+    int64_t from = 0;
+    uint32_t i;
+
+    if (entry_cursor_ranges_read(s, &e))
+        return;
+    ASSERT(e.group.len <= LIMIT_GROUP_NAME && e.partition < LIMIT_PARTITIONS);
+    out = malloc(entry_cursor_ranges_size(&e));
+    ranges = entry_cursor_ranges_write(out, &e);
+    for (i = 0; i < e.n; i++) {
+        cursor_range_get(e.ranges, i, &x);
+        ASSERT(x.first >= from && x.records);
+        from = x.first + x.records;
+        cursor_range_write(ranges, i, &x);
+    }
+    same(s, out, entry_cursor_ranges_size(&e));
+    free(out);
+}
+
 static void small(uint8_t type, struct slice s)
 {
     uint8_t out[ENTRY_SMALL_MAX + LIMIT_GROUP_METADATA];
@@ -61,6 +84,7 @@ static void small(uint8_t type, struct slice s)
     struct entry_topic_alter alter;
     struct entry_topic_flags flags;
     struct entry_group_offset offset;
+    struct entry_cursor cursor;
     struct slice group;
     uint32_t id;
 
@@ -74,6 +98,8 @@ static void small(uint8_t type, struct slice s)
         same(s, out, entry_topic_flags_write(out, &flags));
     if (type == ENTRY_GROUP_OFFSET && !entry_group_offset_read(s, &offset))
         same(s, out, entry_group_offset_write(out, &offset));
+    if (type == ENTRY_CURSOR && !entry_cursor_read(s, &cursor))
+        same(s, out, entry_cursor_write(out, &cursor));
     if (type == ENTRY_GROUP_DELETE && !entry_group_delete_read(s, &group))
         same(s, out, entry_group_delete_write(out, group));
 }
@@ -89,6 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         kv(s);
     else if (data[0] == ENTRY_DEDUP)
         dedup(s);
+    else if (data[0] == ENTRY_CURSOR_RANGES)
+        cursor_ranges(s);
     else
         small(data[0], s);
     return 0;
