@@ -181,7 +181,7 @@ struct journal {
     uint32_t unused_n;
     bool recovered, closing;
     char *spares[SPARES_RECYCLED_MAX]; /* names of prepared files, ready to be renamed */
-    uint32_t spares_n;
+    _Atomic uint32_t spares_n; /* lock to change */
     uint64_t giveups; /* times that sequenced frames were given up */
     uint32_t full_n;  /* files waiting for the sealer */
     uint32_t dead_n;

@@ -108,9 +108,9 @@ static inline void fix_halt(struct fix *f)
         pthread_join(f->thread[i], NULL);
     http_server_free(&f->server);
     http_proto_free(&f->proto);
+    broker_close(&f->broker); /* its threads may be waking a loop */
     for (int i = 0; i < FIX_LOOPS; i++)
         loop_free(&f->loop[i]);
-    broker_close(&f->broker);
 }
 
 static inline void fix_stop(struct fix *f)
