@@ -195,7 +195,8 @@ static void ring_push(struct dedup *d, struct shard *s, const struct row *r)
 
 static void place_of(const struct row *r, struct append_place *out)
 {
-    *out = (struct append_place){r->partition, r->offset, r->position, r->timestamp_ms, true, false};
+    *out =
+        (struct append_place){r->partition, r->offset, r->position, r->timestamp_ms, true, false};
 }
 
 static bool row_find(struct dedup *d, struct shard *s, const uint8_t hash[16], int64_t now_ms,

@@ -114,7 +114,7 @@ struct plog {
     uint64_t bytes, position_end;
     uint64_t gone_position; /* the batches dropped since opening had positions below it, */
     int64_t gone_ts;        /* and timestamps up to this; 0 and -1: none was dropped */
-    struct ref *refs; /* refs[refs_head .. refs_head + refs_n) */
+    struct ref *refs;       /* refs[refs_head .. refs_head + refs_n) */
     uint32_t refs_head, refs_n, refs_cap;
     struct extent *ext;
     uint32_t ext_n, ext_cap;
@@ -181,9 +181,9 @@ struct journal {
     uint32_t unused_n;
     bool recovered, closing;
     char *spares[SPARES_RECYCLED_MAX]; /* names of prepared files, ready to be renamed */
-    _Atomic uint32_t spares_n; /* lock to change */
-    uint64_t giveups; /* times that sequenced frames were given up */
-    uint32_t full_n;  /* files waiting for the sealer */
+    _Atomic uint32_t spares_n;         /* lock to change */
+    uint64_t giveups;                  /* times that sequenced frames were given up */
+    uint32_t full_n;                   /* files waiting for the sealer */
     uint32_t dead_n;
     struct jfile *ready; /* the next journal file, prepared ahead */
     struct io_file *ready_fd;
