@@ -657,7 +657,9 @@ static enum err batch_take(struct append *a, struct partition *p, struct slice b
     pt->produced = producer_batch_of(&bi, &pt->pb);
     pt->pb.starts = a->txn_starts;
     a->produced = a->produced || pt->produced;
-    if (pt->log_time && (e = part_stamp(a, pt)))
+    if (made && bi.attributes & BATCH_LOG_APPEND_TIME)
+        pt->log_ms = bi.max_ts; /* its maker has said when */
+    else if (pt->log_time && (e = part_stamp(a, pt)))
         return e;
     if (topic_partitions(t) > 1 && !atomic_load(&t->scattered_saved)) {
         pt->scatters = true; /* where its keys belong is not looked at */
