@@ -80,6 +80,11 @@ struct change *change_new(struct broker *b, uint8_t type, size_t room, broker_do
     return c;
 }
 
+enum err change_topic_alive(struct change *c)
+{
+    return atomic_load(&c->topic->deleting) ? ERR_TOPIC_NOT_FOUND : ERR_OK;
+}
+
 void change_free(struct change *c)
 {
     topic_unref(&c->topic);

@@ -132,6 +132,8 @@ struct change {
 /* data has room for `room` bytes; entry.data.len is to be set. */
 struct change *change_new(struct broker *b, uint8_t type, size_t room, broker_done_fn done,
                           void *arg);
+/* A check: c->topic is not being deleted. */
+enum err change_topic_alive(struct change *c);
 /* For a change that was never submitted. */
 void change_free(struct change *c);
 /* Hands it to the journal. On an error it is freed and commit and done are not called: the caller

@@ -143,11 +143,6 @@ size_t settle_entry_write(const struct settle *s, const struct settle_range *v, 
     return (size_t)(at - dst) + (size_t)n * CURSOR_RANGE_BYTES;
 }
 
-static enum err topic_there(struct change *c)
-{
-    return atomic_load(&c->topic->deleting) ? ERR_TOPIC_NOT_FOUND : ERR_OK;
-}
-
 struct plain { /* change.extra */
     struct settle *s;
     uint32_t n; /* the first n of s->v */
@@ -179,7 +174,7 @@ static void plain_submit(struct settle *s, uint32_t n)
     *pl = (struct plain){s, n};
     ch->entry.data.len = settle_entry_write(s, s->v, n, ch->data);
     ch->topic = topic_ref(s->c->topic);
-    ch->check = topic_there;
+    ch->check = change_topic_alive;
     ch->commit = plain_commit;
     ch->extra = pl;
     atomic_fetch_add(&s->left, 1);

@@ -115,11 +115,6 @@ void cursor_apply_group_delete(struct broker *b, struct slice group)
 
 /* ---- calls ---- */
 
-static enum err topic_there(struct change *c)
-{
-    return atomic_load(&c->topic->deleting) ? ERR_TOPIC_NOT_FOUND : ERR_OK;
-}
-
 static void change_commit(struct change *ch, enum err e)
 {
     struct entry_cursor en;
@@ -149,7 +144,7 @@ static enum err change(struct broker *b, struct slice group, struct partition *p
     c = change_new(b, ENTRY_CURSOR, ENTRY_SMALL_MAX, done, arg);
     c->entry.data.len = entry_cursor_write(c->data, &en);
     c->topic = topic_ref(p->topic);
-    c->check = topic_there;
+    c->check = change_topic_alive;
     c->commit = change_commit;
     return change_submit(c, false, info);
 }

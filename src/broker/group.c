@@ -322,11 +322,6 @@ enum err group_check(struct broker *b, struct slice group, int64_t offset, struc
     return e;
 }
 
-static enum err topic_alive(struct change *c)
-{
-    return atomic_load(&c->topic->deleting) ? ERR_TOPIC_NOT_FOUND : ERR_OK;
-}
-
 static void offset_commit(struct change *c, enum err e)
 {
     struct entry_group_offset en;
@@ -356,7 +351,7 @@ static enum err commit(struct broker *b, struct slice group, struct partition *p
     c = change_new(b, ENTRY_GROUP_OFFSET, entry_group_offset_size(&en), done, arg);
     c->entry.data.len = entry_group_offset_write(c->data, &en);
     c->topic = topic_ref(p->topic);
-    c->check = topic_alive;
+    c->check = change_topic_alive;
     c->commit = offset_commit;
     return change_submit(c, block, info);
 }

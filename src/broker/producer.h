@@ -91,9 +91,9 @@ struct producers {
     bool orphans;      /* the checkpoint has rows of partitions that are no more */
     uint32_t sweep_at; /* in states */
     _Atomic uint32_t open_n;
-    int64_t next_id, next_id_saved; /* producer ids */
-    struct map txns;                /* struct txn by name */
-    struct u64map txn_ids;          /* by producer id */
+    int64_t next_id;       /* of producers */
+    struct map txns;       /* struct txn by name */
+    struct u64map txn_ids; /* by producer id */
     struct list_head ongoing, txns_dirty, txns_sent;
     struct map pending;   /* struct txn_pending by key: of the offsets in all transactions */
     uint32_t pending_n;   /* those offsets */

@@ -267,11 +267,6 @@ struct alteration {
     struct topic_conf conf;
 };
 
-static enum err alive_check(struct change *c)
-{
-    return atomic_load(&c->topic->deleting) ? ERR_TOPIC_NOT_FOUND : ERR_OK;
-}
-
 static void alter_commit(struct change *c, enum err e)
 {
     struct alteration *al = c->extra;
@@ -402,7 +397,7 @@ static enum err alter_begin(struct topic *t, const struct alter_call *call, bool
     c = change_new(b, ENTRY_TOPIC_ALTER, ENTRY_SMALL_MAX, done, arg);
     c->entry.data.len = entry_topic_alter_write(c->data, &en);
     c->topic = topic_ref(t);
-    c->check = alive_check;
+    c->check = change_topic_alive;
     c->commit = alter_commit;
     c->extra = al;
     if ((e = change_submit(c, block, info)))
@@ -571,7 +566,7 @@ static enum err trim(struct partition *p, int64_t offset, bool block, broker_don
     c->entry.data.len = 8;
     c->entry.plog = p->log;
     c->topic = topic_ref(p->topic);
-    c->check = alive_check;
+    c->check = change_topic_alive;
     c->commit = trim_commit;
     return change_submit(c, block, info);
 }

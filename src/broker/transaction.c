@@ -482,8 +482,6 @@ static void op_apply(struct txn_op *o)
         txn_forget(b, o->t);
     else if (o->t && o->kind != OP_OFFSETS)
         txn_set(b, o->t, &o->to);
-    if (b->producers.next_id_saved < b->producers.next_id)
-        b->producers.next_id_saved = b->producers.next_id;
 }
 
 /* Lock held: whatever came of it, others may go on. */

@@ -106,6 +106,15 @@ void *kreq_alloc(struct kreq *q, size_t n, size_t size)
     return p;
 }
 
+struct slice kreq_keep(struct kreq *q, struct slice s)
+{
+    struct slice out = arena_dup(&q->arena, s);
+
+    if (slice_is_null(out) && !slice_is_null(s))
+        kreq_fail(q, ERR_TOO_LARGE);
+    return out;
+}
+
 struct slice kreq_printf(struct kreq *q, const char *fmt, ...)
 {
     char text[512];
@@ -288,7 +297,6 @@ static bool start_next(struct kconn *kc)
             if (!may_start(kc, q))
                 return false;
             q->state = KREQ_RUNNING;
-            q->start_ms = loop_now_ms(kc->kl->loop);
             q->slice_ns = io_mono_ns(broker_io(q->b));
             run_timed(q, kafka_handler_of(q->api->key));
             return true;

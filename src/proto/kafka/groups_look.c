@@ -27,16 +27,6 @@ int32_t kafka_group_operations(struct kreq *q, struct slice group)
     return bits;
 }
 
-/* A copy in the arena; past it the request fails. */
-static struct slice keep(struct kreq *q, struct slice s)
-{
-    struct slice out = arena_dup(&q->arena, s);
-
-    if (slice_is_null(out) && !slice_is_null(s))
-        kreq_fail(q, ERR_TOO_LARGE);
-    return out;
-}
-
 /* ---- DescribeGroups ---- */
 
 static void classic_fill(struct kreq *q, const struct group_description *d,
@@ -47,21 +37,21 @@ static void classic_fill(struct kreq *q, const struct group_description *d,
     unsigned i;
 
     s->group_state = slice_str(group_state_text(d->state));
-    s->protocol_type = keep(q, d->protocol_type);
+    s->protocol_type = kreq_keep(q, d->protocol_type);
     if (d->state == GROUP_STABLE)
-        s->protocol_data = keep(q, d->protocol);
+        s->protocol_data = kreq_keep(q, d->protocol);
     if (!(s->members = kreq_alloc(q, d->members_n, sizeof *s->members)))
         return;
     s->members_n = d->members_n;
     for (i = 0; i < d->members_n && q->state != KREQ_DONE; i++) {
         m = &d->members[i];
         o = &s->members[i];
-        o->member_id = keep(q, m->member_id);
-        o->group_instance_id = keep(q, m->instance_id);
-        o->client_id = keep(q, m->client_id);
-        o->client_host = keep(q, m->client_host);
-        o->member_metadata = keep(q, m->metadata);
-        o->member_assignment = keep(q, m->assignment);
+        o->member_id = kreq_keep(q, m->member_id);
+        o->group_instance_id = kreq_keep(q, m->instance_id);
+        o->client_id = kreq_keep(q, m->client_id);
+        o->client_host = kreq_keep(q, m->client_host);
+        o->member_metadata = kreq_keep(q, m->metadata);
+        o->member_assignment = kreq_keep(q, m->assignment);
     }
 }
 
@@ -128,7 +118,7 @@ static void assignment_fill(struct kreq *q, const struct group_topic_partitions 
     for (i = 0; i < n && q->state != KREQ_DONE; i++) {
         o = &s->topic_partitions[i];
         memcpy(o->topic_id, tp[i].topic_uuid, 16);
-        o->topic_name = keep(q, tp[i].topic);
+        o->topic_name = kreq_keep(q, tp[i].topic);
         if (!(o->partitions = kreq_alloc(q, tp[i].n, sizeof *o->partitions)))
             return;
         o->partitions_n = tp[i].n;
@@ -141,20 +131,20 @@ static void member_fill(struct kreq *q, const struct group_description_member *m
 {
     unsigned i;
 
-    o->member_id = keep(q, m->member_id);
-    o->instance_id = keep(q, m->instance_id);
-    o->rack_id = keep(q, m->rack_id);
+    o->member_id = kreq_keep(q, m->member_id);
+    o->instance_id = kreq_keep(q, m->instance_id);
+    o->rack_id = kreq_keep(q, m->rack_id);
     o->member_epoch = m->epoch;
-    o->client_id = keep(q, m->client_id);
-    o->client_host = keep(q, m->client_host);
-    o->subscribed_topic_regex = keep(q, m->topic_regex);
+    o->client_id = kreq_keep(q, m->client_id);
+    o->client_host = kreq_keep(q, m->client_host);
+    o->subscribed_topic_regex = kreq_keep(q, m->topic_regex);
     o->member_type = m->classic ? MEMBER_CLASSIC : MEMBER_CONSUMER;
     o->subscribed_topic_names = kreq_alloc(q, m->topics_n, sizeof *o->subscribed_topic_names);
     if (!o->subscribed_topic_names)
         return;
     o->subscribed_topic_names_n = m->topics_n;
     for (i = 0; i < m->topics_n && q->state != KREQ_DONE; i++)
-        o->subscribed_topic_names[i] = keep(q, m->topics[i]);
+        o->subscribed_topic_names[i] = kreq_keep(q, m->topics[i]);
     assignment_fill(q, m->assigned, m->assigned_n, &o->assignment);
     assignment_fill(q, m->target, m->target_n, &o->target_assignment);
 }
@@ -188,7 +178,7 @@ static void consumer_fill(struct kreq *q, const struct group_description *d,
     s->group_state = slice_str(group_state_text(d->state));
     s->group_epoch = d->generation;
     s->assignment_epoch = d->assignment_epoch;
-    s->assignor_name = keep(q, d->protocol);
+    s->assignor_name = kreq_keep(q, d->protocol);
     if (q->state == KREQ_DONE || !(s->members = kreq_alloc(q, d->members_n, sizeof *s->members)))
         return;
     s->members_n = d->members_n;
@@ -280,8 +270,8 @@ static void list_one(void *arg, const struct group_listing *g)
     if (!list_room(l))
         return;
     l->s.groups[l->s.groups_n++] = (struct kafka_list_groups_response_group){
-        .group_id = keep(q, g->group),
-        .protocol_type = keep(q, g->protocol_type),
+        .group_id = kreq_keep(q, g->group),
+        .protocol_type = kreq_keep(q, g->protocol_type),
         .group_state = slice_str(group_state_text(g->state)),
         .group_type = slice_str(group_kind_text(g->kind))};
 }

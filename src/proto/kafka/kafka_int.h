@@ -132,7 +132,6 @@ struct kconn {
     struct loop_timer unmute;
     struct fetch_session *session; /* fetch.c */
     struct share_session *shares;  /* share_session.c */
-    struct list_node all;
 };
 
 struct kreq {
@@ -158,8 +157,7 @@ struct kreq {
     void *state_of;                  /* the handler's */
     void (*cancel)(struct kreq *q);  /* the connection is gone; may be NULL */
     void (*release)(struct kreq *q); /* the answer has been sent; may be NULL */
-    uint64_t start_ms;
-    uint64_t slice_ns; /* when the handler was called last */
+    uint64_t slice_ns;               /* when the handler was called last */
 };
 
 /* ---- conn.c ---- */
@@ -193,6 +191,8 @@ void kreq_unref(struct kreq *q);
 void kreq_call(struct kreq *q, void (*fn)(struct kreq *q));
 /* Zeroed memory until the request is over; NULL: past LIMIT_KAFKA_ARENA, and kreq_fail was called. */
 void *kreq_alloc(struct kreq *q, size_t n, size_t size);
+/* A copy in the arena; past it the request fails. */
+struct slice kreq_keep(struct kreq *q, struct slice s);
 struct slice kreq_printf(struct kreq *q, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 

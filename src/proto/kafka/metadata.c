@@ -10,6 +10,7 @@
 
 #include "base/tbl/limits.h"
 #include "base/topic_name.h"
+#include "broker/ordered.h"
 #include "proto/kafka/kafka_int.h"
 
 #define LIST_TOPICS 256u
@@ -370,19 +371,11 @@ static void described_fill(struct kreq *q, struct topic *t, int32_t from, int32_
             .isr_nodes_n = 1};
 }
 
-static int slice_cmp(struct slice a, struct slice b)
-{
-    size_t n = a.len < b.len ? a.len : b.len;
-    int c = n ? memcmp(a.ptr, b.ptr, n) : 0;
-
-    return c ? c : (a.len > b.len) - (a.len < b.len);
-}
-
 static int name_order(const void *a, const void *b)
 {
     const struct kafka_describe_topic_partitions_request_topic *x = a, *y = b;
 
-    return slice_cmp(x->name, y->name);
+    return ordered_compare(x->name, y->name);
 }
 
 /* All topics as if they had been asked for by name. */
@@ -452,7 +445,7 @@ void kafka_on_describe_topic_partitions(struct kreq *q)
     if (q->state == KREQ_DONE || !(s.topics = kreq_alloc(q, m.topics_n, sizeof *s.topics)))
         return;
     for (i = 0; i < m.topics_n && q->state != KREQ_DONE && !s.next_cursor; i++) {
-        if (m.cursor && slice_cmp(m.topics[i].name, m.cursor->topic_name) < 0)
+        if (m.cursor && ordered_compare(m.topics[i].name, m.cursor->topic_name) < 0)
             continue;
         if (room == 0) {
             s.next_cursor = kreq_alloc(q, 1, sizeof *s.next_cursor);

@@ -11,16 +11,6 @@
 
 #define CHANGE_MS 30000
 
-/* A copy in the arena; past it the request fails. */
-static struct slice keep(struct kreq *q, struct slice s)
-{
-    struct slice out = arena_dup(&q->arena, s);
-
-    if (slice_is_null(out) && !slice_is_null(s))
-        kreq_fail(q, ERR_TOO_LARGE);
-    return out;
-}
-
 /* A code unless it is a share group; `empty`: without members. */
 static int16_t group_code(struct kreq *q, struct slice group, bool empty, struct slice *message)
 {
@@ -61,7 +51,7 @@ static void assignment_fill(struct kreq *q, const struct group_description_membe
 
         o = &s->topic_partitions[i];
         memcpy(o->topic_id, tp->topic_uuid, 16);
-        o->topic_name = keep(q, tp->topic);
+        o->topic_name = kreq_keep(q, tp->topic);
         if (!(o->partitions = kreq_alloc(q, tp->n, sizeof *o->partitions)))
             return;
         o->partitions_n = tp->n;
@@ -74,17 +64,17 @@ static void member_fill(struct kreq *q, const struct group_description_member *m
 {
     unsigned i;
 
-    o->member_id = keep(q, m->member_id);
-    o->rack_id = keep(q, m->rack_id);
+    o->member_id = kreq_keep(q, m->member_id);
+    o->rack_id = kreq_keep(q, m->rack_id);
     o->member_epoch = m->epoch;
-    o->client_id = keep(q, m->client_id);
-    o->client_host = keep(q, m->client_host);
+    o->client_id = kreq_keep(q, m->client_id);
+    o->client_host = kreq_keep(q, m->client_host);
     o->subscribed_topic_names = kreq_alloc(q, m->topics_n, sizeof *o->subscribed_topic_names);
     if (!o->subscribed_topic_names)
         return;
     o->subscribed_topic_names_n = m->topics_n;
     for (i = 0; i < m->topics_n && q->state != KREQ_DONE; i++)
-        o->subscribed_topic_names[i] = keep(q, m->topics[i]);
+        o->subscribed_topic_names[i] = kreq_keep(q, m->topics[i]);
     assignment_fill(q, m, &o->assignment);
 }
 
@@ -107,7 +97,7 @@ static void describe_fill(struct kreq *q, const struct group_description *d, des
     s->group_state = slice_str(group_state_text(d->state));
     s->group_epoch = d->generation;
     s->assignment_epoch = d->assignment_epoch;
-    s->assignor_name = d->protocol.len ? keep(q, d->protocol) : SLICE_LIT("simple");
+    s->assignor_name = d->protocol.len ? kreq_keep(q, d->protocol) : SLICE_LIT("simple");
     if (q->state == KREQ_DONE || !(s->members = kreq_alloc(q, d->members_n, sizeof *s->members)))
         return;
     s->members_n = d->members_n;
@@ -250,7 +240,7 @@ static void all_add(void *arg, struct cursor *c, struct partition *p)
         o = &all->topics[all->n++];
         kafka_describe_share_group_offsets_response_topic_init(o);
         memcpy(o->topic_id, topic_uuid(t), 16);
-        o->topic_name = keep(all->q, slice_str(topic_name(t)));
+        o->topic_name = kreq_keep(all->q, slice_str(topic_name(t)));
         all->parts_cap = 0;
     }
     o->partitions =
