@@ -26,6 +26,7 @@ struct ebatch {
     struct weir_emitter *e;
     struct append *a;
     uint64_t events;
+    uint64_t since_ns; /* when it was opened, monotonic */
 };
 
 struct weir_emitter {
@@ -94,6 +95,7 @@ static struct ebatch *batch_get(struct weir_emitter *em)
         b->a = append_new(em->w->b, batch_done, b);
     }
     b->events = 0;
+    b->since_ns = io_mono_ns(io_real());
     return b;
 }
 
@@ -122,24 +124,34 @@ static bool is_due(struct weir_emitter *em)
            (em->open->events >= em->batch_size || append_bytes(em->open->a) >= em->append_bytes);
 }
 
+/* Lock held. How long the open append still waits for more; UINT64_MAX without one. Told from the
+ * append itself: a flush may have handed over the one that the thread was woken for. */
+static uint64_t time_left(struct weir_emitter *em)
+{
+    uint64_t age;
+
+    if (!em->open)
+        return UINT64_MAX;
+    age = io_mono_ns(io_real()) - em->open->since_ns;
+    return is_due(em) || age >= em->interval_ns ? 0 : em->interval_ns - age;
+}
+
 static void emitter_main(void *arg)
 {
     struct weir_emitter *em = arg;
-    bool stop = false;
+    uint64_t left;
+    bool stop;
 
-    while (!stop) {
-        io_event_wait(&em->wake, UINT64_MAX); /* the first event of an append, or a full one */
+    do {
         io_mutex_lock(&em->lock);
         stop = em->stop;
-        if (!stop && em->open && !is_due(em)) {
-            io_mutex_unlock(&em->lock);
-            io_event_wait(&em->wake, em->interval_ns);
-            io_mutex_lock(&em->lock);
-            stop = em->stop;
-        }
+        left = time_left(em);
         io_mutex_unlock(&em->lock);
-        hand_over(em);
-    }
+        if (stop || !left)
+            hand_over(em);
+        else
+            io_event_wait(&em->wake, left); /* a new append, a full one, or the end */
+    } while (!stop);
 }
 
 weir_err weir_emitter_new(struct weir *w, const struct weir_emitter_options *options,
