@@ -56,6 +56,7 @@ ERR_ROW(ERR_OVERLOADED,         "overloaded",              503,  7, "too much is
 ERR_ROW(ERR_LIMIT,              "limit_reached",           429, 89, "a configured limit is reached")
 ERR_ROW(ERR_TIMEOUT,            "timeout",                 504,  7, "it took too long")
 ERR_ROW(ERR_AGAIN,              "again",                   503,  7, "not now; more is to come")
+ERR_ROW(ERR_UNCERTAIN,          "uncertain",               504,  7, "it may have been done or not")
 ERR_ROW(ERR_CANCELLED,          "cancelled",               503,  7, "cancelled")
 ERR_ROW(ERR_CLOSED,             "closed",                  503, 13, "it is closed")
 /* storage */
