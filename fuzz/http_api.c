@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "auth/auth.h"
 #include "base/assert.h"
 #include "base/buf.h"
 #include "broker/broker.h"
@@ -17,7 +18,6 @@
 #include "net/conn.h"
 #include "net/http_int.h"
 #include "net/loop.h"
-#include "proto/http/auth.h"
 #include "proto/http/http_events.h"
 #include "proto/http/jtext.h"
 

@@ -3,11 +3,11 @@
 
 #include <openssl/crypto.h>
 
+#include "auth/auth.h"
 #include "base/timefmt.h"
 #include "broker/broker.h"
 #include "cli/local.h"
 #include "io/thread.h"
-#include "proto/http/auth.h"
 
 #define TOKENS_MAX 100000u /* as the server's greatest */
 

@@ -12,9 +12,10 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 # Who may include whom (docs/development.md). Everything may include base.
 MAY = {
     "base": set(), "io": set(), "journal": {"io"}, "broker": {"journal", "io"}, "net": {"io"},
-    "proto": {"broker", "journal", "net", "io"}, "lib": {"broker", "journal", "io"},
-    "server": {"proto", "broker", "journal", "net", "io"},
-    "cli": {"server", "proto", "broker", "journal", "io", "lib"},
+    "auth": {"broker", "io"},
+    "proto": {"auth", "broker", "journal", "net", "io"}, "lib": {"broker", "journal", "io"},
+    "server": {"auth", "proto", "broker", "journal", "net", "io"},
+    "cli": {"auth", "server", "proto", "broker", "journal", "io", "lib"},
 }
 BANNED = {
     r"\bstrcpy\s*\(": "memcpy or snprintf", r"\bstrcat\s*\(": "buf_append_str", r"\bsprintf\s*\(": "snprintf",

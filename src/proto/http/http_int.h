@@ -11,13 +11,13 @@
 
 #include <stdatomic.h>
 
+#include "auth/auth.h"
 #include "base/buf.h"
 #include "base/list.h"
 #include "broker/broker.h"
 #include "io/thread.h"
 #include "net/http.h"
 #include "net/ws.h"
-#include "proto/http/auth.h"
 #include "proto/http/event.h"
 #include "proto/http/http_events.h"
 #include "proto/http/metrics.h"

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
-
 #include "base/mem.h"
 #include "io/io.h"
 
@@ -92,11 +90,8 @@ static enum err files_read(struct ksec *s, struct jwks **keys, struct file_users
     buf_init(&text, FILE_MAX + 4096);
     if (jwks && *jwks && !(e = file_read(s, jwks, &text, info)))
         e = jwks_new(buf_slice(&text), keys, info);
-    buf_clear(&text);
-    if (!e && file && *file && !(e = file_read(s, file, &text, info)))
-        e = file_users_new(s, buf_slice(&text), users, info);
-    if (text.ptr)
-        OPENSSL_cleanse(text.ptr, text.cap);
+    if (!e && file && *file)
+        e = file_users_read(broker_io(s->b), file, users, info);
     buf_fini(&text);
     return e;
 }

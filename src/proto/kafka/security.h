@@ -6,10 +6,10 @@
 #ifndef WEIR_PROTO_KAFKA_SECURITY_H
 #define WEIR_PROTO_KAFKA_SECURITY_H
 
+#include "auth/users.h"
 #include "io/thread.h"
 #include "proto/kafka/jwt.h"
 #include "proto/kafka/kafka_int.h"
-#include "proto/kafka/scram.h"
 
 enum sasl_mech { /* SCRAM's as enum scram_mech */
                  SASL_SCRAM_256 = SCRAM_SHA_256,
@@ -22,7 +22,6 @@ enum sasl_mech { /* SCRAM's as enum scram_mech */
 struct acls;
 struct quotas;
 struct kquota_buckets;
-struct file_users;
 
 struct ksec {
     struct broker *b;
@@ -51,10 +50,6 @@ const char *sasl_mech_name(enum sasl_mech m);
 
 /* What was stored, else what the file has; false: there is no such user. */
 bool kuser_cred(struct ksec *s, enum scram_mech m, const char *user, struct scram_cred *out);
-/* Lines "name:password", "#" and what follows at the start of one is a comment. ERR_CONFIG. */
-enum err file_users_new(struct ksec *s, struct slice text, struct file_users **out,
-                        struct errinfo *info);
-void file_users_free(struct file_users **u);
 
 /* ---- acl.c ---- */
 

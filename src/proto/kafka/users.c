@@ -1,7 +1,5 @@
-/* Users and what proves who they are: SCRAM credentials, stored durably as key-value items (namespace
- * "scram", key: number of the mechanism, ':', name), and those of the file that the operator keeps,
- * whose passwords are turned into credentials when it is read. A PLAIN password is checked against
- * the same. DescribeUserScramCredentials, AlterUserScramCredentials; errors and their words are
+/* Users and what proves who they are: stored SCRAM credentials, and those of the file that the operator
+ * keeps (src/auth/users.h). A PLAIN password is checked against the same. DescribeUserScramCredentials, AlterUserScramCredentials; errors and their words are
  * those of Kafka's ScramControlManager. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,127 +12,16 @@
 #include "proto/kafka/admin_int.h"
 #include "proto/kafka/security.h"
 
-#define NS             "scram"
-#define FILE_USERS_MAX 10000u
-#define KEY_MAX        (2u + SCRAM_USER_MAX)
-
 enum { KE_RESOURCE_NOT_FOUND = 91, KE_DUPLICATE_RESOURCE = 92, KE_UNACCEPTABLE_CREDENTIAL = 93 };
-
-static struct slice key_of(enum scram_mech m, struct slice user, uint8_t out[KEY_MAX])
-{
-    out[0] = (uint8_t)('0' + m);
-    out[1] = ':';
-    if (user.len)
-        memcpy(out + 2, user.ptr, user.len);
-    return slice_of(out, 2 + user.len);
-}
-
-/* ---- the file ---- */
-
-struct file_user {
-    char name[SCRAM_USER_MAX + 1];
-    struct scram_cred cred[2]; /* by SHA-256, SHA-512 */
-};
-
-struct file_users {
-    unsigned n, cap;
-    struct file_user *user;
-};
-
-static enum err line_read(struct ksec *s, struct slice line, unsigned number, struct file_users *us,
-                          struct errinfo *info)
-{
-    const uint8_t *colon = memchr(line.ptr, ':', line.len);
-    size_t name_len = colon ? (size_t)(colon - line.ptr) : 0;
-    struct file_user *u;
-    uint8_t salt[2][16];
-
-    if (name_len == 0 || name_len > SCRAM_USER_MAX || line.len - name_len < 2)
-        return errinfo_set(info, ERR_CONFIG, "line %u of the file of users is not name:password",
-                           number);
-    if (us->n == FILE_USERS_MAX)
-        return errinfo_set(info, ERR_CONFIG, "the file of users has more than %u", FILE_USERS_MAX);
-    if (us->n == us->cap) {
-        us->cap = us->cap ? us->cap * 2 : 16;
-        us->user = xrealloc(us->user, us->cap * sizeof *us->user);
-    }
-    u = &us->user[us->n++];
-    memset(u, 0, sizeof *u);
-    memcpy(u->name, line.ptr, name_len);
-    io_random(broker_io(s->b), salt, sizeof salt);
-    line = slice_of(colon + 1, line.len - name_len - 1);
-    scram_cred_make(SCRAM_SHA_256, line, slice_of(salt[0], 16), SCRAM_ITERATIONS_MIN, &u->cred[0]);
-    scram_cred_make(SCRAM_SHA_512, line, slice_of(salt[1], 16), SCRAM_ITERATIONS_MIN, &u->cred[1]);
-    return ERR_OK;
-}
-
-enum err file_users_new(struct ksec *s, struct slice text, struct file_users **out,
-                        struct errinfo *info)
-{
-    struct file_users *us = xcalloc(1, sizeof *us);
-    enum err e = ERR_OK;
-    unsigned number = 0;
-
-    while (text.len && !e) {
-        const uint8_t *end = memchr(text.ptr, '\n', text.len);
-        size_t n = end ? (size_t)(end - text.ptr) : text.len, len = n;
-
-        number++;
-        if (len && text.ptr[len - 1] == '\r')
-            len--;
-        if (len && text.ptr[0] != '#')
-            e = line_read(s, slice_of(text.ptr, len), number, us, info);
-        text = slice_of(text.ptr + n + (end != NULL), text.len - n - (end != NULL));
-    }
-    *out = us;
-    if (e)
-        file_users_free(out);
-    return e;
-}
-
-void file_users_free(struct file_users **usp)
-{
-    struct file_users *us = *usp;
-
-    if (us && us->user)
-        OPENSSL_cleanse(us->user, us->n * sizeof *us->user);
-    if (us)
-        free(us->user);
-    free(us);
-    *usp = NULL;
-}
-
-/* ---- look-ups ---- */
-
-static bool stored_cred(struct ksec *s, enum scram_mech m, struct slice user,
-                        struct scram_cred *out)
-{
-    uint8_t key[KEY_MAX];
-    struct buf value;
-    bool ok;
-
-    buf_init(&value, SCRAM_STORED_MAX);
-    ok = user.len <= SCRAM_USER_MAX && kv_get(s->b, NS, key_of(m, user, key), &value) == ERR_OK &&
-         scram_cred_read(m, buf_slice(&value), out);
-    if (value.ptr)
-        OPENSSL_cleanse(value.ptr, value.len);
-    buf_fini(&value);
-    return ok;
-}
 
 bool kuser_cred(struct ksec *s, enum scram_mech m, const char *user, struct scram_cred *out)
 {
-    bool found = stored_cred(s, m, slice_str(user), out);
-    unsigned i;
+    bool found = users_stored(s->b, m, slice_str(user), out);
 
     if (found)
         return true;
     io_rwlock_read(&s->lock);
-    for (i = 0; s->users && i < s->users->n && !found; i++)
-        if (strcmp(s->users->user[i].name, user) == 0) {
-            *out = s->users->user[i].cred[m - 1];
-            found = true;
-        }
+    found = file_users_find(s->users, m, user, out);
     io_rwlock_unlock(&s->lock);
     return found;
 }
@@ -152,7 +39,7 @@ static void user_shown(struct kreq *q, struct slice name,
     if (!(o->credential_infos = kreq_alloc(q, 2, sizeof *o->credential_infos)))
         return;
     for (m = SCRAM_SHA_256; m <= SCRAM_SHA_512; m++)
-        if (stored_cred(q->k->sec, (enum scram_mech)m, name, &c))
+        if (users_stored(q->b, (enum scram_mech)m, name, &c))
             o->credential_infos[o->credential_infos_n++] =
                 (struct kafka_describe_user_scram_credentials_response_credential_info){
                     (int8_t)m, (int32_t)c.iterations};
@@ -196,7 +83,7 @@ static void describe_all(struct kreq *q, struct kafka_describe_user_scram_creden
     uint8_t *times;
     uint32_t i;
 
-    kv_each(q->b, NS, name_collect, &ns);
+    kv_each(q->b, USERS_NS, name_collect, &ns);
     if (ns.full) {
         kreq_fail(q, ERR_TOO_LARGE);
         return;
@@ -288,11 +175,11 @@ static void put(struct kreq *q, enum scram_mech m, struct slice user, struct sli
                 struct kgather_job *job)
 {
     struct errinfo info = {0};
-    uint8_t key[KEY_MAX];
+    uint8_t key[USERS_KEY_MAX];
     enum err e;
 
     kgather_begin(job);
-    e = kv_put(q->b, NS, key_of(m, user, key), value, 0, kgather_done, job, &info);
+    e = kv_put(q->b, USERS_NS, users_key(m, user, key), value, 0, kgather_done, job, &info);
     if (e)
         kgather_done(job, e, &info);
 }
@@ -337,7 +224,7 @@ static void drop(struct kreq *q,
     name_check(o, d->mechanism);
     if (o->error_code)
         return;
-    if (!stored_cred(q->k->sec, (enum scram_mech)d->mechanism, d->name, &c))
+    if (!users_stored(q->b, (enum scram_mech)d->mechanism, d->name, &c))
         refuse(o, KE_RESOURCE_NOT_FOUND, "Attempt to delete a user credential that does not exist");
     else
         put(q, (enum scram_mech)d->mechanism, d->name, SLICE_NULL, job);

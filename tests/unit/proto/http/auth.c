@@ -1,7 +1,7 @@
 /* Tokens: who may do what, over HTTP. */
 #include "fixture.h"
 
-#include "proto/http/auth.h"
+#include "auth/auth.h"
 
 static struct fix fx;
 

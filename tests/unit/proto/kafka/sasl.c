@@ -7,10 +7,10 @@
 #include <openssl/hmac.h>
 #include <openssl/rsa.h>
 
+#include "auth/scram.h"
 #include "base/hex.h"
 #include "detached.h"
 #include "proto/kafka/jwt.h"
-#include "proto/kafka/scram.h"
 
 /* ---- SCRAM by itself ---- */
 

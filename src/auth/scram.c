@@ -1,5 +1,5 @@
 /* SCRAM: see scram.h. Message grammar: RFC 5802 section 7. */
-#include "proto/kafka/scram.h"
+#include "auth/scram.h"
 
 #include <string.h>
 

@@ -10,8 +10,8 @@
  * the next request. Lookups compare in constant time.
  *
  * Threads: any, except that a struct auth_view belongs to one thread. */
-#ifndef WEIR_PROTO_HTTP_AUTH_H
-#define WEIR_PROTO_HTTP_AUTH_H
+#ifndef WEIR_AUTH_AUTH_H
+#define WEIR_AUTH_AUTH_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -5,8 +5,8 @@
  *   client-first  -> scram_first:  user, nonce
  *                 <- scram_challenge, with the user's credential, or one that nobody has
  *   client-final  -> scram_final:  proof; true and the server's own proof, or false */
-#ifndef WEIR_PROTO_KAFKA_SCRAM_H
-#define WEIR_PROTO_KAFKA_SCRAM_H
+#ifndef WEIR_AUTH_SCRAM_H
+#define WEIR_AUTH_SCRAM_H
 
 #include <stdbool.h>
 #include <stdint.h>

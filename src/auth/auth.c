@@ -3,7 +3,7 @@
  * Invariants: a table never changes once it is published; auth->table is the newest one; generation
  * grows after table has changed. Lock: auth->lock guards table and its replacement; it is held for
  * pointer work and copies of at most tokens_max entries, never while calling the broker. */
-#include "proto/http/auth.h"
+#include "auth/auth.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
