@@ -30,6 +30,7 @@ ERR_ROW(ERR_TIMESTAMP,          "invalid_timestamp",       400, 32, "the record'
 ERR_ROW(ERR_RECORD,             "invalid_record",          400, 87, "the topic does not take such a record")
 ERR_ROW(ERR_UNAUTHENTICATED,    "unauthenticated",         401, 58, "credentials are missing or wrong")
 ERR_ROW(ERR_FORBIDDEN,          "forbidden",               403, 29, "these credentials do not permit this")
+ERR_ROW(ERR_SQL,                "invalid_query",           400, 42, "the query cannot be answered as it is")
 ERR_ROW(ERR_IDEMPOTENCY,        "idempotency_mismatch",    422, 42, "the idempotency key came with another request before")
 /* consumer groups */
 ERR_ROW(ERR_GROUP_ID,           "invalid_group_id",        400, 24, "not a valid name of a group")

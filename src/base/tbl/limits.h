@@ -76,6 +76,12 @@
 #define LIMIT_KAFKA_FREE_APPENDS 64u
 #define LIMIT_KAFKA_READ_THREADS 4u          /* that read files for fetches */
 #define LIMIT_KAFKA_FREE_REQUESTS 256u       /* kept by a loop for reuse */
+#define LIMIT_SQL_TEXT (1u << 20)            /* bytes of a statement */
+#define LIMIT_SQL_PARAMS 65535u              /* of a statement, as PostgreSQL's protocol allows */
+#define LIMIT_SQL_PARAM_BYTES (16u << 20)    /* of all parameters of a statement */
+#define LIMIT_SQL_FIELDS 1000u               /* JSON fields of a topic that are columns */
+#define LIMIT_SQL_FIELD_NAME 255u            /* bytes of the name of such a field */
+#define LIMIT_SQL_TOPICS 10000u              /* that one statement mentions */
 
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");
 _Static_assert(LIMIT_TOPIC_MESSAGE_BYTES <= LIMIT_APPEND_BYTES, "any topic's batch fits an append");
