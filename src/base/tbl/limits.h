@@ -82,6 +82,9 @@
 #define LIMIT_SQL_FIELDS 1000u               /* JSON fields of a topic that are columns */
 #define LIMIT_SQL_FIELD_NAME 255u            /* bytes of the name of such a field */
 #define LIMIT_SQL_TOPICS 10000u              /* that one statement mentions */
+#define LIMIT_STORE_LIST 5000000u            /* files of a local folder that one listing may name */
+#define LIMIT_STORE_ANSWER (8u << 20)        /* XML of one answer of an S3 store */
+#define LIMIT_STORE_CONNS 16u                /* connections to a store that are kept */
 
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");
 _Static_assert(LIMIT_TOPIC_MESSAGE_BYTES <= LIMIT_APPEND_BYTES, "any topic's batch fits an append");
