@@ -12,9 +12,9 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 # Who may include whom (docs/development.md). Everything may include base.
 MAY = {
     "base": set(), "io": set(), "journal": {"io"}, "broker": {"journal", "io"}, "net": {"io"},
-    "auth": {"broker", "io"},
-    "proto": {"auth", "broker", "journal", "net", "io"}, "lib": {"broker", "journal", "io"},
-    "server": {"auth", "proto", "broker", "journal", "net", "io"},
+    "auth": {"broker", "io"}, "lake": {"journal", "net", "io"}, "sql": {"lake", "broker", "journal", "io"},
+    "proto": {"auth", "broker", "journal", "net", "lake", "sql", "io"}, "lib": {"broker", "journal", "io"},
+    "server": {"auth", "proto", "broker", "journal", "net", "lake", "sql", "io"},
     "cli": {"auth", "server", "proto", "broker", "journal", "io", "lib"},
 }
 BANNED = {
