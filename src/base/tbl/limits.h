@@ -85,6 +85,12 @@
 #define LIMIT_STORE_LIST 5000000u            /* files of a local folder that one listing may name */
 #define LIMIT_STORE_ANSWER (8u << 20)        /* XML of one answer of an S3 store */
 #define LIMIT_STORE_CONNS 16u                /* connections to a store that are kept */
+#define LIMIT_LAKE_FIELDS 10000u             /* of a table's schema, nested ones too */
+#define LIMIT_LAKE_SPEC_FIELDS 16u           /* by which a table is partitioned or sorted */
+#define LIMIT_LAKE_METADATA (256u << 20)     /* bytes of a table's metadata file */
+#define LIMIT_LAKE_MANIFEST (256u << 20)     /* bytes of a manifest or manifest list, inflated too */
+#define LIMIT_LAKE_MANIFESTS 100000u         /* of a snapshot */
+#define LIMIT_LAKE_SNAPSHOTS 100000u         /* that a table's metadata lists */
 
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");
 _Static_assert(LIMIT_TOPIC_MESSAGE_BYTES <= LIMIT_APPEND_BYTES, "any topic's batch fits an append");
