@@ -197,6 +197,19 @@ static bool write_some(struct conn *c)
     return true;
 }
 
+void conn_tls_start(struct conn *c, struct tls_conf *tls)
+{
+    if (conn_closing(c) || c->ssl)
+        return;
+    if (c->fd.fd < 0 || !write_some(c) || conn_queued(c) ||
+        !(c->ssl = tls_session_new(tls, c->fd.fd))) {
+        conn_close(c, false, CONN_ERROR);
+        return;
+    }
+    c->handshake = true;
+    conn_deadline(c, NET_HANDSHAKE_MS);
+}
+
 /* ---- deadlines ---- */
 
 /* The timer is due when the first of the two deadlines is, or earlier: then it is armed again. */
@@ -398,9 +411,14 @@ static void handshake(struct conn *c)
     }
     c->handshake = c->want_write = false;
     conn_deadline(c, 0);
+    mark_dirty(c); /* TLS may hold input already */
+    if (c->proto) {
+        if (c->proto->on_tls)
+            c->proto->on_tls(c);
+        return;
+    }
     conn_server_conf(c->cl->s)->on_open(conn_server_conf(c->cl->s)->ctx, c->cl->index, c,
                                         tls_alpn(c->ssl));
-    mark_dirty(c); /* TLS may hold input already */
 }
 
 static void ended(struct conn *c)

@@ -42,6 +42,8 @@ struct conn_proto {
     void (*on_drain)(struct conn *c);
     /* The deadline passed. */
     void (*on_timeout)(struct conn *c);
+    /* TLS that conn_tls_start asked for is there. May be NULL. */
+    void (*on_tls)(struct conn *c);
     /* The connection ends (once); the protocol frees its state. */
     void (*on_close)(struct conn *c);
 };
@@ -200,6 +202,10 @@ void conn_pause(struct conn *c, bool pause);
 void conn_touch(struct conn *c);
 /* on_data with nothing is called in the next turn. */
 void conn_later(struct conn *c);
+/* TLS from here on: what is queued is sent in the clear first, then the peer's handshake is waited
+ * for; the protocol stays. The peer must not have sent anything behind its request for TLS: the
+ * caller checks that it has taken all that was read. */
+void conn_tls_start(struct conn *c, struct tls_conf *tls);
 /* 0 ms: none. */
 void conn_deadline(struct conn *c, uint64_t ms);
 /* flush: what is queued is sent first, as far as the peer takes it within NET_FLUSH_MS. The first

@@ -13,9 +13,11 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 MAY = {
     "base": set(), "io": set(), "journal": {"io"}, "broker": {"journal", "io"}, "net": {"io"},
     "auth": {"broker", "io"}, "lake": {"journal", "net", "io"}, "sql": {"lake", "broker", "journal", "io"},
-    "proto": {"auth", "broker", "journal", "net", "lake", "sql", "io"}, "lib": {"broker", "journal", "io"},
+    "rows": {"sql", "net", "io"},
+    "proto": {"auth", "broker", "journal", "net", "lake", "sql", "rows", "io"},
+    "lib": {"broker", "journal", "sql", "io"},
     "server": {"auth", "proto", "broker", "journal", "net", "lake", "sql", "io"},
-    "cli": {"auth", "server", "proto", "broker", "journal", "io", "lib"},
+    "cli": {"auth", "server", "proto", "broker", "journal", "sql", "rows", "io", "lib"},
 }
 BANNED = {
     r"\bstrcpy\s*\(": "memcpy or snprintf", r"\bstrcat\s*\(": "buf_append_str", r"\bsprintf\s*\(": "snprintf",

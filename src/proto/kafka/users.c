@@ -1,6 +1,7 @@
-/* Users and what proves who they are: stored SCRAM credentials, and those of the file that the operator
- * keeps (src/auth/users.h). A PLAIN password is checked against the same. DescribeUserScramCredentials, AlterUserScramCredentials; errors and their words are
- * those of Kafka's ScramControlManager. */
+/* Users and what proves who they are: stored SCRAM credentials, and those of the file that the
+ * operator keeps (src/auth/users.h). A PLAIN password is checked against the same.
+ * DescribeUserScramCredentials, AlterUserScramCredentials; errors and their words are those of
+ * Kafka's ScramControlManager. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
