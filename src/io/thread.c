@@ -17,6 +17,8 @@
 
 #define STACK_BYTES     (512u << 10)
 #define NICE_BACKGROUND 10
+#define SLICE_NS        100000u /* the shortest that Linux takes */
+#define KEEP_POLICY     0x08u /* SCHED_FLAG_KEEP_POLICY: only the slice and, unchanged, nice are set */
 
 void io_mutex_init(struct io_mutex *m)
 {
@@ -161,12 +163,34 @@ struct io_thread {
     char name[16];
 };
 
+/* struct sched_attr of sched_setattr(2), which the C library does not have. */
+struct slice_attr {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+/* Asks for short slices (Linux 6.12; before, it has no effect). Its share of the processor stays what
+ * it was, but a thread that wakes up takes the place of one with longer slices at once, and does not
+ * wait for that one's to end: a synced write of 80 us was seen to take 4 ms beside a busy program. */
+static void slice_short(void)
+{
+    struct slice_attr a = {.size = sizeof a, .flags = KEEP_POLICY, .runtime = SLICE_NS};
+
+    a.nice = getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid));
+    syscall(SYS_sched_setattr, 0, &a, 0u); /* best effort */
+}
+
 static void *thread_main(void *arg)
 {
     struct io_thread *t = arg;
 
     pthread_setname_np(pthread_self(), t->name);
-    if (t->prio == IO_PRIO_BACKGROUND) /* best effort; on Linux it is this thread's alone */
+    if (t->prio == IO_PRIO_NORMAL)
+        slice_short();
+    else /* best effort; on Linux it is this thread's alone */
         setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE_BACKGROUND);
     t->fn(t->arg);
     return NULL;

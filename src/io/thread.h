@@ -52,7 +52,7 @@ bool io_event_wait(struct io_event *e, uint64_t ns);
 
 struct io_thread;
 enum io_prio {
-    IO_PRIO_NORMAL,
+    IO_PRIO_NORMAL,     /* woken, it runs soon: for threads that somebody waits for */
     IO_PRIO_BACKGROUND, /* runs when nothing else wants the processor, as far as allowed */
 };
 /* name: at most 15 characters. Signals are blocked in the thread: they are the host's. */
