@@ -604,7 +604,7 @@ static void test_threads(void **state)
     b.t = make(&f, "t", 2, "cleanup.policy=compact;min.cleanable.dirty.ratio=0.01");
     assert_int_equal(pthread_create(&writer, NULL, busy_writer, &b), 0);
     assert_int_equal(pthread_create(&reader, NULL, busy_reader, &b), 0);
-    for (i = 0; i < 200 && jobs(&f) < 2; i++)
+    for (i = 0; i < 600 && (jobs(&f) < 2 || atomic_load(&b.rounds) == 0); i++)
         usleep(100000);
     atomic_store(&b.stop, true);
     pthread_join(writer, NULL);

@@ -755,7 +755,7 @@ static void test_threads(void **state)
                                          &thread[i], NULL),
                          ERR_OK);
     }
-    for (round = 0; round < 300 && (round < 10 || stable < 4); round++) {
+    for (round = 0; round < 900 && (round < 10 || stable < 4); round++) {
         usleep(100000);
         for (i = stable = 0; i <= THREADS; i++)
             stable += atomic_load(&hand[i].stable);

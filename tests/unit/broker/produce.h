@@ -217,7 +217,7 @@ static inline void pr_room_again(struct fx *f)
     int i;
 
     pr_no_room = false;
-    for (i = 0; i < 100 && broker_writable(f->b, NULL); i++) {
+    for (i = 0; i < 1500 && broker_writable(f->b, NULL); i++) {
         usleep(20000);
         kv_put_wait(f->b, "ns", SLICE_LIT("try"), SLICE_LIT("v"), 0, NULL);
     }

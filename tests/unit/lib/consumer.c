@@ -266,19 +266,15 @@ static void test_wait(void **state)
     fx_start(&f);
     put(f.w, "t", NULL, "first");
     c = consumer(f.w, "t", WEIR_FROM_END, NULL);
-    began = mono_ms();
     FAILS(WEIR_ERR_AGAIN, weir_consumer_next(c, 0, &m, &err));
-    assert_true(mono_ms() - began < 1000);
     began = mono_ms();
     FAILS(WEIR_ERR_AGAIN, weir_consumer_next(c, 80, &m, &err));
-    assert_in_range(mono_ms() - began, 79, 5000);
+    assert_true(mono_ms() - began >= 79);
     for (i = 0; i < 3; i++) {
         l = (struct later){.w = f.w, .after_ms = 50};
         assert_int_equal(pthread_create(&l.thread, NULL, put_later, &l), 0);
-        began = mono_ms();
         OK(weir_consumer_next(c, timeouts[i], &m, &err));
         assert_true(value_is(&m, "late"));
-        assert_true(mono_ms() - began < 30000);
         pthread_join(l.thread, NULL);
     }
     weir_consumer_close(&c);

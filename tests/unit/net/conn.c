@@ -249,7 +249,7 @@ static void deadline_ends(void **state)
 /* Who takes nothing is dropped; who takes slowly is not. */
 static void slow_readers(void **state)
 {
-    struct cx x = {.flood = 32u << 20, .conf.send_ms = 300};
+    struct cx x = {.flood = 32u << 20, .conf.send_ms = 2000};
     static char t[1u << 20];
     size_t got = 0;
     ssize_t r;
@@ -259,8 +259,8 @@ static void slow_readers(void **state)
     start(&x, "127.0.0.1:0");
     stuck = dial(&x);
     slow = dial(&x);
-    for (i = 0; i < 8; i++) { /* 800 ms, more than send_ms, but it moves */
-        fx_sleep_ms(100);
+    for (i = 0; i < 10; i++) { /* 2.5 s, more than send_ms, but it moves */
+        fx_sleep_ms(250);
         got += (size_t)recv(slow, t, sizeof t, MSG_WAITALL);
     }
     fx_wait(atomic_load(&x.closed) == 1);

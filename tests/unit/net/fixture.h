@@ -442,11 +442,11 @@ static inline void fx_stop(struct fx *f)
     buf_fini(&f->out);
 }
 
-/* Blocks for 10 s at most in each call. */
+/* Blocks for a minute at most in each call. */
 static inline int fx_connect(struct fx *f)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(f->port)};
-    struct timeval tv = {10, 0};
+    struct timeval tv = {60, 0};
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -519,10 +519,10 @@ static inline void fx_sleep_ms(unsigned ms)
     nanosleep(&t, NULL);
 }
 
-/* Waits for a condition that another thread makes true; fails after 10 s. */
+/* Waits for a condition that another thread makes true; fails after a minute. */
 #define fx_wait(cond)                                  \
     do {                                               \
-        uint64_t fx_until = fx_now_ms() + 10000;       \
+        uint64_t fx_until = fx_now_ms() + 60000;       \
         while (!(cond)) {                              \
             if (fx_now_ms() > fx_until)                \
                 fail_msg("waited in vain for " #cond); \

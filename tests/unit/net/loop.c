@@ -121,7 +121,7 @@ static void timers_keep_time_and_order(void **state)
     for (i = 0; i < 1000; i += 3, cancelled++)
         loop_timer_cancel(l, &a[i].t);
     loop_timer_cancel(l, &a[0].t); /* once more does nothing */
-    until = fx_now_ms() + 5000;
+    until = fx_now_ms() + 60000;
     while (fired < 1000 - cancelled && fx_now_ms() < until)
         loop_turn(l, true);
     assert_int_equal(fired, 1000 - cancelled);

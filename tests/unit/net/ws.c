@@ -406,21 +406,23 @@ static void pings(void **state)
     struct fx f;
 
     fx_init(&f);
-    f.ws_handler.ping_ms = 20;
+    f.ws_handler.ping_ms = 50;
     fx_start(&f);
     fx_feed(&f, UPGRADE);
     buf_clear(&f.out);
     for (i = 0; i < 4; i++) { /* answered */
-        fx_sleep_ms(25);
+        fx_sleep_ms(55);
         fx_turn(&f, 1);
-        sent_is(&f, "\x89\x00", 2);
+        assert_true(f.out.len >= 2); /* one; more if the machine was busy */
+        assert_memory_equal(f.out.ptr, "\x89\x00", 2);
+        buf_clear(&f.out);
         feed_frame(&f, FIN | PONG, "", 0);
     }
-    for (i = 0; i < 10 && fx_is_open(&f); i++) { /* not answered */
-        fx_sleep_ms(25);
-        fx_turn(&f, 2);
+    for (i = 0; i < 1000 && fx_is_open(&f); i++) { /* not answered */
+        fx_sleep_ms(10);
+        fx_turn(&f, 1);
     }
-    assert_int_equal(i, 3);
+    sent_is(&f, "\x89\x00\x89\x00", 4);
     assert_int_equal(f.ws_closes, 1);
     assert_int_equal(f.ws_code, 1006);
     fx_stop(&f);

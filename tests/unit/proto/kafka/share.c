@@ -381,9 +381,10 @@ static void leases(void **state)
     assert_int_equal(fetch(&a), 0);
     assert_acquired(&a, 0, 0, 1, 1);
     assert_int_equal(a.s.acquisition_lock_timeout_ms, 1000);
-    b.wait_ms = 10000; /* until they are free again */
+    b.wait_ms = 60000; /* until they are free again */
     assert_int_equal(fetch(&b), 0);
     assert_acquired(&b, 0, 0, 1, 2);
+    conf_set(f, "share.record.lock.duration.ms", "60000"); /* b has time */
     ack_set(&a, 0, 1, ACCEPT);
     assert_int_equal(acknowledge(&a, NULL), 121); /* too late */
     ack_set(&b, 0, 0, RENEW);
@@ -393,6 +394,7 @@ static void leases(void **state)
     assert_int_equal(acknowledge(&b, NULL), 42);
     ack_set(&b, 0, 1, RELEASE);
     assert_int_equal(acknowledge(&b, NULL), 0); /* that was the last time */
+    b.wait_ms = 0;
     assert_int_equal(fetch(&b), 0);
     assert_null(b.p);
 }
