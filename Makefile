@@ -39,6 +39,7 @@ sim: build ## run SEEDS seeds of the simulated disk
 	@build/tests/sim/compaction --seeds $(SEEDS)
 	@build/tests/sim/txn --seeds $(SEEDS)
 	@build/tests/sim/groups --seeds $(SEEDS)
+	@build/tests/sim/share --seeds $(SEEDS)
 
 format: ## lay out the sources
 	@git ls-files '*.c' '*.h' | grep -v '/tbl/' | xargs clang-format -i

@@ -98,7 +98,8 @@ struct cursor_ack {
 /* Settles ranges in ascending order, all or none. Below the cursor's start nothing is asked any
  * more. ERR_RECORD_STATE: some are not the owner's, ERR_INVALID: the ranges are not in order,
  * ERR_NOT_FOUND, ERR_TOPIC_NOT_FOUND (dead letters). Otherwise done is called (perhaps before this
- * returns); with an error the records are still the owner's until the lease ends. */
+ * returns); with an error those that were not settled are still the owner's until the lease ends.
+ * Without dead letters that is all of them; what goes to the dead letter topic is written apart. */
 enum err cursor_settle(struct cursor *c, struct slice owner, const struct cursor_ack *acks,
                        uint32_t n, int64_t now_ms, broker_done_fn done, void *arg,
                        struct errinfo *info);

@@ -8,6 +8,7 @@
 #include "base/endian.h"
 #include "base/mem.h"
 #include "broker/broker_int.h"
+#include "broker/topic_int.h"
 
 /* ---- after-images ---- */
 
@@ -189,7 +190,7 @@ static void made(void *arg, enum err e, const struct errinfo *info)
     making_end(arg, e);
 }
 
-/* It may be made by somebody else meanwhile. */
+/* It may have been made by somebody else. */
 static void made_topic(void *arg, enum err e, const struct errinfo *info)
 {
     making_end(arg, e == ERR_TOPIC_EXISTS ? ERR_OK : e);
@@ -214,10 +215,10 @@ enum err cursor_make(struct broker *b, struct slice group, struct partition *p, 
     atomic_init(&m->left, 1);
     if (want_dead) {
         atomic_fetch_add(&m->left, 1);
-        e = topic_create(b, slice_str(conf->dead_letters), 0, NULL, made_topic, m, info);
+        e = topic__create_join(b, slice_str(conf->dead_letters), made_topic, m, info);
         if (e) {
             atomic_fetch_sub(&m->left, 1);
-            e = e == ERR_TOPIC_EXISTS ? ERR_OK : e;
+            e = e == ERR_TOPIC_EXISTS ? ERR_OK : e; /* it came into being since we looked */
         }
     }
     if (!e && !there) {

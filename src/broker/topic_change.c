@@ -209,6 +209,12 @@ enum err topic_create(struct broker *b, struct slice name, int32_t partitions,
     return create(b, name, partitions, conf, false, false, done, arg, info);
 }
 
+enum err topic__create_join(struct broker *b, struct slice name, broker_done_fn done, void *arg,
+                            struct errinfo *info)
+{
+    return create(b, name, 0, NULL, false, true, done, arg, info);
+}
+
 enum err topic_create_wait(struct broker *b, struct slice name, int32_t partitions,
                            const struct topic_conf *conf, struct errinfo *info)
 {

@@ -15,6 +15,9 @@ struct partition *topic__partition_make(struct topic *t, int32_t index, uint32_t
 /* n of them from index `from` on, with uids from `uid` on. */
 void topic__partitions_make(struct topic *t, int32_t from, int32_t n, uint32_t uid);
 void topic__conf_install(struct topic *t, const struct topic_conf *c);
+/* topic_create by the defaults; one that is on its way already is waited for, and ends as that does. */
+enum err topic__create_join(struct broker *b, struct slice name, broker_done_fn done, void *arg,
+                            struct errinfo *info);
 /* Into all maps; takes over the caller's reference. */
 void topics__publish(struct broker *b, struct topic *t, int32_t partitions);
 /* Out of the maps, deleted; the catalogue's reference becomes the caller's. */
