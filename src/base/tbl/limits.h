@@ -81,6 +81,7 @@
 #define LIMIT_SQL_PARAM_BYTES (16u << 20)    /* of all parameters of a statement */
 #define LIMIT_SQL_FIELDS 1000u               /* JSON fields of a topic that are columns */
 #define LIMIT_SQL_FIELD_NAME 255u            /* bytes of the name of such a field */
+#define LIMIT_SQL_SOURCE (16u << 20)         /* text that stands for a topic with its files */
 #define LIMIT_SQL_TOPICS 10000u              /* that one statement mentions */
 #define LIMIT_STORE_LIST 5000000u            /* files of a local folder that one listing may name */
 #define LIMIT_STORE_ANSWER (8u << 20)        /* XML of one answer of an S3 store */
@@ -91,6 +92,22 @@
 #define LIMIT_LAKE_MANIFEST (256u << 20)     /* bytes of a manifest or manifest list, inflated too */
 #define LIMIT_LAKE_MANIFESTS 100000u         /* of a snapshot */
 #define LIMIT_LAKE_SNAPSHOTS 100000u         /* that a table's metadata lists */
+#define LIMIT_PGWIRE_STARTUP 10000u          /* bytes of PostgreSQL's first message, as PostgreSQL's */
+#define LIMIT_PGWIRE_LOGIN (64u << 10)       /* bytes of a message before authentication */
+#define LIMIT_PGWIRE_LOGIN_MS 15000u         /* from the first byte to the end of authentication */
+#define LIMIT_PGWIRE_MESSAGE (32u << 20)     /* bytes of a message after it */
+#define LIMIT_PGWIRE_WAITING (256u << 10)    /* bytes of messages read while a query runs */
+#define LIMIT_PGWIRE_STATEMENTS 2000u        /* prepared statements of a connection … */
+#define LIMIT_PGWIRE_STATEMENT_BYTES (32u << 20) /* … and their texts together */
+#define LIMIT_PGWIRE_PORTALS 100u            /* of a connection */
+#define LIMIT_PGWIRE_OUTPUT (1u << 20)       /* bytes not taken by the client: rows wait from there on */
+#define LIMIT_PGWIRE_PIECE (32u << 10)       /* bytes of rows passed from a query at once */
+#define LIMIT_PGWIRE_AHEAD (1u << 20)        /* bytes of rows that a query is ahead of its client */
+#define LIMIT_PGWIRE_PORTAL_AHEAD (16u << 20) /* the same where the client fetches in parts */
+#define LIMIT_PGWIRE_ROW (256u << 20)        /* bytes of a row */
+#define LIMIT_ROWS_AHEAD (1u << 20)          /* the same of an HTTP answer */
+#define LIMIT_ROWS_PIECE (64u << 10)         /* bytes of an HTTP answer passed from a query at once */
+#define LIMIT_ROWS_ANSWER_ROW (256u << 20)   /* bytes of a row, and of what a chunk becomes in Arrow */
 
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");
 _Static_assert(LIMIT_TOPIC_MESSAGE_BYTES <= LIMIT_APPEND_BYTES, "any topic's batch fits an append");
