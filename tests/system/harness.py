@@ -2,7 +2,7 @@
 
 Every server gets its port from the kernel, listens on loopback only, and is stopped by its pid.
 """
-import contextlib, functools, http.client, json, os, re, shutil, signal, subprocess, tempfile, threading
+import contextlib, functools, http.client, json, os, re, shutil, signal, subprocess, tempfile, threading, time
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 WEIR = os.environ.get("WEIR_BIN", os.path.join(ROOT, "build", "weir"))
@@ -120,6 +120,22 @@ def weir(*args, server=None, stdin=None, ok=True, env=None):
     if ok:
         assert p.returncode == 0, "weir %s: %d\n%s%s" % (args, p.returncode, p.stdout.decode(), p.stderr.decode())
     return p
+
+
+def wait_for(what, seconds=60):
+    """Until what() gives something; that."""
+    end = time.time() + seconds
+    while time.time() < end:
+        got = what()
+        if got:
+            return got
+        time.sleep(0.05)
+    raise AssertionError("it did not come to be in %d s" % seconds)
+
+
+def metric(server, name):
+    text = server.call("GET", "/metrics")[2].decode()
+    return float(re.search(r"^%s (\S+)$" % re.escape(name), text, re.M).group(1))
 
 
 def alone(f):

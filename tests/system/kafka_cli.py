@@ -1,7 +1,7 @@
 """The command line beside Kafka's protocol: weir topics --describe, produce, consume, groups."""
 import base64, contextlib, json, os, random, re, shutil, signal, socket, struct, subprocess, threading, time
 
-from harness import ROOT, WEIR, Server, Skip, npm_modules, scratch, served, weir
+from harness import ROOT, WEIR, Server, Skip, metric, npm_modules, scratch, served, wait_for, weir
 
 
 def on(server):
@@ -188,9 +188,13 @@ def test_cli_kafka_places():
         assert p.stdout == b"v50\n" and b"offset 7 is not there; going on at 50" in p.stderr, p
         follow = subprocess.Popen([WEIR, "consume", "t", "--from", "end", "--count", "2"], stdout=subprocess.PIPE,
                                   env=dict(os.environ, **on(s)))
-        time.sleep(0.5)
-        produce(s, "t", "x\ny\nz\n")
-        assert follow.communicate(timeout=20)[0] == b"x\ny\n" and follow.returncode == 0
+        n = 0
+        while follow.poll() is None:  # it begins when it is ready
+            produce(s, "t", "n%d\n" % n)
+            n += 1
+            assert n < 1000
+        got = [int(l[1:]) for l in follow.communicate()[0].splitlines()]
+        assert follow.returncode == 0 and len(got) == 2 and got[1] == got[0] + 1, got
 
 
 def test_cli_kafka_pipe():
@@ -206,7 +210,7 @@ def test_cli_kafka_pipe():
                 into.stdin.flush()
                 t = time.time()
                 assert out.stdout.readline() == b"line %d\n" % i
-                assert time.time() - t < 5, "line %d took %.1f s" % (i, time.time() - t)
+                assert time.time() - t < 30, "line %d took %.1f s" % (i, time.time() - t)
             into.stdin.close()
             assert into.wait(20) == 0
             out.send_signal(signal.SIGTERM)
@@ -417,16 +421,6 @@ def member(server, group, *args):
                             env=dict(os.environ, **on(server)))
 
 
-def wait_for(what, seconds=30):
-    end = time.time() + seconds
-    while time.time() < end:
-        got = what()
-        if got:
-            return got
-        time.sleep(0.05)
-    raise AssertionError("it did not come to be in %d s" % seconds)
-
-
 def described(server, group):
     p = weir("groups", "describe", group, "--json", server=server, ok=False)
     return json.loads(p.stdout) if p.returncode == 0 else None
@@ -599,11 +593,6 @@ def events(server, topic="weir.events"):
     return [e["data"] for e in server.pages(topic)]
 
 
-def metric(server, name):
-    text = server.call("GET", "/metrics")[2].decode()
-    return float(re.search(r"^%s (\S+)$" % name, text, re.M).group(1))
-
-
 def test_events_off():
     """Nobody asked for it: nothing is told."""
     with served(kafka=0) as s:
@@ -651,7 +640,7 @@ def test_events_all():
         more = events(s)[n:]
         assert {e["type"] for e in more} == {"group.join", "group.leave", "group.rebalance"}, more
         assert metric(s, "weir_notices_dropped_total") == 0
-        assert metric(s, "weir_notices_total") == len(events(s))
+        wait_for(lambda: metric(s, "weir_notices_total") == len(events(s)))
 
 
 def test_events_choice():
@@ -668,9 +657,9 @@ def test_events_choice():
                  {e["type"] for e in events(s, "ops.groups")} == {"group.join", "group.rebalance", "stream.commit", "group.leave"})
         assert {e["groupId"] for e in events(s, "ops.groups")} == {"classic"}
     with served("--set", "events.publish=produce", kafka=0) as s:
-        produce(s, "t", lines_of(30000), "--compression", "lz4")
+        produce(s, "t", lines_of(15000), "--compression", "lz4")
         consume(s, "t", "--group", "g")
-        wait_for(lambda: metric(s, "weir_notices_total") + metric(s, "weir_notices_dropped_total") == 30000)
+        wait_for(lambda: metric(s, "weir_notices_total") + metric(s, "weir_notices_dropped_total") == 15000)
         assert metric(s, "weir_notices_dropped_total") == 0
         got = consume(s, "weir.events")
-        assert got.count("\n") == 30000 and [json.loads(l)["offset"] for l in got.splitlines()] == list(range(30000))
+        assert got.count("\n") == 15000 and [json.loads(l)["offset"] for l in got.splitlines()] == list(range(15000))

@@ -27,7 +27,7 @@ def need(tool, package):
         raise Skip("%s is not installed: apt-get install %s" % (tool, package))
 
 
-def kcat(server, mechanism, user, *args, password=None, stdin=None, protocol="SASL_PLAINTEXT", timeout=30):
+def kcat(server, mechanism, user, *args, password=None, stdin=None, protocol="SASL_PLAINTEXT", timeout=90):
     need("kcat", "kcat")
     conf = {"security.protocol": protocol, "sasl.mechanisms": mechanism, "sasl.username": user,
             "sasl.password": password or "pw-" + user}
@@ -114,15 +114,15 @@ def test_kafka_security_reload():
                 with open(os.path.join(d, "users"), "w") as f:
                     f.write(text)
                 s.p.send_signal(signal.SIGHUP)
-                end = time.time() + 10
+                end = time.time() + 60
                 while said not in s.tail():
                     assert time.time() < end, s.tail()
                     time.sleep(0.02)
             assert kcat(s, "PLAIN", "eve", "-L", "-m", "3")[0]
             reload("eve:pw-eve\n", "files read again")
-            assert kcat(s, "PLAIN", "eve", "-L", "-m", "3")[0] == 0
+            assert kcat(s, "PLAIN", "eve", "-L", "-m", "30")[0] == 0
             assert kcat(s, "PLAIN", "ann", "-L", "-m", "3")[0]
             reload("eve\n", "stay as they were")
-            assert kcat(s, "PLAIN", "eve", "-L", "-m", "3")[0] == 0
+            assert kcat(s, "PLAIN", "eve", "-L", "-m", "30")[0] == 0
         finally:
             s.stop()

@@ -65,7 +65,7 @@ def test_kafka_share_two_consumers():
         run(d, s, "setup", "jobs", "g", 1, EARLY)
         two = [begin(d, s, "work", "jobs", "g", 1000, "ACCEPT", 15000) for _ in range(2)]
         try:
-            end = time.time() + 30
+            end = time.time() + 60
             while len(json.loads(s.call("GET", "/groups/g")[2]).get("members", ())) < 2:
                 assert time.time() < end, s.call("GET", "/groups/g")
                 time.sleep(0.05)
