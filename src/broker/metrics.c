@@ -98,6 +98,21 @@ static enum err cursor_metrics(struct broker *b, struct buf *o)
     return e;
 }
 
+static enum err producer_metrics(struct broker *b, struct buf *o)
+{
+    struct producers *ps = &b->producers;
+    enum err e;
+
+    e = metric(o, ERR_OK, "weir_producer_duplicates_total", "counter",
+               "Batches of idempotent producers not written because they were there.",
+               (double)atomic_load(&ps->st_duplicates));
+    e = metric(o, e, "weir_transactions_committed_total", "counter", "Transactions committed.",
+               (double)atomic_load(&ps->st_committed));
+    return metric(o, e, "weir_transactions_aborted_total", "counter",
+                  "Transactions aborted, by their producers or for them.",
+                  (double)atomic_load(&ps->st_aborted));
+}
+
 enum err broker_metrics(struct broker *b, struct buf *o)
 {
     uint64_t offsets, metadata, items, item_bytes, told, dropped;
@@ -140,6 +155,7 @@ enum err broker_metrics(struct broker *b, struct buf *o)
                "Events told in the topic of events (events.publish).", (double)told);
     e = metric(o, e, "weir_notices_dropped_total", "counter",
                "Events not told: too many were waiting, or writing them failed.", (double)dropped);
+    e = e ? e : producer_metrics(b, o);
     e = e ? e : cursor_metrics(b, o);
     e = e ? e : compaction_metrics(b, o);
     return e ? e : journal_metrics(b, o);

@@ -197,6 +197,21 @@ static inline int64_t pr_end(struct partition *p)
     return now.end_offset;
 }
 
+/* Whether the metrics have this line. */
+static inline void pr_metric(struct fx *f, const char *line)
+{
+    char want[128];
+    struct buf o;
+
+    buf_init(&o, 1u << 20);
+    snprintf(want, sizeof want, "\n%s\n", line);
+    assert_int_equal(broker_metrics(f->b, &o), ERR_OK);
+    assert_int_equal(buf_append_u8(&o, 0), ERR_OK);
+    if (!strstr((const char *)o.ptr, want))
+        fail_msg("no %s in %s", line, (const char *)o.ptr);
+    buf_fini(&o);
+}
+
 /* Fills the open journal file, so that the next frame needs a new one. */
 static inline void pr_fill(struct fx *f)
 {

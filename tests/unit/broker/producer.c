@@ -80,6 +80,7 @@ static void test_duplicate(void **state)
     assert_refused(&o.f, o.p, ERR_SEQUENCE_ORDER, 7, 0, 0, 5);
     assert_int_equal(pr_end(o.p), 5);
     assert_put(&o.f, o.p, 5, 7, 0, 5, 1);
+    pr_metric(&o.f, "weir_producer_duplicates_total 2");
     topic_unref(&o.t);
     fx_crash(&o.f); /* frames of nothing but duplicates are no obstacle */
     one_find(&o);

@@ -524,6 +524,8 @@ static void test_abort(void **state)
     assert_int_equal(partition_aborted(o.p, 9, 10, at, 8), 0);
     assert_int_equal(partition_aborted(o.p, 0, 10, at, 1), 1);
     assert_int_equal(partition_aborted(o.q, 0, 10, at, 8), 0);
+    pr_metric(&o.f, "weir_transactions_committed_total 2");
+    pr_metric(&o.f, "weir_transactions_aborted_total 2");
     one_end(&o);
 }
 
