@@ -233,14 +233,6 @@ void route_checkpoint_put(struct rq *rq)
     }
 }
 
-static void delete_done(struct rq *rq)
-{
-    if (rq->err)
-        rq_fail(rq, rq->err, rq->info.code ? &rq->info : NULL);
-    else
-        rq_reply_empty(rq, 204);
-}
-
 void route_checkpoint_delete(struct rq *rq)
 {
     struct broker *b = rq->ctx->proto->conf.broker;
@@ -255,7 +247,7 @@ void route_checkpoint_delete(struct rq *rq)
             errinfo_set(&info, e, "the consumer has no checkpoint for this stream");
     }
     if (!e) {
-        rq_begin(rq, delete_done);
+        rq_begin(rq, rq_reply_done);
         rq_one_more(rq);
         e = kv_put(b, NS, slice_of(k.bytes, k.len), SLICE_NULL, 0, rq_done, rq, &info);
     }

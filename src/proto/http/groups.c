@@ -160,21 +160,13 @@ void route_group_get(struct rq *rq)
         rq_reply_out(rq, 200, MEDIA_JSON);
 }
 
-static void deleted(struct rq *rq)
-{
-    if (rq->err)
-        rq_fail(rq, rq->err, rq->info.code ? &rq->info : NULL);
-    else
-        rq_reply_empty(rq, 204);
-}
-
 void route_group_delete(struct rq *rq)
 {
     struct errinfo info = {0};
     enum err e = rq_permit(rq, AUTH_ADMIN, SLICE_LIT(""), &info);
 
     if (!e) {
-        rq_begin(rq, deleted);
+        rq_begin(rq, rq_reply_done);
         rq_one_more(rq);
         e = group_remove(rq->ctx->proto->conf.broker, rq->seg[0], rq_done, rq, &info);
     }

@@ -131,6 +131,8 @@ enum err problem_write(struct buf *out, enum err e, const struct errinfo *info, 
 void rq_begin(struct rq *rq, void (*then)(struct rq *rq));
 void rq_one_more(struct rq *rq);
 void rq_done(void *arg, enum err e, const struct errinfo *info);
+/* A then(): answers 204, or rq->err. */
+void rq_reply_done(struct rq *rq);
 
 struct slice rq_param(struct rq *rq, const char *name);
 /* An integer parameter in [least, most]; def if absent. ERR_INVALID. */

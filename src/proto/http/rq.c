@@ -201,6 +201,14 @@ void rq_done(void *arg, enum err e, const struct errinfo *info)
         loop_post(rq->ctx->loop, &rq->task);
 }
 
+void rq_reply_done(struct rq *rq)
+{
+    if (rq->err)
+        rq_fail(rq, rq->err, rq->info.code ? &rq->info : NULL);
+    else
+        rq_reply_empty(rq, 204);
+}
+
 /* ---- parameters ---- */
 
 struct slice rq_param(struct rq *rq, const char *name)

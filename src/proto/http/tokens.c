@@ -104,14 +104,6 @@ void route_token_create(struct rq *rq)
         rq_fail(rq, e, &info);
 }
 
-static void revoked(struct rq *rq)
-{
-    if (rq->err)
-        rq_fail(rq, rq->err, rq->info.code ? &rq->info : NULL);
-    else
-        rq_reply_empty(rq, 204);
-}
-
 void route_token_delete(struct rq *rq)
 {
     struct errinfo info = {0};
@@ -119,7 +111,7 @@ void route_token_delete(struct rq *rq)
 
     if (!admin(rq))
         return;
-    rq_begin(rq, revoked);
+    rq_begin(rq, rq_reply_done);
     rq_one_more(rq);
     e = auth_revoke(rq->ctx->proto->auth, rq->seg[0], rq_done, rq, &info);
     if (e)

@@ -270,14 +270,6 @@ static void altered(struct rq *rq)
     changed(rq, 200);
 }
 
-static void gone_204(struct rq *rq)
-{
-    if (rq->err)
-        rq_fail(rq, rq->err, rq->info.code ? &rq->info : NULL);
-    else
-        rq_reply_empty(rq, 204);
-}
-
 void route_topic_create(struct rq *rq)
 {
     struct broker *b = rq->ctx->proto->conf.broker;
@@ -360,7 +352,7 @@ void route_topic_delete(struct rq *rq)
     enum err e = rq_permit(rq, AUTH_ADMIN, rq->seg[0], &info);
 
     if (!e) {
-        rq_begin(rq, gone_204);
+        rq_begin(rq, rq_reply_done);
         rq_one_more(rq);
         e = topic_delete(rq->ctx->proto->conf.broker, rq->seg[0], rq_done, rq, &info);
     }
@@ -402,7 +394,7 @@ static void trim(struct rq *rq, struct topic *t, int64_t partition, int64_t befo
 {
     int32_t n = topic_partitions(t);
 
-    rq_begin(rq, gone_204);
+    rq_begin(rq, rq_reply_done);
     rq_one_more(rq); /* until all have been started */
     for (int32_t i = 0; i < n; i++) {
         struct errinfo info = {0};
