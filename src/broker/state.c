@@ -1,5 +1,5 @@
-/* Bytes of the broker's entries, and small helpers over SQLite. See state.h. Reading never goes
- * past the slice: `struct rd` turns bad at the first short read and then yields zeros. */
+/* Bytes of the broker's entries, and small helpers over SQLite. See state.h. What
+ * is read past the end of a slice is zeros; base/rd.h tells so at the end. */
 #include "broker/state.h"
 
 #include <sqlite3.h>
@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/endian.h"
+#include "base/rd.h"
 #include "base/tbl/limits.h"
 #include "base/topic_name.h"
 
@@ -46,30 +47,6 @@ static uint8_t *put_bytes(uint8_t *p, struct slice s)
     return p + s.len;
 }
 
-struct rd {
-    const uint8_t *p;
-    size_t left;
-    bool bad;
-};
-
-static struct rd rd_of(struct slice s)
-{
-    return (struct rd){s.ptr, s.len, false};
-}
-
-static const uint8_t *rd_take(struct rd *r, size_t n)
-{
-    const uint8_t *p = r->p;
-
-    if (r->bad || r->left < n) {
-        r->bad = true;
-        return NULL;
-    }
-    r->p += n;
-    r->left -= n;
-    return p;
-}
-
 static uint8_t rd8(struct rd *r)
 {
     const uint8_t *p = rd_take(r, 1);
@@ -96,13 +73,6 @@ static uint64_t rd64(struct rd *r)
     const uint8_t *p = rd_take(r, 8);
 
     return p ? le64_load(p) : 0;
-}
-
-static struct slice rd_bytes(struct rd *r, size_t n)
-{
-    const uint8_t *p = rd_take(r, n);
-
-    return p ? slice_of(p, n) : slice_of("", 0);
 }
 
 static enum err rd_end(const struct rd *r, bool ok)

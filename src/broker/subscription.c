@@ -13,29 +13,11 @@
 #include "base/hex.h"
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "base/rd.h"
 #include "broker/consumer_int.h"
 #include "broker/coordinator_int.h"
 
 #include <stdlib.h>
-
-struct rd {
-    const uint8_t *p;
-    size_t left;
-    bool bad;
-};
-
-static const uint8_t *rd_take(struct rd *r, size_t n)
-{
-    const uint8_t *p = r->p;
-
-    if (r->bad || r->left < n) {
-        r->bad = true;
-        return NULL;
-    }
-    r->p += n;
-    r->left -= n;
-    return p;
-}
 
 static int32_t rd_i32(struct rd *r)
 {
@@ -54,12 +36,10 @@ static int16_t rd_i16(struct rd *r)
 static struct slice rd_name(struct rd *r)
 {
     int16_t n = rd_i16(r);
-    const uint8_t *p;
 
     if (n < 0)
         r->bad = true;
-    p = rd_take(r, n < 0 ? 0 : (size_t)n);
-    return p ? slice_of(p, (size_t)n) : slice_of("", 0);
+    return rd_bytes(r, n < 0 ? 0 : (size_t)n);
 }
 
 /* The count of what follows, each of at least `each` bytes. */
@@ -92,7 +72,7 @@ static void rd_parts(struct rd *r, void (*fn)(void *arg, struct slice name, int3
 int subscription_read(struct slice metadata, void (*topic)(void *arg, struct slice name),
                       void (*owned)(void *arg, struct slice name, int32_t partition), void *arg)
 {
-    struct rd r = {.p = metadata.ptr, .left = metadata.len};
+    struct rd r = rd_of(metadata);
     int version = rd_i16(&r);
     int32_t n;
 
@@ -115,7 +95,7 @@ int subscription_read(struct slice metadata, void (*topic)(void *arg, struct sli
 bool assignment_read(struct slice assignment,
                      void (*part)(void *arg, struct slice name, int32_t partition), void *arg)
 {
-    struct rd r = {.p = assignment.ptr, .left = assignment.len};
+    struct rd r = rd_of(assignment);
 
     if (rd_i16(&r) < 0)
         return false;
@@ -162,7 +142,7 @@ static enum err json_topic(struct rd *r, struct buf *out)
 
 bool assignment_json(struct slice assignment, struct buf *out)
 {
-    struct rd r = {.p = assignment.ptr, .left = assignment.len};
+    struct rd r = rd_of(assignment);
     size_t len = out->len;
     bool first = true;
     enum err e;
