@@ -341,20 +341,6 @@ static struct classic_member *member_new(struct live_group *g, struct slice id,
     return m;
 }
 
-static void member_index(struct live_group *g, struct classic_member *m)
-{
-    if (map_put(&g->members, m->id, m) ||
-        (!slice_is_null(m->instance_id) && map_put(&g->instances, m->instance_id, m)))
-        ASSERT(false);
-}
-
-static void member_unindex(struct live_group *g, struct classic_member *m)
-{
-    map_remove(&g->members, m->id);
-    if (!slice_is_null(m->instance_id))
-        map_remove(&g->instances, m->instance_id);
-}
-
 static void pending_sync_set(struct live_group *g, struct classic_member *m, bool on)
 {
     if (m->pending_sync == on)
@@ -382,7 +368,7 @@ void classic_drop(struct turn *t, struct classic_member *m, enum err e)
 
     join_answer_take(t, m, e, SLICE_LIT(""));
     sync_answer_take(t, m, e);
-    member_unindex(g, m);
+    live_unindex(g, m->id, m->instance_id);
     NOTICE_GROUP(t->b, NOTICE_LEAVE, live_name(g), m->id, 0);
     list_remove(&m->link);
     protocols_count(g, m->protocols, false);
@@ -451,7 +437,7 @@ static void member_add(struct turn *t, const struct group_join *j, struct slice 
     }
     if (p)
         pending_remove(g, p);
-    member_index(g, m);
+    live_index(g, m->id, m->instance_id, m);
     NOTICE_GROUP(t->b, NOTICE_JOIN, live_name(g), m->id, 0);
     list_push_back(&g->list, &m->link);
     protocols_count(g, ps, true);
@@ -817,8 +803,8 @@ static struct classic_member *member_replace(struct turn *t, struct classic_memb
     m->rebalance_ms = old->rebalance_ms;
     list_insert_before(&old->link, &m->link);
     list_remove(&old->link);
-    member_unindex(g, old);
-    member_index(g, m);
+    live_unindex(g, old->id, old->instance_id);
+    live_index(g, m->id, m->instance_id, m);
     if (g->classic.leader == old)
         g->classic.leader = m;
     pending_sync_set(g, m, old->pending_sync);
@@ -1065,7 +1051,7 @@ bool classic_adopt(struct turn *t, const struct moved_member *from)
     protocols_ref(from->protocols);
     m->session_ms = from->session_ms;
     m->rebalance_ms = from->rebalance_ms;
-    member_index(g, m);
+    live_index(g, m->id, m->instance_id, m);
     list_push_back(&g->list, &m->link);
     protocols_count(g, m->protocols, true);
     if (!g->classic.leader)

@@ -54,20 +54,6 @@ static void text_free(struct slice *s)
 static void session_fire(struct turn *t, struct group_timer *tm);
 static void rebalance_fire(struct turn *t, struct group_timer *tm);
 
-static void member_index(struct live_group *g, struct consumer_member *m)
-{
-    if (map_put(&g->members, m->id, m) ||
-        (!slice_is_null(m->instance_id) && map_put(&g->instances, m->instance_id, m)))
-        ASSERT(false);
-}
-
-static void member_unindex(struct live_group *g, struct consumer_member *m)
-{
-    map_remove(&g->members, m->id);
-    if (!slice_is_null(m->instance_id))
-        map_remove(&g->instances, m->instance_id);
-}
-
 struct consumer_member *consumer__add(struct turn *t, struct slice id, struct slice instance_id,
                                       struct slice client_id, struct slice client_host)
 {
@@ -90,7 +76,7 @@ struct consumer_member *consumer__add(struct turn *t, struct slice id, struct sl
     group_timer_init(&m->rebalance, g, rebalance_fire);
     group_timer_init(&m->join, g, mixed_join_fire);
     group_timer_init(&m->sync, g, mixed_sync_fire);
-    member_index(g, m);
+    live_index(g, m->id, m->instance_id, m);
     NOTICE_GROUP(t->b, NOTICE_JOIN, live_name(g), m->id, 0);
     list_push_back(&g->list, &m->link);
     return m;
@@ -150,7 +136,7 @@ void consumer__drop(struct turn *t, struct consumer_member *m)
     part_set_fini(&m->target);
     consumer__speaks(m, NULL);
     group_timer_clear(&m->session);
-    member_unindex(g, m);
+    live_unindex(g, m->id, m->instance_id);
     NOTICE_GROUP(t->b, NOTICE_LEAVE, live_name(g), m->id, 0);
     list_remove(&m->link);
     subscription_unref(g, &m->subscription);
@@ -413,10 +399,10 @@ static enum err epoch_check(const struct consumer_member *m, int32_t epoch,
 /* A static member is back under another id. */
 void consumer__rename(struct live_group *g, struct consumer_member *m, struct slice id)
 {
-    member_unindex(g, m);
+    live_unindex(g, m->id, m->instance_id);
     text_free(&m->id);
     m->id = text_own(id);
-    member_index(g, m);
+    live_index(g, m->id, m->instance_id, m);
     m->state = MEMBER_STABLE;
     m->epoch = m->previous_epoch = 0;
     group_timer_clear(&m->rebalance);

@@ -402,6 +402,20 @@ static bool live_idle(const struct live_group *g)
     return g->members.n == 0 && (g->kind != GROUP_CLASSIC || classic_idle(g));
 }
 
+void live_index(struct live_group *g, struct slice id, struct slice instance_id, void *member)
+{
+    if (map_put(&g->members, id, member) ||
+        (!slice_is_null(instance_id) && map_put(&g->instances, instance_id, member)))
+        ASSERT(false);
+}
+
+void live_unindex(struct live_group *g, struct slice id, struct slice instance_id)
+{
+    map_remove(&g->members, id);
+    if (!slice_is_null(instance_id))
+        map_remove(&g->instances, instance_id);
+}
+
 static void live_free(struct coordinator *c, struct live_group *g)
 {
     ASSERT(list_empty(&g->list) && g->members.n == 0 && g->instances.n == 0);

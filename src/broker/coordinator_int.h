@@ -165,6 +165,10 @@ static inline struct slice live_name(const struct live_group *g)
 {
     return slice_of(g->name, g->name_len);
 }
+/* A member of either kind, found by its id and, unless that is null, by its instance id. Both must
+ * stay where they are until live_unindex. */
+void live_index(struct live_group *g, struct slice id, struct slice instance_id, void *member);
+void live_unindex(struct live_group *g, struct slice id, struct slice instance_id);
 
 struct shard {
     struct io_mutex lock;
