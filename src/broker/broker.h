@@ -63,7 +63,15 @@ enum topic_durability { DURABILITY_FSYNC = 0, DURABILITY_OS = 1 };
  * names are rejected. */
 #define TOPIC_CLEANUP_DELETE  1u
 #define TOPIC_CLEANUP_COMPACT 2u
-#define TOPIC_RATIO_ONE       1000000000 /* 1 of min_cleanable_ratio */
+enum topic_lake_partition {
+    LAKE_PARTITION_HOUR = 0,
+    LAKE_PARTITION_DAY,
+    LAKE_PARTITION_MONTH,
+    LAKE_PARTITION_PARTITION,
+    LAKE_PARTITION_BUCKET,
+    LAKE_PARTITION_NONE,
+};
+#define TOPIC_RATIO_ONE 1000000000 /* 1 of min_cleanable_ratio */
 struct topic_conf {
     int64_t retention_ms;    /* -1 for ever */
     int64_t retention_bytes; /* -1 no limit */
@@ -76,6 +84,9 @@ struct topic_conf {
     uint8_t compression;       /* see topic_conf_codec */
     uint8_t cleanup;           /* TOPIC_CLEANUP_… bits */
     uint8_t timestamp_type;    /* 0 CreateTime, 1 LogAppendTime */
+    int64_t lake_max_bytes, lake_max_s, lake_snapshots_ms, lake_retention_ms;
+    uint8_t lake_enable, lake_partition,
+        lake_columns; /* lake_partition: enum topic_lake_partition */
     /* without effect: kept and reported */
     int64_t file_delete_delay_ms, flush_messages, flush_ms, segment_jitter_ms, segment_ms;
     int64_t local_retention_bytes, local_retention_ms;

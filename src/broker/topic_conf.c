@@ -17,6 +17,7 @@ enum kind {
     WORDS_DURABILITY,
     WORDS_COMPRESSION,
     WORDS_TIMESTAMP,
+    WORDS_LAKE,
     LIST_CLEANUP,
     LIST_REPLICAS
 };
@@ -30,6 +31,8 @@ static const char *const words[][WORDS_MAX] = {
     [WORDS_DURABILITY] = {"fsync", "os"},
     [WORDS_COMPRESSION] = {"producer", "gzip", "snappy", "lz4", "zstd", "uncompressed"},
     [WORDS_TIMESTAMP] = {"CreateTime", "LogAppendTime"},
+    [WORDS_LAKE] = {"hour(timestamp)", "day(timestamp)", "month(timestamp)", "partition",
+                    "bucket[16](key)", "none"},
     [LIST_CLEANUP] = {"", "delete", "compact", "compact,delete"},
     [LIST_REPLICAS] = {"", "*"},
 };
@@ -43,6 +46,7 @@ static const enum topic_conf_type types[] = {
     [WORDS_DURABILITY] = TOPIC_CONF_STRING,
     [WORDS_COMPRESSION] = TOPIC_CONF_STRING,
     [WORDS_TIMESTAMP] = TOPIC_CONF_STRING,
+    [WORDS_LAKE] = TOPIC_CONF_STRING,
     [LIST_CLEANUP] = TOPIC_CONF_LIST,
     [LIST_REPLICAS] = TOPIC_CONF_LIST,
 };

@@ -91,3 +91,18 @@ CONF_ROW(34, "leader.replication.throttled.replicas", "", leader_throttled, LIST
          "no effect: nothing is replicated; empty or *")
 CONF_ROW(35, "follower.replication.throttled.replicas", "", follower_throttled, LIST_REPLICAS, 0, 1,
          0, "no effect: nothing is replicated; empty or *")
+CONF_ROW(36, "lake.enable", "", lake_enable, BOOL, 0, 1, 0,
+         "the topic is an Iceberg table in the lake, too: see docs/lake.md")
+CONF_ROW(37, "lake.max.bytes", "", lake_max_bytes, LONG, 1024, 1073741824, 1048576,
+         "records are committed to the table when so many bytes of them wait, or at lake.max.seconds")
+CONF_ROW(38, "lake.max.seconds", "", lake_max_s, LONG, 1, 86400, 60,
+         "and at the latest when the first of them has waited for it, in seconds")
+CONF_ROW(39, "lake.partition", "", lake_partition, WORDS_LAKE, 0, 5, 0,
+         "by what the table's files are divided, fixed when the table is made")
+CONF_ROW(40, "lake.columns", "", lake_columns, BOOL, 0, 1, 1,
+         "the fields of JSON values become columns, beside the exact value")
+CONF_ROW(41, "lake.snapshot.retention.ms", "", lake_snapshots_ms, LONG, 60000, INT64_MAX, 432000000,
+         "snapshots older than it are expired, but for the newest, and files that only they had "
+         "removed")
+CONF_ROW(42, "lake.retention.ms", "", lake_retention_ms, LONG, -1, INT64_MAX, -1,
+         "files whose records are all older than it leave the table; -1 for ever")
