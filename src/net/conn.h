@@ -27,6 +27,7 @@
 struct conn;
 struct conn_loop;
 struct conn_server;
+struct buf;
 struct tls_conf;
 
 struct conn_proto {
@@ -230,6 +231,9 @@ long tls_write(void *ssl, const void *p, size_t n);
 /* Bytes were read from the socket, but not yet by tls_read. */
 bool tls_pending(void *ssl);
 const char *tls_alpn(void *ssl);
+/* Appends the subject of the certificate that the peer showed, as RFC 2253 writes it (tls_name.c).
+ * ERR_NOT_FOUND: it showed none; ERR_TOO_LARGE: it does not fit; ERR_INVALID. */
+enum err tls_peer_name(void *ssl, struct buf *out);
 /* Says goodbye (close_notify). */
 void tls_bye(void *ssl);
 

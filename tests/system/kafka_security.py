@@ -104,6 +104,57 @@ def test_kafka_security_tls():
         s.log.close()
 
 
+def certificates(d, **subjects):
+    """ca.pem, and for each name a certificate NAME.pem with this subject, and its key."""
+    def openssl(*args):
+        p = subprocess.run(["openssl", *args], capture_output=True, cwd=d)
+        assert p.returncode == 0, p.stderr.decode()
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=ca")
+    with open(os.path.join(d, "server.ext"), "w") as f:
+        f.write("subjectAltName=IP:127.0.0.1\n")
+    for name, subject in dict(subjects, server="/CN=localhost").items():
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-utf8", "-keyout", name + ".key", "-out", name + ".csr", "-subj", subject,
+                "-multivalue-rdn")
+        openssl("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+                "-out", name + ".pem", *(("-extfile", "server.ext") if name == "server" else ()))
+
+
+def test_kafka_security_certificates():
+    """Who is connected is who the certificate names, as an Apache Kafka server names it: rules for kafkajs and kcat."""
+    need("openssl", "openssl")
+    need("node", "nodejs")
+    need("kcat", "kcat")
+    npm_modules()
+    with scratch() as d:
+        certificates(d, admin="/CN=admin", ann="/O=Weir, Inc./OU=Tests/CN=ann", ben="/O=Weir, Inc./OU=Tests/CN=ben",
+                     eve='/DC=org/DC=weir/O=Ünïcode "\\+" #1/CN=eve+UID=7/ST= a=b /emailAddress=eve@weir.test')
+        path = lambda name: os.path.join(d, name)
+        everyone = {"kafka.tls.cert": path("server.pem"), "kafka.tls.key": path("server.key"), "kafka.tls.client_ca": path("ca.pem"),
+                    "kafka.acl.enabled": "true",
+                    "kafka.acl.super_users": 'User:CN=admin; User:1.2.840.113549.1.9.1=#160d65766540776569722e74657374,'
+                                             'ST=\\ a\\=b\\ ,CN=eve+UID=7,O=Ünïcode \\"\\+\\" \\#1,DC=weir,DC=org'}
+        s = Server(os.path.join(d, "data"), *(a for k, v in everyone.items() for a in ("--set", "%s=%s" % (k, v))), kafka=0)
+
+        def kcat_as(name, *args, **kw):
+            conf = {"security.protocol": "SSL", "ssl.ca.location": path("ca.pem"), "ssl.certificate.location": path(name + ".pem"),
+                    "ssl.key.location": path(name + ".key")}
+            p = subprocess.run(["kcat", "-b", s.kafka, *(a for k, v in conf.items() for a in ("-X", "%s=%s" % (k, v))), *args],
+                               capture_output=True, timeout=30, **kw)
+            return p.returncode, p.stdout.decode(), p.stderr.decode()
+        try:
+            steps = steps_run(["node", os.path.join(HERE, "certificates.mjs"), s.kafka, "c"], ("rules",), env={"WEIR_CERTS": d})
+            topic = "c-certificates"
+            rc, _, err = kcat_as("ann", "-P", "-t", topic, input=b"two\n")
+            assert rc == 0, err
+            rc, _, err = kcat_as("ben", "-P", "-t", topic, "-X", "message.timeout.ms=3000", input=b"three\n")
+            assert "uthorization failed" in err, err
+            rc, out, err = kcat_as("eve", "-C", "-t", topic, "-e", "-q", "-o", "beginning")
+            assert out == "of ann\ntwo\n", (out, err)
+            return steps
+        finally:
+            s.stop()
+
+
 def test_kafka_security_reload():
     """SIGHUP: users of the file come and go, connections stay; a file that is wrong changes nothing."""
     with scratch() as d:

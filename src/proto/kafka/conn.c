@@ -540,6 +540,7 @@ static void on_close(struct conn *c)
     fetch_session_free(kc);
     share_sessions_free(kc);
     buf_fini(&kc->in);
+    free(kc->user);
     free(kc);
     c->state = NULL;
 }
@@ -564,6 +565,26 @@ static void host_set(struct kconn *kc)
     snprintf(kc->host, sizeof kc->host, "%.*s", (int)n, r);
 }
 
+/* Who it is before it says so by SASL: who its certificate names. One of a name too long to be in a
+ * rule is nobody's. False: the connection is not to be served. */
+static bool user_set(struct kconn *kc)
+{
+    struct buf name;
+    enum err e;
+
+    buf_init(&name, KAFKA_USER_MAX + 1);
+    e = kc->c->ssl ? tls_peer_name(kc->c->ssl, &name) : ERR_NOT_FOUND;
+    if (!e && name.len && name.len <= KAFKA_USER_MAX && !memchr(name.ptr, 0, name.len)) {
+        kc->user = xmalloc(name.len + 1);
+        memcpy(kc->user, name.ptr, name.len);
+        kc->user[name.len] = 0;
+    } else {
+        kc->user = xstrdup("ANONYMOUS");
+    }
+    buf_fini(&name);
+    return !e || e == ERR_NOT_FOUND;
+}
+
 void kconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
 {
     struct kafka *k = ctx;
@@ -573,7 +594,6 @@ void kconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
     kc->kl = &k->loops[loop];
     kc->c = c;
     kc->trusted = !ksasl_required(k);
-    snprintf(kc->user, sizeof kc->user, "ANONYMOUS");
     host_set(kc);
     loop_timer_init(&kc->unmute, unmuted);
     list_init(&kc->reqs);
@@ -582,6 +602,8 @@ void kconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
     c->state = kc;
     c->output_max = LIMIT_KAFKA_OUTPUT;
     conn_deadline(c, k->conf.idle_ms);
+    if (!user_set(kc))
+        conn_close(c, false, CONN_REFUSED);
 }
 
 void kconn_drain(struct conn *c)

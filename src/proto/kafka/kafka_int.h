@@ -107,6 +107,9 @@ struct kafka {
     struct kworkers *readers; /* work.c: of files, for fetches */
 };
 
+#define KAFKA_USER_MAX \
+    1019u /* bytes of a name: what a rule's principal has room for behind "User:" */
+
 struct kconn {
     struct kafka *k;
     struct kloop *kl;
@@ -124,7 +127,7 @@ struct kconn {
     bool stalled;            /* a produce request has not got through yet: later ones wait */
     bool trusted;            /* authenticated, or there is no need */
     uint8_t mech;            /* sasl.c: by which mechanism */
-    char user[256];          /* "ANONYMOUS" without */
+    char *user;              /* its own; "ANONYMOUS" without */
     char host[64];           /* address, without port */
     uint64_t session_end_ms; /* of the loop's clock; 0: it has none */
     struct ksasl *sasl;      /* the exchange under way */

@@ -212,7 +212,10 @@ static enum step session_begin(struct ksasl *x, struct ksec *s, int64_t *lifetim
     *lifetime_ms = s->conf->reauth_ms;
     if (s->conf->reauth_ms && x->expires_ms && left < *lifetime_ms)
         *lifetime_ms = left > 1 ? left : 1;
-    memcpy(kc->user, x->user, sizeof kc->user);
+    if (!kc->trusted) {
+        free(kc->user);
+        kc->user = xstrdup(x->user);
+    }
     kc->mech = (uint8_t)x->mech;
     kc->session_end_ms = *lifetime_ms ? loop_now_ms(kc->kl->loop) + (uint64_t)*lifetime_ms : 0;
     kc->trusted = true;

@@ -41,13 +41,30 @@ static enum err mechs_read(struct ksec *s, struct errinfo *info)
     return ERR_OK;
 }
 
+/* The next of User:NAME. Names that certificates have hold commas and spaces, so between two is a
+ * semicolon, or a comma or space that the next one's "User:" follows. */
+static bool super_next(const char **at, struct slice *word)
+{
+    const char *end;
+
+    *at += strspn(*at, ",; \t");
+    for (end = *at; *end && *end != ';'; end++)
+        if (strchr(", \t", *end) && strncmp(end + strspn(end, ", \t"), "User:", 5) == 0)
+            break;
+    *word = slice_of(*at, (size_t)(end - *at));
+    *at = end;
+    while (word->len && strchr(", \t", word->ptr[word->len - 1]))
+        word->len--;
+    return word->len > 0;
+}
+
 static enum err supers_read(struct ksec *s, struct errinfo *info)
 {
     const char *at = s->conf->super_users ? s->conf->super_users : "";
     struct slice word;
 
     s->supers = xcalloc(SUPERS_MAX, sizeof *s->supers);
-    while (word_next(&at, &word)) {
+    while (super_next(&at, &word)) {
         if (!slice_has_prefix(word, SLICE_LIT("User:")) || word.len == 5)
             return errinfo_set(info, ERR_CONFIG, "\"%.*s\" is not User:NAME",
                                (int)(word.len < 100 ? word.len : 100), (const char *)word.ptr);

@@ -48,7 +48,7 @@ CONFIG(kafka_acls, "kafka.acl.enabled", BOOL, "false", 0, 0, "",
 CONFIG(kafka_acls_everyone, "kafka.acl.else_everyone", BOOL, "false", 0, 0, "",
        "Where there is no rule at all about a resource everybody may do everything.")
 CONFIG(kafka_supers, "kafka.acl.super_users", TEXT, "", 0, 2000, "names",
-       "User:NAME, several with semicolons: they may do everything.")
+       "User:NAME, several with semicolons: they may do everything. A certificate's name is its subject: User:CN=ann,O=Weir.")
 CONFIG(loops, "loops", NUMBER, "0", 0, 256, "threads", "Event loops; 0: one for each processor.")
 CONFIG(insecure, "insecure", BOOL, "false", 0, 0, "",
        "Allow a public address without TLS and tokens.")
