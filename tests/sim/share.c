@@ -104,6 +104,7 @@ struct world {
     bool verbose, calm;
     jmp_buf out;
     uint32_t run, ids, pending; /* pending: calls whose end is awaited */
+    uint32_t hurry; /* turns of "many" before the disk goes on: its cursor is being set */
     uint64_t settlements;
     struct member member[GROUPS][MEMBERS];
     int32_t highest[GROUPS], before[GROUPS];
@@ -533,6 +534,8 @@ static void set(struct world *w, int g, int p)
         set_done(a, e, NULL);
     if (g == FEW)
         quiet(w);
+    else
+        w->hurry = 6;
 }
 
 static void trimmed(void *arg, enum err e, const struct errinfo *info)
@@ -1047,22 +1050,26 @@ static void turn(struct world *w)
 {
     uint64_t what = rnd(w, 20);
 
-    if (what < 10)
+    if (w->hurry) {
+        w->hurry--;
+        turn_member(&w->member[MANY][rnd(w, MEMBERS)]);
+    } else if (what < 10) {
         turn_member(&w->member[rnd(w, GROUPS)][rnd(w, MEMBERS)]);
-    else if (what < 12)
+    } else if (what < 12) {
         produce(w);
-    else if (what == 12)
+    } else if (what == 12) {
         broker_background(w->b);
-    else if (what == 13 && rnd(w, 25) == 0)
+    } else if (what == 13 && rnd(w, 25) == 0) {
         journal_checkpoint(broker_journal(w->b), NULL);
-    else if (what == 14 && mishap(w, 60))
+    } else if (what == 14 && mishap(w, 60)) {
         set(w, (int)rnd(w, GROUPS), (int)rnd(w, PARTS));
-    else if (what == 15 && mishap(w, 60))
+    } else if (what == 15 && mishap(w, 60)) {
         trim(w);
-    else if (what == 16 || what == 17)
+    } else if (what == 16 || what == 17) {
         pass(w, mishap(w, 150) ? JUMP_MS : (int64_t)rnd(w, 400));
-    else
+    } else {
         broker_step(w->b);
+    }
     judge(w);
 }
 
