@@ -12,7 +12,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 # Who may include whom (docs/development.md). Everything may include base.
 MAY = {
     "base": set(), "io": set(), "journal": {"io"}, "broker": {"journal", "io"}, "net": {"io"},
-    "auth": {"broker", "io"}, "lake": {"journal", "net", "io"}, "sql": {"lake", "broker", "journal", "io"},
+    "auth": {"broker", "io"}, "lake": {"broker", "journal", "net", "io"}, "sql": {"lake", "broker", "journal", "io"},
     "rows": {"sql", "net", "io"},
     "proto": {"auth", "broker", "journal", "net", "lake", "sql", "rows", "io"},
     "lib": {"broker", "journal", "sql", "io"},

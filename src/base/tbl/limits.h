@@ -83,6 +83,12 @@
 #define LIMIT_SQL_FIELD_NAME 255u            /* bytes of the name of such a field */
 #define LIMIT_SQL_SOURCE (16u << 20)         /* text that stands for a topic with its files */
 #define LIMIT_SQL_TOPICS 10000u              /* that one statement mentions */
+#define LIMIT_LAKE_COLUMNS 4000u             /* of a topic's table; further fields stay in the value alone */
+#define LIMIT_LAKE_GROUPS 256u               /* partitions of a table that one commit writes to */
+#define LIMIT_LAKE_RANGES 65536u             /* runs of offsets that one commit takes */
+#define LIMIT_LAKE_FLUSH_RECORDS (2u << 20)  /* records of one commit */
+#define LIMIT_LAKE_FLUSH_BYTES (128u << 20)  /* and bytes of their batches */
+#define LIMIT_LAKE_TOPICS 10000u             /* topics with lake.enable */
 #define LIMIT_STORE_LIST 5000000u            /* files of a local folder that one listing may name */
 #define LIMIT_STORE_ANSWER (8u << 20)        /* XML of one answer of an S3 store */
 #define LIMIT_STORE_CONNS 16u                /* connections to a store that are kept */
