@@ -21,7 +21,9 @@
 #define FORMAT_VERSION  1u
 #define DESCRIPTORS_MAX 256u
 #define ZERO_CHUNK      (1u << 20)
-#define ZERO_FIRST      (1u << 20)  /* of a file that had to be made in a hurry */
+#define ZERO_FIRST      (1u << 20) /* of a file that had to be made in a hurry */
+#define FILL_PIECE      (256u << 10)
+#define FILL_FROM       (1u << 20)  /* a log of less needs no spare */
 #define FIRST_BYTES     (16u << 20) /* the first file of a log, so that it starts at once */
 
 void jfile_path(const struct journal *j, uint64_t id, enum jfile_kind kind, bool index, char *out,
@@ -241,22 +243,104 @@ static enum err file_create(struct journal *j, const char *path, uint64_t size, 
     return e;
 }
 
-/* Background: makes one zero-written spare if fewer than wanted are there. */
-bool spare_prepare(struct journal *j)
-{
-    char path[512], dir[512];
-    uint64_t room = 0;
+/* ---- preparing spares ----
+ *
+ * The next spare is written with zeros while the journal is written: in pieces, in step with it. So
+ * the disk is asked for steadily, a writer's sync waits for one piece at most, and nothing is
+ * prepared for a log that is not written to. A log that is written faster than spares are (see
+ * background_main) takes what there is: the rest of such a file is reserved, but not written before,
+ * which costs a small write some time, and a large one less than writing everything twice. */
 
-    if (j->spares_n >= j->conf.spare_files)
-        return false;
+static bool fill_begin(struct journal *j)
+{
+    struct spare_fill *fi = &j->fill;
+    char dir[512];
+    uint64_t room = 0;
+    enum err e;
+
     log_dir(j, dir, sizeof dir);
     if (io_free_space(j->io, dir, &room, NULL) || room < 4 * j->conf.file_bytes)
         return false;
-    spare_name(j, path, sizeof path);
-    if (file_create(j, path, j->conf.file_bytes, true, NULL))
+    spare_name(j, fi->path, sizeof fi->path);
+    if (io_open(j->io, fi->path, IO_CREATE | IO_TRUNC | IO_DIRECT, &fi->fd, NULL))
         return false;
-    spare_push(j, path);
+    e = io_allocate(fi->fd, 0, j->conf.file_bytes, NULL);
+    fi->whole = e == ERR_UNSUPPORTED;
+    if (e && !fi->whole) {
+        spare_drop(j);
+        return false;
+    }
+    fi->done = 0;
+    fi->began = atomic_load(&j->st_written);
+    io_mutex_lock(&j->lock);
+    fi->within = j->active ? j->active->size / 2 : 1;
+    io_mutex_unlock(&j->lock);
     return true;
+}
+
+/* How much of the spare should be there by now. */
+static uint64_t fill_goal(const struct journal *j)
+{
+    uint64_t size = j->conf.file_bytes, since = atomic_load(&j->st_written) - j->fill.began;
+
+    return since >= j->fill.within ? size
+                                   : size / FRAME_ALIGN * since / j->fill.within * FRAME_ALIGN;
+}
+
+static bool spare_wanted(struct journal *j)
+{
+    uint64_t from = j->conf.file_bytes / 8 < FILL_FROM ? j->conf.file_bytes / 8 : FILL_FROM;
+    bool want;
+
+    if (j->spares_n >= j->conf.spare_files)
+        return false;
+    io_mutex_lock(&j->lock);
+    want = j->active && j->active->used > from;
+    io_mutex_unlock(&j->lock);
+    return want;
+}
+
+bool spare_prepare(struct journal *j)
+{
+    struct spare_fill *fi = &j->fill;
+    uint64_t goal, end;
+
+    if (!fi->fd && (!spare_wanted(j) || !fill_begin(j)))
+        return false;
+    goal = fill_goal(j);
+    if (fi->done >= goal)
+        return false;
+    end = j->conf.file_bytes - fi->done < FILL_PIECE ? j->conf.file_bytes : fi->done + FILL_PIECE;
+    if (zero_fill(fi->fd, fi->done, end, NULL)) {
+        spare_drop(j);
+        return false;
+    }
+    fi->done = end;
+    if (fi->done == j->conf.file_bytes)
+        spare_settle(j);
+    return true;
+}
+
+void spare_settle(struct journal *j)
+{
+    struct spare_fill *fi = &j->fill;
+
+    if (!fi->fd)
+        return;
+    if ((fi->whole && fi->done < j->conf.file_bytes) || io_sync(fi->fd, NULL)) {
+        spare_drop(j);
+        return;
+    }
+    io_close(&fi->fd);
+    spare_push(j, fi->path);
+}
+
+void spare_drop(struct journal *j)
+{
+    if (!j->fill.fd)
+        return;
+    io_close(&j->fill.fd);
+    io_unlink(j->io, j->fill.path, NULL);
 }
 
 static enum err header_put(struct journal *j, const char *path, uint64_t id, uint64_t size,

@@ -164,6 +164,7 @@ static void threads_stop(struct journal *j)
     if (j->background)
         io_thread_join(&j->background);
     compact_stop(j);
+    spare_drop(j);
     if (!j->conf.read_only && j->state == JOURNAL_OK && j->recovered) {
         j->closing = true; /* the owner has stopped appending: what is collected now is the end */
         checkpoint_run(j, NULL);

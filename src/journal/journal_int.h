@@ -28,7 +28,7 @@
 #define TAIL_BYTES_DEFAULT     (64ull << 20)
 #define INFLIGHT_BYTES_DEFAULT (64ull << 20)
 #define FRAME_BYTES_DEFAULT    (1u << 20)
-#define SPARES_DEFAULT         2u
+#define SPARES_DEFAULT         1u
 #define SPARES_RECYCLED_MAX    64u
 #define FRAME_POOL_MAX         64u
 #define SHARDS                 256u
@@ -142,6 +142,16 @@ struct frame {
     uint32_t crc;
 };
 
+/* A spare that is being written with zeros, a piece at a time. */
+struct spare_fill {
+    struct io_file *fd; /* NULL: there is none */
+    char path[512];
+    uint64_t done;   /* bytes written from the start on */
+    uint64_t began;  /* j->st_written then */
+    uint64_t within; /* it is to be done when so many bytes more have been written to the journal */
+    bool whole;      /* no part may be left out: its room is not reserved */
+};
+
 struct tail_slot {
     uint64_t file_id, file_pos;
     struct frame *frame;
@@ -222,6 +232,10 @@ struct journal {
     struct io_mutex cache_lock;
     _Atomic uint32_t cache_open; /* changed under the cache lock */
 
+    struct spare_fill fill; /* background thread, and the next two */
+    bool fill_paused;       /* the last turn did nothing but write a piece of it */
+    uint64_t fill_frames;   /* st_frames before the last turn */
+
     /* background thread, or journal_checkpoint's caller under ckpt_lock */
     struct io_mutex ckpt_lock;
     struct checkpoint *ckpt;
@@ -279,7 +293,12 @@ bool jfile_header_ok(const struct journal *j, const uint8_t *block, uint64_t id,
  */
 enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,
                     struct errinfo *info);
+/* Background: writes a piece of the next spare, if it is behind; whether it did. */
 bool spare_prepare(struct journal *j);
+/* Background: the spare that is being written is one now, as far as it is. */
+void spare_settle(struct journal *j);
+/* … or it is removed. */
+void spare_drop(struct journal *j);
 bool spare_release(struct journal *j);
 void spare_scan(struct journal *j);
 bool files_recycle(struct journal *j);

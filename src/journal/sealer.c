@@ -20,8 +20,10 @@
 #include "journal/index.h"
 #include "journal/segment.h"
 
-#define TICK_NS    1000000000ull
-#define RELEASE_NS 10000000000ull
+#define TICK_NS       1000000000ull
+#define RELEASE_NS    10000000000ull
+#define FILL_PAUSE_NS 1000000ull  /* between two pieces of a spare */
+#define FILL_LOOK_NS  10000000ull /* while it is not behind, and the journal is written to */
 
 static int uid_order(const void *a, const void *b)
 {
@@ -386,18 +388,22 @@ static bool ready_publish(struct journal *j, struct jfile *f, struct io_file *fd
     return !late;
 }
 
-/* now: though the active file is not a quarter full. */
+/* From a spare when a quarter of the active file is full; from what there is at five eighths, or now. */
 static bool ready_prepare(struct journal *j, bool now)
 {
     struct jfile *f = NULL;
     struct io_file *fd = NULL;
-    bool want;
+    bool want, spare = j->spares_n > 0;
 
     io_mutex_lock(&j->lock);
     want = !j->ready && j->active && j->state == JOURNAL_OK &&
-           (j->active->used > j->active->size / 4 || now);
+           (now || j->active->used > j->active->size / 8 * (spare ? 2 : 5));
     io_mutex_unlock(&j->lock);
-    if (!want || jfile_make(j, &f, &fd, NULL))
+    if (!want)
+        return false;
+    if (!spare)
+        spare_settle(j);
+    if (jfile_make(j, &f, &fd, NULL))
         return false;
     return ready_publish(j, f, fd);
 }
@@ -447,23 +453,11 @@ static bool stamp_idle(struct journal *j)
     return stamp_append(j) == ERR_OK;
 }
 
-/* The active file is half full, or is the small first one and in use. */
-static bool spare_wanted(struct journal *j)
-{
-    bool want;
-
-    io_mutex_lock(&j->lock);
-    want = j->active && (j->active->used > j->active->size / 2 ||
-                         (j->active->size < j->conf.file_bytes && j->active->used > 1u << 20));
-    io_mutex_unlock(&j->lock);
-    return want;
-}
-
 bool background_step(struct journal *j)
 {
     struct errinfo info = {0};
     struct jfile *f;
-    bool did = false;
+    bool did = false, filled;
     enum err e = ERR_OK;
 
     tick(j);
@@ -483,11 +477,21 @@ bool background_step(struct journal *j)
     while (files_recycle(j))
         did = true;
     did = ready_prepare(j, false) || did;
-    if (!did && spare_wanted(j))
-        did = spare_prepare(j);
+    filled = spare_prepare(j);
     if (!did && !e)
         did = j->job ? compact_step(j) : rewrite_step(j);
-    return stamp_idle(j) || did;
+    j->fill_paused = filled && !did && j->conf.threads;
+    return stamp_idle(j) || did || filled;
+}
+
+/* Between the pieces of a spare the disk is the writer's; their pause bounds their rate, too. */
+static uint64_t pause_ns(const struct journal *j, bool did)
+{
+    if (did)
+        return j->fill_paused ? FILL_PAUSE_NS : 0;
+    if (j->fill.fd && atomic_load(&j->st_frames) != j->fill_frames)
+        return FILL_LOOK_NS;
+    return j->next_seq == j->stamp_seq_done ? TICK_NS : STAMP_IDLE_NS;
 }
 
 void background_main(void *arg)
@@ -495,10 +499,11 @@ void background_main(void *arg)
     struct journal *j = arg;
 
     while (!atomic_load(&j->stop_background)) {
-        bool did = background_step(j);
+        uint64_t frames = atomic_load(&j->st_frames);
+        uint64_t ns = pause_ns(j, background_step(j));
 
-        if (!did)
-            io_event_wait(&j->background_event,
-                          j->next_seq == j->stamp_seq_done ? TICK_NS : STAMP_IDLE_NS);
+        if (ns)
+            io_event_wait(&j->background_event, ns);
+        j->fill_frames = frames;
     }
 }

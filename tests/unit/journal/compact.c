@@ -889,7 +889,7 @@ static void test_stopped(void **state)
     end(&f);
 }
 
-/* Flips a bit in the text, which is in one data file. */
+/* Flips a bit in the text, which is in one segment (and maybe in a file that was recycled). */
 static void damage(struct fx *f, const char *text)
 {
     uint8_t *mem = xmalloc(FILE_BYTES), *at, byte;
@@ -902,7 +902,7 @@ static void damage(struct fx *f, const char *text)
         fx_file(f, "", i, path);
         got = fx_read_at(f, path, 0, mem, FILE_BYTES);
         at = memmem(mem, got, text, strlen(text));
-        if (!at || strstr(path, "spare"))
+        if (!at || !strstr(path, ".seg"))
             continue;
         byte = *at ^ 1;
         fx_write_at(f, path, (uint64_t)(at - mem), &byte, 1);

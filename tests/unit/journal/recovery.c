@@ -260,19 +260,80 @@ static void unused_file(void **state)
     int logs;
 
     start(&f);
-    put_n(&f, 1, BIG, false);
+    put_n(&f, 2, BIG, false);
     fx_background(&f); /* the next file is prepared, with a header, and no frames */
     logs = fx_file(&f, ".log", 0, path);
     assert_int_equal(logs, 2);
     fx_crash(&f);
     fx_open(&f);
-    fx_expect(&f, 1, 0, 1);
+    fx_expect(&f, 1, 0, 2);
     journal_stats_get(f.j, &s);
     assert_int_equal(s.files, 1);
     assert_true(s.spare_files >= 1);
     assert_int_equal(fx_file(&f, ".log", 0, path), 1);
     put_n(&f, 4, BIG, false);
-    fx_expect(&f, 1, 0, 5);
+    fx_expect(&f, 1, 0, 6);
+    fx_close(&f);
+    end(&f);
+}
+
+static uint32_t spares(struct fx *f)
+{
+    struct journal_stats s;
+
+    journal_stats_get(f->j, &s);
+    return s.spare_files;
+}
+
+static bool spare_there(struct fx *f)
+{
+    char path[300];
+    int i, n = fx_file(f, "", 0, path);
+
+    for (i = 0; i < n; i++) {
+        fx_file(f, "", i, path);
+        if (strstr(path, "spare-"))
+            return true;
+    }
+    return false;
+}
+
+/* Spares are made in step with what is written; one that was cut short is as good as any. */
+static void half_spare(void **state)
+{
+    struct fx f;
+    int i;
+
+    memset(&f, 0, sizeof f);
+    f.dir = "/d";
+    f.file_bytes = 4u << 20;
+    f.io = io_sim_new(7);
+    fx_open(&f);
+    fx_logs(&f, 1);
+    fx_background(&f);
+    assert_false(spare_there(&f));
+    put_n(&f, 30, BIG, false); /* more than an eighth */
+    fx_background(&f);
+    put_n(&f, 30, BIG, false);
+    fx_background(&f);
+    assert_true(spare_there(&f));
+    assert_int_equal(spares(&f), 0);
+    fx_crash(&f);
+    fx_open(&f);
+    fx_expect(&f, 1, 0, 60);
+    for (i = 0; i < 60; i++) {
+        put_n(&f, 10, BIG, false);
+        fx_background(&f);
+    }
+    assert_true(spares(&f) >= 1);
+    fx_crash(&f);
+    fx_open(&f);
+    fx_expect(&f, 1, 0, 660);
+    put_n(&f, 30, BIG, false);
+    fx_background(&f);
+    fx_close(&f); /* in the middle of one */
+    fx_open(&f);
+    fx_expect(&f, 1, 0, 690);
     fx_close(&f);
     end(&f);
 }
@@ -449,10 +510,11 @@ int main(void)
         cmocka_unit_test(bad_index),      cmocka_unit_test(torn_tail),
         cmocka_unit_test(bad_middle),     cmocka_unit_test(lost_unsynced),
         cmocka_unit_test(missing_end),    cmocka_unit_test(stale_frames),
-        cmocka_unit_test(unused_file),    cmocka_unit_test(orphan),
-        cmocka_unit_test(dropped_file),   cmocka_unit_test(missing_middle),
-        cmocka_unit_test(foreign_file),   cmocka_unit_test(bad_header),
-        cmocka_unit_test(bad_last),       cmocka_unit_test(dead_unsaved)};
+        cmocka_unit_test(unused_file),    cmocka_unit_test(half_spare),
+        cmocka_unit_test(orphan),         cmocka_unit_test(dropped_file),
+        cmocka_unit_test(missing_middle), cmocka_unit_test(foreign_file),
+        cmocka_unit_test(bad_header),     cmocka_unit_test(bad_last),
+        cmocka_unit_test(dead_unsaved)};
 
     return cmocka_run_group_tests_name("journal/recovery", tests, NULL, NULL);
 }
