@@ -19,9 +19,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     b = fuzz_run(first, data, size, 1);
     ASSERT(a.hash == b.hash && a.messages == b.messages);
     ASSERT(a.closes == 1 && b.closes == 1);
-    /* wslay looks for UTF-8 in the reason of a close frame from the third byte of each piece on. */
-    if (a.codes == 1007 || b.codes == 1007)
-        return 0;
-    ASSERT(a.codes == b.codes);
+    ASSERT(a.codes == b.codes || fuzz_by_piece(&a, &b));
     return 0;
 }

@@ -45,6 +45,12 @@ bool batch_crc_ok(struct slice b)
     return b.len >= BATCH_HEADER && crc32c(0, b.ptr + 21, b.len - 21) == be32_load(b.ptr + 17);
 }
 
+bool batch_producer_ok(const struct batch_info *bi)
+{
+    return bi->producer_id < 0 ||
+           (bi->producer_epoch >= 0 && (bi->base_sequence >= 0 || bi->attributes & BATCH_CONTROL));
+}
+
 void batch_set_base_offset(uint8_t *batch, int64_t offset)
 {
     be64_store(batch, (uint64_t)offset);

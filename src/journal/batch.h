@@ -55,6 +55,9 @@ struct batch_info {
 enum err batch_parse(struct slice data, struct batch_info *out);
 /* batch: exactly one. */
 bool batch_crc_ok(struct slice batch);
+/* Whether it is of no producer, or of one with its epoch, and its sequence unless it is a marker: no
+ * broker writes anything else, and what is remembered of producers has no room for it. */
+bool batch_producer_ok(const struct batch_info *bi);
 void batch_set_base_offset(uint8_t *batch, int64_t offset);
 void batch_set_leader_epoch(uint8_t *batch, int32_t epoch);
 /* Full check of one batch: header, CRC, every record, offsets 0..n-1 in order, nothing behind.

@@ -124,7 +124,8 @@ static void check_entries(struct check *c, uint64_t id, uint64_t pos, const stru
         n++;
         if (eh.type != ENTRY_BATCH)
             continue;
-        if (batch_parse(data, &bi) || bi.length != data.len || !batch_crc_ok(data))
+        if (batch_parse(data, &bi) || bi.length != data.len || !batch_crc_ok(data) ||
+            !batch_producer_ok(&bi))
             check_say(c, true,
                       "file %016" PRIx64 ".log, frame %" PRIu64 " at byte %" PRIu64
                       ": a batch of partition log %u is damaged",

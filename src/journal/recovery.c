@@ -378,7 +378,7 @@ static enum err replay_batch(struct replay *r, struct jfile *f, const struct fra
     struct batch_ref b;
 
     if (batch_parse(data, &bi) || bi.length != data.len ||
-        (uint32_t)bi.last_offset_delta + 1 != eh->records)
+        (uint32_t)bi.last_offset_delta + 1 != eh->records || !batch_producer_ok(&bi))
         return ERR_CORRUPT;
     if (!p)
         return ERR_OK; /* of a topic deleted since */

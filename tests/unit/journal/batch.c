@@ -645,6 +645,28 @@ static void shared_vectors(void **state)
     assert_int_equal(b, 29);
 }
 
+/* A producer has an epoch, and a sequence unless it writes a marker. */
+static void producers(void **state)
+{
+    static const struct {
+        struct batch_info bi;
+        bool ok;
+    } rows[] = {
+        {{.producer_id = -1, .producer_epoch = -1, .base_sequence = -1}, true},
+        {{.producer_id = 7, .producer_epoch = 0, .base_sequence = 0}, true},
+        {{.producer_id = 7, .producer_epoch = INT16_MAX, .base_sequence = INT32_MAX}, true},
+        {{.producer_id = 7, .producer_epoch = -1, .base_sequence = 0}, false},
+        {{.producer_id = 7, .producer_epoch = INT16_MIN, .base_sequence = 5}, false},
+        {{.producer_id = 7, .producer_epoch = 0, .base_sequence = -1}, false},
+        {{.producer_id = 7, .base_sequence = -1, .attributes = BATCH_CONTROL}, true},
+        {{.producer_id = 7, .producer_epoch = -1, .attributes = BATCH_CONTROL}, false},
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(batch_producer_ok(&rows[i].bi), rows[i].ok);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -658,6 +680,7 @@ int main(void)
         cmocka_unit_test(flips_behind_the_crc),
         cmocka_unit_test(every_cut_is_found),
         cmocka_unit_test(header_lies),
+        cmocka_unit_test(producers),
         cmocka_unit_test(record_lies),
         cmocka_unit_test(inflated_is_bounded),
         cmocka_unit_test(builder_limits),
