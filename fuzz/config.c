@@ -57,10 +57,21 @@ static void row_check(const struct config_row *r, const struct config_value *v)
 /* Whether a value can stand in a YAML file at all: text, without what YAML calls unprintable. */
 static bool printable(struct slice s)
 {
-    for (size_t i = 0; i < s.len; i++)
+    size_t i;
+
+    if (!utf8_valid(s))
+        return false;
+    for (i = 0; i < s.len; i++)
         if (s.ptr[i] < 0x20 || s.ptr[i] == 0x7f)
             return false;
-    return utf8_valid(s);
+    for (i = 0; i + 1 < s.len; i++) /* U+0080 to U+009F */
+        if (s.ptr[i] == 0xc2 && s.ptr[i + 1] < 0xa0)
+            return false;
+    for (i = 0; i + 2 < s.len; i++) /* U+FEFF, U+FFFE, U+FFFF */
+        if (s.ptr[i] == 0xef && (memcmp(s.ptr + i, "\xef\xbb\xbf", 3) == 0 ||
+                                 (s.ptr[i + 1] == 0xbf && s.ptr[i + 2] >= 0xbe)))
+            return false;
+    return true;
 }
 
 struct writer {
