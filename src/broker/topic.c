@@ -342,14 +342,21 @@ static void uids_remove(struct topics *ts, struct partition *p)
     ts->uids_n--;
 }
 
+struct partition *topics__uid_find(const struct topics *ts, uint32_t uid)
+{
+    struct partition *p = ts->uids[uid & (ts->uids_cap - 1)];
+
+    while (p && p->uid != uid)
+        p = p->uid_next;
+    return p;
+}
+
 struct partition *topics_partition_uid(struct broker *b, uint32_t uid)
 {
     struct partition *p;
 
     io_mutex_lock(&b->topics_lock);
-    p = b->topics.uids[uid & (b->topics.uids_cap - 1)];
-    while (p && p->uid != uid)
-        p = p->uid_next;
+    p = topics__uid_find(&b->topics, uid);
     io_mutex_unlock(&b->topics_lock);
     return p;
 }

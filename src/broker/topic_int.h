@@ -25,6 +25,7 @@ void topics__unpublish(struct broker *b, struct topic *t);
 /* To be saved with the next checkpoint. */
 void topic__dirty(struct topic *t);
 void topics__uids_add(struct topics *ts, struct partition *p);
+struct partition *topics__uid_find(const struct topics *ts, uint32_t uid); /* NULL: none */
 /* Uids from `first` on are not given out again. */
 void topics__uid_used(struct topics *ts, uint32_t first, uint32_t n);
 /* The checkpoint whose last ticket is `ticket` or later saves this start. */

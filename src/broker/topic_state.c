@@ -14,6 +14,17 @@
 
 /* ---- recovery ---- */
 
+/* A uid is given out once: one that a partition has cannot be another's as well. */
+static bool uids_free(const struct topics *ts, uint32_t first, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++)
+        if (topics__uid_find(ts, first + i))
+            return false;
+    return true;
+}
+
 static enum err apply_create(struct broker *b, struct slice data)
 {
     struct entry_topic_create en;
@@ -30,7 +41,7 @@ static enum err apply_create(struct broker *b, struct slice data)
         b->topics.next_id = en.id + 1;
     if (topics__id_find(b, en.id))
         return ERR_OK; /* the checkpoint had it */
-    if (topics__name_find(b, en.name))
+    if (topics__name_find(b, en.name) || !uids_free(&b->topics, en.first_uid, en.partitions))
         return ERR_CORRUPT;
     t = topic__new(b, en.id, en.name, en.uuid, en.created_ms, &conf);
     t->partitions_first = (int32_t)en.partitions;
@@ -59,7 +70,9 @@ static enum err apply_alter(struct broker *b, struct slice data)
         topic__conf_install(t, &conf);
     n = topic_partitions(t);
     if ((int32_t)en.partitions > n) {
-        if ((int32_t)(en.partitions - en.added) != n)
+        if ((int32_t)(en.partitions - en.added) != n ||
+            en.first_uid <= topic_partition_at(t, n - 1)->uid ||
+            !uids_free(&b->topics, en.first_uid, en.added))
             return ERR_CORRUPT;
         topic__partitions_make(t, n, (int32_t)en.added, en.first_uid);
         for (i = n; i < (int32_t)en.partitions; i++)
@@ -158,13 +171,15 @@ static enum err bad_row(struct errinfo *info, const char *table, int64_t id)
                        table, id);
 }
 
-/* One partition's row, for a topic whose rows come in order of partition. */
+/* One partition's row, for a topic whose rows come in order of partition, and so of uids. */
 static enum err load_partition(struct broker *b, struct topic *t, int32_t index,
                                struct sqlite3_stmt *st, struct errinfo *info)
 {
     int64_t uid = sqlite3_column_int64(st, 2), start = sqlite3_column_int64(st, 3);
 
-    if (sqlite3_column_int64(st, 1) != index || uid <= 0 || uid >= UINT32_MAX || start < 0)
+    if (sqlite3_column_int64(st, 1) != index || uid <= 0 || uid >= UINT32_MAX || start < 0 ||
+        (index > 0 && uid <= topic_partition_at(t, index - 1)->uid) ||
+        topics__uid_find(&b->topics, (uint32_t)uid))
         return bad_row(info, "partitions", t->id);
     topic__partition_make(t, index, (uint32_t)uid, start);
     topics__uid_used(&b->topics, (uint32_t)uid, 1);
@@ -229,6 +244,8 @@ enum err topics_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
     io_mutex_unlock(&b->topics_lock);
     if (!e && rc != SQLITE_DONE)
         e = state_sql_err(db, rc, "reading topics", info);
+    if (!e && sqlite3_step(parts) == SQLITE_ROW) /* a topic made later would find it there */
+        e = bad_row(info, "partitions", sqlite3_column_int64(parts, 0));
     sqlite3_finalize(st);
     sqlite3_finalize(parts);
     if (!e)

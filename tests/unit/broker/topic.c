@@ -1,6 +1,11 @@
 /* Topics: names, configuration, creation, alteration, deletion, listing; and all of it again after
  * a restart, from the log alone and from a checkpoint. */
+#include <sqlite3.h>
+
 #include "fixture.h"
+
+#include "broker/broker_int.h"
+#include "io/sqlite_vfs.h"
 
 struct outcome {
     int calls;
@@ -430,6 +435,104 @@ static void test_read_only(void **state)
     fx_end(&f);
 }
 
+/* Entries that give a partition's uid to another one cannot be: recovery refuses them. */
+static void test_uid_twice(void **state)
+{
+    struct entry_topic_create c = {
+        .id = 100, .partitions = 2, .created_ms = 1, .name = SLICE_LIT("new")};
+    struct entry_topic_alter a = {.partitions = 5, .added = 2};
+    uint8_t entry[ENTRY_SMALL_MAX];
+    struct errinfo info;
+    struct topic *t, *u;
+    uint32_t uid;
+    struct fx f;
+
+    fx_start(&f, false);
+    t = fx_topic(&f, "t", 3);
+    u = fx_topic(&f, "u", 1);
+    uid = topic_partition(t, 0)->uid;
+    for (c.first_uid = uid - 1; c.first_uid <= uid + 2; c.first_uid++) {
+        if (c.first_uid == 0)
+            continue;
+        info.text[0] = 0;
+        assert_int_equal(topics_apply(f.b, ENTRY_TOPIC_CREATE,
+                                      slice_of(entry, entry_topic_create_write(entry, &c)), &info),
+                         ERR_CORRUPT);
+        assert_true(info.text[0] != 0);
+    }
+    a.id = t->id;
+    a.first_uid = topic_partition(u, 0)->uid;
+    assert_int_equal(topics_apply(f.b, ENTRY_TOPIC_ALTER,
+                                  slice_of(entry, entry_topic_alter_write(entry, &a)), &info),
+                     ERR_CORRUPT);
+    a.first_uid = uid - 1; /* and later partitions have higher ones */
+    assert_int_equal(topics_apply(f.b, ENTRY_TOPIC_ALTER,
+                                  slice_of(entry, entry_topic_alter_write(entry, &a)), &info),
+                     ERR_CORRUPT);
+    assert_int_equal(topic_partitions(t), 3);
+    assert_int_equal(topic_count(f.b), 2);
+    a.first_uid = topic_partition(u, 0)->uid;
+    a.first_uid = c.first_uid = a.first_uid + 1; /* new ones */
+    assert_int_equal(topics_apply(f.b, ENTRY_TOPIC_ALTER,
+                                  slice_of(entry, entry_topic_alter_write(entry, &a)), &info),
+                     ERR_OK);
+    assert_int_equal(topic_partitions(t), 5);
+    c.first_uid += a.added;
+    assert_int_equal(topics_apply(f.b, ENTRY_TOPIC_CREATE,
+                                  slice_of(entry, entry_topic_create_write(entry, &c)), &info),
+                     ERR_OK);
+    assert_int_equal(topic_count(f.b), 3);
+    topic_unref(&t);
+    topic_unref(&u);
+    fx_end(&f);
+}
+
+static void sql_run(struct fx *f, const char *sql)
+{
+    char path[128], vfs[IO_SQLITE_VFS_NAME]; /* which keeps the checksums of pages */
+    struct sqlite3 *db;
+
+    snprintf(path, sizeof path, "%s/checkpoint.db", f->dir);
+    assert_int_equal(io_sqlite_vfs_register(io_real(), false, vfs), ERR_OK);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, vfs), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_changes(db), 1);
+    sqlite3_close(db);
+    io_sqlite_vfs_unregister(vfs);
+}
+
+/* Rows of partitions that belong to no topic, or have a uid twice. */
+static void test_partition_rows(void **state)
+{
+    static const char *const damage[][2] = {
+        {"INSERT INTO partitions VALUES(77, 0, 9, 0)", "DELETE FROM partitions WHERE topic = 77"},
+        {"UPDATE partitions SET uid = uid - 1 WHERE topic = 2 AND partition = 1",
+         "UPDATE partitions SET uid = uid + 1 WHERE topic = 2 AND partition = 1"},
+        {"UPDATE partitions SET uid = uid - 2 WHERE topic = 2 AND partition = 1",
+         "UPDATE partitions SET uid = uid + 2 WHERE topic = 2 AND partition = 1"},
+    };
+    struct errinfo info;
+    struct topic *t;
+    struct fx f;
+    size_t i;
+
+    fx_start(&f, false);
+    t = fx_topic(&f, "t", 1);
+    topic_unref(&t);
+    t = fx_topic(&f, "u", 2);
+    topic_unref(&t);
+    for (i = 0; i < sizeof damage / sizeof *damage; i++) {
+        broker_close(&f.b);
+        sql_run(&f, damage[i][0]);
+        assert_int_equal(broker_open(&f.conf, &f.b, &info), ERR_CORRUPT);
+        if (!strstr(info.text, "a row of partitions"))
+            fail_msg("%s: %s", damage[i][0], info.text);
+        sql_run(&f, damage[i][1]);
+        fx_open(&f);
+    }
+    fx_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -437,7 +540,8 @@ int main(void)
         cmocka_unit_test(test_conf_items),     cmocka_unit_test(test_conf_ratio),
         cmocka_unit_test(test_restart),        cmocka_unit_test(test_visible_only_when_durable),
         cmocka_unit_test(test_alter_conflict), cmocka_unit_test(test_list),
-        cmocka_unit_test(test_read_only),
+        cmocka_unit_test(test_read_only),      cmocka_unit_test(test_uid_twice),
+        cmocka_unit_test(test_partition_rows),
     };
 
     return cmocka_run_group_tests_name("broker/topic", tests, NULL, NULL);
