@@ -491,3 +491,54 @@ def test_kafka_hostile_pipeline():
             assert corr == i and produce_error(body) == 0, (i, corr)
         sender.join()
         c.close()
+
+
+def test_kafka_hostile_many_topics():
+    """Metadata of 200,000 topics, all and by name, as the oldest and the newest version have it; in bounded memory."""
+    total = 200000
+    names = ["many-%06d" % i for i in range(total)]
+    with served(kafka=0) as s:
+        with connect(s, 300) as c:
+            for i in range(0, total, 5000):
+                call(c, create_topics(names[i:i + 5000]))
+            with watched(s, "metadata of 200,000 topics", 160):
+                t = time.monotonic()
+                old = call(c, frame(3, 0, struct.pack(">i", 0)))
+                new = call(c, frame(3, 12, b"\0\1\0\0", flexible=True))
+                print("figure: metadata of 200,000 topics: %.1f and %.1f MB, together in %.1f s" %
+                      (len(old) / 1e6, len(new) / 1e6, time.monotonic() - t))
+                some = call(c, metadata(*names))
+            found = lambda body: sum(1 for i in range(0, total, 997) if names[i].encode() in body)
+            wanted = len(range(0, total, 997))
+            assert (found(old), found(new), found(some)) == (wanted, wanted, wanted)
+            # The count stands behind the one broker: a topic and its one partition have 46 bytes in version 0.
+            at = old.index(struct.pack(">i", total + 1))  # "good" among them
+            assert len(old) - at == 4 + total * (2 + 2 + 11 + 4 + 26) + (2 + 2 + 4 + 4 + 26), (len(old), at)
+
+
+# What Apache Kafka 4.2 advertises of what is served: stable versions only. Produce from 0 on, for librdkafka's sake.
+ADVERTISED = {0: (0, 13), 1: (4, 18), 2: (1, 11), 3: (0, 13), 8: (2, 10), 9: (1, 10), 10: (0, 6), 11: (0, 9), 12: (0, 4), 13: (0, 5),
+              14: (0, 5), 15: (0, 6), 16: (0, 5), 17: (0, 1), 18: (0, 4), 19: (2, 7), 20: (1, 6), 21: (0, 2), 22: (0, 5), 23: (2, 4),
+              24: (0, 5), 25: (0, 4), 26: (0, 5), 28: (0, 5), 29: (1, 3), 30: (1, 3), 31: (1, 3), 32: (1, 4), 33: (0, 2), 35: (1, 4),
+              36: (0, 2), 37: (0, 3), 42: (0, 2), 43: (0, 2), 44: (0, 1), 45: (0, 1), 46: (0, 0), 47: (0, 0), 48: (0, 1), 49: (0, 1),
+              50: (0, 0), 51: (0, 0), 60: (0, 2), 61: (0, 0), 65: (0, 0), 66: (0, 2), 68: (0, 1), 69: (0, 1), 74: (0, 1), 75: (0, 0),
+              76: (1, 1), 77: (1, 1), 78: (1, 2), 79: (1, 2), 90: (0, 1), 91: (0, 0), 92: (0, 0)}
+
+
+def test_kafka_hostile_versions():
+    """The advertised versions are those of 4.2 and no others; a version beyond, such as InitProducerId's sixth (KIP-939, not
+    stable in 4.2), ends the connection."""
+    with served(kafka=0) as s:
+        with connect(s) as c:
+            body = call(c, frame(18, 0, b""))
+            n = struct.unpack(">i", body[2:6])[0]
+            got = {k: (lo, hi) for k, lo, hi in (struct.unpack(">hhh", body[6 + 6 * i:12 + 6 * i]) for i in range(n))}
+            assert got == ADVERTISED, {k: (got.get(k), ADVERTISED.get(k)) for k in {*got, *ADVERTISED} if got.get(k) != ADVERTISED.get(k)}
+            body = call(c, frame(22, 5, b"\0" + struct.pack(">iqh", 60000, -1, -1) + b"\0", flexible=True))
+            assert struct.unpack(">h", body[5:7])[0] == 0, body
+        for key, (_, last) in ADVERTISED.items():
+            if key == 18:
+                continue  # is answered by version 0
+            with connect(s) as c:
+                c.sendall(frame(key, last + 1, b"\0" * 64, flexible=True))
+                assert ended(c, 20), (key, last + 1)

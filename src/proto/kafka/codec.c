@@ -389,6 +389,12 @@ void kwriter_records(struct kwriter *w, const struct kafka_records *s, bool flex
         splice(w, (struct kafka_span){s->bytes, NULL});
 }
 
+void kwriter_made(struct kwriter *w, struct slice s)
+{
+    if (s.len)
+        splice(w, (struct kafka_span){s, NULL});
+}
+
 uint32_t kwriter_count(struct kwriter *w, uint32_t n, bool flex)
 {
     return put_length(w, n, flex) ? n : 0;

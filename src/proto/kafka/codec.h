@@ -273,6 +273,8 @@ void kwriter_bytes(struct kwriter *w, struct slice s, bool flex);
 void kwriter_string_null(struct kwriter *w, struct slice s, bool flex, bool nullable);
 void kwriter_bytes_null(struct kwriter *w, struct slice s, bool flex, bool nullable);
 void kwriter_records(struct kwriter *w, const struct kafka_records *s, bool flex, bool nullable);
+/* What was written before, by another writer. Borrowed as records are. */
+void kwriter_made(struct kwriter *w, struct slice s);
 /* The count of an array. Answers how many elements are to be written. */
 uint32_t kwriter_count(struct kwriter *w, uint32_t n, bool flex);
 uint32_t kwriter_count_null(struct kwriter *w, uint32_t n, bool null, bool flex, bool nullable);

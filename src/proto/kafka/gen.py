@@ -13,14 +13,16 @@ Format of a schema, one file an API. `#` starts a comment. Lines at column 0:
 
 Indented below, one field a line, in the order of the wire:
 
-    NAME TYPE [VERSIONS] [null[=VERSIONS]] [default=VALUE] [tag=N] [ignorable] [inflexible]
+    NAME TYPE [VERSIONS] [null[=VERSIONS]] [default=VALUE] [tag=N] [ignorable] [inflexible] [piecewise]
 
 TYPE: bool int8 int16 uint16 int32 int64 float64 string bytes records uuid, the name of a struct, or [] and one of
 these. The fields of a struct are indented below one of the fields that use it; the others only name it.
 VERSIONS: `3`, `3-7` or `3+`; without them a field is there whenever what surrounds it is.
 null: the versions in which it may be null; alone: all. default: where it is not 0, false, empty. tag: a tagged field
 (all its versions are flexible). ignorable: left out in silence where the version has no such field, while a value
-other than the default is an error without it. inflexible: never compact. What makes no sense is refused, with the
+other than the default is an error without it. inflexible: never compact. piecewise: an array of structs of which some
+may have been written before the message is, by the struct's own function; their bytes are put in behind the others.
+What makes no sense is refused, with the
 line or the message that it is in.
 """
 import os
@@ -66,7 +68,7 @@ class Field:
         self.array = self.type.startswith("[]")
         self.base = self.type[2:] if self.array else self.type
         self.versions, self.null, self.default, self.tag = None, None, None, None
-        self.ignorable = self.inflexible = False
+        self.ignorable = self.inflexible = self.piecewise = False
         last = message.versions[1]
         for w in words[2:]:
             key, _, value = w.partition("=")
@@ -78,7 +80,7 @@ class Field:
                 self.default = value
             elif key == "tag":
                 self.tag = int(value)
-            elif w in ("ignorable", "inflexible"):
+            elif w in ("ignorable", "inflexible", "piecewise"):
                 setattr(self, w, True)
             else:
                 raise Bad("unknown word: " + w)
@@ -188,6 +190,8 @@ class Message:
             if f.tag is not None and (self.flexible is None or f.versions[0] < self.flexible or
                                       f.base == "records" or f.pointer):
                 raise Bad("%s: cannot be tagged" % f.name)
+            if f.piecewise and not (f.array and f.struct and f.versions == self.versions and not f.null and f.tag is None):
+                raise Bad("%s: cannot be piecewise" % f.name)
             f.literal()
         tags = [f.tag for f in s.tagged()]
         if len(set(tags)) != len(tags):
@@ -353,6 +357,9 @@ def non_default(f, m):
 def declare(f):
     if f.array:
         out = ["%s *%s;" % (f.ctype(), f.name), "uint32_t %s_n;" % f.name]
+        if f.piecewise:
+            out += ["struct slice %s_made; /* as written by %s_write; borrowed as records are */" %
+                    (f.name, f.struct.cname), "uint32_t %s_made_n;" % f.name]
         return out + (["bool %s_null;" % f.name] if f.null else [])
     if f.pointer:
         return ["%s *%s;" % (f.ctype(), f.name)]
@@ -446,6 +453,11 @@ def emit_write_value(f, context, out, pad):
             out.append(pad + "kwriter_%ss(w, %s, %s);" % (INTS[f.base][1], x, count))
         elif f.base == "string":
             out.append(pad + "kwriter_strings(w, %s, %s, %s);" % (x, count, flex))
+        elif f.piecewise:
+            out.append(pad + "kwriter_count(w, %s_n + %s_made_n, %s);" % (x, x, flex))
+            out.append(pad + "for (uint32_t i = 0; i < %s_n && !w->err; i++)" % x)
+            out.append(pad + "    %s_write(w, v, &%s[i]);" % (f.struct.cname[6:], x))
+            out.append(pad + "kwriter_made(w, %s_made);" % x)
         else:
             out.append(pad + "for (uint32_t i = 0, n = %s; i < n; i++)" % count)
             out.append(pad + "    %s_write(w, v, &%s[i]);" % (f.struct.cname[6:], x))
@@ -612,7 +624,14 @@ def emit_is_default(s, out):
             "    return !(%s);" % " || ".join(tests), "}", ""]
 
 
+def pieces(m):
+    return [f for s in m.order for f in s.fields if f.piecewise]
+
+
 def emit_message(m, out):
+    for f in pieces(m):
+        out += ["void %s_write(struct kwriter *w, int16_t version, const struct %s *m)" % (f.struct.cname, f.struct.cname),
+                "{", "    %s_write(w, version, m);" % f.struct.cname[6:], "}", ""]
     lo, hi = m.versions
     check = "version < %d || version > %d" % (lo, hi) if lo != hi else "version != %d" % lo
     short = m.cname[6:]
@@ -657,6 +676,8 @@ def messages_h(messages):
         out.append("")
         for s in m.order:
             emit_struct(m, s, out)
+        for f in pieces(m):
+            out.append("void %s_write(struct kwriter *w, int16_t version, const struct %s *m);" % (f.struct.cname, f.struct.cname))
         out += ["enum err %s_decode(struct kreader *r, int16_t version, struct arena *a," % m.cname,
                 "    struct %s *m);" % m.cname,
                 "enum err %s_encode(struct kwriter *w, int16_t version, const struct %s *m);" % (m.cname, m.cname), ""]

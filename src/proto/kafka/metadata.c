@@ -136,34 +136,16 @@ struct topic *kafka_topic(struct kreq *q, struct slice name, const uint8_t *id, 
     return t;
 }
 
-static void topic_fill(struct kreq *q, struct topic *t, struct kafka_metadata_response_topic *o)
-{
-    int32_t i, n = topic_partitions(t);
-
-    kafka_metadata_response_topic_init(o);
-    o->name = arena_dup(&q->arena, slice_str(topic_name(t)));
-    memcpy(o->topic_id, topic_uuid(t), 16);
-    o->partitions = kreq_alloc(q, (size_t)n, sizeof *o->partitions);
-    if (!o->partitions)
-        return;
-    o->partitions_n = (uint32_t)n;
-    for (i = 0; i < n; i++)
-        o->partitions[i] =
-            (struct kafka_metadata_response_partition){.partition_index = i,
-                                                       .leader_id = node,
-                                                       .leader_epoch = 0,
-                                                       .replica_nodes = (int32_t *)(uintptr_t)&node,
-                                                       .replica_nodes_n = 1,
-                                                       .isr_nodes = (int32_t *)(uintptr_t)&node,
-                                                       .isr_nodes_n = 1};
-}
-
 /* ---- Metadata ---- */
 
+/* Topics are written one by one as they are looked at, into a writer of their own, so that an answer
+ * takes the memory that it has bytes, whatever number of topics there are. */
 struct metadata {
     struct kafka_metadata_request m;
     struct kafka_metadata_response s;
-    uint32_t topics_cap;
+    struct kwriter made; /* topics */
+    struct kafka_metadata_response_partition *parts;
+    int32_t parts_n;
     uint32_t at;                    /* of the topics asked for: the next */
     char after[TOPIC_NAME_MAX + 1]; /* of all: the last that was looked at */
     atomic_uint creating;           /* topics being made, and 1 */
@@ -171,24 +153,52 @@ struct metadata {
 
 static void metadata_reply(struct kreq *q);
 
-static struct kafka_metadata_response_topic *metadata_add(struct kreq *q, struct metadata *md)
+/* The first n partitions of a topic: they are the same for all. NULL: the request failed. */
+static struct kafka_metadata_response_partition *parts_get(struct kreq *q, struct metadata *md,
+                                                           int32_t n)
 {
-    struct kafka_metadata_response_topic *more;
+    int32_t i, cap = n < 16 ? 16 : n;
 
-    if (md->s.topics_n == md->topics_cap) {
-        size_t cap = md->topics_cap ? (size_t)md->topics_cap * 2 : md->m.topics_n;
+    if (n <= md->parts_n)
+        return md->parts;
+    if (cap < LIMIT_PARTITIONS / 2)
+        cap *= 2;
+    md->parts = kreq_alloc(q, (size_t)cap, sizeof *md->parts);
+    md->parts_n = md->parts ? cap : 0;
+    for (i = 0; i < md->parts_n; i++)
+        md->parts[i] =
+            (struct kafka_metadata_response_partition){.partition_index = i,
+                                                       .leader_id = node,
+                                                       .leader_epoch = 0,
+                                                       .replica_nodes = (int32_t *)(uintptr_t)&node,
+                                                       .replica_nodes_n = 1,
+                                                       .isr_nodes = (int32_t *)(uintptr_t)&node,
+                                                       .isr_nodes_n = 1};
+    return md->parts;
+}
 
-        if (cap == 0) /* all there are, and some that are made meanwhile */
-            cap = topic_count(q->b) + 64;
-        more = kreq_alloc(q, cap, sizeof *more);
-        if (!more)
-            return NULL;
-        if (md->s.topics_n)
-            memcpy(more, md->s.topics, md->s.topics_n * sizeof *more);
-        md->s.topics = more;
-        md->topics_cap = (uint32_t)cap;
+/* t: NULL, or the topic that o is about. */
+static void metadata_add(struct kreq *q, struct metadata *md, struct topic *t,
+                         struct kafka_metadata_response_topic *o)
+{
+    if (t) {
+        o->name = slice_str(topic_name(t));
+        memcpy(o->topic_id, topic_uuid(t), 16);
+        o->partitions_n = (uint32_t)topic_partitions(t);
+        if (!(o->partitions = parts_get(q, md, (int32_t)o->partitions_n)))
+            return;
     }
-    return &md->s.topics[md->s.topics_n++];
+    kafka_metadata_response_topic_write(&md->made, q->version, o);
+    md->s.topics_made_n++;
+    if (md->made.err)
+        kreq_fail(q, md->made.err);
+}
+
+static void metadata_release(struct kreq *q)
+{
+    struct metadata *md = q->state_of;
+
+    kwriter_fini(&md->made);
 }
 
 /* False: the rest is for the next turn. */
@@ -201,12 +211,11 @@ static bool metadata_all(struct kreq *q, struct metadata *md)
         n = topic_list(q->b, slice_str(md->after), NULL, list, LIST_TOPICS);
         for (i = 0; i < n; i++) {
             struct slice name = slice_str(topic_name(list[i]));
-            struct kafka_metadata_response_topic *o = NULL;
+            struct kafka_metadata_response_topic o;
 
+            kafka_metadata_response_topic_init(&o);
             if (q->state != KREQ_DONE && kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, name))
-                o = metadata_add(q, md);
-            if (o)
-                topic_fill(q, list[i], o);
+                metadata_add(q, md, list[i], &o);
             if (i == n - 1)
                 memcpy(md->after, name.ptr, name.len + 1);
             topic_unref(&list[i]);
@@ -217,24 +226,26 @@ static bool metadata_all(struct kreq *q, struct metadata *md)
     return true;
 }
 
-static void metadata_one(struct kreq *q, const struct kafka_metadata_request_topic *want,
-                         struct kafka_metadata_response_topic *o)
+static void metadata_one(struct kreq *q, struct metadata *md,
+                         const struct kafka_metadata_request_topic *want)
 {
     bool by_id = !kafka_uuid_is_zero(want->topic_id);
+    struct kafka_metadata_response_topic o;
     struct topic *t;
     int16_t code;
 
-    kafka_metadata_response_topic_init(o);
-    o->name = want->name;
-    memcpy(o->topic_id, want->topic_id, 16);
+    kafka_metadata_response_topic_init(&o);
+    o.name = want->name;
+    memcpy(o.topic_id, want->topic_id, 16);
     t = kafka_topic(q, want->name, want->topic_id, by_id, &code);
-    o->error_code = code;
-    if (t && !kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, slice_str(topic_name(t))))
-        o->error_code = by_id ? KE_UNKNOWN_TOPIC_ID : KE_TOPIC_AUTHORIZATION_FAILED;
-    else if (t)
-        topic_fill(q, t, o);
-    else if (!by_id && !topic_name_valid(want->name))
-        o->error_code = KE_INVALID_TOPIC;
+    o.error_code = code;
+    if (t && !kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, slice_str(topic_name(t)))) {
+        o.error_code = by_id ? KE_UNKNOWN_TOPIC_ID : KE_TOPIC_AUTHORIZATION_FAILED;
+        topic_unref(&t);
+    } else if (!t && !by_id && !topic_name_valid(want->name)) {
+        o.error_code = KE_INVALID_TOPIC;
+    }
+    metadata_add(q, md, t, &o);
     topic_unref(&t);
 }
 
@@ -242,11 +253,8 @@ static void metadata_one(struct kreq *q, const struct kafka_metadata_request_top
 static bool metadata_some(struct kreq *q, struct metadata *md)
 {
     while (md->at < md->m.topics_n && q->state != KREQ_DONE) {
-        struct kafka_metadata_response_topic *o = metadata_add(q, md);
-
-        if (o)
-            metadata_one(q, &md->m.topics[md->at++], o);
-        if (o && md->at < md->m.topics_n && q->state != KREQ_DONE && kreq_yield(q, metadata_reply))
+        metadata_one(q, md, &md->m.topics[md->at++]);
+        if (md->at < md->m.topics_n && q->state != KREQ_DONE && kreq_yield(q, metadata_reply))
             return false;
     }
     return true;
@@ -267,6 +275,7 @@ static void metadata_reply(struct kreq *q)
     md->s.brokers_n = 1;
     md->s.cluster_id = slice_str(q->k->cluster_id);
     md->s.controller_id = node;
+    md->s.topics_made = buf_slice(&md->made.buf);
     KREQ_REPLY(q, metadata, &md->s);
 }
 
@@ -312,6 +321,8 @@ void kafka_on_metadata(struct kreq *q)
         return;
     q->state_of = md;
     kafka_metadata_response_init(&md->s);
+    kwriter_init(&md->made, LIMIT_KAFKA_ANSWER);
+    q->release = metadata_release;
     atomic_init(&md->creating, 1);
     if (q->k->conf.topics_auto_create && !md->m.topics_null &&
         (q->version < 4 || md->m.allow_auto_topic_creation))

@@ -47,6 +47,8 @@ BAD = [
     ("2+ tag=0", "tag=0", "cannot be tagged"),
     ("  extra  int32       2+ tag=0", "  other int8 2+ tag=0\n  extra int32 2+ tag=0", "a tag twice"),
     ("  times  []int64", "    times []int64", "defined twice"),
+    ("times  []int64", "times []int64 piecewise", "cannot be piecewise"),
+    ("things []thing", "things []thing 2+ piecewise", "cannot be piecewise"),
 ]
 
 
