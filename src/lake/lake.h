@@ -1,0 +1,140 @@
+/* The lake: a topic with lake.enable is an Iceberg table, too.
+ *
+ * One thread at low priority goes around the topics. When as many bytes or seconds wait as the topic
+ * says, it takes the records between the offsets that the table's snapshot covers and the last
+ * stable ones, writes them into a Parquet file for each partition of the table, uploads the files
+ * and commits a snapshot whose summary has the new covered offsets (weir.offsets: the next offset of
+ * each of the topic's partitions).
+ *
+ * Exactly once: what is covered is known from the snapshot alone. The covered offsets and the files
+ * that hold the records become visible in one change of the table's current metadata, so a record
+ * below them is in the table once, and one above them is not in it. After a crash, or a commit whose
+ * outcome is not known, the table is loaded again and the next flush begins where its snapshot says;
+ * files of the attempt that did not come to be are orphans, which maintenance removes.
+ *
+ * Parquet is written by whoever fills in struct lake_parquet (the server: src/sql), so that the lake
+ * knows no query engine.
+ *
+ * Threads: everything here may be called by any thread; lake_request and what reads state never
+ * block on storage. lake_close waits for the lake's thread. */
+#ifndef WEIR_LAKE_LAKE_H
+#define WEIR_LAKE_LAKE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "lake/store.h"
+#include "lake/value.h"
+
+struct broker;
+struct lake;
+struct topic;
+
+/* ---- Parquet, by somebody else ---- */
+
+enum lake_source {
+    LAKE_PARTITION, /* int */
+    LAKE_OFFSET,    /* long */
+    LAKE_POSITION,  /* long */
+    LAKE_TIMESTAMP, /* timestamptz */
+    LAKE_KEY,       /* binary */
+    LAKE_VALUE,     /* binary */
+    LAKE_HEADERS,   /* list of struct of key (string) and value (binary) */
+    LAKE_CE_TYPE,   /* string: the header ce_type */
+    LAKE_CE_ID,     /* string: the header ce_id */
+    LAKE_FIELD,     /* a field of the JSON value */
+    LAKE_MISFIT,    /* text of the same field where it does not fit the type of its column */
+};
+struct lake_column {
+    const char *name;
+    enum lake_source source;
+    enum ice_kind kind;
+    enum ice_kind kind_of; /* LAKE_MISFIT: of the field's own column */
+    const char *field;     /* LAKE_FIELD, LAKE_MISFIT: the member's name */
+    int32_t id;
+    int32_t child_id[3]; /* headers: element, key, value */
+    bool required;
+};
+struct lake_range {
+    int32_t partition;
+    int64_t from, to; /* offsets, `to` not included */
+};
+struct lake_leaf {
+    int32_t id; /* field id of a primitive column */
+    uint64_t values, bytes;
+    uint64_t nulls; /* UINT64_MAX: not told */
+    bool has_bounds, has_nan;
+    struct slice min, max; /* as DuckDB writes the type as text; of blobs hexadecimal digits */
+};
+struct lake_file_stats {
+    uint64_t rows, bytes;
+    uint32_t leaves_n;
+    struct lake_leaf *leaf;
+    void *private;
+};
+/* What a field's values were: bits, as in sql/infer.h. */
+#define LAKE_SEEN_BOOLEAN 1u
+#define LAKE_SEEN_WHOLE   2u
+#define LAKE_SEEN_NUMBER  4u
+#define LAKE_SEEN_STRING  8u
+#define LAKE_SEEN_NESTED  16u
+struct lake_parquet {
+    void *arg;
+    /* Committed records of the ranges, in their order, into a new file at path. No file after an
+     * error. *out is to be ended by stats_fini. */
+    enum err (*write)(void *arg, struct topic *t, const struct lake_range *r, uint32_t ranges_n,
+                      const struct lake_column *c, uint32_t columns_n, const char *path,
+                      struct lake_file_stats *out, struct errinfo *info);
+    /* Files into one, by partition and offset, with these columns. */
+    enum err (*rewrite)(void *arg, const char *const *files, uint32_t files_n,
+                        const struct lake_column *c, uint32_t columns_n, const char *path,
+                        struct lake_file_stats *out, struct errinfo *info);
+    void (*stats_fini)(void *arg, struct lake_file_stats *s);
+    /* Fields of JSON values, learnt one value after another. */
+    void *(*fields_new)(void *arg);
+    void (*fields_value)(void *fields, struct slice value);
+    void (*fields_each)(void *fields, void (*fn)(void *fn_arg, const char *name, unsigned seen),
+                        void *fn_arg);
+    void (*fields_free)(void *fields);
+};
+
+/* ---- the lake ---- */
+
+struct lake_conf {
+    struct broker *broker;
+    struct store_conf store; /* texts must stay while the lake is open; .stop is the lake's */
+    const char *dir;         /* folder for files on their way, made if missing */
+    const char *namespace_;  /* of the tables: "weir" */
+    struct lake_parquet parquet;
+    const struct log *log; /* may be NULL */
+    uint64_t file_bytes;   /* what compaction aims at; 0 = 128 MiB */
+    int64_t orphan_age_ms; /* files that nothing names are removed when so old; 0 = 1 day */
+};
+/* Quick: neither the store is opened nor a thread started before a topic is enabled. */
+enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errinfo *info);
+/* Gives up what is under way (it goes on after the next start). *l may be NULL. */
+void lake_close(struct lake **l);
+
+enum lake_job {
+    LAKE_FLUSH,   /* all that is there at the time of the request */
+    LAKE_COMPACT, /* small files become large ones */
+    LAKE_EXPIRE,  /* old snapshots, then orphans */
+    LAKE_JOBS,
+};
+/* Asks for a job; *ticket is compared with done in lake_status. ERR_TOPIC_NOT_FOUND; ERR_CONFLICT:
+ * the topic's lake.enable is false; ERR_LIMIT. */
+enum err lake_request(struct lake *l, struct slice topic, enum lake_job job, uint64_t *ticket,
+                      struct errinfo *info);
+/* Appends a JSON object about the topic: state, covered offsets, lag, commits, the last failure, and
+ * for each job the tickets that were given and done. ERR_TOPIC_NOT_FOUND, ERR_TOO_LARGE. */
+enum err lake_status(struct lake *l, struct slice topic, struct buf *out, struct errinfo *info);
+/* The same of all enabled topics that allowed() admits, as {"topics":[…]}. */
+enum err lake_status_all(struct lake *l, bool (*allowed)(void *arg, struct slice topic), void *arg,
+                         struct buf *out);
+/* Prometheus text. */
+enum err lake_metrics(struct lake *l, struct buf *out);
+
+#endif

@@ -1,0 +1,172 @@
+/* What the files of the lake's writer share. Private to src/lake/lake*.c.
+ *
+ *   lake.c           the thread, the topics, requests, status
+ *   lake_columns.c   the table's columns: from its schema, and how records make them grow
+ *   lake_scan.c      which records a flush takes, and into which partitions of the table they go
+ *   lake_flush.c     a flush: scan, Parquet, upload, commit
+ *   lake_table.c     loading, creating and committing the table
+ *   lake_maintain.c  compaction, expiry, orphans
+ */
+#ifndef WEIR_LAKE_LAKE_INT_H
+#define WEIR_LAKE_LAKE_INT_H
+
+#include <stdatomic.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/tbl/limits.h"
+#include "broker/broker.h"
+#include "io/io.h"
+#include "io/thread.h"
+#include "journal/batch.h"
+#include "journal/journal.h"
+#include "lake/lake.h"
+#include "lake/manifest.h"
+#include "lake/metadata.h"
+#include "lake/schema.h"
+#include "lake/snapshot.h"
+#include "lake/transform.h"
+
+/* ---- columns ---- */
+
+/* Ids of the columns that every table has from the start. */
+enum {
+    COLUMN_PARTITION = 1,
+    COLUMN_OFFSET,
+    COLUMN_POSITION,
+    COLUMN_TIMESTAMP,
+    COLUMN_KEY,
+    COLUMN_VALUE,
+    COLUMN_HEADERS,
+    COLUMN_HEADER, /* the list's element */
+    COLUMN_HEADER_KEY,
+    COLUMN_HEADER_VALUE,
+    COLUMN_CE_TYPE,
+    COLUMN_CE_ID,
+    COLUMN_FIRST_FIELD,
+};
+
+struct columns {
+    struct lake_column *c;
+    uint32_t n, cap;
+    char **texts; /* names and fields, owned */
+    uint32_t texts_n, texts_cap;
+};
+struct schema *columns_first_schema(void);
+/* ERR_UNSUPPORTED: the schema has not the columns of a topic's table. */
+enum err columns_from_schema(const struct schema *s, struct columns *out, struct errinfo *info);
+void columns_fini(struct columns *c);
+const struct lake_column *columns_find(const struct columns *c, int32_t id);
+/* Adds to a schema what the fields that were seen need; *changed says whether it did. last_id: of
+ * the table, moved up. */
+enum err columns_evolve(struct lake *l, struct schema *s, void *fields, int32_t *last_id,
+                        bool *changed, struct errinfo *info);
+
+/* ---- a topic's table ---- */
+
+struct job_tickets {
+    uint64_t given, done; /* lake->lock */
+    enum err last;        /* of the one done last; lake->lock */
+};
+
+struct table {
+    struct table *next; /* lake->lock */
+    char *name;
+    uint8_t uuid[16]; /* of the topic */
+    bool enabled;     /* lake->lock: seen in the last round */
+    struct job_tickets job[LAKE_JOBS];
+    /* lake->lock: for status */
+    uint64_t commits, files, records, bytes, failures, lost;
+    int64_t lag_records, last_commit_ms, snapshot_id;
+    enum err error;
+    char why[256];
+    uint32_t shown_n;
+    int64_t *shown; /* covered */
+    /* the lake's thread */
+    struct metadata *md; /* NULL: not loaded */
+    struct columns columns;
+    struct spec *spec;
+    char *base;       /* key of the table's folder in the store */
+    int64_t *covered; /* next offset of each partition that is not in the table */
+    int32_t partitions_n;
+    uint32_t failed;        /* in a row */
+    uint64_t not_before_ns; /* after a failure */
+    uint64_t waiting_ns;    /* since when something waits; 0: nothing does */
+    uint32_t start;         /* partition with which the next flush begins */
+    uint32_t commits_since; /* the last compaction */
+    uint64_t maintained_ns;
+};
+
+struct lake {
+    struct lake_conf conf;
+    struct store *store; /* the lake's thread opens it; then constant */
+    struct catalog *catalog;
+    struct io_thread *thread;
+    struct io_event wake;
+    _Atomic bool stop;
+    _Atomic bool begun; /* the thread runs */
+    struct io_mutex lock;
+    struct table *tables; /* lock; entries stay until lake_close */
+    _Atomic uint64_t commits, failures, bytes, records, compactions, expired, orphans;
+};
+
+/* ---- scan ---- */
+
+struct group {
+    struct group *next;
+    uint8_t *key; /* the values, encoded */
+    uint32_t key_len;
+    struct ice_value value[LIMIT_LAKE_SPEC_FIELDS]; /* point into key */
+    struct lake_range *range;
+    uint32_t ranges_n, ranges_cap;
+    int64_t min[COLUMN_TIMESTAMP + 1], max[COLUMN_TIMESTAMP + 1]; /* by column id; time in us */
+    uint64_t records;
+};
+struct scan {
+    struct group *groups;
+    uint32_t groups_n, ranges_n;
+    int64_t *covered; /* after it */
+    uint64_t records, bytes, lost;
+    void *fields; /* of lake_parquet; NULL: not wanted */
+    bool full;    /* a limit ended it: there is more */
+};
+/* What a flush takes; at most `limit` bytes of batches (about). */
+enum err scan_run(struct lake *l, struct table *t, struct topic *topic, bool fields, uint64_t limit,
+                  struct scan *out, struct errinfo *info);
+void scan_fini(struct lake *l, struct scan *s);
+
+/* ---- the table: lake_table.c ---- */
+
+enum err lake_ready(struct lake *l, struct errinfo *info);
+/* Loads or makes the table; fills in md, columns, spec, covered. */
+enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
+void table_unload(struct table *t);
+/* covered NULL: as it is. ERR_CONFLICT: somebody else changed the table, and it is certain that this
+ * change is not in it; ERR_UNCERTAIN. After any error the table is unloaded. */
+enum err table_commit(struct lake *l, struct table *t, struct snapshot_change *c,
+                      const int64_t *covered, struct errinfo *info);
+struct table_name table_name_of(const struct lake *l, const struct table *t);
+struct lake_env lake_env_of(const struct lake *l);
+
+/* ---- flush, maintenance ---- */
+
+/* *more: there is more to take at once. */
+enum err table_flush(struct lake *l, struct table *t, struct topic *topic, bool *more,
+                     struct errinfo *info);
+enum err table_compact(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
+enum err table_expire(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
+/* Puts a Parquet file at tmp into the store and fills in e's file; texts live in a. */
+enum err file_upload(struct lake *l, const char *tmp, const char *key,
+                     const struct lake_file_stats *st, struct arena *a, struct data_file *f,
+                     struct errinfo *info);
+/* Bounds and counts of the leaves. own: the group whose exact bounds are known, or NULL. */
+void file_metrics(const struct columns *c, const struct lake_file_stats *st,
+                  const struct group *own, struct arena *a, struct data_file *f);
+void tmp_path(const struct lake *l, char out[512]);
+/* A new key for a file of a partition: "weir/t/data/timestamp_hour=…/NAME.parquet". */
+void files_forget(struct lake *l, const struct data_file *file, size_t n);
+enum err file_key(const struct table *t, const struct ice_value *partition,
+                  char out[STORE_KEY_MAX + 1], struct errinfo *info);
+bool lake_stopping(const struct lake *l);
+
+#endif

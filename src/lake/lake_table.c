@@ -1,0 +1,272 @@
+/* A topic's table: loading or making it, and committing changes. See lake.h and snapshot.h.
+ *
+ * Offsets covered are the JSON array of weir.offsets: the next offset of partition 0, 1, … A
+ * partition that the array does not have yet is covered up to where its log began when the table
+ * was loaded: what was deleted before the topic came to the lake cannot be in it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hex.h"
+#include "lake/catalog.h"
+#include "lake/lake_int.h"
+
+#define PROPERTY_TOPIC "weir.topic-id"
+
+struct table_name table_name_of(const struct lake *l, const struct table *t)
+{
+    return (struct table_name){l->conf.namespace_, t->name};
+}
+
+struct lake_env lake_env_of(const struct lake *l)
+{
+    return (struct lake_env){l->store, io_real()};
+}
+
+void table_unload(struct table *t)
+{
+    metadata_free(&t->md);
+    columns_fini(&t->columns);
+    spec_free(&t->spec);
+    free(t->base);
+    t->base = NULL;
+    free(t->covered);
+    t->covered = NULL;
+    t->partitions_n = 0;
+}
+
+/* ---- making ---- */
+
+static enum err spec_make(const struct topic_conf *c, const struct schema *s, json_t **out,
+                          struct errinfo *info)
+{
+    static const char *const texts[] = {
+        [LAKE_PARTITION_HOUR] = "hour(timestamp)",   [LAKE_PARTITION_DAY] = "day(timestamp)",
+        [LAKE_PARTITION_MONTH] = "month(timestamp)", [LAKE_PARTITION_PARTITION] = "partition",
+        [LAKE_PARTITION_BUCKET] = "bucket[16](key)", [LAKE_PARTITION_NONE] = NULL};
+    const char *text = texts[c->lake_partition];
+    struct spec *sp = NULL;
+    enum err e = spec_from_texts(&text, text != NULL, s, 0, SPEC_FIRST_FIELD, &sp, info);
+
+    if (!e)
+        *out = spec_json(sp);
+    spec_free(&sp);
+    return e;
+}
+
+static enum err table_make(struct lake *l, struct table *t, struct topic *topic,
+                           struct errinfo *info)
+{
+    struct table_name name = table_name_of(l, t);
+    struct schema *s = columns_first_schema();
+    json_t *spec = NULL, *request;
+    char id[33], *mapping = schema_name_mapping(s);
+    struct topic_conf c;
+    enum err e;
+
+    hex_encode(topic_uuid(topic), 16, id);
+    topic_conf_get(topic, &c);
+    e = spec_make(&c, s, &spec, info);
+    request = json_pack("{s:o, s:o, s:{s:s, s:s, s:s, s:s}}", "schema", schema_json(s),
+                        "partition-spec", spec ? spec : json_null(), "properties", PROPERTY_TOPIC,
+                        id, "write.format.default", "parquet", "write.parquet.compression-codec",
+                        "zstd", "schema.name-mapping.default", mapping);
+    free(mapping);
+    schema_free(&s);
+    if (!e && !request)
+        e = errinfo_set(info, ERR_INTERNAL, "the request to make a table cannot be built");
+    if (!e) {
+        e = catalog_space_create(l->catalog, name.space, NULL, info);
+        if (!e || e == ERR_EXISTS)
+            e = catalog_create(l->catalog, &name, request, &t->md, info);
+    }
+    json_decref(request);
+    if (e == ERR_EXISTS || e == ERR_UNCERTAIN) /* an attempt of our own, or another server's */
+        e = catalog_load(l->catalog, &name, &t->md, info);
+    return e;
+}
+
+/* ---- loading ---- */
+
+static enum err topic_check(const struct table *t, struct topic *topic, struct errinfo *info)
+{
+    const char *is = metadata_property(t->md, PROPERTY_TOPIC);
+    char id[33];
+
+    hex_encode(topic_uuid(topic), 16, id);
+    if (is && strcmp(is, id) == 0)
+        return ERR_OK;
+    return errinfo_set(
+        info, ERR_EXISTS,
+        "the table \"%.100s\" belongs to %s: drop or rename it, or write to a topic "
+        "of another name",
+        t->name, is ? "another topic, that had this name before" : "something else than Weir");
+}
+
+static enum err covered_parse(struct table *t, struct topic *topic, struct errinfo *info)
+{
+    const char *text = snapshot_offsets(t->md);
+    json_t *list = text ? json_loads(text, 0, NULL) : NULL, *v;
+    enum err e = ERR_OK;
+    int32_t i;
+
+    if (text && !json_is_array(list))
+        e = errinfo_set(info, ERR_CORRUPT, "%s of the table \"%.100s\" is no list",
+                        SNAPSHOT_OFFSETS, t->name);
+    for (i = 0; !e && i < t->partitions_n; i++) {
+        struct plog_info now;
+
+        plog_info_get(partition_log(topic_partition(topic, i)), &now);
+        v = json_array_get(list, (size_t)i);
+        t->covered[i] = json_is_integer(v) ? json_integer_value(v) : now.start_offset;
+        if (t->covered[i] > now.end_offset)
+            e = errinfo_set(info, ERR_CORRUPT,
+                            "the table has records of \"%.80s\" partition %d up to offset %" PRId64
+                            ", but the log ends at %" PRId64
+                            ": it was set back, perhaps to an older copy; drop the table to have "
+                            "it written anew",
+                            t->name, (int)i, t->covered[i], now.end_offset);
+    }
+    json_decref(list);
+    return e;
+}
+
+/* What follows from t->md. */
+static enum err table_adopt(struct lake *l, struct table *t, struct topic *topic,
+                            struct errinfo *info)
+{
+    char base[STORE_LOCATION_MAX + 1];
+    struct schema *s = NULL;
+    const char *key;
+    size_t n;
+    enum err e;
+
+    columns_fini(&t->columns);
+    spec_free(&t->spec);
+    free(t->base);
+    t->base = NULL;
+    snprintf(base, sizeof base, "%s", metadata_base(t->md));
+    n = strlen(base);
+    while (n && base[n - 1] == '/')
+        base[--n] = 0;
+    key = store_key(l->store, base);
+    if (!key)
+        return errinfo_set(info, ERR_UNSUPPORTED, "the table lies at %.100s, outside of %.80s",
+                           base, store_url(l->store));
+    t->base = xstrdup(key);
+    if ((e = topic_check(t, topic, info)) || (e = metadata_schema(t->md, -1, &s, info)))
+        return e;
+    e = columns_from_schema(s, &t->columns, info);
+    schema_free(&s);
+    if (!e)
+        e = metadata_spec(t->md, -1, &t->spec, info);
+    if (!e && t->spec->n > LIMIT_LAKE_SPEC_FIELDS)
+        e = errinfo_set(info, ERR_UNSUPPORTED, "the table has too many partition fields");
+    return e;
+}
+
+static void covered_show(struct lake *l, struct table *t)
+{
+    size_t bytes = (size_t)t->partitions_n * sizeof *t->shown;
+
+    io_mutex_lock(&l->lock);
+    t->shown = xrealloc(t->shown, bytes + 1);
+    memcpy(t->shown, t->covered, bytes);
+    t->shown_n = (uint32_t)t->partitions_n;
+    t->snapshot_id = metadata_current_id(t->md);
+    io_mutex_unlock(&l->lock);
+}
+
+enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
+{
+    struct table_name name = table_name_of(l, t);
+    enum err e = ERR_OK;
+
+    if (t->md && t->partitions_n == topic_partitions(topic))
+        return ERR_OK;
+    if ((e = lake_ready(l, info)))
+        return e;
+    table_unload(t);
+    e = catalog_load(l->catalog, &name, &t->md, info);
+    if (e == ERR_NOT_FOUND)
+        e = table_make(l, t, topic, info);
+    if (!e)
+        e = table_adopt(l, t, topic, info);
+    if (!e) {
+        t->partitions_n = topic_partitions(topic);
+        t->covered = xcalloc((size_t)t->partitions_n + 1, sizeof *t->covered);
+        e = covered_parse(t, topic, info);
+    }
+    if (e)
+        table_unload(t);
+    else
+        covered_show(l, t);
+    return e;
+}
+
+/* ---- committing ---- */
+
+struct base_state {
+    char *offsets; /* weir.offsets that the change began with; NULL: none */
+    int64_t schema, spec;
+};
+
+static int64_t member(const struct metadata *md, const char *name)
+{
+    return json_integer_value(json_object_get(md->doc, name));
+}
+
+/* Somebody else's commit came first. The change stands if it touched neither what is covered nor
+ * how the rows are laid out. */
+static enum err still_stands(void *arg, const struct metadata *md, struct errinfo *info)
+{
+    const struct base_state *b = arg;
+    const char *now = snapshot_offsets(md);
+
+    if (member(md, "current-schema-id") == b->schema && member(md, "default-spec-id") == b->spec &&
+        !now == !b->offsets && (!now || strcmp(now, b->offsets) == 0))
+        return ERR_OK;
+    return errinfo_set(info, ERR_CONFLICT, "somebody else has changed the table meanwhile");
+}
+
+static char *covered_text(const int64_t *covered, int32_t n)
+{
+    struct buf b;
+    size_t len;
+    int32_t i;
+
+    buf_init(&b, (size_t)n * 24 + 16);
+    (void)buf_append_str(&b, "[");
+    for (i = 0; i < n; i++)
+        (void)buf_printf(&b, "%s%" PRId64, i ? "," : "", covered[i]);
+    (void)buf_append(&b, "]", 2);
+    return (char *)buf_take(&b, &len);
+}
+
+enum err table_commit(struct lake *l, struct table *t, struct snapshot_change *c,
+                      const int64_t *covered, struct errinfo *info)
+{
+    const char *was = snapshot_offsets(t->md);
+    struct base_state base = {was ? xstrdup(was) : NULL, member(t->md, "current-schema-id"),
+                              member(t->md, "default-spec-id")};
+    char *text = covered ? covered_text(covered, t->partitions_n) : NULL;
+    const char *const summary[] = {SNAPSHOT_OFFSETS, text};
+    struct table_name name = table_name_of(l, t);
+    struct lake_env env = lake_env_of(l);
+    enum err e;
+
+    c->summary = summary;
+    c->summary_n = covered ? 1 : 0;
+    e = snapshot_commit(&env, l->catalog, &name, &t->md, c, still_stands, &base, info);
+    if (!e && covered)
+        memcpy(t->covered, covered, (size_t)t->partitions_n * sizeof *covered);
+    if (!e)
+        covered_show(l, t);
+    if (e)
+        table_unload(t);
+    c->summary = NULL;
+    free(base.offsets);
+    free(text);
+    return e;
+}
