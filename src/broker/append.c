@@ -108,7 +108,6 @@ struct append {
     struct buf extra_bytes;
     uint8_t *dedup_entry;
     uint32_t dedup_places;
-    struct buf scratch; /* inflated records that are being checked */
 
     struct journal_entry *entries;
     uint32_t entries_cap;
@@ -134,7 +133,6 @@ struct append *append_new(struct broker *b, append_done_fn done, void *arg)
     a->arg = arg;
     atomic_init(&a->waiting, 1);
     buf_init(&a->extra_bytes, LIMIT_APPEND_BYTES);
-    buf_init(&a->scratch, LIMIT_BATCH_INFLATED);
     return a;
 }
 
@@ -164,8 +162,6 @@ void append_reset(struct append *a)
     a->parts_n = a->last = a->ids_n = a->dups_n = a->attaches_n = a->extras_n = 0;
     a->recs_n = a->bytes = a->records = 0;
     buf_clear(&a->extra_bytes);
-    if (a->scratch.cap > BUILDER_KEPT)
-        buf_fini(&a->scratch);
     a->ticket = 0;
     a->txn_starts = a->produced = false;
     a->unit_err = a->result = ERR_OK;
@@ -201,7 +197,6 @@ void append_free(struct append **ap)
     free(a->extras);
     free(a->entries);
     buf_fini(&a->extra_bytes);
-    buf_fini(&a->scratch);
     a->magic = 0;
     free(a);
     *ap = NULL;
@@ -418,7 +413,7 @@ static enum err gone(const struct topic *t, struct errinfo *info)
     return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic \"%s\" was deleted", t->name);
 }
 
-static enum err too_large(size_t size, const struct topic *t, struct errinfo *info)
+enum err batch_too_large(size_t size, const struct topic *t, struct errinfo *info)
 {
     return errinfo_set(info, ERR_TOO_LARGE,
                        "%zu bytes are more than max.message.bytes of \"%s\" (%d)", size, t->name,
@@ -462,7 +457,7 @@ static enum err record_encode(struct append *a, struct topic *t, struct partitio
     e = batch_builder_add(&pt->bb, ts, r->key, r->value, r->headers, r->headers_n, &index);
     if (e)
         return e == ERR_TOO_LARGE
-                   ? too_large(size, t, info)
+                   ? batch_too_large(size, t, info)
                    : errinfo_set(info, e, "a record cannot be encoded: %s", err_text(e));
     pt->records++;
     a->records++;
@@ -495,7 +490,7 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
                            LIMIT_RECORD_HEADERS);
     size = record_size_max(r->key, r->value, r->headers, r->headers_n);
     if (size + BATCH_HEADER > (uint32_t)t->max_message_bytes)
-        return too_large(size + BATCH_HEADER, t, info);
+        return batch_too_large(size + BATCH_HEADER, t, info);
     if ((e = append_full(a, size, info)))
         return e;
     if (has_id) {
@@ -516,101 +511,39 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
     return ERR_OK;
 }
 
-/* The timestamps that records may have: from *least on, to what is returned. */
-static int64_t times_allowed(const struct topic *t, int64_t now, int64_t *least)
+/* A copy whose header has another type and greatest value of timestamps. The checksum of the records
+ * is in that of the batch, and taken out of it. */
+static enum err part_restamp(struct append_part *pt, int16_t attributes, int64_t max_ts)
 {
-    int64_t before = atomic_load_explicit(&t->timestamp_before_max_ms, memory_order_relaxed);
-    int64_t after = atomic_load_explicit(&t->timestamp_after_max_ms, memory_order_relaxed);
-    bool log_time = atomic_load_explicit(&t->timestamp_type, memory_order_relaxed) == 1;
-
-    *least = log_time || before >= now ? INT64_MIN : now - before;
-    return log_time || after > INT64_MAX - now ? INT64_MAX : now + after;
-}
-
-/* How large a client's batch may become. Its checking keeps a loop from everyone else, so it is bound
- * by what the topic takes, not by what any reader could decode: a client fills a batch to about
- * max.message.bytes before it compresses it, or by an estimate of the result. Records that people
- * write pack to a third or a tenth, logs to a twentieth; a bomb, to a thousandth and less. */
-static size_t inflated_max(const struct topic *t)
-{
-    size_t n = (size_t)t->max_message_bytes * LIMIT_CLIENT_INFLATED_TIMES;
-
-    n = n < LIMIT_CLIENT_INFLATED_LEAST ? LIMIT_CLIENT_INFLATED_LEAST : n;
-    return n < LIMIT_BATCH_INFLATED ? n : LIMIT_BATCH_INFLATED;
-}
-
-/* Walks the records: what is stored must decode for every reader. A compacted topic's need keys. */
-static enum err records_check(struct slice batch, struct topic *t, struct buf *scratch,
-                              struct errinfo *info)
-{
-    bool keys = topic_compacted(t);
-    int64_t least, most = times_allowed(t, journal_wall_ms(t->broker->journal), &least);
-    struct batch_iter it;
-    struct record r;
-    uint32_t n;
-    int64_t want;
-    enum err e = batch_iter_init(&it, batch, scratch);
-
-    want = e ? 0 : it.info.base_offset;
-    while (!e && (e = batch_iter_next(&it, &r)) == ERR_OK) {
-        if (r.offset != want++ || r.headers_n > LIMIT_RECORD_HEADERS)
-            e = ERR_CORRUPT_INPUT;
-        else if (keys && slice_is_null(r.key))
-            return errinfo_set(info, ERR_RECORD, "\"%s\" is compacted: its records need keys",
-                               t->name);
-        else if (r.timestamp_ms != -1 && (r.timestamp_ms < least || r.timestamp_ms > most))
-            return errinfo_set(
-                info, ERR_TIMESTAMP,
-                "a timestamp is further from now than message.timestamp.before.max.ms "
-                "or message.timestamp.after.max.ms of \"%s\" allows",
-                t->name);
-        else if (r.headers_n)
-            e = record_headers(&r, NULL, 0, &n);
-    }
-    return e == ERR_EOF ? ERR_OK : errinfo_set(info, e, "the batch's records do not decode");
-}
-
-static enum err batch_check(struct append *a, struct slice batch, struct topic *t,
-                            struct batch_info *bi, struct errinfo *info)
-{
-    enum err e = batch_parse(batch, bi);
-
-    if (e || bi->length != batch.len)
-        return errinfo_set(info, ERR_CORRUPT_INPUT, "not one record batch of version 2");
-    if (batch.len > (uint32_t)t->max_message_bytes)
-        return too_large(batch.len, t, info);
-    if (!batch_crc_ok(batch))
-        return errinfo_set(info, ERR_CORRUPT_INPUT, "the batch's checksum is wrong");
-    if (bi->count <= 0 || bi->last_offset_delta + 1 != bi->count)
-        return errinfo_set(info, ERR_CORRUPT_INPUT, "the batch's number of records is wrong");
-    if (bi->attributes & BATCH_CONTROL)
-        return errinfo_set(info, ERR_RECORD, "a client does not write control batches");
-    if (bi->producer_id >= 0 ? bi->producer_epoch < 0 || bi->base_sequence < 0
-                             : (bi->attributes & BATCH_TRANSACTIONAL) != 0)
-        return errinfo_set(info, ERR_CORRUPT_INPUT,
-                           "the batch's producer id, epoch and sequence do not go together");
-    a->scratch.max = inflated_max(t);
-    e = records_check(batch, t, &a->scratch, info);
-    if (a->scratch.cap > BUILDER_KEPT) /* not to be held until the append is durable */
-        buf_fini(&a->scratch);
-    return e;
-}
-
-/* message.timestamp.type LogAppendTime: a copy that says when it came. */
-static enum err part_stamp(struct append *a, struct append_part *pt)
-{
+    const uint32_t head = BATCH_HEADER - 21;
+    size_t rest = pt->batch.len - BATCH_HEADER;
+    uint32_t crc;
     uint8_t *b;
 
     buf_init(&pt->own, LIMIT_BATCH_BYTES);
     if (buf_append_slice(&pt->own, pt->batch))
         return ERR_TOO_LARGE;
     b = pt->own.ptr;
-    pt->log_ms = journal_wall_ms(a->b->journal);
-    be16_store(b + 21, (uint16_t)(be16_load(b + 21) | BATCH_LOG_APPEND_TIME));
-    be64_store(b + 35, (uint64_t)pt->log_ms);
-    be32_store(b + 17, crc32c(0, b + 21, pt->own.len - 21));
+    crc = be32_load(b + 17) ^ crc32c_combine(crc32c(0, b + 21, head), 0, rest);
+    be16_store(b + 21, (uint16_t)attributes);
+    be64_store(b + 35, (uint64_t)max_ts);
+    be32_store(b + 17, crc32c_combine(crc32c(0, b + 21, head), crc, rest));
     pt->batch = buf_slice(&pt->own);
     return ERR_OK;
+}
+
+/* message.timestamp.type: the time of now, or what the records say, whatever the header did. */
+static enum err part_stamp(struct append *a, struct append_part *pt, const struct batch_checked *c)
+{
+    int16_t attributes = (int16_t)(c->info.attributes & ~BATCH_LOG_APPEND_TIME);
+
+    if (pt->log_time) {
+        pt->log_ms = journal_wall_ms(a->b->journal);
+        return part_restamp(pt, (int16_t)(attributes | BATCH_LOG_APPEND_TIME), pt->log_ms);
+    }
+    if (attributes == c->info.attributes && c->max_ts == c->info.max_ts)
+        return ERR_OK;
+    return part_restamp(pt, attributes, c->max_ts);
 }
 
 void append_txn_starts(struct append *a)
@@ -623,43 +556,34 @@ bool topic_needs_keys(const struct topic *t)
     return topic_compacted(t);
 }
 
-/* What a batch builder of this process made is sound. Whether its records had keys the caller knows.
- */
-static enum err made_check(struct slice batch, struct topic *t, struct batch_info *bi,
+static enum err batch_take(struct append *a, struct partition *p, struct slice batch, bool made,
+                           const struct batch_checked *c, struct append_slot *slot,
                            struct errinfo *info)
 {
-    enum err e = batch_parse(batch, bi);
-
-    ASSERT(!e && bi->length == batch.len);
-    return batch.len > (uint32_t)t->max_message_bytes ? too_large(batch.len, t, info) : ERR_OK;
-}
-
-static enum err batch_take(struct append *a, struct partition *p, struct slice batch, bool made,
-                           struct append_slot *slot, struct errinfo *info)
-{
+    const struct batch_info *bi = &c->info;
     struct topic *t = p->topic;
     struct append_part *pt;
-    struct batch_info bi;
     enum err e;
 
-    ASSERT(a->magic == APPEND_MAGIC && a->state == BUILDING);
+    ASSERT(a->magic == APPEND_MAGIC && a->state == BUILDING && bi->length == batch.len);
     if (atomic_load_explicit(&t->deleting, memory_order_relaxed))
         return gone(t, info);
-    e = made ? made_check(batch, t, &bi, info) : batch_check(a, batch, t, &bi, info);
-    if (e || (e = append_full(a, batch.len, info)))
+    if (batch.len > (uint32_t)t->max_message_bytes)
+        return batch_too_large(batch.len, t, info);
+    if ((e = append_full(a, batch.len, info)))
         return e;
     if (a->parts_n >= LIMIT_APPEND_PARTS)
         return errinfo_set(info, ERR_LIMIT, "an append has at most %u batches", LIMIT_APPEND_PARTS);
     pt = part_add(a, t, p);
     pt->built = pt->borrowed = true;
     pt->batch = batch;
-    pt->records = (uint32_t)bi.count;
-    pt->produced = producer_batch_of(&bi, &pt->pb);
+    pt->records = (uint32_t)bi->count;
+    pt->produced = producer_batch_of(bi, &pt->pb);
     pt->pb.starts = a->txn_starts;
     a->produced = a->produced || pt->produced;
-    if (made && bi.attributes & BATCH_LOG_APPEND_TIME)
-        pt->log_ms = bi.max_ts; /* its maker has said when */
-    else if (pt->log_time && (e = part_stamp(a, pt)))
+    if (made && bi->attributes & BATCH_LOG_APPEND_TIME)
+        pt->log_ms = bi->max_ts; /* its maker has said when */
+    else if ((e = part_stamp(a, pt, c)))
         return e;
     if (topic_partitions(t) > 1 && !atomic_load(&t->scattered_saved)) {
         pt->scatters = true; /* where its keys belong is not looked at */
@@ -667,20 +591,42 @@ static enum err batch_take(struct append *a, struct partition *p, struct slice b
     }
     a->records += pt->records;
     a->bytes += batch.len;
-    rec_add(a, a->last, 0, pt->log_time ? pt->log_ms : bi.base_ts, slot);
+    rec_add(a, a->last, 0, pt->log_time ? pt->log_ms : bi->base_ts, slot);
     return ERR_OK;
+}
+
+enum err append_checked_batch(struct append *a, struct partition *p, struct slice batch,
+                              const struct batch_checked *c, struct append_slot *slot,
+                              struct errinfo *info)
+{
+    return batch_take(a, p, batch, false, c, slot, info);
 }
 
 enum err append_batch(struct append *a, struct partition *p, struct slice batch,
                       struct append_slot *slot, struct errinfo *info)
 {
-    return batch_take(a, p, batch, false, slot, info);
+    struct batch_checked c;
+    struct buf scratch;
+    enum err e;
+
+    if (atomic_load_explicit(&p->topic->deleting, memory_order_relaxed))
+        return gone(p->topic, info);
+    buf_init(&scratch, LIMIT_BATCH_INFLATED);
+    e = batch_check(p->topic, batch, false, &scratch, &c, info);
+    buf_fini(&scratch);
+    return e ? e : batch_take(a, p, batch, false, &c, slot, info);
 }
 
+/* What a batch builder of this process made is sound. Whether its records had keys the caller knows.
+ */
 enum err append_made_batch(struct append *a, struct partition *p, struct slice batch,
                            struct append_slot *slot, struct errinfo *info)
 {
-    return batch_take(a, p, batch, true, slot, info);
+    struct batch_checked c;
+
+    ASSERT(batch_parse(batch, &c.info) == ERR_OK);
+    c.max_ts = c.info.max_ts;
+    return batch_take(a, p, batch, true, &c, slot, info);
 }
 
 /* ---- other entries ---- */

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/slice.h"
+#include "journal/batch.h"
 
 struct broker;
 struct io;
@@ -253,14 +254,28 @@ void append_retarget(struct append *a, append_done_fn done, void *arg);
 enum err append_record(struct append *a, struct topic *t, int32_t partition,
                        const struct append_record *r, struct append_slot *slot,
                        struct errinfo *info);
-/* A ready v2 batch, stored unmodified once every record of it was seen to decode (LogAppendTime:
- * with the time of now in its header). ERR_CORRUPT_INPUT, ERR_TOO_LARGE, ERR_RECORD, ERR_LIMIT.
+/* A ready v2 batch, stored unmodified once every record of it was seen to decode, but for the type
+ * and the greatest of the timestamps in its header: they are made what the topic and the records say
+ * (LogAppendTime: the time of now). ERR_CORRUPT_INPUT, ERR_TOO_LARGE, ERR_RECORD, ERR_TIMESTAMP,
+ * ERR_LIMIT.
  * The bytes are borrowed until append_submit returns. Slot: of its first record. A batch with a
  * producer id has its own outcome, which append_place tells: ERR_SEQUENCE_ORDER,
  * ERR_PRODUCER_EPOCH, ERR_PRODUCER_ID, ERR_TXN_STATE, ERR_TXN_CONCURRENT, ERR_LIMIT, or
  * `duplicate` with the offset where it was written first. */
 enum err append_batch(struct append *a, struct partition *p, struct slice batch,
                       struct append_slot *slot, struct errinfo *info);
+/* The same in two steps, of which the first may take long, needs no append, and may be taken by any
+ * thread. quick: ERR_AGAIN, instead of looking at more than LIMIT_CHECK_QUICK bytes of records. What
+ * a batch inflates to is put into scratch, whose maximum is set. */
+struct batch_checked {
+    struct batch_info info;
+    int64_t max_ts; /* greatest timestamp of the records, or -1 */
+};
+enum err batch_check(struct topic *t, struct slice batch, bool quick, struct buf *scratch,
+                     struct batch_checked *out, struct errinfo *info);
+enum err append_checked_batch(struct append *a, struct partition *p, struct slice batch,
+                              const struct batch_checked *c, struct append_slot *slot,
+                              struct errinfo *info);
 /* The same of a batch that batch_builder_finish has just made: its bytes are not looked at again.
  * Records of a compacted topic must have keys: the caller has checked that (topic_needs_keys). */
 enum err append_made_batch(struct append *a, struct partition *p, struct slice batch,

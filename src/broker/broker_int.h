@@ -179,4 +179,7 @@ void recent_add(struct recent *r, uint32_t id); /* writer thread */
 uint32_t recent_since(struct recent *r, uint64_t *seen, uint32_t *out);
 void retention_tick(struct broker *b, int64_t wall_ms);
 
+/* append.c: the error of a batch, or a record, larger than the topic takes. */
+enum err batch_too_large(size_t size, const struct topic *t, struct errinfo *info);
+
 #endif

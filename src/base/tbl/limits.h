@@ -9,6 +9,8 @@
 #define LIMIT_BATCH_INFLATED (256u << 20)    /* bytes of a batch's records decompressed */
 #define LIMIT_CLIENT_INFLATED_TIMES 32u      /* … of a client's: so many max.message.bytes, … */
 #define LIMIT_CLIENT_INFLATED_LEAST (4u << 20) /* … or so many bytes if that is more */
+#define LIMIT_CHECK_QUICK (1u << 20)         /* bytes of a batch's records that a loop checks itself */
+#define LIMIT_CHECK_QUICK_PACKED (256u << 10) /* … compressed */
 #define LIMIT_RECORD_HEADERS 1024u           /* headers of a record */
 #define LIMIT_HEADER_BYTES (64u << 10)       /* name and value of a header */
 #define LIMIT_PARTITIONS 10000               /* of a topic */

@@ -79,6 +79,7 @@ static void kloop_fini(struct kloop *kl)
         append_free(&kl->appends[--kl->appends_n]);
     kloop_free_requests(kl);
     kloop_free_reads(kl);
+    buf_fini(&kl->scratch);
 }
 
 /* ---- the server ---- */
@@ -109,6 +110,7 @@ enum err kafka_new(const struct kafka_conf *conf, struct kafka **out, struct err
         k->loops[i].index = i;
         list_init(&k->loops[i].free);
         list_init(&k->loops[i].reads);
+        buf_init(&k->loops[i].scratch, LIMIT_BATCH_INFLATED);
     }
     e = kworkers_new(&k->readers, LIMIT_KAFKA_READ_THREADS, info);
     if (!e)

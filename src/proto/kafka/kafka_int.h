@@ -91,6 +91,7 @@ struct kloop {
     unsigned reads_n;
     struct append *appends[LIMIT_KAFKA_FREE_APPENDS];
     unsigned appends_n;
+    struct buf scratch; /* produce.c: inflated records that are being checked */
     _Atomic uint64_t requests, errors;
 };
 
@@ -104,7 +105,7 @@ struct kafka {
     atomic_bool draining;
     struct kgroups *groups;   /* groups.c: the timer of the coordinator */
     struct ksec *sec;         /* security.h */
-    struct kworkers *readers; /* work.c: of files, for fetches */
+    struct kworkers *readers; /* work.c: of files, for fetches, and of large batches */
 };
 
 #define KAFKA_USER_MAX \

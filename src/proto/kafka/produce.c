@@ -2,6 +2,10 @@
  * one unit; the answer comes when they are durable, whatever acks says (acks=0: there is none, and
  * an error closes the connection, as Kafka does).
  *
+ * A batch that takes long to check, for it is large or inflates to much, is checked by a worker
+ * thread, one of a connection at a time; the request goes on from there when the worker is done. So
+ * batches are taken in the order of the requests and of their partitions, whoever checks them.
+ *
  * When too much is in flight the request is tried again shortly, and the connection's later ones
  * wait behind it: TCP pushes back. */
 #include <stdlib.h>
@@ -12,7 +16,8 @@
 #include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
 
-#define RETRY_MS 2u
+#define RETRY_MS     2u
+#define SCRATCH_KEPT (256u << 10)
 
 struct part {
     struct partition *p;
@@ -30,7 +35,15 @@ struct produce {
     uint32_t parts_n;
     uint32_t topic_at, part_at, taken; /* of the request: what is to be looked at next; batches */
     struct part *at;                   /* its result */
-    int16_t code;                      /* of topic_at */
+    /* of the batch at topic_at, part_at, if a worker checks it, which has these until it posts */
+    struct kwork work;
+    bool away, checked; /* it does; it did */
+    struct slice batch;
+    struct topic *topic;
+    struct batch_checked is;
+    struct errinfo why;
+    enum err check_err;
+    int16_t code; /* of topic_at */
     enum err e;
     struct loop_timer retry;
     struct kreq *q;
@@ -50,7 +63,56 @@ static int16_t refused_code(enum err e)
     }
 }
 
-static void part_add(struct kreq *q, struct produce *pr, struct topic *t, struct part *o,
+static void produce_go(struct kreq *q);
+
+static void check_done(struct kreq *q)
+{
+    struct produce *pr = q->state_of;
+
+    pr->away = false;
+    pr->checked = true;
+    produce_go(q);
+}
+
+/* A worker. */
+static void check_run(struct kwork *w)
+{
+    struct produce *pr = (struct produce *)((char *)w - offsetof(struct produce, work));
+    struct buf scratch;
+
+    buf_init(&scratch, LIMIT_BATCH_INFLATED);
+    pr->check_err = batch_check(pr->topic, pr->batch, false, &scratch, &pr->is, &pr->why);
+    buf_fini(&scratch);
+    kreq_post(pr->q, check_done);
+}
+
+/* ERR_AGAIN: a worker is at it. */
+static enum err check(struct kreq *q, struct produce *pr, struct topic *t, struct slice batch,
+                      struct errinfo *info)
+{
+    struct kloop *kl = q->kl;
+    enum err e;
+
+    if (pr->checked) {
+        pr->checked = false;
+        *info = pr->why;
+        return pr->check_err;
+    }
+    e = batch_check(t, batch, true, &kl->scratch, &pr->is, info);
+    if (kl->scratch.cap > SCRATCH_KEPT)
+        buf_fini(&kl->scratch);
+    if (e != ERR_AGAIN)
+        return e;
+    pr->away = true;
+    pr->batch = batch;
+    pr->topic = t;
+    pr->work.fn = check_run;
+    kworkers_run(q->k->readers, &pr->work);
+    return ERR_AGAIN;
+}
+
+/* False: not yet. */
+static bool part_add(struct kreq *q, struct produce *pr, struct topic *t, struct part *o,
                      const struct kafka_produce_request_partition *m)
 {
     struct errinfo info = {0};
@@ -59,19 +121,24 @@ static void part_add(struct kreq *q, struct produce *pr, struct topic *t, struct
     o->p = topic_partition(t, m->index);
     if (!o->p) {
         o->code = KE_UNKNOWN_TOPIC_OR_PARTITION;
-        return;
+        return true;
     }
     if (m->records.bytes.len == 0) {
         o->code = 87;
         o->text = SLICE_LIT("there is no record batch");
-        return;
+        return true;
     }
-    e = append_batch(pr->a, o->p, m->records.bytes, &o->slot, &info);
+    e = check(q, pr, t, m->records.bytes, &info);
+    if (e == ERR_AGAIN)
+        return false;
+    if (!e)
+        e = append_checked_batch(pr->a, o->p, m->records.bytes, &pr->is, &o->slot, &info);
     o->added = !e;
     if (e) {
         o->code = refused_code(e);
         o->text = kreq_printf(q, "%s", info.text);
     }
+    return true;
 }
 
 static struct topic *topic_of(struct kreq *q, const struct kafka_produce_request_topic *m,
@@ -86,21 +153,19 @@ static struct topic *topic_of(struct kreq *q, const struct kafka_produce_request
     return t;
 }
 
-static void produce_go(struct kreq *q);
-
-/* False: the rest is for the next turn, as batches take long to check. */
+/* False: the rest is for the next turn, as batches take long to check, or for when a worker is done. */
 static bool parts_add(struct kreq *q, struct produce *pr)
 {
     while (pr->topic_at < pr->m.topic_data_n) {
         const struct kafka_produce_request_topic *m = &pr->m.topic_data[pr->topic_at];
         struct topic **t = &pr->topics[pr->topic_at];
 
-        if (pr->part_at == 0)
+        if (pr->part_at == 0 && !pr->checked)
             *t = topic_of(q, m, &pr->code);
         if (pr->part_at < m->partition_data_n) {
             pr->at->code = pr->code;
-            if (*t)
-                part_add(q, pr, *t, pr->at, &m->partition_data[pr->part_at]);
+            if (*t && !part_add(q, pr, *t, pr->at, &m->partition_data[pr->part_at]))
+                return false;
             pr->taken += pr->at->added;
             pr->at++;
             pr->part_at++;

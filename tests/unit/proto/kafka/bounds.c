@@ -78,17 +78,23 @@ static void produced(struct dconn *dc, size_t *at, int32_t id, struct kafka_prod
     *at += 4 + n;
 }
 
-/* All that is in dc->w; answers until there are n. */
-static void converse(struct dconn *dc, unsigned n)
+static void feed(struct dconn *dc)
 {
     struct buf b;
-    unsigned turns, have = 0;
 
     buf_init(&b, 64u << 20);
     assert_int_equal(kwriter_flatten(&dc->w, &b), ERR_OK);
     buf_clear(&dc->out);
     conn_feed(dc->c, buf_slice(&b));
     buf_fini(&b);
+}
+
+/* All that is in dc->w; answers until there are n. */
+static void converse(struct dconn *dc, unsigned n)
+{
+    unsigned turns, have = 0;
+
+    feed(dc);
     for (turns = 0; have < n; turns++) {
         size_t at = 0;
 
@@ -135,6 +141,57 @@ static void test_produce_order(void **state)
     batch_builder_fini(&big);
     batch_builder_fini(&small);
     dconn_fini(&c);
+    dk_end(&d);
+}
+
+/* Another connection of the loop is answered long before half a gigabyte has been looked at; and if
+ * the one that sent it is gone, what it sent is written all the same. */
+static void test_check_elsewhere(void **state)
+{
+    struct kafka_produce_response s;
+    struct batch_builder bb;
+    struct dconn slow, other;
+    struct dk d = {0};
+    struct plog_info now = {0};
+    struct topic *t;
+    struct slice b;
+    unsigned i;
+    size_t at = 0;
+
+    dk_start(&d);
+    dconn_open(&d, &slow);
+    dconn_open(&d, &other);
+    topic_make(&slow, "t");
+    topic_make(&other, "u");
+    kwriter_clear(&slow.w);
+    kwriter_clear(&other.w);
+    batch_make(&bb, CODEC_ZSTD, 24u << 20, true, &b);
+    produce_add(&slow, "t", b, 20);
+    feed(&slow);
+    batch_builder_fini(&bb);
+    batch_make(&bb, CODEC_NONE, 10, true, &b);
+    produce_add(&other, "u", b, 1);
+    feed(&other);
+    batch_builder_fini(&bb);
+    for (i = 0; !dcall_answered(&other); i++) {
+        loop_turn(d.loop, false);
+        usleep(i > 20 ? 500 : 0);
+        assert_true(i < 40000);
+    }
+    assert_false(dcall_answered(&slow));
+    produced(&other, &at, other.id, &s);
+    assert_int_equal(s.responses[0].partition_responses[0].error_code, 0);
+    conn_close(slow.c, false, CONN_PEER);
+    t = topic_find(d.b, SLICE_LIT("t"));
+    for (i = 0; now.end_offset < 20; i++) {
+        loop_turn(d.loop, false);
+        usleep(500);
+        plog_info_get(partition_log(topic_partition(t, 0)), &now);
+        assert_true(i < 40000);
+    }
+    topic_unref(&t);
+    dconn_fini(&slow);
+    dconn_fini(&other);
     dk_end(&d);
 }
 
@@ -251,6 +308,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_produce_order),
+        cmocka_unit_test(test_check_elsewhere),
         cmocka_unit_test(test_inflated),
         cmocka_unit_test(test_fetch_pipeline),
     };
