@@ -27,14 +27,13 @@ void parquet_close(struct parquet **p); /* before sql_close */
 /* ---- writing ---- */
 
 struct parquet_column_stats {
-    const char *name;      /* as the column's; headers: headers.list.element.key and so on */
+    const char *name;      /* as the column's; headers: headers.element.key and so on */
     int32_t field_id;      /* of the leaf; 0: none */
     uint64_t values;       /* nulls included */
     uint64_t nulls;        /* UINT64_MAX: not told */
     uint64_t bytes;        /* compressed, in the file */
-    bool has_bounds;       /* the next two are set: as text, exact unless the two after say so */
-    struct slice min, max; /* as DuckDB writes the type as text; blobs as its text form: \xAB for
-                              bytes that are not printable ASCII, and for the backslash */
+    bool has_bounds;       /* the next two are set (long values have none) */
+    struct slice min, max; /* as DuckDB writes the type as text; of blobs hexadecimal digits */
     bool has_nan;          /* FLOAT, DOUBLE: a NaN is among them */
 };
 struct parquet_stats {

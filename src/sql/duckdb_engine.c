@@ -1,0 +1,314 @@
+/* Instances of DuckDB in memory, and their lock-down. The order matters: the folders that may be
+ * reached are named, then everything else outside is switched off for good, then the settings are
+ * frozen. What that does not stop (COPY, ATTACH and CREATE inside those folders, SET VARIABLE,
+ * some PRAGMAs) is stopped by admitting SELECT and EXPLAIN only: see duckdb_query.c.
+ *
+ * DuckDB's own threads are made by the thread that opens the instance and inherit its priority; so
+ * instances are opened by workers, which have the lowest. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "sql/duckdb_int.h"
+
+/* The plan of the statement that this thread prepares or runs; see engine_plan. */
+static _Thread_local struct plan *plan_of_thread;
+
+struct plan *engine_plan(void)
+{
+    return plan_of_thread;
+}
+
+void engine_plan_set(struct plan *p)
+{
+    plan_of_thread = p;
+}
+
+duckdb_logical_type engine_type(duckdb_type t)
+{
+    return ddb.create_logical_type(t);
+}
+
+enum err engine_exec(duckdb_connection c, const char *text, struct errinfo *info)
+{
+    duckdb_result r;
+    enum err e = ERR_OK;
+
+    if (ddb.query(c, text, &r) == DuckDBError)
+        e = errinfo_set(info, ERR_INTERNAL, "%s", ddb.result_error(&r));
+    ddb.destroy_result(&r);
+    return e;
+}
+
+enum err text_quote(struct buf *out, const char *s, char quote)
+{
+    enum err e = buf_append_u8(out, (uint8_t)quote);
+
+    for (; !e && *s; s++) {
+        if (*s == quote)
+            e = buf_append_u8(out, (uint8_t)quote);
+        if (!e)
+            e = buf_append_u8(out, (uint8_t)*s);
+    }
+    return e ? e : buf_append_u8(out, (uint8_t)quote);
+}
+
+/* ---- names that are no tables of DuckDB ---- */
+
+static void replace(duckdb_replacement_scan_info info, const char *name, void *data)
+{
+    struct plan *p = engine_plan();
+    struct plan_table *t = NULL;
+    struct buf text;
+    duckdb_value v;
+    uint32_t index;
+
+    if (!p)
+        return;
+    if (plan_table_find(p, name, &t, &index)) {
+        ddb.replacement_scan_set_error(info, p->fault.message ? p->fault.message : "");
+        return;
+    }
+    if (!t)
+        return;
+    if (!t->has_cold) {
+        ddb.replacement_scan_set_function_name(info, "weir_table");
+        v = ddb.create_int64(index);
+        ddb.replacement_scan_add_parameter(info, v);
+        ddb.destroy_value(&v);
+        return;
+    }
+    buf_init(&text, LIMIT_SQL_SOURCE);
+    if (table_source(t, index, &text)) {
+        ddb.replacement_scan_set_error(info, "the table has too many files for one query");
+    } else {
+        ddb.replacement_scan_set_function_name(info, "query");
+        v = ddb.create_varchar_length((const char *)text.ptr, text.len);
+        ddb.replacement_scan_add_parameter(info, v);
+        ddb.destroy_value(&v);
+    }
+    buf_fini(&text);
+}
+
+/* ---- weir_text: bytes as text ---- */
+
+static void text_function(duckdb_function_info info, duckdb_data_chunk in, duckdb_vector out)
+{
+    duckdb_vector v = ddb.data_chunk_get_vector(in, 0);
+    const duckdb_string_t *from = ddb.vector_get_data(v);
+    const uint64_t *valid = ddb.vector_get_validity(v);
+    idx_t i, n = ddb.data_chunk_get_size(in);
+
+    for (i = 0; i < n; i++) {
+        struct slice s;
+
+        if (valid && !(valid[i >> 6] >> (i & 63) & 1)) {
+            vector_null(out, i);
+            continue;
+        }
+        s = sql_string_get((const struct sql_string *)&from[i]);
+        if (text_valid(s)) {
+            ddb.vector_assign_string_element_len(out, i, (const char *)s.ptr, s.len);
+        } else {
+            char *t = xmalloc(text_escaped_len(s));
+
+            ddb.vector_assign_string_element_len(out, i, t, text_escape(s, t));
+            free(t);
+        }
+    }
+}
+
+static void text_register(duckdb_connection c)
+{
+    duckdb_scalar_function f = ddb.create_scalar_function();
+    duckdb_logical_type blob = engine_type(DUCKDB_TYPE_BLOB),
+                        text = engine_type(DUCKDB_TYPE_VARCHAR);
+
+    ddb.scalar_function_set_name(f, "weir_text");
+    ddb.scalar_function_add_parameter(f, blob);
+    ddb.scalar_function_set_return_type(f, text);
+    ddb.scalar_function_set_function(f, text_function);
+    ddb.register_scalar_function(c, f);
+    ddb.destroy_scalar_function(&f);
+    ddb.destroy_logical_type(&blob);
+    ddb.destroy_logical_type(&text);
+}
+
+/* ---- opening ---- */
+
+static uint64_t memory_default(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 4 : 1ull << 30;
+}
+
+static void config_u64(duckdb_config c, const char *name, uint64_t v, const char *unit)
+{
+    char text[48];
+
+    snprintf(text, sizeof text, "%llu%s", (unsigned long long)v, unit);
+    ddb.set_config(c, name, text);
+}
+
+static enum err db_open(struct engine *e, const struct engine_conf *conf, struct errinfo *info)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t memory = conf->memory_bytes ? conf->memory_bytes : memory_default();
+    duckdb_config c = NULL;
+    char *error = NULL;
+    enum err err = ERR_OK;
+
+    if (ddb.create_config(&c) == DuckDBError)
+        return errinfo_set(info, ERR_NO_MEMORY, "DuckDB gives no configuration");
+    config_u64(c, "threads", conf->threads ? conf->threads : cpus > 0 ? (uint64_t)cpus : 1, "");
+    config_u64(c, "memory_limit", memory / 1024, "KiB");
+    ddb.set_config(c, "temp_directory", conf->temp_dir ? conf->temp_dir : "");
+    if (conf->temp_dir)
+        config_u64(c, "max_temp_directory_size",
+                   (conf->temp_bytes ? conf->temp_bytes : 10ull << 30) / 1024, "KiB");
+    ddb.set_config(c, "autoinstall_known_extensions", "false");
+    ddb.set_config(c, "autoload_known_extensions", "false");
+    ddb.set_config(c, "allow_community_extensions", "false");
+    ddb.set_config(c, "errors_as_json", "true");
+    ddb.set_config(c, "preserve_insertion_order", conf->writes ? "true" : "false");
+    if (ddb.open_ext(NULL, &e->db, c, &error) == DuckDBError)
+        err = errinfo_set(info, ERR_INTERNAL, "DuckDB does not open: %.200s",
+                          error ? error : "no reason given");
+    if (error)
+        ddb.free(error);
+    ddb.destroy_config(&c);
+    return err;
+}
+
+static enum err lock_down(duckdb_connection c, const struct engine_conf *conf, struct errinfo *info)
+{
+    struct buf b;
+    unsigned i;
+    enum err e = ERR_OK;
+
+    buf_init(&b, 1u << 20);
+    if (conf->dirs_n) {
+        e = buf_append_str(&b, "SET allowed_directories = [");
+        for (i = 0; !e && i < conf->dirs_n; i++) {
+            if (i)
+                e = buf_append_str(&b, ", ");
+            if (!e)
+                e = text_quote(&b, conf->dirs[i], '\'');
+        }
+        if (!e)
+            e = buf_append_str(&b, "]") ? ERR_TOO_LARGE : buf_append_u8(&b, 0);
+        if (!e)
+            e = engine_exec(c, (const char *)b.ptr, info);
+    }
+    buf_fini(&b);
+    if (!e)
+        e = engine_exec(c, "SET enable_external_access = false", info);
+    if (!e)
+        e = engine_exec(c, "SET GLOBAL TimeZone = 'UTC'", info);
+    if (!e)
+        e = engine_exec(c, "SET lock_configuration = true", info);
+    return e;
+}
+
+enum err engine_open(struct sql *s, const struct engine_conf *conf, struct engine **out,
+                     struct errinfo *info)
+{
+    static const struct sql_request none = {.params_n = 0};
+    struct plan plan, *before = engine_plan();
+    struct engine *e;
+    duckdb_connection c = NULL;
+    enum err err;
+
+    *out = NULL;
+    err = library_load(s->conf.library, info);
+    if (err)
+        return err;
+    e = xcalloc(1, sizeof *e);
+    e->sql = s;
+    io_mutex_init(&e->lock);
+    err = db_open(e, conf, info);
+    if (!err)
+        err = engine_connect(e, &c, info);
+    if (!err) {
+        ddb.add_replacement_scan(e->db, replace, e, NULL);
+        text_register(c);
+        scan_functions_register(e, c);
+        system_functions_register(e, c);
+        plan_init(&plan, s, &none);
+        engine_plan_set(&plan);
+        err = system_views_make(c, info);
+        engine_plan_set(before);
+        plan_fini(&plan);
+        if (!err)
+            err = lock_down(c, conf, info);
+        engine_disconnect(e, &c);
+    }
+    if (err) {
+        engine_close(&e);
+        return err;
+    }
+    *out = e;
+    return ERR_OK;
+}
+
+void engine_close(struct engine **ep)
+{
+    struct engine *e = *ep;
+    unsigned i;
+
+    if (!e)
+        return;
+    for (i = 0; i < e->idle_n; i++)
+        ddb.disconnect(&e->idle[i]);
+    if (e->db)
+        ddb.close(&e->db);
+    io_mutex_fini(&e->lock);
+    free(e);
+    *ep = NULL;
+}
+
+enum err engine_shared(struct sql *s, struct engine **out, struct errinfo *info)
+{
+    struct engine_conf conf = {.memory_bytes = s->conf.memory_bytes,
+                               .temp_bytes = s->conf.temp_bytes,
+                               .threads = s->conf.threads,
+                               .temp_dir = s->conf.temp_dir,
+                               .dirs = s->conf.dirs,
+                               .dirs_n = s->conf.dirs_n};
+    enum err e = ERR_OK;
+
+    io_mutex_lock(&s->engine_lock);
+    if (!s->engine)
+        e = engine_open(s, &conf, &s->engine, info);
+    *out = s->engine;
+    io_mutex_unlock(&s->engine_lock);
+    return e;
+}
+
+enum err engine_connect(struct engine *e, duckdb_connection *out, struct errinfo *info)
+{
+    *out = NULL;
+    io_mutex_lock(&e->lock);
+    if (e->idle_n)
+        *out = e->idle[--e->idle_n];
+    io_mutex_unlock(&e->lock);
+    if (*out || ddb.connect(e->db, out) == DuckDBSuccess)
+        return ERR_OK;
+    return errinfo_set(info, ERR_NO_MEMORY, "DuckDB gives no connection");
+}
+
+void engine_disconnect(struct engine *e, duckdb_connection *c)
+{
+    if (!*c)
+        return;
+    io_mutex_lock(&e->lock);
+    if (e->idle_n < sizeof e->idle / sizeof *e->idle) {
+        e->idle[e->idle_n++] = *c;
+        *c = NULL;
+    }
+    io_mutex_unlock(&e->lock);
+    if (*c)
+        ddb.disconnect(c);
+}

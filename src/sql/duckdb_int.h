@@ -1,0 +1,171 @@
+/* DuckDB for the files src/sql/duckdb_*.c: its C interface as a table of functions, filled in from
+ * the shared library when it is loaded, and what those files share. Nobody else includes this. */
+#ifndef WEIR_SQL_DUCKDB_INT_H
+#define WEIR_SQL_DUCKDB_INT_H
+
+#include <duckdb.h>
+
+#include "sql/arrow.h"
+#include "sql/sql_int.h"
+
+#define DUCKDB_FUNCTIONS(F)                                                                                                                     \
+    F(open_ext)                                                                                                                                 \
+    F(close) F(connect) F(disconnect) F(interrupt) F(library_version) F(create_config) F(set_config) F(                                         \
+        destroy_config) F(free) F(query) F(destroy_result) F(result_error) F(result_error_type) F(column_count)                                 \
+        F(column_name) F(column_logical_type) F(extract_statements) F(prepare_extracted_statement) F(                                           \
+            extract_statements_error) F(destroy_extracted) F(prepare) F(destroy_prepare) F(prepare_error)                                       \
+            F(nparams) F(parameter_name) F(bind_parameter_index) F(param_logical_type) F(clear_bindings) F(                                     \
+                prepared_statement_type) F(prepared_statement_column_count) F(prepared_statement_column_name)                                   \
+                F(prepared_statement_column_logical_type) F(bind_value) F(execute_prepared) F(                                                  \
+                    pending_prepared_streaming) F(destroy_pending) F(pending_error) F(execute_pending)                                          \
+                    F(fetch_chunk) F(bind_varchar_length) F(bind_null) F(create_varchar_length) F(                                              \
+                        create_varchar) F(create_int64) F(create_uint64) F(create_bool) F(create_double) F(create_blob) F(create_timestamp_tz)  \
+                        F(create_null_value) F(destroy_value) F(get_int64) F(get_varchar) F(                                                    \
+                            get_uint64) F(get_timestamp_tz) F(is_null_value) F(create_logical_type) F(create_list_type)                         \
+                            F(create_struct_type) F(create_map_type) F(logical_type_set_alias) F(                                               \
+                                logical_type_get_alias) F(destroy_logical_type) F(get_type_id) F(decimal_width) F(decimal_scale)                \
+                                F(decimal_internal_type) F(enum_internal_type) F(enum_dictionary_size) F(                                       \
+                                    enum_dictionary_value) F(list_type_child_type) F(array_type_child_type)                                     \
+                                    F(array_type_array_size) F(map_type_key_type) F(map_type_value_type) F(                                     \
+                                        struct_type_child_count) F(struct_type_child_name) F(struct_type_child_type)                            \
+                                        F(union_type_member_count) F(union_type_member_name) F(union_type_member_type) F(                       \
+                                            data_chunk_get_size) F(data_chunk_set_size) F(data_chunk_get_column_count)                          \
+                                            F(data_chunk_get_vector) F(destroy_data_chunk) F(vector_get_data) F(                                \
+                                                vector_get_validity) F(vector_ensure_validity_writable) F(vector_assign_string_element_len)     \
+                                                F(list_vector_get_child) F(list_vector_get_size) F(list_vector_set_size) F(                     \
+                                                    list_vector_reserve) F(struct_vector_get_child) F(array_vector_get_child)                   \
+                                                    F(create_table_function) F(destroy_table_function) F(                                       \
+                                                        table_function_set_name) F(table_function_add_parameter)                                \
+                                                        F(table_function_add_named_parameter) F(table_function_set_extra_info) F(               \
+                                                            table_function_set_bind) F(table_function_set_init)                                 \
+                                                            F(table_function_set_local_init) F(                                                 \
+                                                                table_function_set_function) F(table_function_supports_projection_pushdown)     \
+                                                                F(register_table_function) F(bind_get_extra_info) F(                            \
+                                                                    bind_add_result_column) F(bind_get_parameter) F(bind_get_named_parameter)   \
+                                                                    F(bind_set_bind_data) F(bind_set_cardinality) F(                            \
+                                                                        bind_set_error) F(init_get_bind_data) F(init_set_init_data)             \
+                                                                        F(init_get_column_count) F(init_get_column_index) F(                    \
+                                                                            init_set_max_threads) F(init_set_error)                             \
+                                                                            F(function_get_bind_data) F(                                        \
+                                                                                function_get_init_data) F(function_get_local_init_data)         \
+                                                                                F(function_set_error) F(                                        \
+                                                                                    add_replacement_scan) F(replacement_scan_set_function_name) \
+                                                                                    F(replacement_scan_add_parameter) F(                        \
+                                                                                        replacement_scan_set_error)                             \
+                                                                                        F(create_scalar_function) F(                            \
+                                                                                            scalar_function_set_name)                           \
+                                                                                            F(scalar_function_add_parameter) F(                 \
+                                                                                                scalar_function_set_return_type)                \
+                                                                                                F(scalar_function_set_function) F(              \
+                                                                                                    register_scalar_function)                   \
+                                                                                                    F(destroy_scalar_function) F(               \
+                                                                                                        connection_get_arrow_options)           \
+                                                                                                        F(destroy_arrow_options) F(             \
+                                                                                                            to_arrow_schema)                    \
+                                                                                                            F(data_chunk_to_arrow)              \
+                                                                                                                F(error_data_message)           \
+                                                                                                                    F(destroy_error_data)
+
+struct duckdb_api {
+#define F(name) __typeof__(duckdb_##name) *name;
+    DUCKDB_FUNCTIONS(F)
+#undef F
+};
+/* Set once, under a lock in duckdb_load.c, before anything uses it; never unloaded. */
+extern struct duckdb_api ddb;
+
+/* ---- instances: duckdb_engine.c ---- */
+
+struct engine_conf {
+    uint64_t memory_bytes, temp_bytes;
+    unsigned threads;
+    const char *temp_dir;
+    const char *const *dirs;
+    unsigned dirs_n;
+    bool writes; /* files in dirs may be written: not for queries of others */
+};
+struct engine {
+    duckdb_database db;
+    struct sql *sql;
+    struct io_mutex lock;
+    duckdb_connection idle[32]; /* lock */
+    unsigned idle_n;
+};
+/* Loads the library if need be. */
+enum err engine_open(struct sql *s, const struct engine_conf *conf, struct engine **out,
+                     struct errinfo *info);
+/* The instance that queries share. */
+enum err engine_shared(struct sql *s, struct engine **out, struct errinfo *info);
+/* A connection of one's own; given back it is used again. */
+enum err engine_connect(struct engine *e, duckdb_connection *out, struct errinfo *info);
+void engine_disconnect(struct engine *e, duckdb_connection *c);
+/* Runs statements that give nothing. */
+enum err engine_exec(duckdb_connection c, const char *text, struct errinfo *info);
+/* The caller's plan while it prepares and runs statements on this thread; NULL: none. What a
+ * statement may read comes from there. */
+struct plan *engine_plan(void);
+void engine_plan_set(struct plan *p);
+duckdb_logical_type engine_type(duckdb_type t);
+
+/* ---- table functions ---- */
+
+void scan_functions_register(struct engine *e, duckdb_connection c);   /* duckdb_scan.c */
+void system_functions_register(struct engine *e, duckdb_connection c); /* duckdb_system.c */
+enum err system_views_make(duckdb_connection c, struct errinfo *info);
+/* The text of a table that has files and local records: what `query` is given. duckdb_scan.c */
+enum err table_source(const struct plan_table *t, uint32_t index, struct buf *out);
+/* A list of paths, or of anything, as SQL text. */
+enum err text_quote(struct buf *out, const char *s, char quote);
+enum err text_schema(struct buf *out, const struct sql_column *columns, uint32_t n);
+const char *column_type_name(const struct sql_column *c);
+
+/* ---- filling vectors: duckdb_fill.c ---- */
+
+struct fill_column {
+    const struct sql_column *column;
+    duckdb_vector vector;
+    uint32_t field; /* number in the set */
+};
+struct fill {
+    struct plan_table *table;
+    struct fill_column *columns;
+    uint32_t columns_n;
+    struct field_set set;
+    struct field_value *values; /* one a field of the set */
+    bool wants_ce;
+};
+void fill_init(struct fill *f, struct plan_table *t, uint32_t columns_n);
+/* Once all columns are set. */
+void fill_ready(struct fill *f);
+void fill_fini(struct fill *f);
+/* Rows into the columns' vectors. false: a value does not fit a learnt type. */
+bool fill_rows(struct fill *f, struct scan *s, const struct scan_rows *rows);
+/* Text as VARCHAR: in place, or with \xAB for what is not UTF-8. Used by weir_text, too. */
+size_t text_escape(struct slice bytes, char *dst);
+size_t text_escaped_len(struct slice bytes);
+void string_put(duckdb_string_t *dst, struct slice s);
+void vector_null(duckdb_vector v, uint64_t row);
+
+/* ---- results: duckdb_result.c ---- */
+
+struct result {
+    struct arena arena; /* types */
+    struct sql_columns columns;
+    duckdb_logical_type *types;
+    struct sql_vector *vectors; /* of a chunk */
+    uint32_t vectors_n;
+    duckdb_connection connection;
+    duckdb_arrow_options arrow;
+    duckdb_data_chunk chunk; /* the one given out */
+};
+/* Columns by callback, so that statements and results share it. */
+typedef const char *(*column_name_fn)(void *of, idx_t i);
+typedef duckdb_logical_type (*column_type_fn)(void *of, idx_t i);
+enum err result_init(struct result *r, duckdb_connection c, idx_t n, column_name_fn name,
+                     column_type_fn type, void *of, struct errinfo *info);
+void result_fini(struct result *r);
+/* Views of a chunk's vectors, valid while it is. */
+void result_chunk(struct result *r, duckdb_data_chunk chunk, struct sql_chunk *out);
+uint64_t result_chunk_bytes(const struct sql_chunk *c);
+
+#endif

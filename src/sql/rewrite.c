@@ -1,0 +1,340 @@
+/* The statement's text as DuckDB gets it. DuckDB binds -> and ->> weaker than AND and =, so that
+ * `a = 1 AND v->>'s' = 'p'` would mean `((a = 1) AND v)->>('s' = 'p')`; PostgreSQL binds them
+ * tighter than any comparison, and so does everyone who writes them. So where the right side is a
+ * literal or a parameter and the left side is a name, a call, a literal or something in brackets,
+ * parentheses are put around. A lambda's body that is such a literal comes out the same. */
+#include <stdlib.h>
+#include <strings.h>
+
+#include "base/mem.h"
+#include "sql/sql_int.h"
+
+enum token_kind {
+    TOKEN_NAME,
+    TOKEN_QUOTED,
+    TOKEN_STRING,
+    TOKEN_NUMBER,
+    TOKEN_PARAM,
+    TOKEN_ARROW,
+    TOKEN_OTHER
+};
+struct token {
+    enum token_kind kind;
+    uint32_t from, to;
+    uint32_t group; /* of an arrow's right side: token with which the whole begins, plus 1 */
+};
+struct tokens {
+    struct token *v;
+    uint32_t n, cap;
+};
+
+static bool name_char(uint8_t c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '$' || c >= 0x80;
+}
+
+/* Behind a run that ends with `quote`, which doubled stands for itself. */
+static size_t quoted_end(struct slice s, size_t i, uint8_t quote, bool backslash)
+{
+    for (i++; i < s.len; i++) {
+        if (backslash && s.ptr[i] == '\\')
+            i++;
+        else if (s.ptr[i] == quote) {
+            if (i + 1 < s.len && s.ptr[i + 1] == quote)
+                i++;
+            else
+                return i + 1;
+        }
+    }
+    return s.len;
+}
+
+/* $tag$ … $tag$; 0: it is not one. */
+static size_t dollar_end(struct slice s, size_t i)
+{
+    size_t k = i + 1, len;
+    const uint8_t *hit;
+
+    while (k < s.len && s.ptr[k] != '$' && name_char(s.ptr[k]))
+        k++;
+    if (k >= s.len || s.ptr[k] != '$' || (k > i + 1 && s.ptr[i + 1] <= '9'))
+        return 0;
+    len = k + 1 - i;
+    hit = memmem(s.ptr + k + 1, s.len - k - 1, s.ptr + i, len);
+    return hit ? (size_t)(hit - s.ptr) + len : s.len;
+}
+
+static size_t comment_end(struct slice s, size_t i)
+{
+    size_t depth = 0;
+
+    if (s.ptr[i] == '-') {
+        while (i < s.len && s.ptr[i] != '\n')
+            i++;
+        return i;
+    }
+    for (; i + 1 < s.len; i++) {
+        if (s.ptr[i] == '/' && s.ptr[i + 1] == '*') {
+            depth++;
+            i++;
+        } else if (s.ptr[i] == '*' && s.ptr[i + 1] == '/') {
+            i++;
+            if (--depth == 0)
+                return i + 1;
+        }
+    }
+    return s.len;
+}
+
+static void token_add(struct tokens *t, enum token_kind kind, size_t from, size_t to)
+{
+    if (t->n == t->cap) {
+        t->cap = t->cap ? t->cap * 2 : 64;
+        t->v = xrealloc(t->v, t->cap * sizeof *t->v);
+    }
+    t->v[t->n++] = (struct token){kind, (uint32_t)from, (uint32_t)to, 0};
+}
+
+/* The token at i; returns where it ends. */
+static size_t token_take(struct tokens *t, struct slice s, size_t i)
+{
+    uint8_t c = s.ptr[i], next = i + 1 < s.len ? s.ptr[i + 1] : 0;
+    size_t end = i + 1;
+    enum token_kind kind = TOKEN_OTHER;
+
+    if (c == '\'' || c == '"') {
+        end = quoted_end(s, i, c, false);
+        kind = c == '"' ? TOKEN_QUOTED : TOKEN_STRING;
+    } else if ((c | 32) == 'e' && next == '\'') {
+        end = quoted_end(s, i + 1, '\'', true);
+        kind = TOKEN_STRING;
+    } else if (c == '$') {
+        end = dollar_end(s, i);
+        kind = end ? TOKEN_STRING : TOKEN_PARAM;
+        for (end = end ? end : i + 1; kind == TOKEN_PARAM && end < s.len && name_char(s.ptr[end]);)
+            end++;
+    } else if (c == '?') {
+        while (end < s.len && s.ptr[end] >= '0' && s.ptr[end] <= '9')
+            end++;
+        kind = TOKEN_PARAM;
+    } else if (name_char(c)) {
+        kind = c >= '0' && c <= '9' ? TOKEN_NUMBER : TOKEN_NAME;
+        while (end < s.len &&
+               (name_char(s.ptr[end]) || (kind == TOKEN_NUMBER && s.ptr[end] == '.')))
+            end++;
+    } else if (c == '-' && next == '>') {
+        end = i + 2 + (i + 2 < s.len && s.ptr[i + 2] == '>');
+        kind = TOKEN_ARROW;
+    } else if (c == ':' && next == ':') {
+        end = i + 2;
+    }
+    token_add(t, kind, i, end);
+    return end;
+}
+
+static void tokens_make(struct tokens *t, struct slice s)
+{
+    size_t i = 0;
+
+    while (i < s.len) {
+        uint8_t c = s.ptr[i], next = i + 1 < s.len ? s.ptr[i + 1] : 0;
+
+        if (c <= ' ')
+            i++;
+        else if ((c == '-' && next == '-') || (c == '/' && next == '*'))
+            i = comment_end(s, i);
+        else
+            i = token_take(t, s, i);
+    }
+}
+
+static bool token_is(const struct tokens *t, uint32_t i, struct slice s, const char *word)
+{
+    size_t n = strlen(word);
+
+    return i < t->n && t->v[i].to - t->v[i].from == n &&
+           !strncasecmp((const char *)s.ptr + t->v[i].from, word, n);
+}
+
+/* Words that stand before an expression and do not call it. */
+static bool keyword(const struct tokens *t, uint32_t i, struct slice s)
+{
+    static const char *const words[] = {
+        "and",    "or",        "not",    "in",       "where",  "select",  "on",    "having",
+        "by",     "when",      "then",   "else",     "case",   "between", "like",  "ilike",
+        "is",     "as",        "from",   "distinct", "all",    "any",     "some",  "union",
+        "except", "intersect", "values", "limit",    "offset", "qualify", "using", "over",
+        "filter", "similar",   "exists", "returning"};
+    size_t k;
+
+    for (k = 0; k < sizeof words / sizeof *words; k++)
+        if (token_is(t, i, s, words[k]))
+            return true;
+    return false;
+}
+
+/* The token that opens what token i closes; UINT32_MAX: none. */
+static uint32_t opening(const struct tokens *t, uint32_t i, struct slice s)
+{
+    uint32_t depth = 0;
+
+    for (;; i--) {
+        if (token_is(t, i, s, ")") || token_is(t, i, s, "]"))
+            depth++;
+        else if ((token_is(t, i, s, "(") || token_is(t, i, s, "[")) && --depth == 0)
+            return i;
+        if (i == 0)
+            return UINT32_MAX;
+    }
+}
+
+/* The token with which the operand begins that token i ends; UINT32_MAX: not told. */
+static uint32_t operand(const struct tokens *t, uint32_t i, struct slice s)
+{
+    for (;;) {
+        const struct token *k = &t->v[i];
+
+        if (k->group)
+            i = k->group - 1;
+        else if (token_is(t, i, s, ")") || token_is(t, i, s, "]")) {
+            bool call = token_is(t, i, s, ")");
+
+            i = opening(t, i, s);
+            if (i == UINT32_MAX)
+                return i;
+            if (i > 0 && (call ? t->v[i - 1].kind == TOKEN_NAME && !keyword(t, i - 1, s)
+                               : t->v[i - 1].kind <= TOKEN_QUOTED || token_is(t, i - 1, s, ")") ||
+                                     token_is(t, i - 1, s, "]"))) {
+                i--;
+                continue;
+            }
+        } else if (k->kind == TOKEN_NAME || k->kind == TOKEN_QUOTED) {
+            if (k->kind == TOKEN_NAME && keyword(t, i, s))
+                return UINT32_MAX;
+            if (i > 1 && token_is(t, i - 1, s, ".")) {
+                i -= 2;
+                continue;
+            }
+        } else if (k->kind != TOKEN_STRING && k->kind != TOKEN_PARAM && k->kind != TOKEN_NUMBER) {
+            return UINT32_MAX;
+        }
+        if (i > 1 && token_is(t, i - 1, s, "::")) {
+            i -= 2;
+            continue;
+        }
+        return i;
+    }
+}
+
+struct edit {
+    uint32_t at;
+    char c;
+};
+
+static int edit_order(const void *a, const void *b)
+{
+    const struct edit *x = a, *y = b;
+
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* Parentheses to put in, sorted; *n of them. */
+static struct edit *edits_find(struct tokens *t, struct slice s, uint32_t *n)
+{
+    struct edit *e = xcalloc(2 * (size_t)t->n + 1, sizeof *e);
+    uint32_t i, from;
+
+    *n = 0;
+    for (i = 1; i + 1 < t->n; i++) {
+        struct token *right = &t->v[i + 1];
+
+        if (t->v[i].kind != TOKEN_ARROW ||
+            (right->kind != TOKEN_STRING && right->kind != TOKEN_NUMBER &&
+             right->kind != TOKEN_PARAM))
+            continue;
+        from = operand(t, i - 1, s);
+        if (from == UINT32_MAX)
+            continue;
+        right->group = from + 1;
+        e[(*n)++] = (struct edit){t->v[from].from, '('};
+        e[(*n)++] = (struct edit){right->to, ')'};
+    }
+    qsort(e, *n, sizeof *e, edit_order);
+    return e;
+}
+
+/* Where the statement begins behind EXPLAIN, in the original. */
+static size_t explain_end(const struct tokens *t, struct slice s)
+{
+    uint32_t i = 1, depth = 0;
+
+    if (!token_is(t, 0, s, "explain"))
+        return 0;
+    if (token_is(t, i, s, "analyze"))
+        i++;
+    if (token_is(t, i, s, "(") && !token_is(t, i + 1, s, "select") &&
+        !token_is(t, i + 1, s, "with") && !token_is(t, i + 1, s, "from") &&
+        !token_is(t, i + 1, s, "(") && !token_is(t, i + 1, s, "values")) {
+        do {
+            depth += token_is(t, i, s, "(");
+            depth -= token_is(t, i, s, ")");
+            i++;
+        } while (depth && i < t->n);
+    }
+    return i < t->n ? t->v[i].from : s.len;
+}
+
+void rewrite_make(struct rewrite *r, struct slice s)
+{
+    struct tokens t = {.n = 0};
+    struct edit *e;
+    uint32_t n, k = 0;
+    size_t i, d = 0, body;
+
+    memset(r, 0, sizeof *r);
+    tokens_make(&t, s);
+    if (t.n && token_is(&t, t.n - 1, s, ";"))
+        s.len = t.v[--t.n].from;
+    else if (t.n)
+        s.len = t.v[t.n - 1].to;
+    body = explain_end(&t, s);
+    e = edits_find(&t, s, &n);
+    r->full = xmalloc(s.len + n + 1);
+    r->at = xcalloc(n + 1u, sizeof *r->at);
+    r->text = r->full;
+    for (i = 0; i <= s.len; i++) {
+        if (i == body)
+            r->text = r->full + d;
+        while (k < n && e[k].at == i) {
+            r->at[r->at_n++] = (uint32_t)d;
+            r->full[d++] = e[k++].c;
+        }
+        if (i < s.len)
+            r->full[d++] = (char)(s.ptr[i] ? s.ptr[i] : ' ');
+    }
+    r->full[d] = 0;
+    r->len = d - (size_t)(r->text - r->full);
+    free(e);
+    free(t.v);
+}
+
+void rewrite_fini(struct rewrite *r)
+{
+    free(r->full);
+    free(r->at);
+    memset(r, 0, sizeof *r);
+}
+
+uint32_t rewrite_origin(const struct rewrite *r, struct slice original, size_t offset)
+{
+    uint32_t chars = 0, k = 0;
+    size_t i;
+
+    while (k < r->at_n && r->at[k] < offset)
+        k++;
+    offset -= k;
+    for (i = 0; i < offset && i < original.len; i++)
+        chars += (original.ptr[i] & 0xc0) != 0x80;
+    return chars + 1;
+}
