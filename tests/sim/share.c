@@ -610,7 +610,7 @@ static void delivered(struct member *m, int p, int64_t at, uint16_t count)
 }
 
 /* The records of a batch are those that are to be there. */
-static void batch_check(struct world *w, int p, const struct read_batch *b)
+static void part_check(struct world *w, int p, const struct read_batch *b)
 {
     struct batch_iter it;
     struct record r;
@@ -640,7 +640,7 @@ static void take(struct member *m, int p, struct cursor *c)
     for (k = 0; k < w->read.n && k < 3; k++) {
         const struct read_batch *b = &w->read.batch[k];
 
-        batch_check(w, p, b);
+        part_check(w, p, b);
         n = cursor_take(c, slice_str(m->id), at > b->base_offset ? at : b->base_offset,
                         b->last_offset, 1 + (uint32_t)rnd(w, 9), conf, now_ms(w), got, PIECES,
                         &records);
