@@ -3,14 +3,15 @@
 
     tests/system/run.py [name…]     WEIR_BIN (default build/weir), WEIR_KILL_ROUNDS (100), WEIR_LONG=1
 
-WEIR_CLIENTS=all (or some of java,go,python): Kafka clients that are downloaded first, into build/clients.
+WEIR_CLIENTS=all (or some of java,go,python,lake): Kafka clients, readers of Iceberg tables, that are downloaded
+first, into build/clients.
 A name may end in *. Every server gets its port from the kernel, listens on loopback only, and is stopped by
 its pid.
 """
 import concurrent.futures, fnmatch, glob, hashlib, http.client, json, os, re, random, shutil, socket, struct
 import subprocess, sys, threading, time, traceback
 
-import kafka_cli, kafka_clients, kafka_hostile, kafka_jobs, kafka_security, kafka_share, lake_store
+import kafka_cli, kafka_clients, kafka_hostile, kafka_jobs, kafka_security, kafka_share, lake_store, lake_tables
 from harness import BUILD, ROOT, WEIR, Server, Skip, metric, npm_modules, scratch, served, wait_for, weir
 
 
@@ -691,7 +692,7 @@ def run(name, f, tally):
 def main():
     names = sys.argv[1:]
     parts = (globals(), *map(vars, (kafka_clients, kafka_jobs, kafka_cli, kafka_hostile, kafka_security, kafka_share,
-                                      lake_store)))
+                                      lake_store, lake_tables)))
     tests = [(k[5:], f) for part in parts for k, f in part.items() if k.startswith("test_")]
     tests = [(k, f) for k, f in tests if not names or any(fnmatch.fnmatch(k, n) for n in names)]
     tally = Tally()
