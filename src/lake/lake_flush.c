@@ -372,11 +372,11 @@ enum err table_flush(struct lake *l, struct table *t, struct topic *topic, bool 
     *more = false;
     topic_conf_get(topic, &conf);
     if ((e = table_load(l, t, topic, info)) ||
-        (e = scan_run(l, t, topic, conf.lake_columns, LIMIT_LAKE_FLUSH_BYTES, &s, info)))
+        (e = lake_scan_run(l, t, topic, conf.lake_columns, LIMIT_LAKE_FLUSH_BYTES, &s, info)))
         return e;
     *more = s.full;
     if (moved(t, &s))
         e = scan_commit(l, t, topic, &s, info);
-    scan_fini(l, &s);
+    lake_scan_fini(l, &s);
     return e;
 }

@@ -131,9 +131,9 @@ struct scan {
     bool full;    /* a limit ended it: there is more */
 };
 /* What a flush takes; at most `limit` bytes of batches (about). */
-enum err scan_run(struct lake *l, struct table *t, struct topic *topic, bool fields, uint64_t limit,
-                  struct scan *out, struct errinfo *info);
-void scan_fini(struct lake *l, struct scan *s);
+enum err lake_scan_run(struct lake *l, struct table *t, struct topic *topic, bool fields,
+                       uint64_t limit, struct scan *out, struct errinfo *info);
+void lake_scan_fini(struct lake *l, struct scan *s);
 
 /* ---- the table: lake_table.c ---- */
 

@@ -255,8 +255,8 @@ static enum err partition_take(struct pass *p, struct partition *part, struct er
     return e;
 }
 
-enum err scan_run(struct lake *l, struct table *t, struct topic *topic, bool fields, uint64_t limit,
-                  struct scan *out, struct errinfo *info)
+enum err lake_scan_run(struct lake *l, struct table *t, struct topic *topic, bool fields,
+                       uint64_t limit, struct scan *out, struct errinfo *info)
 {
     struct pass p = {.l = l, .t = t, .s = out, .limit = limit};
     int32_t i;
@@ -281,11 +281,11 @@ enum err scan_run(struct lake *l, struct table *t, struct topic *topic, bool fie
     }
     buf_fini(&p.key);
     if (e)
-        scan_fini(l, out);
+        lake_scan_fini(l, out);
     return e;
 }
 
-void scan_fini(struct lake *l, struct scan *s)
+void lake_scan_fini(struct lake *l, struct scan *s)
 {
     struct group *g;
 
