@@ -97,6 +97,7 @@ void topic__conf_install(struct topic *t, const struct topic_conf *c)
     atomic_store_explicit(&t->max_message_bytes, c->max_message_bytes, memory_order_relaxed);
     atomic_store_explicit(&t->durability, c->durability, memory_order_relaxed);
     atomic_store_explicit(&t->compression, topic_conf_codec(c), memory_order_relaxed);
+    atomic_store_explicit(&t->recode, topic_conf_recode(c), memory_order_relaxed);
     atomic_store_explicit(&t->timestamp_type, c->timestamp_type, memory_order_relaxed);
     atomic_store_explicit(&t->cleanup, c->cleanup, memory_order_relaxed);
     atomic_store_explicit(&t->timestamp_after_max_ms, c->timestamp_after_max_ms,

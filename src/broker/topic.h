@@ -52,6 +52,7 @@ struct topic {
     _Atomic int32_t max_message_bytes;
     _Atomic uint8_t durability;
     _Atomic uint8_t compression; /* enum codec, of the batches that Weir makes */
+    _Atomic int8_t recode;       /* enum codec, of those that clients made; -1: as they come */
     _Atomic uint8_t timestamp_type;
     _Atomic uint8_t cleanup;                                         /* TOPIC_CLEANUP_… */
     _Atomic int64_t timestamp_after_max_ms, timestamp_before_max_ms; /* of Kafka's producers */
@@ -130,5 +131,8 @@ size_t topic_conf_text(const struct topic_conf *defaults, const struct topic_con
                        char out[TOPIC_CONF_TEXT_MAX]);
 enum err topic_conf_parse(const struct topic_conf *defaults, struct slice text,
                           struct topic_conf *out, struct errinfo *info);
+
+/* The codec that batches of clients are to have; -1: as they come. */
+int8_t topic_conf_recode(const struct topic_conf *c);
 
 #endif

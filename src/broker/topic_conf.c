@@ -164,6 +164,11 @@ int topic_conf_codec(const struct topic_conf *c)
     return none ? CODEC_NONE : c->compression;
 }
 
+int8_t topic_conf_recode(const struct topic_conf *c)
+{
+    return c->compression == COMPRESSION_PRODUCER ? -1 : (int8_t)topic_conf_codec(c);
+}
+
 static struct slice trimmed(struct slice s)
 {
     while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))

@@ -8,8 +8,9 @@ A client program (tests/system/kafka) is called as `PROGRAM BOOTSTRAP PREFIX` an
 whose names begin with PREFIX. It prints a line for each of its steps: `ok STEP`, `skip STEP: why` or
 `fail STEP: why`, and checks by itself what it reads. Each step counts as a test.
 """
-import base64, glob, hashlib, json, os, re, shutil, signal, subprocess, sys, tempfile, time
+import base64, glob, gzip, hashlib, json, os, re, shutil, signal, struct, subprocess, sys, tempfile, time
 
+import kafka_hostile
 from harness import ROOT, Skip, alone, beside_others, npm_modules, scratch, served, weir
 
 HERE = os.path.join(ROOT, "tests", "system", "kafka")
@@ -143,6 +144,78 @@ def test_kafka_kcat_codecs():
             assert mine == [l for l in want if l.startswith("k%d:" % key)], "order of key %d" % key
         http = [base64.b64decode(e["data_base64"]).decode() for e in s.pages("codecs", 5000)]
         assert sorted(http) == sorted(l.split(":", 1)[1] for l in want)
+
+
+@beside_others
+def test_kafka_kcat_recompression():
+    """compression.type: what clients send in any codec is stored in the topic's; it reads the same. kcat, small and large
+    batches; and byte by byte what else a batch says."""
+    need_kcat()
+    small = ["k%d:%d %s" % (i % 7, i, "x" * (i % 50)) for i in range(200)]
+    large = ["k%d:%d %s" % (i % 7, i, hashlib.sha256(b"%d" % i).hexdigest() * 8) for i in range(3000)]
+    with served(kafka=0) as s:
+        for number, target in enumerate(CODECS):
+            topic = "to-" + target
+            weir("topics", "create", topic, "--set", "compression.type=" + ("uncompressed" if target == "none" else target),
+                 server=s)
+            want = []
+            for codec in CODECS:
+                for lines in (small, large):
+                    kcat(s, "-P", "-t", topic, "-K:", "-z", codec, "-H", "codec=" + codec, "-X", "enable.idempotence=true",
+                         "-X", "linger.ms=300", stdin="\n".join(lines).encode())
+                    want += ["%s %s" % (codec, line) for line in lines]
+            got = kcat(s, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-f", "%h %k:%s\\n").splitlines()
+            assert got == ["codec=" + line for line in want], (target, len(got), len(want))
+            seen, offset = 0, 0
+            with kafka_hostile.connect(s) as c:
+                while offset < len(want):
+                    for b in batches_of(kafka_hostile.call(c, kafka_hostile.fetch(topic, offset))):
+                        base, delta, attributes = struct.unpack(">q", b[:8])[0], *struct.unpack(">ih", b[23:27] + b[21:23])
+                        assert attributes & 7 == number, (target, attributes)
+                        assert struct.unpack(">I", b[17:21])[0] == kafka_hostile.crc32c(b[21:]), "checksum"
+                        assert base == offset, (base, offset)
+                        offset = base + delta + 1
+                        seen += 1
+            assert seen >= 10, seen
+        recompressed_bytes(s)
+
+
+def batches_of(answer):
+    """The batches in a fetch answer of version 4 about one partition."""
+    at = 4 + 4 + 2 + struct.unpack(">h", answer[8:10])[0] + 4 + 4 + 2 + 8 + 8
+    aborted = struct.unpack(">i", answer[at:at + 4])[0]
+    at += 4 + 16 * max(aborted, 0)
+    data = answer[at + 4:at + 4 + struct.unpack(">i", answer[at:at + 4])[0]]
+    while len(data) >= 12 and len(data) >= 12 + struct.unpack(">i", data[8:12])[0]:
+        n = 12 + struct.unpack(">i", data[8:12])[0]
+        yield data[:n]
+        data = data[n:]
+
+
+def recompressed_bytes(s):
+    """gzip to none and back: the header but for length, checksum and codec, and the records, are the client's own. What
+    does not fit max.message.bytes any more is refused."""
+    h = kafka_hostile
+    records = b"".join(h.record(i, os.urandom(20) + b"z" * 300) for i in range(40))
+
+    def of(codec, records, count=40, sequence=0):
+        data = gzip.compress(records) if codec else records
+        tail = struct.pack(">hiqqqhii", codec, count - 1, 1700000000123, 1700000000123, 4711, 3, sequence, count) + data
+        return struct.pack(">qiibI", 0, len(tail) + 9, -1, 2, h.crc32c(tail)) + tail
+
+    with h.connect(s) as c:
+        for codec, topic in ((1, "to-none"), (0, "to-gzip")):
+            end = int(kcat(s, "-Q", "-t", topic + ":0:-1").split()[-1])
+            sent = of(codec, records)
+            assert h.produce_error(h.call(c, h.produce(topic, [(0, sent)]))) == 0
+            got = next(batches_of(h.call(c, h.fetch(topic, end))))
+            assert struct.unpack(">h", got[21:23])[0] == 1 - codec
+            assert got[23:61] == sent[23:61], (got[:61], sent[:61])
+            assert (got[61:] if codec else gzip.decompress(got[61:])) == records
+        weir("topics", "create", "narrow", "--set", "compression.type=uncompressed", "--set", "max.message.bytes=4000", server=s)
+        zeros = b"".join(h.record(i, b"\0" * 100) for i in range(40))
+        assert h.produce_error(h.call(c, h.produce("narrow", [(0, of(1, zeros))]))) == 10
+        assert h.produce_error(h.call(c, h.produce("narrow", [(0, of(1, h.record(0, b"fits"), 1))]))) == 0
 
 
 def test_kafka_kcat_seek():

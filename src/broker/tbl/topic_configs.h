@@ -20,9 +20,8 @@ CONF_ROW(4, "max.message.bytes", "message.max.bytes", max_message_bytes, INT, 10
 CONF_ROW(5, "durability", "", durability, WORDS_DURABILITY, 0, 1, 0,
          "when a write is answered: fsync (on stable storage) or os (in the system's page cache)")
 CONF_ROW(6, "compression.type", "compression.type", compression, WORDS_COMPRESSION, 0, 5, 0,
-         "compression of the batches that Weir makes: gzip, snappy, lz4, zstd, or uncompressed; "
-         "producer: as the producer did, and uncompressed if it did not say; batches that a client "
-         "made are stored as they came")
+         "how batches are stored: gzip, snappy, lz4, zstd, or uncompressed, packed again if a client "
+         "did otherwise; producer: as the client did, and uncompressed if Weir makes the batch")
 CONF_ROW(7, "cleanup.policy", "log.cleanup.policy", cleanup, LIST_CLEANUP, 0, 3, 1,
          "what removes old records: delete (the retention rules), compact (of the records of one "
          "key only the newest is kept), both, or none")

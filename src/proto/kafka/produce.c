@@ -2,8 +2,8 @@
  * one unit; the answer comes when they are durable, whatever acks says (acks=0: there is none, and
  * an error closes the connection, as Kafka does).
  *
- * A batch that takes long to check, for it is large or inflates to much, is checked by a worker
- * thread, one of a connection at a time; the request goes on from there when the worker is done. So
+ * A batch that takes long to check, for it is large or inflates to much, is checked (and packed
+ * again, if its topic's compression.type says so) by a worker thread, one of a connection at a time; the request goes on from there when the worker is done. So
  * batches are taken in the order of the requests and of their partitions, whoever checks them.
  *
  * When too much is in flight the request is tried again shortly, and the connection's later ones
@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "base/tbl/limits.h"
+#include "broker/batch_recode.h"
 #include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
 
@@ -24,6 +25,7 @@ struct part {
     struct append_slot slot;
     int16_t code;
     struct slice text; /* of the error; null: none */
+    uint8_t *own;      /* the batch, if it was packed again */
     bool added;
 };
 
@@ -41,6 +43,7 @@ struct produce {
     struct slice batch;
     struct topic *topic;
     struct batch_checked is;
+    struct slice own; /* null, or it packed again */
     struct errinfo why;
     enum err check_err;
     int16_t code; /* of topic_at */
@@ -74,6 +77,16 @@ static void check_done(struct kreq *q)
     produce_go(q);
 }
 
+/* Checks a batch, and packs it again if that is wanted. */
+static enum err take(struct produce *pr, struct topic *t, struct slice batch, bool quick,
+                     struct buf *scratch, struct errinfo *info)
+{
+    enum err e = batch_check(t, batch, quick, scratch, &pr->is, info);
+
+    pr->own = SLICE_NULL;
+    return e ? e : batch_recode(t, batch, scratch, &pr->is, &pr->own, info);
+}
+
 /* A worker. */
 static void check_run(struct kwork *w)
 {
@@ -81,7 +94,7 @@ static void check_run(struct kwork *w)
     struct buf scratch;
 
     buf_init(&scratch, LIMIT_BATCH_INFLATED);
-    pr->check_err = batch_check(pr->topic, pr->batch, false, &scratch, &pr->is, &pr->why);
+    pr->check_err = take(pr, pr->topic, pr->batch, false, &scratch, &pr->why);
     buf_fini(&scratch);
     kreq_post(pr->q, check_done);
 }
@@ -98,7 +111,7 @@ static enum err check(struct kreq *q, struct produce *pr, struct topic *t, struc
         *info = pr->why;
         return pr->check_err;
     }
-    e = batch_check(t, batch, true, &kl->scratch, &pr->is, info);
+    e = take(pr, t, batch, true, &kl->scratch, info);
     if (kl->scratch.cap > SCRATCH_KEPT)
         buf_fini(&kl->scratch);
     if (e != ERR_AGAIN)
@@ -115,6 +128,7 @@ static enum err check(struct kreq *q, struct produce *pr, struct topic *t, struc
 static bool part_add(struct kreq *q, struct produce *pr, struct topic *t, struct part *o,
                      const struct kafka_produce_request_partition *m)
 {
+    struct slice batch = m->records.bytes;
     struct errinfo info = {0};
     enum err e;
 
@@ -123,18 +137,23 @@ static bool part_add(struct kreq *q, struct produce *pr, struct topic *t, struct
         o->code = KE_UNKNOWN_TOPIC_OR_PARTITION;
         return true;
     }
-    if (m->records.bytes.len == 0) {
+    if (batch.len == 0) {
         o->code = 87;
         o->text = SLICE_LIT("there is no record batch");
         return true;
     }
-    e = check(q, pr, t, m->records.bytes, &info);
+    e = check(q, pr, t, batch, &info);
     if (e == ERR_AGAIN)
         return false;
-    if (!e)
-        e = append_checked_batch(pr->a, o->p, m->records.bytes, &pr->is, &o->slot, &info);
+    if (!e) {
+        o->own = (uint8_t *)(uintptr_t)pr->own.ptr;
+        batch = o->own ? pr->own : batch;
+        e = append_checked_batch(pr->a, o->p, batch, &pr->is, &o->slot, &info);
+    }
     o->added = !e;
     if (e) {
+        free(o->own);
+        o->own = NULL;
         o->code = refused_code(e);
         o->text = kreq_printf(q, "%s", info.text);
     }
@@ -299,6 +318,8 @@ static void finish(struct kreq *q)
 
     for (i = 0; pr->topics && i < pr->m.topic_data_n; i++)
         topic_unref(&pr->topics[i]);
+    for (i = 0; i < pr->parts_n; i++)
+        free(pr->parts[i].own);
     kloop_append_put(q->kl, pr->a);
     pr->a = NULL;
 }
