@@ -95,7 +95,9 @@ uint32_t crc32c_portable(uint32_t crc, const void *data, size_t n)
 #include <wmmintrin.h>
 
 #define TARGET __attribute__((target("sse4.2,pclmul")))
-static const uint32_t lanes[] = {2048, 256, 64}; /* bytes of each of the three parts, by turns */
+/* Bytes of each of the three parts, by turns. They lie close together, so that the processor sees
+ * one stream and fetches ahead: with parts of 2048 what is not in its cache takes twice as long. */
+static const uint32_t lanes[] = {256, 128, 64};
 static uint32_t lane_one[3], lane_two[3];        /* x^(8n - 33) for n = one and two lanes */
 
 __attribute__((constructor)) static void tables_make(void)
