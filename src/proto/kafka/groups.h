@@ -2,11 +2,13 @@
 #ifndef WEIR_PROTO_KAFKA_GROUPS_H
 #define WEIR_PROTO_KAFKA_GROUPS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "base/slice.h"
 
+struct group_description;
 struct kreq;
 
 /* The coordinator's clock, monotonic milliseconds. */
@@ -16,5 +18,8 @@ int16_t kafka_group_code(enum err e);
 
 /* What the client may do with the group, as bits by AclOperation. */
 int32_t kafka_group_operations(struct kreq *q, struct slice group);
+/* May the client see every topic that the members speak of: that they subscribe to, have, or are to
+ * have? */
+bool kafka_group_topics_allowed(struct kreq *q, const struct group_description *d);
 
 #endif

@@ -27,6 +27,26 @@ int32_t kafka_group_operations(struct kreq *q, struct slice group)
     return bits;
 }
 
+bool kafka_group_topics_allowed(struct kreq *q, const struct group_description *d)
+{
+    unsigned i, j;
+
+    for (i = 0; i < d->members_n; i++) {
+        const struct group_description_member *m = &d->members[i];
+
+        for (j = 0; j < m->topics_n; j++)
+            if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, m->topics[j]))
+                return false;
+        for (j = 0; j < m->assigned_n; j++)
+            if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, m->assigned[j].topic))
+                return false;
+        for (j = 0; j < m->target_n; j++)
+            if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, m->target[j].topic))
+                return false;
+    }
+    return true;
+}
+
 /* ---- DescribeGroups ---- */
 
 static void classic_fill(struct kreq *q, const struct group_description *d,
@@ -149,27 +169,6 @@ static void member_fill(struct kreq *q, const struct group_description_member *m
     assignment_fill(q, m->target, m->target_n, &o->target_assignment);
 }
 
-/* May the client see every topic that the members speak of? */
-static bool topics_allowed(struct kreq *q, const struct group_description *d)
-{
-    unsigned i, j;
-
-    for (i = 0; i < d->members_n; i++) {
-        const struct group_description_member *m = &d->members[i];
-
-        for (j = 0; j < m->topics_n; j++)
-            if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, m->topics[j]))
-                return false;
-        for (j = 0; j < m->assigned_n; j++)
-            if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, m->assigned[j].topic))
-                return false;
-        for (j = 0; j < m->target_n; j++)
-            if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, m->target[j].topic))
-                return false;
-    }
-    return true;
-}
-
 static void consumer_fill(struct kreq *q, const struct group_description *d,
                           struct kafka_consumer_group_describe_response_group *s)
 {
@@ -206,7 +205,7 @@ static void consumer_one(struct kreq *q, struct slice group, bool operations,
         s->error_code = kafka_code(ERR_GROUP_NOT_FOUND);
         s->error_message = d.state == GROUP_DEAD ? SLICE_LIT("there is no such group")
                                                  : SLICE_LIT("it is not a consumer group");
-    } else if (!topics_allowed(q, &d)) {
+    } else if (!kafka_group_topics_allowed(q, &d)) {
         s->error_code = KE_TOPIC_AUTHORIZATION_FAILED;
         s->error_message = SLICE_LIT("the group has topics that may not be described");
     } else {

@@ -78,18 +78,6 @@ static void member_fill(struct kreq *q, const struct group_description_member *m
     assignment_fill(q, m, &o->assignment);
 }
 
-/* May the client see every topic that the members subscribe to? */
-static bool topics_allowed(struct kreq *q, const struct group_description *d)
-{
-    unsigned i, k;
-
-    for (i = 0; i < d->members_n; i++)
-        for (k = 0; k < d->members[i].topics_n; k++)
-            if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, d->members[i].topics[k]))
-                return false;
-    return true;
-}
-
 static void describe_fill(struct kreq *q, const struct group_description *d, described *s)
 {
     unsigned i;
@@ -118,7 +106,7 @@ static void describe_one(struct kreq *q, struct slice group, bool operations, de
     if ((s->error_code = group_code(q, group, false, &s->error_message)))
         return;
     if (group_describe(q->b, group, &d) == ERR_OK) {
-        if (topics_allowed(q, &d)) {
+        if (kafka_group_topics_allowed(q, &d)) {
             describe_fill(q, &d, s);
         } else {
             s->error_code = KE_TOPIC_AUTHORIZATION_FAILED;

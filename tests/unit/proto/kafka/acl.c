@@ -534,6 +534,81 @@ static void fetching_slowed_down(void **state)
     assert_true(now_ms() - start + 10 >= throttle);
 }
 
+/* ---- groups ---- */
+
+/* A member of a share group and one of a consumer group, which subscribe to t and u. */
+static void members(struct fx *f)
+{
+    struct slice topics[] = {SLICE_LIT("t"), SLICE_LIT("u")};
+    struct kafka_consumer_group_heartbeat_response cs;
+    struct kafka_consumer_group_heartbeat_request c;
+    struct kafka_share_group_heartbeat_response ss;
+    struct kafka_share_group_heartbeat_request s;
+
+    kafka_share_group_heartbeat_request_init(&s);
+    s.group_id = SLICE_LIT("sharers");
+    s.member_id = SLICE_LIT("m");
+    s.subscribed_topic_names_null = false;
+    s.subscribed_topic_names = topics;
+    s.subscribed_topic_names_n = 2;
+    dcall(&f->admin, 76, share_group_heartbeat, 1, &s, &ss);
+    assert_int_equal(ss.error_code, 0);
+    kafka_consumer_group_heartbeat_request_init(&c);
+    c.group_id = SLICE_LIT("consumers");
+    c.member_id = SLICE_LIT("m");
+    c.rebalance_timeout_ms = 30000;
+    c.subscribed_topic_names_null = c.topic_partitions_null = false;
+    c.subscribed_topic_names = topics;
+    c.subscribed_topic_names_n = 2;
+    dcall(&f->admin, 68, consumer_group_heartbeat, 1, &c, &cs);
+    assert_int_equal(cs.error_code, 0);
+}
+
+/* Both kinds of groups must answer with this code, and show members only if it is 0. */
+static void described(struct fx *f, int16_t code)
+{
+    struct slice sharers = SLICE_LIT("sharers"), consumers = SLICE_LIT("consumers");
+    struct kafka_consumer_group_describe_response cs;
+    struct kafka_consumer_group_describe_request c;
+    struct kafka_share_group_describe_response ss;
+    struct kafka_share_group_describe_request s;
+
+    kafka_share_group_describe_request_init(&s);
+    s.group_ids = &sharers;
+    s.group_ids_n = 1;
+    dcall(&f->user, 77, share_group_describe, 1, &s, &ss);
+    assert_int_equal(ss.groups[0].error_code, code);
+    assert_int_equal(ss.groups[0].members_n, code == 0);
+    kafka_consumer_group_describe_request_init(&c);
+    c.group_ids = &consumers;
+    c.group_ids_n = 1;
+    dcall(&f->user, 69, consumer_group_describe, 1, &c, &cs);
+    assert_int_equal(cs.groups[0].error_code, code);
+    assert_int_equal(cs.groups[0].members_n, code == 0);
+}
+
+/* Whoever may not see all topics of a group may not see its members. */
+static void groups_described(void **state)
+{
+    struct fx *f = *state;
+
+    topic(f, "t");
+    topic(f, "u");
+    members(f);
+    described(f, 30);
+    assert_int_equal(add(&f->admin, rule(GROUP, "*", LITERAL, "User:ann", "*", DESCRIBE, ALLOW)),
+                     0);
+    described(f, 29);
+    assert_int_equal(add(&f->admin, rule(TOPIC, "t", LITERAL, "User:ann", "*", DESCRIBE, ALLOW)),
+                     0);
+    described(f, 29);
+    assert_int_equal(add(&f->admin, rule(TOPIC, "u", LITERAL, "User:ann", "*", DESCRIBE, ALLOW)),
+                     0);
+    described(f, 0);
+    assert_int_equal(add(&f->admin, rule(TOPIC, "t", LITERAL, "User:ann", "*", DESCRIBE, DENY)), 0);
+    described(f, 29);
+}
+
 #define T(name, up) cmocka_unit_test_setup_teardown(name, up, teardown)
 
 int main(void)
@@ -541,6 +616,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(denied_by_default, setup),
         T(rules_decide, setup),
+        T(groups_described, setup),
         T(operations_differ, setup),
         T(everyone_else, setup_everyone),
         T(producers_allowed, setup),
