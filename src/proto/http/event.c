@@ -651,15 +651,56 @@ static bool eq_nocase(struct slice a, const char *b)
     return true;
 }
 
+/* Without white space at both ends. */
+static struct slice trimmed(struct slice s)
+{
+    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+        s.len--;
+    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t'))
+        s = slice_of(s.ptr + 1, s.len - 1);
+    return s;
+}
+
+/* The type before its parameters; *rest begins with them, or is empty. */
+static struct slice media_type(struct slice s, struct slice *rest)
+{
+    const uint8_t *semi = s.len ? memchr(s.ptr, ';', s.len) : NULL;
+    size_t n = semi ? (size_t)(semi - s.ptr) : s.len;
+
+    *rest = semi ? slice_of(semi + 1, s.len - n - 1) : slice_of("", 0);
+    return trimmed(slice_of(s.ptr, n));
+}
+
+static bool ends_nocase(struct slice s, const char *end)
+{
+    size_t n = strlen(end);
+
+    return s.len > n && eq_nocase(slice_of(s.ptr + s.len - n, n), end);
+}
+
 bool media_is_json(struct slice type)
 {
-    const uint8_t *semi = type.len ? memchr(type.ptr, ';', type.len) : NULL;
+    struct slice rest, t = media_type(type, &rest);
 
-    if (semi)
-        type.len = (size_t)(semi - type.ptr);
-    while (type.len && (type.ptr[type.len - 1] == ' ' || type.ptr[type.len - 1] == '\t'))
-        type.len--;
-    if (type.len > 5 && eq_nocase(slice_of(type.ptr + type.len - 5, 5), "+json"))
-        return true;
-    return eq_nocase(type, "application/json") || eq_nocase(type, "text/json");
+    return ends_nocase(t, "+json") || eq_nocase(t, "application/json") || eq_nocase(t, "text/json");
+}
+
+bool media_is_text(struct slice type)
+{
+    struct slice rest, t = media_type(type, &rest), p;
+
+    if (media_is_json(type) || !((t.len > 5 && eq_nocase(slice_of(t.ptr, 5), "text/")) ||
+                                 eq_nocase(t, "application/xml") || ends_nocase(t, "+xml")))
+        return false;
+    while (rest.len) {
+        p = media_type(rest, &rest);
+        if (p.len < 8 || !eq_nocase(slice_of(p.ptr, 8), "charset="))
+            continue;
+        p = slice_of(p.ptr + 8, p.len - 8);
+        if (p.len > 1 && p.ptr[0] == '"' && p.ptr[p.len - 1] == '"')
+            p = slice_of(p.ptr + 1, p.len - 2);
+        if (!eq_nocase(p, "utf-8") && !eq_nocase(p, "us-ascii"))
+            return false;
+    }
+    return true;
 }

@@ -74,5 +74,8 @@ enum err event_binary_end(struct event_parser *p, struct event *out, struct slic
 
 /* Whether a media type is JSON: application/json, text/json, anything +json; parameters ignored. */
 bool media_is_json(struct slice type);
+/* Whether it says text in UTF-8 that is not JSON: text/…, application/xml, anything +xml, unless a
+ * charset says otherwise. */
+bool media_is_text(struct slice type);
 
 #endif

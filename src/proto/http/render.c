@@ -11,21 +11,13 @@
 
 /* Everything in the object whose size does not depend on the record. */
 #define FIXED_BYTES 512
+/* Longer text goes as base64: escaped it may be six times as long. */
+#define TEXT_MAX (8u << 20)
 
 /* What one piece of text or bytes may take, as escaped string or as base64, with its name. */
 static size_t piece_max(size_t len)
 {
     return JTEXT_ESCAPE_MAX(len) + 32;
-}
-
-size_t render_event_max(const struct reader_record *r)
-{
-    size_t n = FIXED_BYTES + strlen(topic_name(r->topic)) + piece_max(r->key.len) +
-               BASE64_LEN(r->value.len);
-
-    for (unsigned i = 0; i < r->headers_n; i++)
-        n += piece_max(r->headers[i].key.len) + piece_max(r->headers[i].value.len);
-    return n;
 }
 
 struct slice record_header_find(const struct reader_record *r, const char *name)
@@ -37,6 +29,21 @@ struct slice record_header_find(const struct reader_record *r, const char *name)
             return r->headers[i].value;
     }
     return SLICE_NULL;
+}
+
+size_t render_event_max(const struct reader_record *r)
+{
+    size_t n = FIXED_BYTES + strlen(topic_name(r->topic)) + piece_max(r->key.len);
+    bool text = false;
+
+    for (unsigned i = 0; i < r->headers_n; i++) {
+        const struct record_header *h = &r->headers[i];
+
+        n += piece_max(h->key.len) + piece_max(h->value.len);
+        text = text || (r->value.len <= TEXT_MAX && slice_eq(h->key, SLICE_LIT("content-type")) &&
+                        media_is_text(h->value)); /* whichever it is that counts */
+    }
+    return n + (text ? piece_max(r->value.len) : BASE64_LEN(r->value.len));
 }
 
 /* The headers that have a field of their own in the object. */
@@ -87,6 +94,9 @@ static uint8_t *put_piece(uint8_t *out, struct slice name, struct slice v)
     return out;
 }
 
+/* CloudEvents 1.0.2, JSON format, section 3.1: JSON as it is; what its content type says is text as
+ * a string, which says the type beside it; all else, and what has no type, as base64: a string there
+ * would be taken for JSON. */
 static uint8_t *put_data(uint8_t *out, const struct reader_record *r, struct slice media,
                          unsigned flags)
 {
@@ -102,6 +112,8 @@ static uint8_t *put_data(uint8_t *out, const struct reader_record *r, struct sli
         }
         return out + r->value.len;
     }
+    if (media.ptr && r->value.len <= TEXT_MAX && media_is_text(media) && utf8_valid(r->value))
+        return jtext_escape(PUT_LIT(out, ",\"data\":"), r->value);
     out = PUT_LIT(out, ",\"data_base64\":\"");
     base64_encode(r->value.ptr, r->value.len, (char *)out);
     out += BASE64_LEN(r->value.len);

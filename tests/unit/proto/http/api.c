@@ -132,7 +132,8 @@ static void test_emit_forms(void **state)
     assert_string_equal(text_of(json_array_get(list, 4), "source"), "/s");
     assert_string_equal(text_of(json_array_get(list, 4), "event_id"), "1");
     assert_string_equal(text_of(json_array_get(list, 6), "source"), "/caf\xc3\xa9");
-    assert_string_equal(text_of(json_array_get(list, 6), "data_base64"), "aGVsbG8=");
+    assert_string_equal(text_of(json_array_get(list, 6), "data"), "hello");
+    assert_null(json_object_get(json_array_get(list, 6), "data_base64"));
     assert_string_equal(text_of(json_array_get(list, 6), "datacontenttype"), "text/plain");
     assert_string_equal(text_of(json_array_get(list, 6), "ts"), "2020-01-02T03:04:05.000Z");
     assert_int_equal(json_array_size(json_object_get(json_array_get(list, 6), "headers")), 3);
@@ -543,13 +544,20 @@ static void test_foreign_records(void **state)
         {SLICE_LIT("ce_type"), SLICE_LIT("first")}, {SLICE_LIT("ce_type"), SLICE_LIT("second")},
         {SLICE_LIT("ce_id"), SLICE_LIT("\xfe")},
     };
-    const struct record_header text[] = {{SLICE_LIT("content-type"), SLICE_LIT("text/plain")}};
+    const struct record_header text[] = {{SLICE_LIT("content-type"), SLICE_LIT("text/plain")}},
+                               json[] = {{SLICE_LIT("content-type"), SLICE_LIT("text/json")}};
     const struct append_record records[] = {
         {.timestamp_ms = 1, .key = SLICE_LIT("\xff\x01"), .value = SLICE_LIT("{\"a\":1}")},
         {.timestamp_ms = 2, .key = SLICE_LIT(""), .value = SLICE_NULL},
         {.timestamp_ms = 3, .key = SLICE_LIT("k\x01"), .value = SLICE_LIT("")},
         {.timestamp_ms = 4, .value = SLICE_LIT("not json"), .headers = odd, .headers_n = 7},
         {.timestamp_ms = 5, .value = SLICE_LIT("5"), .headers = text, .headers_n = 1},
+        {.timestamp_ms = 6,
+         .value = SLICE_LIT("caf\xc3\xa9 \"1\"\n\x01"),
+         .headers = text,
+         .headers_n = 1},
+        {.timestamp_ms = 7, .value = SLICE_LIT("caf\xe9"), .headers = text, .headers_n = 1},
+        {.timestamp_ms = 8, .value = SLICE_LIT("not json"), .headers = json, .headers_n = 1},
     };
     struct append *a = append_new(fx.broker, NULL, NULL);
     struct topic *t;
@@ -558,7 +566,7 @@ static void test_foreign_records(void **state)
 
     json_decref(call(&fx, "POST", "/topics", "{\"name\":\"foreign\"}", 201));
     t = topic_find(fx.broker, SLICE_LIT("foreign"));
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < 8; i++) {
         struct append_slot slot;
 
         assert_int_equal(append_record(a, t, 0, &records[i], &slot, NULL), ERR_OK);
@@ -569,7 +577,7 @@ static void test_foreign_records(void **state)
 
     j = get("/events?stream=foreign");
     list = json_object_get(j, "events");
-    assert_int_equal(json_array_size(list), 5);
+    assert_int_equal(json_array_size(list), 8);
     e = json_array_get(list, 0);
     assert_true(json_is_null(json_object_get(e, "type")));
     assert_string_equal(text_of(e, "key_base64"), "/wE=");
@@ -595,7 +603,14 @@ static void test_foreign_records(void **state)
     assert_string_equal(text_of(json_array_get(h, 4), "value"), "second");
     assert_string_equal(text_of(json_array_get(h, 5), "name"), "ce_id");
     e = json_array_get(list, 4);
-    assert_string_equal(text_of(e, "data_base64"), "NQ==");
+    assert_string_equal(text_of(e, "data"), "5");
+    e = json_array_get(list, 5);
+    assert_string_equal(text_of(e, "data"), "caf\xc3\xa9 \"1\"\n\x01");
+    assert_string_equal(text_of(e, "datacontenttype"), "text/plain");
+    e = json_array_get(list, 6); /* it is not what it says */
+    assert_string_equal(text_of(e, "data_base64"), "Y2Fm6Q==");
+    e = json_array_get(list, 7);
+    assert_string_equal(text_of(e, "data_base64"), "bm90IGpzb24=");
     json_decref(j);
 }
 

@@ -299,12 +299,37 @@ static void test_plural(void **state)
 
 static void test_media(void **state)
 {
+    static const char *const text[] = {"text/plain",
+                                       "TEXT/HTML",
+                                       "text/csv ; header=present",
+                                       "application/xml",
+                                       "image/svg+xml",
+                                       "text/plain;charset=UTF-8",
+                                       "text/plain; charset=\"us-ascii\"; x=y"};
+    static const char *const other[] = {"text/json",
+                                        "text/vnd.x+json",
+                                        "text/",
+                                        "+xml",
+                                        "application/octet-stream",
+                                        "",
+                                        ";charset=utf-8",
+                                        "text/plain;charset=iso-8859-1",
+                                        "text/plain; x=y; Charset=\"utf-16\""};
+    size_t i;
+
     assert_true(media_is_json(SLICE_LIT("application/json")));
     assert_true(media_is_json(SLICE_LIT("Application/JSON; charset=utf-8")));
     assert_true(media_is_json(SLICE_LIT("application/vnd.x+json ;v=1")));
     assert_false(media_is_json(SLICE_LIT("application/jsonx")));
     assert_false(media_is_json(SLICE_LIT("+json")));
     assert_false(media_is_json(SLICE_LIT("")));
+    for (i = 0; i < sizeof text / sizeof *text; i++)
+        if (!media_is_text(slice_str(text[i])) || media_is_json(slice_str(text[i])))
+            fail_msg("%s is text", text[i]);
+    for (i = 0; i < sizeof other / sizeof *other; i++)
+        if (media_is_text(slice_str(other[i])))
+            fail_msg("%s is no text", other[i]);
+    assert_false(media_is_text(SLICE_NULL));
 }
 
 int main(void)
