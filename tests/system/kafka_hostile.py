@@ -282,6 +282,39 @@ def test_kafka_hostile_frames():
             c.close()
 
 
+def test_kafka_hostile_half_frames():
+    """40 connections send 60 MiB of frames of 90 MiB: they are read up to LIMIT_KAFKA_HELD_IN. Those that send the rest are
+    answered, also when more wait than may be held."""
+    value, pad = bytes(1000000), 90
+    with served("--set", "topics.auto_create=false", kafka=0) as s, watched(s, "half frames", 256 + 2 * 100 + 150):
+        one = batch(record(0, value), 1)
+        whole = produce("nowhere", [(0, one)] * pad)
+        conns, answers = [connect(s, 120) for _ in range(40)], []
+
+        def send(c):
+            with contextlib.suppress(OSError):
+                c.sendall(whole[:60 * MIB])
+
+        def finish(c):
+            c.sendall(whole)
+            answers.append(answer(c)[0])
+
+        hold = [threading.Thread(target=send, args=(c,)) for c in conns]
+        for t in hold:
+            t.start()
+        time.sleep(3)
+        for c in conns:
+            c.shutdown(socket.SHUT_RDWR)
+        for t in hold:
+            t.join()
+        rest = [threading.Thread(target=finish, args=(connect(s, 120),)) for _ in range(8)]
+        for t in rest:
+            t.start()
+        for t in rest:
+            t.join()
+        assert answers == [1] * 8, answers
+
+
 def test_kafka_hostile_unauthenticated():
     """Before authentication: only small frames, only what leads to it."""
     with scratch() as d:
@@ -431,14 +464,15 @@ def test_kafka_hostile_bombs():
 
 
 def test_kafka_hostile_slow_readers():
-    """50 connections ask for 16 MiB 60 times and do not read: each may hold LIMIT_KAFKA_OUTPUT and an answer beyond."""
+    """50 connections ask for 16 MiB 60 times and do not read: together they may hold LIMIT_KAFKA_HELD_OUT, then answers
+    are small."""
     with served(kafka=0) as s:
         with connect(s, 60) as c:
             call(c, create_topics(["big"]))
             one = batch(record(0, os.urandom(900000)), 1)
             for _ in range(24):
                 assert produce_error(call(c, produce("big", [(0, one)]))) == 0
-        with watched(s, "slow readers of big fetches", 50 * 34):
+        with watched(s, "slow readers of big fetches", 256 + 50 * 2 + 100):
             conns = [connect(s) for _ in range(50)]
             for c in conns:
                 c.sendall(b"".join(fetch("big", 0, corr=i) for i in range(60)))
@@ -447,7 +481,7 @@ def test_kafka_hostile_slow_readers():
             c.settimeout(60)
             for i in range(60):
                 corr, body = answer(c)
-                assert corr == i and len(body) > 15 * MIB, (i, corr, len(body))
+                assert corr == i and len(body) > 900000, (i, corr, len(body))
             for c in conns:
                 c.close()
         with connect(s) as c:

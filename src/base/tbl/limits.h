@@ -70,6 +70,8 @@
 #define LIMIT_KAFKA_REQUESTS 64u             /* of one connection that wait or run */
 #define LIMIT_KAFKA_REQUEST_BYTES (32u << 20) /* and their frames together, beyond the first */
 #define LIMIT_KAFKA_OUTPUT (16u << 20)       /* answers not taken: requests wait from there on */
+#define LIMIT_KAFKA_HELD_IN (256u << 20)     /* frames of all connections: see kafka/budget.c */
+#define LIMIT_KAFKA_HELD_OUT (256u << 20)    /* and answers that are not taken */
 #define LIMIT_KAFKA_FETCH_BYTES (16u << 20)  /* record batches of one fetch answer, beyond the first */
 #define LIMIT_KAFKA_FETCH_PARTITIONS 100000u /* of one fetch session */
 #define LIMIT_KAFKA_SHARE_SESSIONS 16u       /* of one connection; a consumer has one */

@@ -3,7 +3,8 @@
  * Memory of a connection is bounded: a frame's buffer grows with the bytes that came, not with the
  * length that was declared; at most LIMIT_KAFKA_REQUESTS requests or LIMIT_KAFKA_REQUEST_BYTES wait,
  * then the connection is not read; nor is it while LIMIT_KAFKA_OUTPUT bytes of answers are not
- * taken. Answers that wait to be sent keep their bytes only, not what they were made from.
+ * taken. Answers that wait to be sent keep their bytes only, not what they were made from. What all
+ * connections hold together is bounded by budget.c.
  *
  * Time is shared: a connection whose requests took SLICE_NS goes on in the next turn, behind the
  * others, and handlers with much to do stop there too (kreq_yield). All on the connection's loop, but
@@ -77,6 +78,7 @@ void kreq_unref(struct kreq *q)
     if (--q->refs)
         return;
     kl->live--;
+    kbudget_count(q, 0, 0);
     if (q->release)
         q->release(q);
     if (kl->free_n == LIMIT_KAFKA_FREE_REQUESTS || q->frame.cap > FRAME_KEPT ||
@@ -251,11 +253,13 @@ static void answer_send(struct kreq *q)
     struct kwriter_cursor at = {0};
     struct kwriter_part part;
     struct conn *c = q->kc->c;
+    size_t lent = 0;
 
     while (kwriter_part(&q->w, &at, &part)) {
         if (part.bytes.len < LEND_MIN) {
             conn_send(c, part.bytes);
         } else {
+            lent += part.bytes.len;
             kreq_lend(q);
             conn_send_lent(c, part.bytes, part_released, q);
         }
@@ -264,14 +268,16 @@ static void answer_send(struct kreq *q)
         arena_fini(&q->arena);
         buf_fini(&q->frame);
     }
+    kbudget_count(q, q->frame.cap, lent);
 }
 
 /* ---- the queue ---- */
 
-static bool queue_full(const struct kconn *kc)
+static bool queue_full(struct kconn *kc)
 {
     return kc->reqs_n >= LIMIT_KAFKA_REQUESTS ||
-           (kc->reqs_n && kc->reqs_bytes > LIMIT_KAFKA_REQUEST_BYTES) || conn_full(kc->c);
+           (kc->reqs_n && kc->reqs_bytes > LIMIT_KAFKA_REQUEST_BYTES) || conn_full(kc->c) ||
+           kbudget_stops_reading(kc);
 }
 
 static bool is_muted(const struct kconn *kc)
@@ -294,7 +300,7 @@ static bool start_next(struct kconn *kc)
     list_for_each(q, &kc->reqs, struct kreq, link)
     {
         if (q->state == KREQ_QUEUED) {
-            if (!may_start(kc, q))
+            if (!may_start(kc, q) || kbudget_stops_start(kc, q->api->key))
                 return false;
             q->state = KREQ_RUNNING;
             q->slice_ns = io_mono_ns(broker_io(q->b));
@@ -421,6 +427,7 @@ static void frame_complete(struct kconn *kc)
 
     kc->part = NULL;
     kc->head_n = 0;
+    kc->frames++;
     atomic_fetch_add_explicit(&kc->kl->requests, 1, memory_order_relaxed);
     if (ksasl_is_raw(kc)) {
         ksasl_raw(kc, buf_slice(&q->frame));
@@ -451,6 +458,7 @@ static bool frame_begin(struct kconn *kc)
     kc->part = kreq_new(kc);
     kc->part_len = n;
     buf_reserve(&kc->part->frame, n < LIMIT_KAFKA_FRAME_STEP ? n : LIMIT_KAFKA_FRAME_STEP);
+    kbudget_count(kc->part, kc->part->frame.cap, 0);
     return true;
 }
 
@@ -473,6 +481,7 @@ static size_t frame_take(struct kconn *kc, struct slice data)
         conn_close(kc->c, true, CONN_LIMIT);
         return n;
     }
+    kbudget_count(kc->part, kc->part->frame.cap, 0);
     if (kc->part->frame.len == kc->part_len)
         frame_complete(kc);
     return n;
@@ -525,6 +534,7 @@ static void on_close(struct conn *c)
     struct kreq *q;
 
     kc->running = true; /* nothing starts any more */
+    kbudget_leave(kc);
     if (kc->part)
         kreq_unref(kc->part);
     while (!list_empty(&kc->reqs)) {

@@ -814,8 +814,8 @@ static void fetch_sizes(struct fetch *f)
     int32_t wait = f->m.max_wait_ms, max = f->m.max_bytes;
 
     f->max_bytes = max < 0 ? 0 : (size_t)max;
-    if (f->max_bytes > LIMIT_KAFKA_FETCH_BYTES)
-        f->max_bytes = LIMIT_KAFKA_FETCH_BYTES;
+    if (f->max_bytes > kbudget_answer_max(f->q->kl))
+        f->max_bytes = kbudget_answer_max(f->q->kl);
     f->min_bytes = f->m.min_bytes < 0 ? 0 : (size_t)f->m.min_bytes;
     if (f->min_bytes > f->max_bytes)
         f->min_bytes = f->max_bytes;

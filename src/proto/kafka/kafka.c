@@ -111,6 +111,7 @@ enum err kafka_new(const struct kafka_conf *conf, struct kafka **out, struct err
         list_init(&k->loops[i].free);
         list_init(&k->loops[i].reads);
         buf_init(&k->loops[i].scratch, LIMIT_BATCH_INFLATED);
+        kbudget_init(&k->loops[i], conf->loops_n);
     }
     e = kworkers_new(&k->readers, LIMIT_KAFKA_READ_THREADS, info);
     if (!e)

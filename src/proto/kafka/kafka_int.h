@@ -80,6 +80,15 @@ enum kafka_resource { /* ResourceType */
                       KRES_TRANSACTIONAL_ID = 5
 };
 
+struct kbudget {              /* budget.c */
+    size_t held, max;         /* bytes; the loop's share */
+    struct list_head waiting; /* struct kconn */
+};
+struct kwait {
+    struct list_node link;
+    bool waits;
+};
+
 struct kloop {
     struct kafka *k;
     struct loop *loop;
@@ -93,6 +102,11 @@ struct kloop {
     unsigned appends_n;
     struct buf scratch; /* produce.c: inflated records that are being checked */
     _Atomic uint64_t requests, errors;
+    /* budget.c */
+    struct kbudget in, out;
+    struct kconn *turn; /* which may go past in.max, and what was seen of it */
+    uint64_t turn_began_ms, turn_moved_ms, turn_bytes, turn_frames;
+    struct loop_timer wake;
 };
 
 struct kafka {
@@ -119,20 +133,22 @@ struct kconn {
     unsigned head_n;
     struct kreq *part;     /* whose frame is being collected */
     size_t part_len;       /* its bytes in all */
+    uint64_t frames;       /* that are complete */
     struct buf in;         /* input that waits until there is room for more requests */
     struct list_head reqs; /* in order of arrival */
     unsigned reqs_n;
     size_t reqs_bytes;
-    bool running;            /* kconn_run is at it */
-    bool later;              /* it goes on in the next turn */
-    bool stalled;            /* a produce request has not got through yet: later ones wait */
-    bool trusted;            /* authenticated, or there is no need */
-    uint8_t mech;            /* sasl.c: by which mechanism */
-    char *user;              /* its own; "ANONYMOUS" without */
-    char host[64];           /* address, without port */
-    uint64_t session_end_ms; /* of the loop's clock; 0: it has none */
-    struct ksasl *sasl;      /* the exchange under way */
-    uint64_t muted_ms;       /* no request starts before; 0: it may */
+    struct kwait wait_in, wait_out; /* budget.c */
+    bool running;                   /* kconn_run is at it */
+    bool later;                     /* it goes on in the next turn */
+    bool stalled;                   /* a produce request has not got through yet: later ones wait */
+    bool trusted;                   /* authenticated, or there is no need */
+    uint8_t mech;                   /* sasl.c: by which mechanism */
+    char *user;                     /* its own; "ANONYMOUS" without */
+    char host[64];                  /* address, without port */
+    uint64_t session_end_ms;        /* of the loop's clock; 0: it has none */
+    struct ksasl *sasl;             /* the exchange under way */
+    uint64_t muted_ms;              /* no request starts before; 0: it may */
     struct loop_timer unmute;
     struct fetch_session *session; /* fetch.c */
     struct share_session *shares;  /* share_session.c */
@@ -162,6 +178,7 @@ struct kreq {
     void (*cancel)(struct kreq *q);  /* the connection is gone; may be NULL */
     void (*release)(struct kreq *q); /* the answer has been sent; may be NULL */
     uint64_t slice_ns;               /* when the handler was called last */
+    size_t counted_in, counted_out;  /* of the loop's budgets */
 };
 
 /* ---- conn.c ---- */
@@ -213,6 +230,20 @@ bool kreq_decoded(struct kreq *q, enum err e);
     } while (0)
 void kreq_reply_begin(struct kreq *q);
 void kreq_reply_end(struct kreq *q);
+
+/* ---- budget.c ---- */
+
+void kbudget_init(struct kloop *kl, unsigned loops);
+/* q holds so many bytes: of its frame; of its answer, which is on its way. */
+void kbudget_count(struct kreq *q, size_t frame, size_t answer);
+/* Is kc not to be read, a request of this kind not to be started for now? Then kconn_go is called
+ * when it may be. */
+bool kbudget_stops_reading(struct kconn *kc);
+bool kbudget_stops_start(struct kconn *kc, int16_t api);
+/* How many bytes of record batches an answer should have at most, now. */
+size_t kbudget_answer_max(const struct kloop *kl);
+/* The connection ends. */
+void kbudget_leave(struct kconn *kc);
 
 /* ---- handlers: kafka.c has the table ---- */
 

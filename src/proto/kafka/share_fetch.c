@@ -558,8 +558,8 @@ static void fetch_sizes(struct share_fetch *f)
     int32_t wait = f->m.max_wait_ms, max = f->m.max_bytes;
 
     f->max_bytes = max < 0 ? 0 : (size_t)max;
-    if (f->max_bytes > LIMIT_KAFKA_FETCH_BYTES)
-        f->max_bytes = LIMIT_KAFKA_FETCH_BYTES;
+    if (f->max_bytes > kbudget_answer_max(f->q->kl))
+        f->max_bytes = kbudget_answer_max(f->q->kl);
     if (f->m.max_records < 0)
         f->m.max_records = 0;
     wait = wait < 0 ? 0 : wait > WAIT_MS_MAX ? WAIT_MS_MAX : wait;

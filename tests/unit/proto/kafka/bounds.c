@@ -304,13 +304,128 @@ static void test_fetch_pipeline(void **state)
     dk_end(&d);
 }
 
+#define MANY 6
+
+/* What dc is to send, up to a place; from there on. */
+static void feed_part(struct dconn *dc, struct slice all, size_t *at, size_t to)
+{
+    size_t n;
+
+    for (; *at < to && *at < all.len; *at += n) {
+        n = to - *at < 64u << 10 ? to - *at : 64u << 10;
+        n = n < all.len - *at ? n : all.len - *at;
+        if (dc->c->paused) /* its socket is not read */
+            return;
+        conn_feed(dc->c, slice_of(all.ptr + *at, n));
+    }
+}
+
+/* Each of these has sent a large part of a frame, together more than may be held, and more comes only
+ * when it is read: all are answered, and no more than one goes past the bound. */
+static void test_budget_frames(void **state)
+{
+    struct kafka_produce_response s;
+    size_t at[MANY] = {0}, max, zero;
+    struct batch_builder bb;
+    struct dconn c[MANY];
+    struct dk d = {0};
+    struct slice b;
+    struct buf all;
+    unsigned i, turns, done = 0;
+
+    dk_start(&d);
+    d.k->loops[0].in.max = max = 4u << 20;
+    for (i = 0; i < MANY; i++)
+        dconn_open(&d, &c[i]);
+    topic_make(&c[0], "t");
+    kwriter_clear(&c[0].w);
+    batch_make(&bb, CODEC_NONE, LARGE, false, &b);
+    produce_add(&c[0], "t", b, 3);
+    buf_init(&all, 64u << 20);
+    assert_int_equal(kwriter_flatten(&c[0].w, &all), ERR_OK);
+    buf_clear(&c[0].out);
+    for (i = 0; i < MANY; i++)
+        feed_part(&c[i], buf_slice(&all), &at[i], 2u << 20);
+    assert_false(list_empty(&d.k->loops[0].in.waiting));
+    for (turns = 0; done < MANY; turns++) {
+        loop_turn(d.loop, false);
+        for (i = 0, done = 0; i < MANY; i++) {
+            feed_part(&c[i], buf_slice(&all), &at[i], all.len);
+            done += dcall_answered(&c[i]);
+        }
+        assert_true(d.k->loops[0].in.held < max + 2 * all.len);
+        assert_int_equal(conn_server_open(d.k->conns), MANY);
+        usleep(500);
+        assert_true(turns < 40000);
+    }
+    for (i = 0; i < MANY; i++) {
+        arena_reset(&c[i].arena);
+        zero = 0;
+        produced(&c[i], &zero, c[0].id, &s);
+        assert_int_equal(s.responses[0].partition_responses[0].error_code, 0);
+        dconn_fini(&c[i]);
+    }
+    assert_int_equal(d.k->loops[0].in.held, 0);
+    buf_fini(&all);
+    batch_builder_fini(&bb);
+    dk_end(&d);
+}
+
+/* One that stopped in the middle of its frame does not keep the turn. */
+static void test_budget_stalled(void **state)
+{
+    struct kafka_produce_response s;
+    struct batch_builder bb;
+    struct dconn stalled, good;
+    struct dk d = {0};
+    struct slice b;
+    struct buf all;
+    unsigned turns;
+    size_t at = 0, sent = 0, zero = 0;
+
+    dk_start(&d);
+    d.k->loops[0].in.max = 1u << 20;
+    dconn_open(&d, &stalled);
+    dconn_open(&d, &good);
+    topic_make(&good, "t");
+    kwriter_clear(&good.w);
+    batch_make(&bb, CODEC_NONE, LARGE, false, &b);
+    produce_add(&good, "t", b, 3);
+    buf_init(&all, 64u << 20);
+    assert_int_equal(kwriter_flatten(&good.w, &all), ERR_OK);
+    buf_clear(&good.out);
+    for (turns = 0; at < 2u << 20; turns++) { /* more than all may hold */
+        feed_part(&stalled, buf_slice(&all), &at, 2u << 20);
+        loop_turn(d.loop, false);
+        usleep(500);
+        assert_true(turns < 40000);
+    }
+    for (turns = 0; !dcall_answered(&good); turns++) {
+        feed_part(&good, buf_slice(&all), &sent, all.len);
+        loop_turn(d.loop, false);
+        usleep(500);
+        assert_true(turns < 40000);
+    }
+    arena_reset(&good.arena);
+    produced(&good, &zero, good.id, &s);
+    assert_int_equal(s.responses[0].partition_responses[0].error_code, 0);
+    conn_close(stalled.c, false, CONN_PEER);
+    loop_turn(d.loop, false);
+    loop_turn(d.loop, false);
+    assert_int_equal(d.k->loops[0].in.held, 0);
+    buf_fini(&all);
+    batch_builder_fini(&bb);
+    dconn_fini(&stalled);
+    dconn_fini(&good);
+    dk_end(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_produce_order),
-        cmocka_unit_test(test_check_elsewhere),
-        cmocka_unit_test(test_inflated),
-        cmocka_unit_test(test_fetch_pipeline),
+        cmocka_unit_test(test_produce_order), cmocka_unit_test(test_check_elsewhere),
+        cmocka_unit_test(test_inflated),      cmocka_unit_test(test_fetch_pipeline),
+        cmocka_unit_test(test_budget_frames), cmocka_unit_test(test_budget_stalled),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
