@@ -181,7 +181,8 @@ static bool name_decode(struct slice in, char out[SCRAM_USER_MAX + 1])
     return n > 0;
 }
 
-enum err scram_first(struct scram *s, struct slice in)
+/* named: the user is known already. */
+static enum err first(struct scram *s, struct slice in, bool named)
 {
     struct slice all = in, flag = part_take(&in), authz = part_take(&in), user, nonce;
     char as[SCRAM_USER_MAX + 1] = "";
@@ -193,12 +194,25 @@ enum err scram_first(struct scram *s, struct slice in)
         return ERR_CORRUPT_INPUT;
     if (buf_append(&s->gs2, all.ptr, all.len - in.len) || buf_append_slice(&s->first, in))
         return ERR_CORRUPT_INPUT;
-    if (!attr_take(&in, 'n', &user) || !name_decode(user, s->user) ||
+    if (!attr_take(&in, 'n', &user) || (!named && !name_decode(user, s->user)) ||
         !attr_take(&in, 'r', &nonce) || nonce.len == 0 || in.len) /* delegation tokens come here */
         return ERR_CORRUPT_INPUT;
     if (as[0] && strcmp(as, s->user) != 0)
         return ERR_CORRUPT_INPUT;
     return buf_append_slice(&s->nonce, nonce) ? ERR_CORRUPT_INPUT : ERR_OK;
+}
+
+enum err scram_first(struct scram *s, struct slice in)
+{
+    return first(s, in, false);
+}
+
+enum err scram_first_named(struct scram *s, struct slice in, const char *user)
+{
+    if (strlen(user) > SCRAM_USER_MAX)
+        return ERR_CORRUPT_INPUT;
+    memcpy(s->user, user, strlen(user) + 1);
+    return first(s, in, true);
 }
 
 /* A salt and iterations that the name always has. */

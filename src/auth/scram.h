@@ -60,6 +60,9 @@ void scram_init(struct scram *s, enum scram_mech m);
 void scram_fini(struct scram *s);
 /* ERR_CORRUPT_INPUT: not such a message, or it wants what there is not. */
 enum err scram_first(struct scram *s, struct slice in);
+/* The same where the name came before, as in PostgreSQL's protocol, whose clients leave it empty
+ * here: what the message has for a name does not count. */
+enum err scram_first_named(struct scram *s, struct slice in, const char *user);
 /* cred NULL: the user is unknown; goes on with a salt made from `secret` (32 bytes) and the name, so
  * that it does not show. nonce: 18 random bytes. Appends server-first. */
 void scram_challenge(struct scram *s, const struct scram_cred *cred, const uint8_t *secret,

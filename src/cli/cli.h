@@ -3,6 +3,7 @@
 #ifndef WEIR_CLI_CLI_H
 #define WEIR_CLI_CLI_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -71,6 +72,12 @@ bool client_call(struct client *c, const char *method, const char *path, const c
  * first: anything but 200 is said and false is returned. */
 bool client_stream(struct client *c, const char *path, const char *accept,
                    bool (*fn)(void *arg, struct slice piece), void *arg);
+/* POST whose answer, if its status is 200, is given on piece by piece until it ends or fn returns
+ * false; other answers come in r->body, to be freed by buf_fini in any case. stop (may be NULL):
+ * the call ends when it is not 0. False: there was no whole answer; why says so. */
+bool client_ask(struct client *c, const char *path, const char *content_type, struct slice body,
+                const char *accept, bool (*fn)(void *arg, struct slice piece), void *arg,
+                const volatile sig_atomic_t *stop, struct client_reply *r, char *why, size_t why_n);
 /* Says a problem answer in words; returns EXIT_FAILED. */
 int client_problem(struct client *c, const struct client_reply *r);
 const char *client_url(const struct client *c);
@@ -94,6 +101,7 @@ int cmd_export(const struct args *a);
 int cmd_check(const struct args *a);
 int cmd_repair(const struct args *a);
 int cmd_bench(const struct args *a);
+int cmd_sql(const struct args *a);
 int cmd_token(const struct args *a);
 int cmd_checkpoint(const struct args *a);
 int cmd_completion(const struct args *a);

@@ -20,6 +20,7 @@ struct client {
     void *arg;
     struct buf *into;
     bool stopped;
+    const volatile sig_atomic_t *stop; /* ends a call when it is set; NULL: nothing does */
 };
 
 struct client *client_new(const struct args *a)
@@ -114,6 +115,14 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
     return n;
 }
 
+static int on_progress(void *arg, curl_off_t down, curl_off_t down_now, curl_off_t up,
+                       curl_off_t up_now)
+{
+    const struct client *c = arg;
+
+    return c->stop && *c->stop;
+}
+
 static struct curl_slist *headers(struct client *c, const char *type, const char *accept)
 {
     struct curl_slist *h = NULL;
@@ -154,6 +163,11 @@ static CURLcode perform(struct client *c, const char *method, const char *path, 
     curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c);
     curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, c);
+    if (c->stop) {
+        curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+        curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, c);
+    }
     if (type) {
         curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len);
         curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body.ptr ? (const char *)body.ptr : "");
@@ -208,6 +222,33 @@ bool client_stream(struct client *c, const char *path, const char *accept,
         client_problem(c, &reply);
     buf_fini(&reply.body);
     return ok;
+}
+
+bool client_ask(struct client *c, const char *path, const char *content_type, struct slice body,
+                const char *accept, bool (*fn)(void *arg, struct slice piece), void *arg,
+                const volatile sig_atomic_t *stop, struct client_reply *r, char *why, size_t why_n)
+{
+    CURLcode code;
+
+    buf_init(&r->body, REPLY_MAX);
+    c->into = &r->body;
+    c->fn = fn;
+    c->arg = arg;
+    c->stop = stop;
+    c->stopped = false;
+    code = perform(c, "POST", path, content_type, accept, body, &r->status);
+    c->fn = NULL;
+    c->stop = NULL;
+    if (code == CURLE_OK)
+        return true;
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        snprintf(why, why_n, "cancelled");
+    else if (r->status == 200)
+        snprintf(why, why_n, c->stopped ? "writing the answer failed" : "the answer was cut off");
+    else
+        snprintf(why, why_n, "%s: %s%s", c->url, c->err[0] ? c->err : curl_easy_strerror(code),
+                 code == CURLE_COULDNT_CONNECT ? "; is `weir serve` running there?" : "");
+    return false;
 }
 
 int client_problem(struct client *c, const struct client_reply *r)

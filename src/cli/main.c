@@ -24,6 +24,7 @@ static const struct opt serve_opts[] = {
     {"data", "DIR", "directory of the log (default weir-data)"},
     {"http", "ADDR:PORT", "where HTTP and WebSocket are served (default 127.0.0.1:8787)"},
     {"kafka", "ADDR:PORT", "where Kafka's protocol is served (default nowhere)"},
+    {"pgwire", "ADDR:PORT", "where PostgreSQL's protocol is served (default nowhere)"},
     {"config", "FILE", "YAML file with settings"},
     {"set", "KEY=VALUE", "any setting of `weir config show`; may be repeated"},
     {"tls-cert", "FILE", "certificate chain, PEM"},
@@ -60,6 +61,7 @@ static const struct opt tail_opts[] = {
 static const struct opt groups_opts[] = {
     SERVER_OPTS, {"json", NULL, "JSON instead of a table"}, END_OPTS};
 
+
 #define KAFKA_OPTS                                                                             \
     {"kafka", "HOST:PORT", "Kafka's protocol there (default 127.0.0.1:9092, or $WEIR_KAFKA)"}, \
         DATA_OPT, {"tls", NULL, "by TLS, as the system's authorities say"},                    \
@@ -90,6 +92,13 @@ static const struct opt consume_opts[] = {
     {"key-delimiter", "TEXT", "print the key and it before the value"},
     {"null", NULL, "print NULL for what is null"},
     {"json", NULL, "one JSON object a line"},
+    END_OPTS};
+static const struct opt sql_opts[] = {
+    SERVER_OPTS,
+    DATA_OPT,
+    {"command", "TEXT", "run these statements and end"},
+    {"format", "FORM", "table (default), json, ndjson, csv or arrow"},
+    {"timing", NULL, "say how long each statement took"},
     END_OPTS};
 static const struct opt topics_opts[] = {
     SERVER_OPTS,
@@ -193,6 +202,19 @@ const struct command commands[] = {
      "payments "
      "--from 2026-01-31T12:00:00Z --format '%t[%p]@%o %k=%s\\n'",
      consume_opts, 1, ARGS_MAX, cmd_consume},
+    {"sql", "[--command TEXT] …", "ask topics with SQL",
+     "Topics are tables, the fields of their JSON values columns. On a terminal lines are edited "
+     "and\n"
+     "remembered ($WEIR_SQL_HISTORY, default ~/.weir_sql_history); from a pipe statements are run "
+     "one\n"
+     "after the other until one fails. Statements end with a semicolon. \\d lists topics, \\d "
+     "NAME\n"
+     "the columns of one, \\? all such commands. Ctrl-C cancels a query.\n"
+     "With --data the directory is read in this process, without a server.",
+     "weir sql\nweir sql -c 'SELECT count(*) FROM orders'\nweir sql --data weir-data --format csv "
+     "-c "
+     "'SELECT * FROM orders' > orders.csv\necho 'SELECT 1; SELECT 2' | weir sql --format ndjson",
+     sql_opts, 0, 0, cmd_sql},
     {"import", "FILE …", "write a file's records as events",
      "FILE has one JSON value a line, or is one JSON array; - is standard input. Every value "
      "becomes one\n"
@@ -315,13 +337,14 @@ static const struct letter {
 } letters[] = {{'b', "kafka"},     {'K', "key-delimiter"}, {'k', "key"},  {'H', "header"},
                {'p', "partition"}, {'z', "compression"},   {'Z', "null"}, {'o', "from"},
                {'G', "group"},     {'c', "count"},         {'e', "exit"}, {'f', "format"},
-               {'J', "json"}};
+               {'J', "json"},      {'c', "command"}};
 
 static int opt_find(const struct command *c, const char *name, size_t len);
 
 static bool has_letters(const struct command *c)
 {
-    return opt_find(c, "key-delimiter", strlen("key-delimiter")) >= 0;
+    return opt_find(c, "key-delimiter", strlen("key-delimiter")) >= 0 ||
+           opt_find(c, "command", strlen("command")) >= 0;
 }
 
 /* 0: the option has none. */

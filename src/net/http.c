@@ -166,6 +166,12 @@ void http_reply(struct http_req *r, int status, const struct http_hdr *h, unsign
     r->ops->end(r);
 }
 
+void http_reply_abort(struct http_req *r)
+{
+    ASSERT(r->started && !r->ended);
+    r->ops->abort(r);
+}
+
 void http_reply_owned(struct http_req *r, int status, const struct http_hdr *h, unsigned n,
                       struct slice body, void (*release)(void *arg), void *arg)
 {

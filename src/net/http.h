@@ -144,5 +144,9 @@ void http_reply_start(struct http_req *req, int status, const struct http_hdr *h
 size_t http_reply_write(struct http_req *req, struct slice data);
 size_t http_reply_queued(const struct http_req *req);
 void http_reply_end(struct http_req *req);
+/* Instead of http_reply_end: the answer is cut off such that the peer sees it, by closing the
+ * connection (HTTP/1) or resetting the stream. The request must not be touched after; on_close is
+ * called as for a peer that went away. */
+void http_reply_abort(struct http_req *req);
 
 #endif

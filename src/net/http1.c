@@ -539,7 +539,12 @@ static size_t h1_queued(const struct http_req *r)
     return is_first(r) ? conn_queued(r->c) : r->out.bytes;
 }
 
-static const struct req_ops ops = {h1_head, h1_data, h1_lend, h1_end, h1_queued};
+static void h1_abort(struct http_req *r)
+{
+    conn_close(r->c, true, CONN_LOCAL);
+}
+
+static const struct req_ops ops = {h1_head, h1_data, h1_lend, h1_end, h1_queued, h1_abort};
 
 /* ---- input ---- */
 

@@ -203,7 +203,15 @@ static size_t h2_queued(const struct http_req *r)
     return r->out.bytes;
 }
 
-static const struct req_ops ops = {h2_head, h2_data, h2_lend, h2_end, h2_queued};
+static void h2_abort(struct http_req *r)
+{
+    struct http2 *h = r->proto;
+
+    nghttp2_submit_rst_stream(h->ng, NGHTTP2_FLAG_NONE, r->stream, NGHTTP2_INTERNAL_ERROR);
+    conn_touch(h->c);
+}
+
+static const struct req_ops ops = {h2_head, h2_data, h2_lend, h2_end, h2_queued, h2_abort};
 
 /* ---- requests ---- */
 

@@ -91,6 +91,8 @@ struct req_ops {
     /* The answer is complete; r is gone when it returns (unless in_head). */
     void (*end)(struct http_req *r);
     size_t (*queued)(const struct http_req *r);
+    /* The answer cannot be completed. */
+    void (*abort)(struct http_req *r);
 };
 
 /* ---- req.c ---- */

@@ -508,6 +508,10 @@ enum err config_check(const struct config *c, struct errinfo *info)
     if (c->tls_ca.n && !c->tls_cert.n)
         return errinfo_set(info, ERR_CONFIG,
                            "http.tls.client_ca needs http.tls.cert and http.tls.key");
+    if ((c->pgwire_tls_cert.n == 0) != (c->pgwire_tls_key.n == 0))
+        return errinfo_set(info, ERR_CONFIG,
+                           "pgwire.tls.cert and pgwire.tls.key go together: %s is not set",
+                           c->pgwire_tls_cert.n ? "pgwire.tls.key" : "pgwire.tls.cert");
     if (c->file_bytes.n % 4096)
         return errinfo_set(info, ERR_CONFIG, "journal.file_bytes must be a multiple of 4 KiB");
     return ERR_OK;

@@ -33,6 +33,8 @@
 #include "net/tls.h"
 #include "proto/http/http_events.h"
 #include "proto/kafka/kafka.h"
+#include "proto/pgwire/pgwire.h"
+#include "sql/sql.h"
 
 #define LOOPS_MAX 256
 
@@ -47,6 +49,9 @@ struct server {
     struct http_server *http;
     struct kafka *kafka;
     struct tls_conf *kafka_tls;
+    struct sql *sql;
+    struct pgwire *pgwire;
+    struct tls_conf *pgwire_tls; /* its own; NULL: that of HTTP */
     const char *cors[64];
     unsigned cors_n;
     int drained[2]; /* pipe: drain is done */
@@ -138,12 +143,30 @@ static enum err kafka_safety_check(const struct server *s, struct errinfo *info)
                        s->c->kafka.text);
 }
 
+/* Who comes from elsewhere has to use TLS and to log in. */
+static enum err pgwire_safety_check(const struct server *s, struct errinfo *info)
+{
+    const struct config *c = s->c;
+    bool public_addr = false;
+
+    each_part(c->pgwire.text, note_public, &public_addr);
+    if (!public_addr || c->insecure.n ||
+        ((c->pgwire_tls_cert.n || c->tls_cert.n) && (c->pgwire_users.n || has_tokens(s->broker))))
+        return ERR_OK;
+    return errinfo_set(
+        info, ERR_CONFIG,
+        "%s is reachable by others: set pgwire.tls.cert and pgwire.tls.key, and make "
+        "a token (`weir token create --admin --data %s`) or set pgwire.users, or "
+        "allow it with --insecure",
+        c->pgwire.text, c->data.text);
+}
+
 static enum err safety_check(struct server *s, bool *open_without, struct errinfo *info)
 {
     bool public_addr = false;
     enum err e = kafka_safety_check(s, info);
 
-    if (e)
+    if (e || (e = pgwire_safety_check(s, info)))
         return e;
 
     each_part(s->c->http.text, note_public, &public_addr);
@@ -227,6 +250,8 @@ static void metrics(void *arg, struct buf *out)
         (double)(io_mono_ns(io_real()) - s->start_ns) * 1e-9);
     if (s->kafka)
         kafka_metrics(s->kafka, out);
+    if (s->pgwire)
+        pgwire_metrics(s->pgwire, out);
 }
 
 static enum err broker_start(struct server *s, struct errinfo *info)
@@ -260,6 +285,7 @@ static enum err http_start(struct server *s, bool open_without, struct errinfo *
                                  .open_without_tokens = open_without,
                                  .cors_origins = s->cors,
                                  .limits = c->limits,
+                                 .sql = s->sql,
                                  .metrics = metrics,
                                  .metrics_arg = s};
     struct http_server_conf hc = {.loops = s->loops,
@@ -312,6 +338,49 @@ static enum err kafka_start(struct server *s, struct errinfo *info)
     return kafka_new(&kc, &s->kafka, info);
 }
 
+static enum err sql_start(struct server *s, struct errinfo *info)
+{
+    struct sql_conf sc = {.broker = s->broker};
+
+    return sql_open(&sc, &s->sql, info);
+}
+
+/* Kafka's rules count for its users here, too. */
+static bool user_may_read(void *arg, const char *user, const char *host, struct slice topic)
+{
+    const struct server *s = arg;
+
+    if (!s->kafka)
+        return !s->c->kafka_acls.n;
+    return kafka_user_may_read(s->kafka, user, host, topic);
+}
+
+static enum err pgwire_start(struct server *s, struct errinfo *info)
+{
+    const struct config *c = s->c;
+    struct pgwire_conf pc = {.broker = s->broker,
+                             .sql = s->sql,
+                             .auth = http_proto_auth(s->proto),
+                             .loops = s->loops,
+                             .loops_n = s->loops_n,
+                             .conns_max = (uint32_t)c->pgwire_conns_max.n,
+                             .conns_ip_max = (uint32_t)c->pgwire_conns_ip_max.n,
+                             .idle_ms = (uint32_t)c->pgwire_idle_ms.n,
+                             .clear_public = c->insecure.n,
+                             .users = c->pgwire_users.text,
+                             .user_may_read = user_may_read,
+                             .arg = s};
+    enum err e;
+
+    if (!c->pgwire.n)
+        return ERR_OK;
+    if (c->pgwire_tls_cert.n && (e = tls_conf_new(c->pgwire_tls_cert.text, c->pgwire_tls_key.text,
+                                                  NULL, &s->pgwire_tls, info)))
+        return e;
+    pc.tls = s->pgwire_tls ? s->pgwire_tls : s->tls;
+    return pgwire_new(&pc, &s->pgwire, info);
+}
+
 struct listen_arg {
     struct server *s;
     struct errinfo *info;
@@ -347,6 +416,22 @@ static enum err kafka_listen_one(void *arg, const char *addr)
     else
         printf("kafka listening on %s%.*s:%u\n", a->s->kafka_tls ? "ssl://" : "",
                (int)(colon - addr), addr, port);
+    return ERR_OK;
+}
+
+static enum err pgwire_listen_one(void *arg, const char *addr)
+{
+    struct listen_arg *a = arg;
+    const char *colon = strrchr(addr, ':');
+    uint16_t port = 0;
+    enum err e = pgwire_listen(a->s->pgwire, addr, &port, a->info);
+
+    if (e)
+        return e;
+    if (strncmp(addr, "unix:", 5) == 0)
+        printf("pgwire listening on %s\n", addr);
+    else
+        printf("pgwire listening on %.*s:%u\n", (int)(colon - addr), addr, port);
     return ERR_OK;
 }
 
@@ -402,10 +487,13 @@ static enum err start(struct server *s, struct errinfo *info)
         (e = tls_conf_new(s->c->tls_cert.text, s->c->tls_key.text,
                           s->c->tls_ca.n ? s->c->tls_ca.text : NULL, &s->tls, info)))
         return e;
-    if ((e = loops_make(s, info)) || (e = http_start(s, open_without, info)))
+    if ((e = loops_make(s, info)) || (e = sql_start(s, info)) ||
+        (e = http_start(s, open_without, info)) || (e = kafka_start(s, info)) ||
+        (e = pgwire_start(s, info)))
         return e;
-    if ((e = kafka_start(s, info)) || (e = each_part(s->c->http.text, listen_one, &a)) ||
-        (e = each_part(s->c->kafka.text, kafka_listen_one, &a)) || (e = loops_start(s, info)))
+    if ((e = each_part(s->c->http.text, listen_one, &a)) ||
+        (e = each_part(s->c->kafka.text, kafka_listen_one, &a)) ||
+        (e = each_part(s->c->pgwire.text, pgwire_listen_one, &a)) || (e = loops_start(s, info)))
         return e;
     fflush(stdout);
     notify("READY=1");
@@ -432,39 +520,47 @@ static void stop(struct server *s)
         loop_stop(s->loops[i]);
     for (i = 0; i < s->started; i++)
         io_thread_join(&s->threads[i]);
+    pgwire_free(&s->pgwire); /* which asks Kafka's rules */
     kafka_free(&s->kafka);
     http_server_free(&s->http);
     http_proto_free(&s->proto);
+    sql_close(&s->sql);
     broker_close(&s->broker); /* before the loops: its threads may just be waking one */
     for (i = 0; i < s->loops_n; i++)
         loop_free(&s->loops[i]);
     tls_conf_free(&s->tls);
     tls_conf_free(&s->kafka_tls);
+    tls_conf_free(&s->pgwire_tls);
     for (i = 0; i < s->cors_n; i++)
         free((void *)(uintptr_t)s->cors[i]);
 }
 
-/* Kafka's connections answer what is under way, within the grace time. */
-static void kafka_wait(struct server *s)
+/* Connections of Kafka and PostgreSQL answer what is under way, within the grace time. */
+static void others_wait(struct server *s)
 {
     uint64_t end = io_mono_ns(io_real()) + (uint64_t)s->c->drain_ms.n * 1000000u;
     struct timespec t = {0, 5000000};
 
-    while (s->kafka && kafka_open(s->kafka) && io_mono_ns(io_real()) < end)
+    while (((s->kafka && kafka_open(s->kafka)) || (s->pgwire && pgwire_open(s->pgwire))) &&
+           io_mono_ns(io_real()) < end)
         nanosleep(&t, NULL);
 }
 
 /* SIGHUP. After an error the certificates, or the users and keys, stay as they were. */
 static void files_reload(struct server *s)
 {
-    bool any = s->tls || s->kafka_tls || (s->kafka && s->c->kafka_sasl.n);
+    bool any = s->tls || s->kafka_tls || s->pgwire_tls || (s->kafka && s->c->kafka_sasl.n) ||
+               (s->pgwire && s->c->pgwire_users.n);
     struct errinfo why = {0};
 
     if ((s->tls && tls_conf_reload(s->tls, &why)) ||
-        (s->kafka_tls && tls_conf_reload(s->kafka_tls, &why)))
+        (s->kafka_tls && tls_conf_reload(s->kafka_tls, &why)) ||
+        (s->pgwire_tls && tls_conf_reload(s->pgwire_tls, &why)))
         say(s->c, 0, "certificates stay as they were: %s", why.text);
     else if (s->kafka && kafka_reload(s->kafka, &why))
         say(s->c, 0, "Kafka's users and keys stay as they were: %s", why.text);
+    else if (s->pgwire && pgwire_reload(s->pgwire, &why))
+        say(s->c, 0, "PostgreSQL's users stay as they were: %s", why.text);
     else
         say(s->c, 2, "%s", any ? "files read again" : "SIGHUP: nothing to read again");
 }
@@ -480,7 +576,7 @@ static void serve(struct server *s, int sigfd)
         if (poll(p, 2, -1) < 0 && errno != EINTR)
             return;
         if (p[1].revents) {
-            kafka_wait(s);
+            others_wait(s);
             return;
         }
         if (!p[0].revents || read(sigfd, &si, sizeof si) != sizeof si)
@@ -498,6 +594,8 @@ static void serve(struct server *s, int sigfd)
         say(s->c, 2, "stopping: connections get %.1f s to finish", (double)s->c->drain_ms.n / 1000);
         if (s->kafka)
             kafka_drain(s->kafka);
+        if (s->pgwire)
+            pgwire_drain(s->pgwire);
         http_server_drain(s->http, (uint32_t)s->c->drain_ms.n, on_drained, s);
     }
 }

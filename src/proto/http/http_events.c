@@ -7,11 +7,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
 #include "net/ws.h"
 #include "proto/http/http_int.h"
+#include "proto/http/iceberg.h"
 
 /* ---- limits ---- */
 
@@ -150,6 +152,8 @@ enum err http_proto_new(const struct http_proto_conf *conf, struct http_proto **
         return e;
     }
     idem_init(&p->idem);
+    if (conf->iceberg)
+        p->iceberg = iceberg_new(conf->iceberg, broker_io(conf->broker));
     p->ctx = xcalloc(conf->loops_n, sizeof *p->ctx);
     p->ctx_n = conf->loops_n;
     for (unsigned i = 0; i < p->ctx_n; i++)
@@ -186,6 +190,22 @@ static void ctx_settle(struct ctx *ctx)
     loop_run(ctx->loop);
 }
 
+struct auth *http_proto_auth(struct http_proto *p)
+{
+    return p->auth;
+}
+
+/* Queries whose askers have gone end by themselves. */
+static void sql_settle(struct http_proto *p)
+{
+    const struct timespec pause = {0, 1000000};
+
+    while (atomic_load(&p->sql_live))
+        nanosleep(&pause, NULL);
+    for (unsigned i = 0; i < p->ctx_n; i++)
+        loop_drain(p->ctx[i].loop);
+}
+
 void http_proto_free(struct http_proto **pp)
 {
     struct http_proto *p = *pp;
@@ -194,8 +214,10 @@ void http_proto_free(struct http_proto **pp)
         return;
     for (unsigned i = 0; i < p->ctx_n; i++)
         ctx_settle(&p->ctx[i]);
+    sql_settle(p);
     for (unsigned i = 0; i < p->ctx_n; i++)
         ctx_fini(&p->ctx[i]);
+    iceberg_free(&p->iceberg);
     auth_close(&p->auth);
     idem_fini(&p->idem);
     free(p->ctx);
@@ -210,7 +232,7 @@ void http_proto_free(struct http_proto **pp)
 static const struct route {
     enum http_method method;
     const char *name;
-    const char *path; /* {x} is one segment; {stream}, at the end, all the rest */
+    const char *path; /* {x} is one segment; {stream} and {rest}, at the end, all the rest */
     void (*fn)(struct rq *rq);
     unsigned flags;
 } routes[] = {
@@ -231,9 +253,14 @@ static const struct route {
     {HTTP_GET, "GET", "/groups", route_groups_list, 0},
     {HTTP_GET, "GET", "/groups/{name}", route_group_get, 0},
     {HTTP_DELETE, "DELETE", "/groups/{name}", route_group_delete, 0},
+    /* the token is asked for by the catalog itself, whose errors have a form of their own */
+    {HTTP_GET, "GET", "/iceberg/v1/{rest}", route_iceberg, OPEN},
+    {HTTP_POST, "POST", "/iceberg/v1/{rest}", route_iceberg, OPEN},
+    {HTTP_DELETE, "DELETE", "/iceberg/v1/{rest}", route_iceberg, OPEN},
     {HTTP_GET, "GET", "/tokens", route_tokens_list, 0},
     {HTTP_POST, "POST", "/tokens", route_token_create, 0},
     {HTTP_DELETE, "DELETE", "/tokens/{id}", route_token_delete, 0},
+    {HTTP_POST, "POST", "/sql", route_sql, 0},
     {HTTP_GET, "GET", "/healthz", route_health, OPEN},
     {HTTP_GET, "GET", "/readyz", route_ready, OPEN},
     {HTTP_GET, "GET", "/metrics", route_metrics, 0},
@@ -273,7 +300,7 @@ static bool path_fits(const char *pattern, struct slice path, struct slice seg[2
                 return false;
             continue;
         }
-        rest = strcmp(pattern, "{stream}") == 0;
+        rest = strcmp(pattern, "{stream}") == 0 || strcmp(pattern, "{rest}") == 0;
         while (p < end && (rest || *p != '/'))
             p++;
         if (p == from)

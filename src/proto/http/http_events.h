@@ -13,9 +13,12 @@
 #include "base/slice.h"
 #include "net/http.h"
 
+struct auth;
 struct broker;
 struct buf;
 struct http_proto;
+struct store_conf;
+struct sql;
 
 struct http_limits {
 #define HTTP_LIMIT(name, def, least, most, unit, why) uint32_t name;
@@ -42,6 +45,9 @@ struct http_proto_conf {
     const char *const *cors_origins; /* exact origins, or "*" alone; kept by the caller */
     unsigned cors_origins_n;
     struct http_limits limits; /* see http_limits_default */
+    struct sql *sql;           /* for POST /sql; NULL: there is none */
+    /* Where the tables lie that /iceberg serves; NULL: none are served. */
+    const struct store_conf *iceberg;
     /* Appended to /metrics after the broker's and ours; may be NULL (the server's own metrics). */
     void (*metrics)(void *arg, struct buf *out);
     void *metrics_arg;
@@ -51,6 +57,8 @@ enum err http_proto_new(const struct http_proto_conf *conf, struct http_proto **
                         struct errinfo *info);
 /* Fills in ctx and the callbacks of a server's configuration; loops must be conf->loops. */
 void http_proto_serve(struct http_proto *p, struct http_server_conf *conf);
+/* The tokens, for other protocols; as long as the protocol lives. */
+struct auth *http_proto_auth(struct http_proto *p);
 /* The loops have stopped and the server is freed; what is on its way to the disk is waited for. */
 void http_proto_free(struct http_proto **p);
 

@@ -23,6 +23,7 @@
 #include "proto/http/metrics.h"
 #include "proto/http/publish.h"
 
+struct iceberg;
 struct live;
 struct rq;
 
@@ -49,6 +50,8 @@ struct http_proto {
     uint32_t output_max; /* the server's */
     struct auth *auth;
     struct idem idem;
+    struct iceberg *iceberg; /* NULL: no catalog is served */
+    atomic_uint sql_live; /* queries that have not ended */
     struct ctx *ctx;
     unsigned ctx_n;
 };
@@ -187,9 +190,11 @@ void route_records_delete(struct rq *rq);
 void route_groups_list(struct rq *rq);
 void route_group_get(struct rq *rq);
 void route_group_delete(struct rq *rq);
+void route_iceberg(struct rq *rq);
 void route_tokens_list(struct rq *rq);
 void route_token_create(struct rq *rq);
 void route_token_delete(struct rq *rq);
+void route_sql(struct rq *rq);
 
 /* Finds the route, checks the token, runs it. */
 void rq_dispatch(struct rq *rq);

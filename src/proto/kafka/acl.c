@@ -279,6 +279,16 @@ static struct ask ask_of(struct kreq *q, enum kafka_op op, enum kafka_resource r
                         .host = slice_str(q->kc->host)};
 }
 
+static bool ask_all(struct ksec *s, struct ask *a, struct slice name)
+{
+    if (is_super(s, a->user))
+        return true;
+    io_rwlock_read(&s->lock);
+    table_ask(s->acls, name, a);
+    io_rwlock_unlock(&s->lock);
+    return !a->deny && (a->allow || (!a->any && s->conf->acls_else_everyone));
+}
+
 bool kafka_allowed(struct kreq *q, enum kafka_op op, enum kafka_resource r, struct slice name)
 {
     struct ksec *s = q->k->sec;
@@ -289,12 +299,17 @@ bool kafka_allowed(struct kreq *q, enum kafka_op op, enum kafka_resource r, stru
     if (!q->kc) /* nobody is there to be told */
         return false;
     a = ask_of(q, op, r);
-    if (is_super(s, a.user))
-        return true;
-    io_rwlock_read(&s->lock);
-    table_ask(s->acls, name, &a);
-    io_rwlock_unlock(&s->lock);
-    return !a.deny && (a.allow || (!a.any && s->conf->acls_else_everyone));
+    return ask_all(s, &a, name);
+}
+
+bool kafka_user_may_read(struct kafka *k, const char *user, const char *host, struct slice topic)
+{
+    struct ask a = {.type = KRES_TOPIC,
+                    .op = KOP_READ,
+                    .user = slice_str(user),
+                    .host = slice_str(host)};
+
+    return !k->sec->conf->acls || ask_all(k->sec, &a, topic);
 }
 
 /* Is there a rule that allows, and that no rule about all or about a prefix of it denies? */

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/slice.h"
 
 struct broker;
 struct buf;
@@ -49,6 +50,9 @@ enum err kafka_listen(struct kafka *k, const char *addr, struct tls_conf *tls, u
 void kafka_drain(struct kafka *k);
 /* Any thread: reads the files of users and keys again. After an error nothing has changed. */
 enum err kafka_reload(struct kafka *k, struct errinfo *info);
+/* Any thread: whether the rules let the user read the topic, coming from host (an address), by
+ * whatever protocol. */
+bool kafka_user_may_read(struct kafka *k, const char *user, const char *host, struct slice topic);
 /* Connections that are open. */
 uint64_t kafka_open(const struct kafka *k);
 void kafka_free(struct kafka **k);

@@ -49,6 +49,17 @@ CONFIG(kafka_acls_everyone, "kafka.acl.else_everyone", BOOL, "false", 0, 0, "",
        "Where there is no rule at all about a resource everybody may do everything.")
 CONFIG(kafka_supers, "kafka.acl.super_users", TEXT, "", 0, 2000, "names",
        "User:NAME, several with semicolons: they may do everything. A certificate's name is its subject: User:CN=ann,O=Weir.")
+CONFIG(pgwire, "pgwire.listen", TEXT, "", 0, 1000, "addresses",
+       "Where PostgreSQL's protocol is served, for SQL: HOST:PORT, several with commas; port 0 asks the system. Empty: nowhere.")
+CONFIG(pgwire_tls_cert, "pgwire.tls.cert", TEXT, "", 0, 400, "path",
+       "PEM file with the certificate and its chain, for clients that ask for TLS. Empty: http.tls.cert. Read again on SIGHUP.")
+CONFIG(pgwire_tls_key, "pgwire.tls.key", TEXT, "", 0, 400, "path", "PEM file with the certificate's private key.")
+CONFIG(pgwire_users, "pgwire.users", TEXT, "", 0, 400, "path",
+       "File of lines NAME:PASSWORD: PostgreSQL clients must log in, as one of them, as a SCRAM user that Kafka's tools stored, or as `token`. Read again on SIGHUP.")
+CONFIG(pgwire_conns_max, "pgwire.connections.max", NUMBER, "1000", 1, 100000, "connections", "Open at once; more are closed.")
+CONFIG(pgwire_conns_ip_max, "pgwire.connections.ip_max", NUMBER, "0", 0, 100000, "connections",
+       "Of one address; 0 for no limit.")
+CONFIG(pgwire_idle_ms, "pgwire.idle", TIME, "1h", 0, 604800000, "time", "A connection without a message is closed after it; 0: never.")
 CONFIG(loops, "loops", NUMBER, "0", 0, 256, "threads", "Event loops; 0: one for each processor.")
 CONFIG(insecure, "insecure", BOOL, "false", 0, 0, "",
        "Allow a public address without TLS and tokens.")

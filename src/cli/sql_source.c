@@ -1,0 +1,204 @@
+/* Where weir sql asks: POST /sql of a server, or a data directory opened in this process. */
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json_write.h"
+#include "base/mem.h"
+#include "broker/broker.h"
+#include "cli/local.h"
+#include "cli/sql.h"
+#include "io/thread.h"
+
+#define ANSWER_MAX (256u << 20)
+#define LOOK_NS    50000000u /* between looks whether Ctrl-C was pressed */
+
+struct sql_source {
+    struct client *client; /* one of the two */
+    struct broker *broker;
+    struct sql *sql;
+    const char *name;
+};
+
+struct sql_source *sql_source_open(const struct args *a)
+{
+    struct sql_source *s = xcalloc(1, sizeof *s);
+    struct sql_conf conf = {0};
+    struct errinfo info = {0};
+    enum err e = ERR_OK;
+
+    if (!arg_get(a, "data")) {
+        s->client = client_new(a);
+        s->name = s->client ? client_url(s->client) : NULL;
+    } else if ((s->broker = local_open(a, true))) {
+        s->name = arg_get(a, "data");
+        conf.broker = s->broker;
+        e = sql_open(&conf, &s->sql, &info);
+    }
+    if (e)
+        fail("%s", info.text[0] ? info.text : err_text(e));
+    if (!s->client && !s->sql)
+        sql_source_close(&s);
+    return s;
+}
+
+void sql_source_close(struct sql_source **sp)
+{
+    struct sql_source *s = *sp;
+
+    if (!s)
+        return;
+    if (s->sql)
+        sql_close(&s->sql);
+    if (s->broker)
+        broker_close(&s->broker);
+    client_free(&s->client);
+    free(s);
+    *sp = NULL;
+}
+
+const char *sql_source_name(const struct sql_source *s)
+{
+    return s->name;
+}
+
+/* ---- a server ---- */
+
+static void failure_of(const struct client_reply *r, struct sql_failure *f)
+{
+    json_t *j = json_loadb((const char *)r->body.ptr, r->body.len, JSON_DISABLE_EOF_CHECK, NULL);
+    const char *detail = json_string_value(json_object_get(j, "detail"));
+    const char *title = json_string_value(json_object_get(j, "title"));
+    const char *hint = json_string_value(json_object_get(j, "hint"));
+
+    snprintf(f->message, sizeof f->message, "%s",
+             detail  ? detail
+             : title ? title
+                     : "no reason given");
+    snprintf(f->hint, sizeof f->hint, "%s",
+             r->status == 401 ? "give a token with --token or WEIR_TOKEN"
+             : hint           ? hint
+                              : "");
+    f->position = (uint32_t)json_integer_value(json_object_get(j, "position"));
+    json_decref(j);
+}
+
+static bool remote_run(struct sql_source *s, struct slice statement, enum rows_form form,
+                       bool (*fn)(void *arg, struct slice piece), void *arg, struct sql_failure *f)
+{
+    struct client_reply r = {0};
+    struct buf body;
+    bool ok;
+
+    buf_init(&body, 32u << 20);
+    ok = !buf_append_str(&body, "{\"query\":") && !json_write_string(&body, statement) &&
+         !buf_append_str(&body, "}");
+    if (!ok)
+        snprintf(f->message, sizeof f->message, "the statement is too long");
+    ok = ok &&
+         client_ask(s->client, "/sql", "application/json", buf_slice(&body), rows_form_media(form),
+                    fn, arg, &sql_interrupted, &r, f->message, sizeof f->message);
+    buf_fini(&body);
+    if (ok && r.status != 200) {
+        failure_of(&r, f);
+        ok = false;
+    }
+    buf_fini(&r.body);
+    return ok;
+}
+
+/* ---- a directory ---- */
+
+struct local_run {
+    struct rows_writer w;
+    struct buf out;
+    bool (*fn)(void *arg, struct slice piece);
+    void *arg;
+    struct sql_failure *failure;
+    struct io_event over;
+    atomic_bool done;
+    bool ok;
+    enum err failed;
+    struct errinfo why;
+};
+
+static bool pass(struct local_run *r)
+{
+    bool ok = r->out.len == 0 || r->fn(r->arg, buf_slice(&r->out));
+
+    buf_clear(&r->out);
+    return ok;
+}
+
+static bool on_columns(void *arg, struct sql_query *q, const struct sql_columns *c)
+{
+    struct local_run *r = arg;
+
+    return !(r->failed = rows_begin(&r->w, q, c, &r->out, &r->why));
+}
+
+static bool on_chunk(void *arg, struct sql_query *q, const struct sql_chunk *c)
+{
+    struct local_run *r = arg;
+
+    return !(r->failed = rows_chunk(&r->w, q, c, &r->out, &r->why)) && pass(r);
+}
+
+static void on_done(void *arg, struct sql_query *q, const struct sql_error *error,
+                    const struct sql_stats *stats)
+{
+    struct local_run *r = arg;
+    struct sql_failure *f = r->failure;
+
+    if (!error && !r->failed && !(r->failed = rows_end(&r->w, NULL, stats, &r->out)))
+        r->ok = pass(r);
+    if (r->failed)
+        snprintf(f->message, sizeof f->message, "%s",
+                 r->why.text[0] ? r->why.text : err_text(r->failed));
+    else if (error) {
+        snprintf(f->message, sizeof f->message, "%s", error->message);
+        snprintf(f->hint, sizeof f->hint, "%s", error->hint ? error->hint : "");
+        f->position = error->position;
+    }
+    atomic_store(&r->done, true);
+    io_event_signal(&r->over);
+}
+
+static const struct sql_sink sink = {on_columns, on_chunk, on_done};
+
+static bool local_run(struct sql_source *s, struct slice statement, enum rows_form form,
+                      bool (*fn)(void *arg, struct slice piece), void *arg, struct sql_failure *f)
+{
+    struct local_run r = {.fn = fn, .arg = arg, .failure = f};
+    struct sql_request rq = {.text = statement, .timeout_ms = -1, .sink = &sink, .arg = &r};
+    struct sql_query *q = NULL;
+    struct errinfo info = {0};
+    enum err e;
+
+    rows_writer_init(&r.w, form);
+    buf_init(&r.out, ANSWER_MAX);
+    io_event_init(&r.over);
+    e = sql_run(s->sql, &rq, &q, &info);
+    if (e)
+        snprintf(f->message, sizeof f->message, "%s", info.text[0] ? info.text : err_text(e));
+    while (!e && !atomic_load(&r.done)) {
+        io_event_wait(&r.over, LOOK_NS);
+        if (sql_interrupted)
+            sql_cancel(q);
+    }
+    sql_release(&q);
+    rows_writer_fini(&r.w);
+    buf_fini(&r.out);
+    io_event_fini(&r.over);
+    return !e && r.ok;
+}
+
+bool sql_source_run(struct sql_source *s, struct slice statement, enum rows_form form,
+                    bool (*fn)(void *arg, struct slice piece), void *arg,
+                    struct sql_failure *failure)
+{
+    memset(failure, 0, sizeof *failure);
+    return s->client ? remote_run(s, statement, form, fn, arg, failure)
+                     : local_run(s, statement, form, fn, arg, failure);
+}

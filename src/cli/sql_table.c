@@ -1,0 +1,453 @@
+/* Answers of SQL as tables drawn with lines. The JSON text is walked, not parsed into a tree: so numbers
+ * are printed as the server wrote them. Control characters are shown, not obeyed. */
+#include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
+
+#include "base/mem.h"
+#include "cli/sql.h"
+
+#define CELL_MAX   (64u << 20)
+#define CELL_LEAST 4u /* columns of the terminal that a narrowed cell keeps */
+
+struct cell {
+    char *text;
+    unsigned width; /* columns of a terminal */
+    bool null;
+};
+
+struct table {
+    struct cell *cell; /* names, types, then rows */
+    size_t cells, cap;
+    unsigned columns_n;
+    bool *number; /* by column: to the right */
+    unsigned *width;
+    struct sql_failure *failure;
+    bool failed;
+};
+
+/* ---- walking JSON ---- */
+
+struct walk {
+    const uint8_t *p, *end;
+    bool bad;
+};
+
+static void space(struct walk *w)
+{
+    while (w->p < w->end && (*w->p == ' ' || *w->p == '\n' || *w->p == '\r' || *w->p == '\t'))
+        w->p++;
+}
+
+static bool take(struct walk *w, char c)
+{
+    space(w);
+    if (w->p < w->end && *w->p == (uint8_t)c) {
+        w->p++;
+        return true;
+    }
+    return false;
+}
+
+static void need(struct walk *w, char c)
+{
+    if (!take(w, c))
+        w->bad = true;
+}
+
+/* Behind the string that begins at p. */
+static const uint8_t *string_end(struct walk *w)
+{
+    const uint8_t *p = w->p + 1;
+
+    while (p < w->end && *p != '"')
+        p += *p == '\\' ? 2 : 1;
+    if (p >= w->end)
+        w->bad = true;
+    return p < w->end ? p + 1 : w->end;
+}
+
+/* Any value, as it is written. */
+static struct slice value(struct walk *w)
+{
+    const uint8_t *from;
+    unsigned depth = 0;
+
+    space(w);
+    from = w->p;
+    while (w->p < w->end) {
+        uint8_t c = *w->p;
+
+        if (c == '"') {
+            w->p = string_end(w);
+        } else {
+            if (depth == 0 && (c == ',' || c == ']' || c == '}' || c == '\n'))
+                break;
+            depth += c == '[' || c == '{';
+            depth -= c == ']' || c == '}';
+            w->p++;
+        }
+        if (depth == 0 && (c == '"' || c == ']' || c == '}'))
+            break;
+    }
+    if (w->p == from)
+        w->bad = true;
+    return slice_of(from, (size_t)(w->p - from));
+}
+
+static void utf8_put(struct buf *b, uint32_t c)
+{
+    if (c < 0x80) {
+        buf_append_u8(b, (uint8_t)c);
+    } else if (c < 0x800) {
+        buf_append_u8(b, (uint8_t)(0xc0 | c >> 6));
+        buf_append_u8(b, (uint8_t)(0x80 | (c & 63)));
+    } else if (c < 0x10000) {
+        buf_append_u8(b, (uint8_t)(0xe0 | c >> 12));
+        buf_append_u8(b, (uint8_t)(0x80 | (c >> 6 & 63)));
+        buf_append_u8(b, (uint8_t)(0x80 | (c & 63)));
+    } else {
+        buf_append_u8(b, (uint8_t)(0xf0 | c >> 18));
+        buf_append_u8(b, (uint8_t)(0x80 | (c >> 12 & 63)));
+        buf_append_u8(b, (uint8_t)(0x80 | (c >> 6 & 63)));
+        buf_append_u8(b, (uint8_t)(0x80 | (c & 63)));
+    }
+}
+
+static uint32_t hex4(const uint8_t *p, const uint8_t *end)
+{
+    char text[5] = "";
+
+    if (end - p >= 4)
+        memcpy(text, p, 4);
+    return (uint32_t)strtoul(text, NULL, 16);
+}
+
+/* The character of an escape at *p (behind the backslash); moves *p behind it. */
+static uint32_t escape(const uint8_t **p, const uint8_t *end)
+{
+    static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
+    uint32_t c = *(*p)++;
+    const char *at;
+
+    if (c != 'u')
+        return (at = strchr(from, (int)c)) && c ? (uint32_t)to[at - from] : c;
+    c = hex4(*p, end);
+    *p += end - *p >= 4 ? 4 : end - *p;
+    if (c >= 0xd800 && c < 0xdc00 && end - *p >= 6 && (*p)[0] == '\\' && (*p)[1] == 'u') {
+        c = 0x10000 + ((c - 0xd800) << 10) + (hex4(*p + 2, end) - 0xdc00);
+        *p += 6;
+    }
+    return c;
+}
+
+/* A string's content, with control characters made visible; other values as they are written. */
+static void plain(struct slice v, struct buf *b)
+{
+    const uint8_t *p = v.ptr, *end = p + v.len;
+
+    if (v.len < 2 || *p != '"') {
+        buf_append_slice(b, v);
+        return;
+    }
+    for (p++, end--; p < end;) {
+        uint32_t c = *p++;
+
+        if (c == '\\' && p < end)
+            c = escape(&p, end);
+        else if (c >= 0x80) {
+            buf_append_u8(b, (uint8_t)c);
+            continue;
+        }
+        if (c == '\n')
+            buf_append_str(b, "\\n");
+        else if (c == '\t')
+            buf_append_str(b, "\\t");
+        else if (c < ' ' || c == 0x7f || (c >= 0x80 && c < 0xa0))
+            buf_printf(b, "\\x%02X", (unsigned)c);
+        else
+            utf8_put(b, c);
+    }
+}
+
+/* ---- the table ---- */
+
+static unsigned width_of(const char *s)
+{
+    mbstate_t state;
+    unsigned n = 0;
+    wchar_t c;
+
+    memset(&state, 0, sizeof state);
+    while (*s) {
+        size_t k = mbrtowc(&c, s, MB_CUR_MAX, &state);
+        int w = k == (size_t)-1 || k == (size_t)-2 ? 1 : wcwidth(c);
+
+        if (k == (size_t)-1 || k == (size_t)-2) {
+            k = 1;
+            memset(&state, 0, sizeof state);
+        }
+        n += w > 0 ? (unsigned)w : 0;
+        s += k ? k : 1;
+    }
+    return n;
+}
+
+static void cell_add(struct table *t, struct slice v)
+{
+    struct buf b;
+    struct cell *c;
+
+    if (t->cells == t->cap) {
+        t->cap = t->cap ? t->cap * 2 : 256;
+        t->cell = xrealloc(t->cell, t->cap * sizeof *t->cell);
+    }
+    c = &t->cell[t->cells++];
+    c->null = slice_eq_str(v, "null");
+    buf_init(&b, CELL_MAX);
+    if (c->null)
+        buf_append_str(&b, "NULL");
+    else
+        plain(v, &b);
+    c->text = xcalloc(1, b.len + 1);
+    if (b.len)
+        memcpy(c->text, b.ptr, b.len);
+    buf_fini(&b);
+    c->width = width_of(c->text);
+}
+
+static bool is_number(const char *type)
+{
+    static const char *const words[] = {"INT", "DOUBLE", "FLOAT", "DECIMAL", "BIGNUM"};
+    unsigned i;
+
+    if (strchr(type, '[') || strncmp(type, "INTERVAL", 8) == 0 || strncmp(type, "STRUCT", 6) == 0 ||
+        strncmp(type, "MAP", 3) == 0)
+        return false;
+    for (i = 0; i < sizeof words / sizeof *words; i++)
+        if (strstr(type, words[i]))
+            return true;
+    return false;
+}
+
+/* "columns":[{"name":…,"type":…},…]: names first, then types. */
+static void columns_read(struct walk *w, struct table *t)
+{
+    struct slice *types = NULL;
+    unsigned i, cap = 0;
+
+    need(w, '[');
+    while (!w->bad && !take(w, ']')) {
+        if (t->columns_n == cap)
+            types = xrealloc(types, (cap = cap ? cap * 2 : 16) * sizeof *types);
+        need(w, '{');
+        value(w);
+        need(w, ':');
+        cell_add(t, value(w));
+        need(w, ',');
+        value(w);
+        need(w, ':');
+        types[t->columns_n++] = value(w);
+        need(w, '}');
+        take(w, ',');
+    }
+    t->number = xcalloc(t->columns_n + 1, sizeof *t->number);
+    t->width = xcalloc(t->columns_n + 1, sizeof *t->width);
+    for (i = 0; i < t->columns_n && !w->bad; i++) {
+        cell_add(t, types[i]);
+        t->number[i] = is_number(t->cell[t->cells - 1].text);
+    }
+    free(types);
+}
+
+static void rows_read(struct walk *w, struct table *t)
+{
+    unsigned i;
+
+    need(w, '[');
+    while (!w->bad && !take(w, ']')) {
+        need(w, '[');
+        for (i = 0; i < t->columns_n && !w->bad; i++) {
+            if (i)
+                need(w, ',');
+            cell_add(t, value(w));
+        }
+        need(w, ']');
+        take(w, ',');
+    }
+}
+
+static void error_read(struct walk *w, struct table *t)
+{
+    struct buf text;
+
+    t->failed = true;
+    need(w, '{');
+    while (!w->bad && !take(w, '}')) {
+        struct slice key = value(w), v;
+
+        need(w, ':');
+        v = value(w);
+        buf_init(&text, CELL_MAX);
+        plain(v, &text);
+        if (slice_eq_str(key, "\"message\""))
+            snprintf(t->failure->message, sizeof t->failure->message, "%.*s", (int)text.len,
+                     (const char *)text.ptr);
+        else if (slice_eq_str(key, "\"hint\""))
+            snprintf(t->failure->hint, sizeof t->failure->hint, "%.*s", (int)text.len,
+                     (const char *)text.ptr);
+        buf_fini(&text);
+        take(w, ',');
+    }
+}
+
+static bool answer_read(struct slice json, struct table *t)
+{
+    struct walk w = {json.ptr, json.ptr + json.len, false};
+
+    need(&w, '{');
+    while (!w.bad && !take(&w, '}')) {
+        struct slice key = value(&w);
+
+        need(&w, ':');
+        if (slice_eq_str(key, "\"columns\"") && !t->width)
+            columns_read(&w, t);
+        else if (slice_eq_str(key, "\"rows\"") && t->width)
+            rows_read(&w, t);
+        else if (slice_eq_str(key, "\"error\""))
+            error_read(&w, t);
+        else
+            value(&w);
+        take(&w, ',');
+    }
+    return !w.bad && t->width;
+}
+
+/* ---- drawing ---- */
+
+/* Narrows the widest columns until all fit. */
+static void widths_set(struct table *t, unsigned most)
+{
+    unsigned i, total = 1;
+    size_t k;
+
+    for (k = 0; k < t->cells; k++)
+        if ((k < t->columns_n || k >= 2 * (size_t)t->columns_n) &&
+            t->cell[k].width > t->width[k % t->columns_n])
+            t->width[k % t->columns_n] = t->cell[k].width;
+    for (i = 0; i < t->columns_n; i++)
+        total += t->width[i] + 3;
+    while (most && total > most) {
+        unsigned widest = 0;
+
+        for (i = 1; i < t->columns_n; i++)
+            if (t->width[i] > t->width[widest])
+                widest = i;
+        if (t->width[widest] <= CELL_LEAST)
+            break;
+        t->width[widest]--;
+        total--;
+    }
+}
+
+static void line(const struct table *t, const char *left, const char *mid, const char *right,
+                 FILE *out)
+{
+    unsigned i, k;
+
+    fputs(left, out);
+    for (i = 0; i < t->columns_n; i++) {
+        for (k = 0; k < t->width[i] + 2; k++)
+            fputs("─", out);
+        fputs(i + 1 < t->columns_n ? mid : right, out);
+    }
+    fputc('\n', out);
+}
+
+/* At most so many columns of the terminal; an ellipsis for what is left out. */
+static void cut_put(const char *s, unsigned width, FILE *out)
+{
+    mbstate_t state;
+    unsigned n = 0;
+    wchar_t c;
+
+    memset(&state, 0, sizeof state);
+    while (*s) {
+        size_t k = mbrtowc(&c, s, MB_CUR_MAX, &state);
+        int w = k == (size_t)-1 || k == (size_t)-2 ? 1 : wcwidth(c);
+
+        if (k == (size_t)-1 || k == (size_t)-2) {
+            k = 1;
+            memset(&state, 0, sizeof state);
+        }
+        if (n + (w > 0 ? (unsigned)w : 0) + 1 > width)
+            break;
+        n += w > 0 ? (unsigned)w : 0;
+        fwrite(s, 1, k ? k : 1, out);
+        s += k ? k : 1;
+    }
+    fputs("…", out);
+    for (n++; n < width; n++)
+        fputc(' ', out);
+}
+
+static void cell_put(const struct table *t, unsigned i, const struct cell *c, FILE *out)
+{
+    unsigned pad = c->width < t->width[i] ? t->width[i] - c->width : 0;
+
+    if (c->width > t->width[i])
+        cut_put(c->text, t->width[i], out);
+    else if (t->number[i])
+        fprintf(out, "%*s%s", (int)pad, "", c->text);
+    else
+        fprintf(out, "%s%*s", c->text, (int)pad, "");
+}
+
+static void row_put(const struct table *t, const struct cell *cells, FILE *out)
+{
+    unsigned i;
+
+    for (i = 0; i < t->columns_n; i++) {
+        fputs("│ ", out);
+        cell_put(t, i, &cells[i], out);
+        fputc(' ', out);
+    }
+    fputs("│\n", out);
+}
+
+static void draw(const struct table *t, FILE *out)
+{
+    size_t rows, k;
+
+    if (t->columns_n == 0)
+        return;
+    rows = t->cells / t->columns_n - 2;
+    line(t, "┌", "┬", "┐", out);
+    row_put(t, t->cell, out);
+    line(t, "├", "┼", "┤", out);
+    for (k = 0; k < rows; k++)
+        row_put(t, t->cell + (k + 2) * t->columns_n, out);
+    line(t, "└", "┴", "┘", out);
+    fprintf(out, "%zu row%s\n", rows, rows == 1 ? "" : "s");
+}
+
+bool sql_table_print(struct slice json, unsigned width, FILE *out, struct sql_failure *failure)
+{
+    struct table t = {.failure = failure};
+    bool ok = answer_read(json, &t);
+    size_t k;
+
+    if (ok) {
+        if (t.columns_n)
+            widths_set(&t, width);
+        draw(&t, out);
+    } else if (!t.failed) {
+        snprintf(failure->message, sizeof failure->message, "the answer was cut off");
+    }
+    for (k = 0; k < t.cells; k++)
+        free(t.cell[k].text);
+    free(t.cell);
+    free(t.number);
+    free(t.width);
+    return ok && !t.failed;
+}
