@@ -1,8 +1,9 @@
 """Kafka's clients with users: every SASL mechanism of kcat (librdkafka) and kafkajs, access rules, TLS with
 passwords, files read again."""
-import base64, json, os, shutil, signal, subprocess, time
+import base64, json, os, shutil, signal, struct, subprocess, time
 
-from harness import Server, Skip, npm_modules, scratch
+import kafka_hostile as h
+from harness import Server, Skip, npm_modules, scratch, served
 from kafka_clients import HERE, steps_run
 
 SECRET = "a secret that only the test and the server know"
@@ -102,6 +103,45 @@ def test_kafka_security_tls():
         assert s.port is None, "a public address is served without TLS"
         assert "kafka.sasl.mechanisms" in s.tail(), s.tail()
         s.log.close()
+
+
+def test_kafka_security_edits():
+    """Administrators who change different items of the same quota, and of the same group's configuration, at the same time:
+    none of them is lost."""
+    many = 60
+    array = lambda items: struct.pack(">i", len(items)) + b"".join(items)
+
+    def quotas(key, value):  # AlterClientQuotas 0
+        return h.frame(49, 0, array([array([h.text("user") + h.text("u%d" % i)]) + array([h.text(key) + struct.pack(">d?", value, False)])
+                                     for i in range(many)]) + b"\0")
+
+    def groups(key, value):  # IncrementalAlterConfigs 0; 32: of a group; 0: set
+        return h.frame(44, 0, array([b"\x20" + h.text("g%d" % i) + array([h.text(key) + b"\0" + h.text(value)]) for i in range(many)]) + b"\0")
+
+    def at_once(s, *requests):
+        conns = [h.connect(s) for _ in requests]
+        for c, r in zip(conns, requests):
+            c.sendall(r)
+        for c in conns:
+            body = h.answer(c)[1]
+            assert struct.unpack(">i", body[4:8])[0] == many
+            yield body
+            c.close()
+
+    with served(kafka=0) as s:
+        for n, body in enumerate(at_once(s, quotas("producer_byte_rate", 1000), quotas("consumer_byte_rate", 2000),
+                                         quotas("request_percentage", 30))):
+            assert body.count(b"\0\0\xff\xff") >= many, "alteration %d: %r" % (n, body[:100])
+        with h.connect(s) as c:
+            body = h.call(c, h.frame(48, 0, array([]) + b"\0"))
+            counts = {k: body.count(h.text(k)) for k in ("producer_byte_rate", "consumer_byte_rate", "request_percentage")}
+            assert set(counts.values()) == {many}, counts
+            items = {"share.delivery.count.limit": "7", "share.record.lock.duration.ms": "20000", "share.auto.offset.reset": "earliest"}
+            for body in at_once(s, *(groups(k, v) for k, v in items.items())):
+                assert body.count(b"\0\0\xff\xff\x20") == many, body[:100]
+            for key, value in items.items():  # DescribeConfigs 1
+                body = h.call(c, h.frame(32, 1, array([b"\x20" + h.text("g%d" % i) + array([h.text(key)]) for i in range(many)]) + b"\0"))
+                assert body.count(h.text(key) + h.text(value)) == many, (key, body.count(h.text(key) + h.text(value)))
 
 
 def certificates(d, **subjects):

@@ -11,6 +11,7 @@
 #include "base/topic_name.h"
 #include "broker/coordinator.h"
 #include "proto/kafka/admin_int.h"
+#include "proto/kafka/security.h"
 #include "proto/kafka/share_conf.h"
 
 enum resource { /* ConfigResource.Type */
@@ -308,6 +309,7 @@ struct alter {
     uint32_t ops_n;
     int16_t code;
     struct slice message;
+    struct slice edit; /* of a group: for kedit_begin */
 };
 
 struct alters {
@@ -483,12 +485,43 @@ static enum err group_edit(const struct alter *a, struct share_conf *c, struct e
     return e;
 }
 
-static void alter_group(struct alters *as, struct alter *a, struct kgather_job *job)
+static void group_done(void *arg, enum err e, const struct errinfo *info)
 {
+    struct kgather_job *job = arg;
+    struct alters *as = job->g->state;
+
+    kedit_end(job->g->q->k->sec, as->res[job - job->g->jobs].edit);
+    kgather_done(job, e, info);
+}
+
+static void group_try(struct kgather_job *job)
+{
+    struct alters *as = job->g->state;
+    struct alter *a = &as->res[job - job->g->jobs];
     char text[SHARE_CONF_TEXT_MAX];
     struct errinfo info = {0};
     struct share_conf conf;
     struct slice value;
+    enum err e;
+
+    if (!kedit_begin(a->q->k->sec, a->edit)) {
+        kgather_again(job, group_try);
+        return;
+    }
+    share_conf_get(a->q->b, a->name, &conf);
+    if (!(e = group_edit(a, &conf, &info))) {
+        value = share_conf_text(&conf, text);
+        e = kv_put(a->q->b, GROUP_CONF_NS, a->name, value.len ? value : SLICE_NULL, 0, group_done,
+                   job, &info);
+    }
+    if (e)
+        group_done(job, e, &info);
+}
+
+static void alter_group(struct alters *as, struct alter *a, struct kgather_job *job)
+{
+    struct errinfo info = {0};
+    struct share_conf conf;
     enum err e;
 
     if (!kafka_allowed(a->q, KOP_ALTER_CONFIGS, KRES_GROUP, a->name)) {
@@ -506,12 +539,13 @@ static void alter_group(struct alters *as, struct alter *a, struct kgather_job *
     }
     if (as->validate_only)
         return;
-    value = share_conf_text(&conf, text);
+    a->edit = kreq_printf(a->q, GROUP_CONF_NS " %.*s", (int)a->name.len, (const char *)a->name.ptr);
+    if (slice_is_null(a->edit)) {
+        kreq_fail(a->q, ERR_TOO_LARGE);
+        return;
+    }
     kgather_begin(job);
-    e = kv_put(a->q->b, GROUP_CONF_NS, a->name, value.len ? value : SLICE_NULL, 0, kgather_done,
-               job, &info);
-    if (e)
-        kgather_done(job, e, &info);
+    group_try(job);
 }
 
 /* Are the operations well-formed? */

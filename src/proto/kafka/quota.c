@@ -489,9 +489,20 @@ void kafka_on_describe_client_quotas(struct kreq *q)
 
 /* ---- AlterClientQuotas ---- */
 
+/* One entity of a request. */
+struct edit {
+    struct kreq *q;
+    struct kgather_job *job;
+    const struct kafka_alter_client_quotas_request_entry *in;
+    struct kafka_alter_client_quotas_response_entry *o;
+    struct entity of;
+    struct slice key; /* for kedit_begin: the namespace, then as stored */
+};
+
 struct alter {
     struct kafka_alter_client_quotas_request m;
     struct kafka_alter_client_quotas_response s;
+    struct edit *edits; /* of the entries, as the jobs are */
 };
 
 static const char *entity_parse(const struct kafka_alter_client_quotas_request_entry *in,
@@ -542,54 +553,96 @@ static const char *op_apply(const struct kafka_alter_client_quotas_request_op *o
                : NULL;
 }
 
-/* What the entity has now. */
-static void row_now(struct ksec *s, const struct entity *en, struct row *out)
+static struct slice stored_key(const struct edit *x)
 {
-    uint8_t a[KEY_MAX], b[KEY_MAX];
-    struct slice key = entity_write(en, a);
-    uint32_t i;
-
-    *out = (struct row){.of = *en};
-    io_rwlock_read(&s->lock);
-    for (i = 0; i < s->quotas->n; i++)
-        if (slice_eq(key, entity_write(&s->quotas->row[i].of, b))) {
-            memcpy(out->has, s->quotas->row[i].has, sizeof out->has);
-            memcpy(out->value, s->quotas->row[i].value, sizeof out->value);
-        }
-    io_rwlock_unlock(&s->lock);
+    return slice_of(x->key.ptr + sizeof NS, x->key.len - sizeof NS);
 }
 
-static void alter_one(struct kreq *q, const struct kafka_alter_client_quotas_request_entry *in,
-                      bool validate_only, struct kgather_job *job,
-                      struct kafka_alter_client_quotas_response_entry *o)
+/* What the entity has now: as it is stored, for the table may be of a moment ago. */
+static void row_now(const struct edit *x, struct row *out)
 {
-    uint8_t key[KEY_MAX], value[VALUE_LEN];
-    struct errinfo info = {0};
-    struct entity en;
-    const char *wrong = entity_parse(in, &en);
-    struct row r = {.of = {{0}, {SLICE_NULL, SLICE_NULL}}};
-    uint32_t i;
-    bool any = false;
-    enum err e;
+    struct buf value;
 
-    if (!wrong)
-        row_now(q->k->sec, &en, &r);
-    for (i = 0; i < in->ops_n && !wrong; i++)
-        wrong = op_apply(&in->ops[i], &r);
+    *out = (struct row){.of = x->of};
+    buf_init(&value, LIMIT_KV_VALUE);
+    if (kv_get(x->q->b, NS, stored_key(x), &value) || !values_read(buf_slice(&value), out))
+        *out = (struct row){.of = x->of};
+    buf_fini(&value);
+}
+
+/* What it is to have. False: that cannot be. */
+static bool row_edit(const struct edit *x, struct row *out)
+{
+    const char *wrong = NULL;
+    uint32_t i;
+
+    row_now(x, out);
+    for (i = 0; i < x->in->ops_n && !wrong; i++)
+        wrong = op_apply(&x->in->ops[i], out);
     if (wrong) {
-        o->error_code = KE_INVALID_REQUEST;
-        o->error_message = slice_str(wrong);
+        x->o->error_code = KE_INVALID_REQUEST;
+        x->o->error_message = slice_str(wrong);
     }
-    if (wrong || validate_only)
+    return !wrong;
+}
+
+static void edit_done(void *arg, enum err e, const struct errinfo *info)
+{
+    struct edit *x = arg;
+
+    kedit_end(x->q->k->sec, x->key);
+    kgather_done(x->job, e, info);
+}
+
+static void edit_try(struct kgather_job *job)
+{
+    struct alter *a = job->g->state;
+    struct edit *x = &a->edits[job - job->g->jobs];
+    struct errinfo info = {0};
+    uint8_t value[VALUE_LEN];
+    bool any = false;
+    struct row r;
+    enum err e;
+    int i;
+
+    if (!kedit_begin(x->q->k->sec, x->key)) {
+        kgather_again(job, edit_try);
         return;
+    }
+    if (!row_edit(x, &r)) {
+        edit_done(x, ERR_OK, &info);
+        return;
+    }
     for (i = 0; i < KQUOTAS; i++)
         any |= r.has[i];
     values_write(&r, value);
-    kgather_begin(job);
-    e = kv_put(q->b, NS, entity_write(&en, key), any ? slice_of(value, VALUE_LEN) : SLICE_NULL, 0,
-               kgather_done, job, &info);
+    e = kv_put(x->q->b, NS, stored_key(x), any ? slice_of(value, VALUE_LEN) : SLICE_NULL, 0,
+               edit_done, x, &info);
     if (e)
-        kgather_done(job, e, &info);
+        edit_done(x, e, &info);
+}
+
+static void alter_one(struct kreq *q, struct edit *x, bool validate_only)
+{
+    uint8_t key[sizeof NS + KEY_MAX];
+    const char *wrong = entity_parse(x->in, &x->of);
+    struct row r;
+
+    if (wrong) {
+        x->o->error_code = KE_INVALID_REQUEST;
+        x->o->error_message = slice_str(wrong);
+        return;
+    }
+    memcpy(key, NS, sizeof NS);
+    x->key = kreq_keep(q, slice_of(key, sizeof NS + entity_write(&x->of, key + sizeof NS).len));
+    if (slice_is_null(x->key))
+        return;
+    if (validate_only) {
+        row_edit(x, &r);
+        return;
+    }
+    kgather_begin(x->job);
+    edit_try(x->job);
 }
 
 static void quotas_reload(struct kreq *q)
@@ -626,6 +679,7 @@ void kafka_on_alter_client_quotas(struct kreq *q)
         return;
     kafka_alter_client_quotas_response_init(&a->s);
     if (!(a->s.entries = kreq_alloc(q, a->m.entries_n, sizeof *a->s.entries)) ||
+        !(a->edits = kreq_alloc(q, a->m.entries_n, sizeof *a->edits)) ||
         !(g = kgather_new(q, a->m.entries_n, alter_reply, a)))
         return;
     g->ended = quotas_reload;
@@ -640,8 +694,9 @@ void kafka_on_alter_client_quotas(struct kreq *q)
             o->entity[o->entity_n++] = (struct kafka_alter_client_quotas_response_entity){
                 in->entity[j].entity_type, in->entity[j].entity_name};
         a->s.entries_n++;
+        a->edits[i] = (struct edit){.q = q, .job = &g->jobs[i], .in = in, .o = o};
         if (allowed)
-            alter_one(q, in, a->m.validate_only, &g->jobs[i], o);
+            alter_one(q, &a->edits[i], a->m.validate_only);
         else
             o->error_code = KE_CLUSTER_AUTHORIZATION_FAILED;
     }

@@ -10,6 +10,7 @@
 
 #define FILE_MAX   (4u << 20)
 #define SUPERS_MAX 1000u
+#define EDITS_MAX  10000u /* at a time; others wait */
 
 /* The next of the words separated by commas, semicolons and spaces; false at the end. */
 static bool word_next(const char **at, struct slice *word)
@@ -136,15 +137,36 @@ enum err kafka_reload(struct kafka *k, struct errinfo *info)
     return ERR_OK;
 }
 
+bool kedit_begin(struct ksec *s, struct slice key)
+{
+    bool begun;
+
+    io_mutex_lock(&s->edits_lock);
+    begun = map_put(&s->edits, key, s) == ERR_OK;
+    io_mutex_unlock(&s->edits_lock);
+    return begun;
+}
+
+void kedit_end(struct ksec *s, struct slice key)
+{
+    io_mutex_lock(&s->edits_lock);
+    map_remove(&s->edits, key);
+    io_mutex_unlock(&s->edits_lock);
+}
+
 enum err ksec_new(struct kafka *k, struct errinfo *info)
 {
     struct ksec *s = k->sec = xcalloc(1, sizeof *s);
+    uint8_t seed[16];
     enum err e;
 
     s->b = k->broker;
     s->conf = &k->conf;
     io_rwlock_init(&s->lock);
     io_mutex_init(&s->load);
+    io_mutex_init(&s->edits_lock);
+    io_random(broker_io(s->b), seed, sizeof seed);
+    map_init(&s->edits, EDITS_MAX, seed);
     io_random(broker_io(s->b), s->secret, sizeof s->secret);
     if ((e = mechs_read(s, info)) || (e = supers_read(s, info)) || (e = kafka_reload(k, info)))
         return e;
@@ -165,6 +187,8 @@ void ksec_free(struct kafka *k)
     file_users_free(&s->users);
     io_rwlock_fini(&s->lock);
     io_mutex_fini(&s->load);
+    map_fini(&s->edits);
+    io_mutex_fini(&s->edits_lock);
     free(s->supers);
     free(s);
     k->sec = NULL;

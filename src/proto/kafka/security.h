@@ -7,6 +7,7 @@
 #define WEIR_PROTO_KAFKA_SECURITY_H
 
 #include "auth/users.h"
+#include "base/map.h"
 #include "io/thread.h"
 #include "proto/kafka/jwt.h"
 #include "proto/kafka/kafka_int.h"
@@ -38,7 +39,17 @@ struct ksec {
     struct quotas *quotas;
     struct kquota_buckets *buckets;
     atomic_bool quotas_any, quotas_timed; /* there are some; some are of time */
+    struct io_mutex edits_lock;
+    struct map edits; /* what is being edited, see kedit_begin */
 };
+
+/* ---- security.c ---- */
+
+/* Items that are read, changed and written again: one edit of an item at a time. Begins one, unless
+ * another is on its way (false: kgather_again). The key's bytes stay until the edit's end. Any
+ * thread. */
+bool kedit_begin(struct ksec *s, struct slice key);
+void kedit_end(struct ksec *s, struct slice key);
 
 /* ---- sasl.c ---- */
 
