@@ -602,6 +602,33 @@ bool group_durable_next(struct broker *b, struct slice after, struct group_durab
     return g != NULL;
 }
 
+static void publish(struct buf *out, const char *text)
+{
+    buf_clear(out);
+    if (text)
+        buf_append_str(out, text);
+}
+
+bool group_published_next(struct broker *b, struct slice after, struct group_published *out)
+{
+    struct group *g;
+
+    io_mutex_lock(&b->items_lock);
+    g = group_of(ordered_after(&b->groups.by_name, after));
+    while (g && g->deleted)
+        g = group_of(ordered_after(&b->groups.by_name, slice_str(g->name)));
+    if (g) {
+        publish(&out->group, g->name);
+        publish(&out->leader, g->leader);
+        publish(&out->members, g->members);
+        publish(&out->assignment, g->assignment);
+        out->generation = g->generation;
+        out->updated_ms = g->updated_ms;
+    }
+    io_mutex_unlock(&b->items_lock);
+    return g != NULL;
+}
+
 int32_t group_generation(struct broker *b, struct slice name)
 {
     struct group *g;

@@ -3,6 +3,7 @@
 #ifndef WEIR_BROKER_GROUP_H
 #define WEIR_BROKER_GROUP_H
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "base/tbl/limits.h"
 #include "broker/coordinator.h"
@@ -34,6 +35,14 @@ struct group_durable {
 bool group_durable_get(struct broker *b, struct slice name, struct group_durable *out);
 /* The first group after this name; false: none. */
 bool group_durable_next(struct broker *b, struct slice after, struct group_durable *out);
+/* What stream_groups has of a group: copies, which the caller clears and frees. */
+struct group_published {
+    struct buf group, leader, members, assignment; /* empty: none is published */
+    int32_t generation;
+    int64_t updated_ms;
+};
+/* That of the first group after this name; false: none. */
+bool group_published_next(struct broker *b, struct slice after, struct group_published *out);
 int32_t group_generation(struct broker *b, struct slice name); /* 0: none */
 int group_kind_get(struct broker *b, struct slice name);       /* enum group_kind; -1: none */
 /* Groups of this kind, and their generations that began since the log was opened. */

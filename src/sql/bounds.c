@@ -182,6 +182,14 @@ static bool interval_text(const char *s, int64_t *most)
     return false;
 }
 
+/* 1 or '1'. */
+static bool interval_count(const struct walk *w, const json_t *n, int64_t *out)
+{
+    const char *text = str(json_object_get(n, "value"), "value");
+
+    return whole(w, n, out) || (is(n, "class", "CONSTANT") && field_i64(slice_str(text), out));
+}
+
 /* An interval: INTERVAL '1 hour', or INTERVAL 1 HOUR, which is to_hours(CAST(1 …)). */
 static bool interval(const struct walk *w, const json_t *n, int64_t *most)
 {
@@ -201,10 +209,17 @@ static bool interval(const struct walk *w, const json_t *n, int64_t *most)
     if (!is(n, "class", "FUNCTION"))
         return false;
     arg = json_array_get(json_object_get(n, "children"), 0);
-    while (is(arg, "class", "CAST"))
-        arg = json_object_get(arg, "child");
+    for (;;) {
+        if (is(arg, "class", "CAST"))
+            arg = json_object_get(arg, "child");
+        else if (is(arg, "function_name", "trunc"))
+            arg = json_array_get(json_object_get(arg, "children"), 0);
+        else
+            break;
+    }
     for (i = 0; i < sizeof to / sizeof *to; i++)
-        if (is(n, "function_name", to[i].name) && whole(w, arg, &v) && v >= 0 && v < 1000000) {
+        if (is(n, "function_name", to[i].name) && interval_count(w, arg, &v) && v >= 0 &&
+            v < 1000000) {
             *most = v * to[i].ms;
             return true;
         }
@@ -304,9 +319,31 @@ static void narrow_i64(enum op op, int64_t v, int64_t *min, int64_t *max)
         *max = hi;
 }
 
-static void narrow(const struct walk *w, const char *column, enum op op, const json_t *value,
-                   struct sql_bounds *b)
+struct demand {
+    struct sql_bounds b;
+    char topic[256];
+};
+
+/* topic = 'orders' */
+static void narrow_topic(const struct walk *w, enum op op, const json_t *value, struct demand *d)
 {
+    const struct sql_param *p;
+    struct slice s = SLICE_NULL;
+
+    if (is(value, "class", "CONSTANT"))
+        s = slice_str(str(json_object_get(value, "value"), "value"));
+    else if (is(value, "class", "PARAMETER") && (p = param_of(w, value)) && p->type == SQL_VARCHAR)
+        s = p->bytes;
+    if (op != OP_EQ || s.len == 0 || s.len >= sizeof d->topic)
+        return;
+    memcpy(d->topic, s.ptr, s.len);
+    d->topic[s.len] = 0;
+}
+
+static void narrow(const struct walk *w, const char *column, enum op op, const json_t *value,
+                   struct demand *d)
+{
+    struct sql_bounds *b = &d->b;
     int64_t v, lo, hi, min = 0, max = INT64_MAX;
 
     if (!strcasecmp(column, "timestamp")) {
@@ -318,6 +355,8 @@ static void narrow(const struct walk *w, const char *column, enum op op, const j
             b->ts_max_ms = hi;
         return;
     }
+    if (!strcasecmp(column, "topic"))
+        narrow_topic(w, op, value, d);
     if (!whole(w, value, &v))
         return;
     if (!strcasecmp(column, "offset")) {
@@ -350,7 +389,7 @@ static const char *column_of(const json_t *n, const char *alias, bool only)
 }
 
 static void conjunct(const struct walk *w, const json_t *n, const char *alias, bool only,
-                     struct sql_bounds *b, int depth)
+                     struct demand *b, int depth)
 {
     const json_t *v, *children = json_object_get(n, "children");
     const char *column;
@@ -387,8 +426,8 @@ static void conjunct(const struct walk *w, const json_t *n, const char *alias, b
             hi = x > hi ? x : hi;
         }
         if (column && !strcasecmp(column, "offset")) {
-            narrow_i64(OP_GE, lo, &b->offset_min, &b->offset_max);
-            narrow_i64(OP_LE, hi, &b->offset_min, &b->offset_max);
+            narrow_i64(OP_GE, lo, &b->b.offset_min, &b->b.offset_max);
+            narrow_i64(OP_LE, hi, &b->b.offset_min, &b->b.offset_max);
         }
     }
 }
@@ -421,15 +460,19 @@ static void widen(struct sql_bounds *a, const struct sql_bounds *b)
     a->ts_max_ms = a->ts_max_ms > b->ts_max_ms ? a->ts_max_ms : b->ts_max_ms;
 }
 
-static void mention(struct plan *p, const char *name, const struct sql_bounds *b)
+static void mention(struct plan *p, const char *name, const struct demand *d)
 {
     bool fresh;
     struct plan_bounds *x = bounds_get(p, name, &fresh);
 
-    if (fresh)
-        x->b = *b;
-    else
-        widen(&x->b, b);
+    if (fresh) {
+        x->b = d->b;
+        memcpy(x->topic, d->topic, sizeof x->topic);
+    } else {
+        widen(&x->b, &d->b);
+        if (strcmp(x->topic, d->topic) != 0)
+            x->topic[0] = 0;
+    }
     x->mentions++;
 }
 
@@ -443,7 +486,7 @@ static unsigned from_count(const json_t *n)
 
 static void from_walk(struct walk *w, const json_t *n, const json_t *where, bool only, int depth)
 {
-    struct sql_bounds b = scan_unbounded;
+    struct demand d = {.b = scan_unbounded};
 
     if (depth > DEPTH_MAX)
         return;
@@ -457,8 +500,8 @@ static void from_walk(struct walk *w, const json_t *n, const json_t *where, bool
 
         if (where && json_is_null(json_object_get(n, "sample")) &&
             json_array_size(json_object_get(n, "column_name_alias")) == 0)
-            conjunct(w, where, *alias ? alias : name, only, &b, 0);
-        mention(w->plan, name, &b);
+            conjunct(w, where, *alias ? alias : name, only, &d, 0);
+        mention(w->plan, name, &d);
     }
 }
 
@@ -505,8 +548,10 @@ static void mentions_count(struct walk *w, const json_t *n, int depth)
         struct plan_bounds *x = bounds_get(w->plan, str(n, "table_name"), &fresh);
 
         x->mentions--;
-        if (fresh || x->mentions < 0)
+        if (fresh || x->mentions < 0) {
             x->b = scan_unbounded;
+            x->topic[0] = 0;
+        }
     }
     json_object_foreach((json_t *)(uintptr_t)n, key, v) mentions_count(w, v, depth + 1);
 }
@@ -532,11 +577,30 @@ static void tree_failed(const json_t *root, struct plan_tree *out)
     out->position = strtoul(at, NULL, 10);
 }
 
+/* The tree has the largest uint64 for "no place", and may have numbers that no int64 holds: those
+ * are read as reals then, which narrow nothing. */
+static json_t *tree_load(struct slice json)
+{
+    static const char none[] = "18446744073709551615";
+    char *text = xmemdup(json.ptr, json.len), *at = text, *end = text + json.len;
+    json_error_t why;
+    json_t *root;
+
+    while ((at = memmem(at, (size_t)(end - at), none, sizeof none - 1))) {
+        memset(at, ' ', sizeof none - 1);
+        *at = '0';
+    }
+    root = json_loadb(text, json.len, JSON_ALLOW_NUL, &why);
+    if (!root)
+        root = json_loadb(text, json.len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
+    free(text);
+    return root;
+}
+
 void plan_tree_read(struct plan *p, struct slice json, int64_t now_ms, struct plan_tree *out)
 {
     struct walk w = {.plan = p, .now_ms = now_ms};
-    json_error_t why;
-    json_t *root = json_loadb((const char *)json.ptr, json.len, 0, &why);
+    json_t *root = tree_load(json);
     const json_t *statements = json_object_get(root, "statements");
     const char *banned;
 

@@ -7,6 +7,7 @@
  * instances are opened by workers, which have the lowest. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -56,6 +57,51 @@ enum err text_quote(struct buf *out, const char *s, char quote)
 
 /* ---- names that are no tables of DuckDB ---- */
 
+/* The table is what a statement gives. */
+static void replace_by_text(duckdb_replacement_scan_info info, const struct buf *text)
+{
+    duckdb_value v = ddb.create_varchar_length((const char *)text->ptr, text->len);
+
+    ddb.replacement_scan_set_function_name(info, "query");
+    ddb.replacement_scan_add_parameter(info, v);
+    ddb.destroy_value(&v);
+}
+
+#define MESSAGES "topic, partition, \"offset\", key, value, headers, timestamp"
+
+static enum err message_source(void *arg, struct plan_table *t, uint32_t i)
+{
+    struct buf *b = arg;
+    enum err e = b->len ? buf_append_str(b, " UNION ALL ") : ERR_OK;
+
+    if (!e && !t->has_cold)
+        return buf_printf(b, "SELECT " MESSAGES " FROM weir_table(%u)", (unsigned)i);
+    if (!e)
+        e = buf_append_str(b, "SELECT " MESSAGES " FROM (");
+    if (!e)
+        e = table_source(t, i, b);
+    return e ? e : buf_append_str(b, ")");
+}
+
+static void replace_messages(duckdb_replacement_scan_info info, struct plan *p)
+{
+    struct buf b;
+
+    buf_init(&b, LIMIT_SQL_SOURCE);
+    if (plan_messages(p, message_source, &b))
+        ddb.replacement_scan_set_error(info, p->fault.message ? p->fault.message : "too large");
+    else if (b.len == 0 && /* no topic */
+             buf_append_str(&b,
+                            "SELECT ''::VARCHAR AS topic, 0::INTEGER AS partition, 0::BIGINT AS "
+                            "\"offset\", ''::VARCHAR AS key, ''::VARCHAR AS value, "
+                            "[]::STRUCT(\"key\" VARCHAR, \"value\" VARCHAR)[] AS headers, "
+                            "now() AS timestamp WHERE false"))
+        ddb.replacement_scan_set_error(info, "too large");
+    else
+        replace_by_text(info, &b);
+    buf_fini(&b);
+}
+
 static void replace(duckdb_replacement_scan_info info, const char *name, void *data)
 {
     struct plan *p = engine_plan();
@@ -66,6 +112,10 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
 
     if (!p)
         return;
+    if (!strcasecmp(name, "stream_messages")) {
+        replace_messages(info, p);
+        return;
+    }
     if (plan_table_find(p, name, &t, &index)) {
         ddb.replacement_scan_set_error(info, p->fault.message ? p->fault.message : "");
         return;
@@ -83,10 +133,7 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
     if (table_source(t, index, &text)) {
         ddb.replacement_scan_set_error(info, "the table has too many files for one query");
     } else {
-        ddb.replacement_scan_set_function_name(info, "query");
-        v = ddb.create_varchar_length((const char *)text.ptr, text.len);
-        ddb.replacement_scan_add_parameter(info, v);
-        ddb.destroy_value(&v);
+        replace_by_text(info, &text);
     }
     buf_fini(&text);
 }

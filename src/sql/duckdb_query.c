@@ -189,7 +189,7 @@ static bool tree_get(struct run *r, struct buf *out)
     bool ok = false;
 
     memset(&res, 0, sizeof res);
-    if (ddb.prepare(r->c, "SELECT json_serialize_sql($1)", &st) == DuckDBError) {
+    if (ddb.prepare(r->c, "SELECT json_serialize_sql($1::VARCHAR)", &st) == DuckDBError) {
         fault_duckdb(r, ddb.prepare_error(st));
         ddb.destroy_prepare(&st);
         return false;

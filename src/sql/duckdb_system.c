@@ -31,9 +31,15 @@ static duckdb_type type_of(enum sql_type t)
     }
 }
 
+struct system_bound {
+    const struct system_table *table;
+    struct plan *plan;
+};
+
 static void system_bind(duckdb_bind_info info)
 {
     const struct system_table *t = ddb.bind_get_extra_info(info);
+    struct system_bound *b;
     uint32_t i;
 
     if (!engine_plan()) {
@@ -46,7 +52,9 @@ static void system_bind(duckdb_bind_info info)
         ddb.bind_add_result_column(info, t->column[i].name, type);
         ddb.destroy_logical_type(&type);
     }
-    ddb.bind_set_bind_data(info, (void *)(uintptr_t)t, NULL);
+    b = xmalloc(sizeof *b);
+    *b = (struct system_bound){t, engine_plan()};
+    ddb.bind_set_bind_data(info, b, free);
 }
 
 struct system_rows {
@@ -64,16 +72,13 @@ static void rows_free(void *arg)
 
 static void system_init(duckdb_init_info info)
 {
-    const struct system_table *t = ddb.init_get_bind_data(info);
+    const struct system_bound *b = ddb.init_get_bind_data(info);
     struct system_rows *r = xcalloc(1, sizeof *r);
 
     cells_init(&r->cells, CELLS_BYTES);
     ddb.init_set_max_threads(info, 1);
     ddb.init_set_init_data(info, r, rows_free);
-    if (!engine_plan())
-        ddb.init_set_error(info, "there is no query");
-    else
-        t->collect(engine_plan(), &r->cells);
+    b->table->collect(b->plan, &r->cells);
     if (r->cells.full)
         ddb.init_set_error(info, "the table is too large");
 }
@@ -105,7 +110,8 @@ static void cell_put(duckdb_vector v, enum sql_type type, uint64_t row, const st
 
 static void system_function(duckdb_function_info info, duckdb_data_chunk out)
 {
-    const struct system_table *t = ddb.function_get_bind_data(info);
+    const struct system_bound *b = ddb.function_get_bind_data(info);
+    const struct system_table *t = b->table;
     struct system_rows *r = ddb.function_get_init_data(info);
     uint64_t left = r->cells.n / t->columns_n - r->row, n = left < SCAN_ROWS ? left : SCAN_ROWS, i;
     uint32_t c;

@@ -214,9 +214,9 @@ static enum err cold_take(struct plan_table *t, const struct plan_bounds *pb, st
     return e;
 }
 
-static enum err table_of_topic(struct plan *p, struct topic *topic, struct plan_table *t)
+static enum err table_of_topic(struct plan *p, struct topic *topic, const struct plan_bounds *pb,
+                               struct plan_table *t)
 {
-    const struct plan_bounds *pb = bounds_of(p, t->name);
     struct errinfo why;
     enum err e;
 
@@ -278,8 +278,51 @@ enum err plan_table_find(struct plan *p, const char *name, struct plan_table **o
     if (!*out)
         e = ERR_LIMIT;
     else
-        e = in ? table_of_input(p, in, *out) : table_of_topic(p, topic, *out);
+        e = in ? table_of_input(p, in, *out) : table_of_topic(p, topic, bounds_of(p, name), *out);
     topic_unref(&topic);
+    return e;
+}
+
+/* One topic of stream_messages. */
+static enum err member_find(struct plan *p, struct topic *topic, const struct plan_bounds *pb,
+                            uint32_t *index)
+{
+    char name[TOPIC_NAME_MAX + 32];
+    struct plan_table *t;
+
+    snprintf(name, sizeof name, "stream_messages/%s", topic_name(topic));
+    for (*index = 0; *index < p->tables_n; (*index)++)
+        if (!strcmp(p->tables[*index]->name, name))
+            return ERR_OK;
+    t = plan_table_new(p, name);
+    if (t)
+        return table_of_topic(p, topic, pb, t);
+    fault_hint(&p->fault, "name one: WHERE topic = 'orders'");
+    return ERR_LIMIT;
+}
+
+enum err plan_messages(struct plan *p, enum err (*fn)(void *arg, struct plan_table *t, uint32_t i),
+                       void *arg)
+{
+    const struct plan_bounds *pb = bounds_of(p, "stream_messages");
+    struct topic *t[64];
+    char after[TOPIC_NAME_MAX + 1] = "";
+    size_t n, i;
+    uint32_t index;
+    enum err e = ERR_OK;
+
+    do {
+        n = topic_list(p->sql->conf.broker, slice_str(after), NULL, t, 64);
+        for (i = 0; i < n; i++) {
+            snprintf(after, sizeof after, "%s", topic_name(t[i]));
+            if (!e && (!pb || !*pb->topic || !strcmp(pb->topic, after)) && plan_allowed(p, after)) {
+                e = member_find(p, t[i], pb, &index);
+                if (!e)
+                    e = fn(arg, p->tables[index], index);
+            }
+            topic_unref(&t[i]);
+        }
+    } while (n == 64 && !e);
     return e;
 }
 

@@ -144,10 +144,11 @@ struct plan_bounds {
     char *name;
     struct sql_bounds b;
     struct sql_at at;
+    char topic[256];  /* stream_messages: this one only; "": all */
     int32_t mentions; /* bounds.c: those that were understood, less those that there are */
 };
 
-#define PLAN_TABLES_MAX 256u
+#define PLAN_TABLES_MAX 1024u
 struct plan {
     struct sql *sql;
     const struct sql_request *rq;
@@ -185,10 +186,13 @@ void plan_tree_fini(struct plan_tree *t);
 /* The table of this name: *out NULL and ERR_OK: no topic is called so. Errors are in p->fault. */
 enum err plan_table_find(struct plan *p, const char *name, struct plan_table **out,
                          uint32_t *index);
+/* All topics that may be read, for stream_messages: fn with each one's table. */
+enum err plan_messages(struct plan *p, enum err (*fn)(void *arg, struct plan_table *t, uint32_t i),
+                       void *arg);
 /* Raw records of a topic within bounds: weir_scan. */
 enum err plan_scan_open(struct plan *p, const char *name, const struct sql_bounds *b,
                         struct plan_table **out);
-/* Given columns and ranges, for Parquet files. */
+/* Of no topic yet; NULL: too many. */
 struct plan_table *plan_table_new(struct plan *p, const char *name);
 void plan_fault(struct plan *p, enum err code, const struct errinfo *info);
 bool plan_allowed(const struct plan *p, const char *topic);

@@ -268,6 +268,38 @@ static void groups_collect(struct plan *p, struct cells *out)
     groups_list(p->sql->conf.broker, &all, group_row, &c);
 }
 
+static void text_or_null(struct cells *out, const struct buf *b)
+{
+    put_text(out, b->len ? buf_slice(b) : SLICE_NULL);
+}
+
+static const struct system_column published_columns[] = {
+    {"group_id", SQL_VARCHAR}, {"generation", SQL_INTEGER}, {"leader", SQL_VARCHAR},
+    {"members", SQL_VARCHAR},  {"assignment", SQL_VARCHAR}, {"updated_at", SQL_TIMESTAMP_TZ}};
+
+static void published_collect(struct plan *p, struct cells *out)
+{
+    struct group_published g;
+    struct buf *b[] = {&g.group, &g.leader, &g.members, &g.assignment};
+    char after[LIMIT_GROUP_NAME + 1];
+    size_t i, len = 0;
+
+    for (i = 0; i < 4; i++)
+        buf_init(b[i], TEXT_MAX);
+    while (!out->full && group_published_next(p->sql->conf.broker, slice_of(after, len), &g)) {
+        len = g.group.len < sizeof after ? g.group.len : sizeof after;
+        memcpy(after, g.group.ptr, len);
+        put_text(out, buf_slice(&g.group));
+        put_i64(out, g.generation);
+        text_or_null(out, &g.leader);
+        text_or_null(out, &g.members);
+        text_or_null(out, &g.assignment);
+        put_time(out, g.updated_ms);
+    }
+    for (i = 0; i < 4; i++)
+        buf_fini(b[i]);
+}
+
 /* ---- snapshots ---- */
 
 static bool snapshot_allowed(void *arg, struct slice topic)
@@ -327,5 +359,6 @@ const struct system_table system_tables[] = {
     TABLE("weir.groups", "weir_groups", groups),
     TABLE("weir.snapshots", "weir_snapshots", snapshots),
     TABLE("stream_offsets", "weir_offsets", offsets),
+    TABLE("stream_groups", "weir_published", published),
 };
 const uint32_t system_tables_n = sizeof system_tables / sizeof *system_tables;
