@@ -269,6 +269,43 @@ static void tidy_up(struct catalog *c, const struct table_name *t, int64_t v, co
     }
 }
 
+static enum err first_version(struct catalog *c, const struct table_name *t, struct metadata **md,
+                              struct metadata **out, struct errinfo *info);
+
+static enum err base_of(struct catalog *c, const struct table_name *t,
+                        char out[STORE_LOCATION_MAX + 1], struct errinfo *info)
+{
+    char key[STORE_KEY_MAX + 1];
+    enum err e = key_of(t, "metadata", key, info);
+
+    e = e ? e : store_location(store_of(c), key, out, info);
+    if (!e)
+        out[strlen(out) - strlen("/metadata")] = 0;
+    return e;
+}
+
+/* A commit that makes the table, as writers of other engines do it who write files first. */
+static enum err commit_first(struct catalog *c, const struct table_name *t, const json_t *updates,
+                             struct metadata **out, struct errinfo *info)
+{
+    char base[STORE_LOCATION_MAX + 1], uuid[37];
+    struct metadata *md;
+    uint8_t random[16];
+    enum err e = base_of(c, t, base, info);
+
+    if (e)
+        return e;
+    io_random(c->io, random, sizeof random);
+    uuid_text(random, uuid);
+    e = metadata_make(updates, base, uuid, io_wall_ms(c->io), &md, info);
+    if (!e && strcmp(metadata_base(md), base) != 0) {
+        metadata_free(&md);
+        e = errinfo_set(info, ERR_INVALID, "a table of this catalog lies at %s", base);
+    }
+    e = e ? e : first_version(c, t, &md, out, info);
+    return e == ERR_EXISTS ? ERR_CONFLICT : e;
+}
+
 static enum err dir_commit(struct catalog *c, const struct table_name *t,
                            const json_t *requirements, const json_t *updates, struct metadata **out,
                            struct errinfo *info)
@@ -281,7 +318,10 @@ static enum err dir_commit(struct catalog *c, const struct table_name *t,
         int64_t v;
 
         e = dir_load_version(c, t, &v, &md, info);
-        e = e == ERR_NOT_FOUND && metadata_check(NULL, requirements, info) ? ERR_NOT_FOUND : e;
+        if (e == ERR_NOT_FOUND && metadata_creates(requirements)) {
+            json_decref(gone);
+            return commit_first(c, t, updates, out, info);
+        }
         e = e ? e : metadata_check(md, requirements, info);
         if (!e)
             metadata_log(md, gone);
@@ -328,17 +368,15 @@ static enum err first_version(struct catalog *c, const struct table_name *t, str
 static enum err dir_create(struct catalog *c, const struct table_name *t, const json_t *request,
                            struct metadata **out, struct errinfo *info)
 {
-    char base[STORE_LOCATION_MAX + 1], key[STORE_KEY_MAX + 1], uuid[37];
+    char base[STORE_LOCATION_MAX + 1], uuid[37];
     const char *asked = json_get_text(request, "location");
     struct metadata *md;
     uint8_t random[16];
     size_t n = asked ? strlen(asked) : 0;
-    enum err e = key_of(t, "metadata", key, info);
+    enum err e = base_of(c, t, base, info);
 
-    e = e ? e : store_location(store_of(c), key, base, info);
     if (e)
         return e;
-    base[strlen(base) - strlen("/metadata")] = 0;
     while (n && asked[n - 1] == '/')
         n--;
     if (asked && (n != strlen(base) || memcmp(asked, base, n) != 0))

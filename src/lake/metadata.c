@@ -332,6 +332,21 @@ static enum err check_one(const struct metadata *md, const json_t *r, struct err
     return errinfo_set(info, ERR_INVALID, "an unknown requirement, \"%s\"", type);
 }
 
+bool metadata_creates(const json_t *requirements)
+{
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(requirements, i, one)
+    {
+        const char *type = json_get_text(one, "type");
+
+        if (type && strcmp(type, "assert-create") == 0)
+            return true;
+    }
+    return false;
+}
+
 enum err metadata_check(const struct metadata *md, const json_t *requirements, struct errinfo *info)
 {
     const json_t *one;
@@ -971,6 +986,43 @@ enum err metadata_create(const json_t *request, const char *location, const char
     set_int(a.doc, "default-spec-id", a.last_spec);
     set_int(a.doc, "default-sort-order-id", a.last_order);
     return metadata_take(a.doc, NULL, out, info);
+}
+
+/* The uuid and location that updates give, if they do. */
+static const char *given(const json_t *updates, const char *action, const char *member)
+{
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(updates, i, one)
+    {
+        const char *a = json_get_text(one, "action"), *text = json_get_text(one, member);
+
+        if (a && text && strcmp(a, action) == 0)
+            return text;
+    }
+    return NULL;
+}
+
+enum err metadata_make(const json_t *updates, const char *location, const char uuid[37],
+                       int64_t now_ms, struct metadata **out, struct errinfo *info)
+{
+    const char *own = given(updates, "assign-uuid", "uuid");
+    struct metadata *md = xcalloc(1, sizeof *md);
+    json_t *doc;
+    enum err e;
+
+    *out = NULL;
+    md->doc = empty_table(location, own && strlen(own) == 36 ? own : uuid, now_ms);
+    ASSERT(md->doc);
+    e = metadata_apply(md, updates, now_ms, info);
+    doc = json_incref(md->doc);
+    metadata_free(&md);
+    if (e) {
+        json_decref(doc);
+        return e;
+    }
+    return metadata_take(doc, NULL, out, info) ? ERR_INVALID : ERR_OK;
 }
 
 /* ---- expiry ---- */

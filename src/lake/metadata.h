@@ -35,6 +35,10 @@ enum err metadata_take(json_t *doc, const char *location, struct metadata **out,
  * "properties"?}. Ids of columns stay as the request has them. ERR_INVALID. */
 enum err metadata_create(const json_t *request, const char *location, const char uuid[37],
                          int64_t now_ms, struct metadata **out, struct errinfo *info);
+/* A table that a commit makes (requirement assert-create): nothing but what updates bring. The updates
+ * must give it a schema, a spec and a sort order. ERR_INVALID. */
+enum err metadata_make(const json_t *updates, const char *location, const char uuid[37],
+                       int64_t now_ms, struct metadata **out, struct errinfo *info);
 struct metadata *metadata_clone(const struct metadata *md);
 void metadata_free(struct metadata **md);
 /* Its text, appended. */
@@ -61,6 +65,8 @@ enum err metadata_spec(const struct metadata *md, int32_t id, struct spec **out,
 
 /* ---- changing ---- */
 
+/* Whether the requirements say that the table must not be there yet. */
+bool metadata_creates(const json_t *requirements);
 /* Whether all requirements hold; md NULL: there is no such table. ERR_CONFLICT with the one that does
  * not; ERR_INVALID for one that is not known. */
 enum err metadata_check(const struct metadata *md, const json_t *requirements,

@@ -253,6 +253,9 @@ static const struct route {
     {HTTP_GET, "GET", "/groups", route_groups_list, 0},
     {HTTP_GET, "GET", "/groups/{name}", route_group_get, 0},
     {HTTP_DELETE, "DELETE", "/groups/{name}", route_group_delete, 0},
+    {HTTP_GET, "GET", "/lake", route_lake_list, 0},
+    {HTTP_GET, "GET", "/lake/{name}", route_lake_get, 0},
+    {HTTP_POST, "POST", "/lake/{name}/{job}", route_lake_job, 0},
     /* the token is asked for by the catalog itself, whose errors have a form of their own */
     {HTTP_GET, "GET", "/iceberg/v1/{rest}", route_iceberg, OPEN},
     {HTTP_POST, "POST", "/iceberg/v1/{rest}", route_iceberg, OPEN},

@@ -18,6 +18,7 @@ struct broker;
 struct buf;
 struct http_proto;
 struct store_conf;
+struct lake;
 struct sql;
 
 struct http_limits {
@@ -46,6 +47,7 @@ struct http_proto_conf {
     unsigned cors_origins_n;
     struct http_limits limits; /* see http_limits_default */
     struct sql *sql;           /* for POST /sql; NULL: there is none */
+    struct lake *lake;         /* NULL: there is none */
     /* Where the tables lie that /iceberg serves; NULL: none are served. */
     const struct store_conf *iceberg;
     /* Appended to /metrics after the broker's and ours; may be NULL (the server's own metrics). */

@@ -11,7 +11,7 @@
 struct buf;
 struct http_proto;
 
-#define METRIC_ROUTES  32u /* at most; the last is for no route */
+#define METRIC_ROUTES  48u /* at most; the last is for no route */
 #define METRIC_BUCKETS 14u
 
 typedef _Atomic uint64_t metric;
