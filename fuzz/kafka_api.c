@@ -58,6 +58,7 @@ struct world {
     struct client clients[CONNS];
     struct memory known;
     struct arena arena;
+    struct loop_hook look;
     uint8_t flags;
     int32_t id;
     bool throttled; /* a quota may be set: answers may wait longer than we do */
@@ -82,6 +83,8 @@ static void sink(void *arg, struct conn *c, struct slice data)
             ASSERT(buf_append_slice(&w->clients[i].out, data) == ERR_OK);
 }
 
+static void clients_look(void *arg);
+
 static void server_start(struct world *w)
 {
     bool sasl = (w->flags & 96) == 96;
@@ -102,6 +105,8 @@ static void server_start(struct world *w)
     struct errinfo info = {0};
 
     ASSERT(loop_new(&w->loop, NULL) == ERR_OK);
+    w->look = (struct loop_hook){.fn = clients_look, .arg = w};
+    loop_hook_add(w->loop, &w->look, false);
     if (broker_open(&bc, &w->broker, &info)) {
         fprintf(stderr, "the broker does not open: %s\n", info.text);
         abort();
@@ -181,9 +186,11 @@ static void answers_check(struct world *w, struct client *k)
 
 /* ---- time ---- */
 
-/* A closed connection is freed at the end of the turn: it is forgotten before. */
-static void clients_look(struct world *w)
+/* A closed connection is freed at the end of the turn: it is forgotten before, also by the loop's own
+ * hook, as what the turn does may close it. */
+static void clients_look(void *arg)
 {
+    struct world *w = arg;
     unsigned i;
 
     for (i = 0; i < CONNS; i++) {
