@@ -470,6 +470,11 @@ void group_each(struct broker *b,
                 void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
                            const struct group_offset *o),
                 void *arg);
+/* The same of one group. */
+void group_each_of(struct broker *b, struct slice group,
+                   void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
+                              const struct group_offset *o),
+                   void *arg);
 
 /* Small durable items of the program itself (checkpoints, tokens, idempotency results): ns is a
  * short fixed word. value NULL ptr deletes. Limits: key 1 KiB, value 64 KiB. expires_ms 0: never.

@@ -438,9 +438,10 @@ enum err group_offset_get(struct broker *b, struct slice group, struct partition
 
 /* A place in the walk over all offsets, kept while the lock is let go. */
 struct walk {
+    bool one; /* only this group's */
     char group[LIMIT_GROUP_NAME + 1];
     size_t group_len;
-    uint8_t key[8];
+    uint8_t key[8]; /* zeros: before all, as there is no topic 0 */
     struct group_offset o;
     char metadata[LIMIT_GROUP_METADATA];
 };
@@ -453,6 +454,8 @@ static bool walk_next(struct broker *b, struct walk *w)
     struct goffset *o = g ? goffset_of(ordered_after(&g->offsets, slice_of(w->key, 8))) : NULL;
 
     while (!o) {
+        if (w->one)
+            return false;
         g = group_of(ordered_after(&b->groups.by_name, name));
         if (!g)
             return false;
@@ -466,12 +469,12 @@ static bool walk_next(struct broker *b, struct walk *w)
     return true;
 }
 
-void group_each(struct broker *b,
-                void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
-                           const struct group_offset *o),
-                void *arg)
+/* Frees w. */
+static void walk(struct broker *b, struct walk *w,
+                 void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
+                            const struct group_offset *o),
+                 void *arg)
 {
-    struct walk *w = xcalloc(1, sizeof *w);
     struct topic *t;
     bool more;
 
@@ -487,6 +490,30 @@ void group_each(struct broker *b,
         topic_unref(&t);
     }
     free(w);
+}
+
+void group_each(struct broker *b,
+                void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
+                           const struct group_offset *o),
+                void *arg)
+{
+    walk(b, xcalloc(1, sizeof(struct walk)), fn, arg);
+}
+
+void group_each_of(struct broker *b, struct slice group,
+                   void (*fn)(void *arg, const char *group, struct topic *t, int32_t partition,
+                              const struct group_offset *o),
+                   void *arg)
+{
+    struct walk *w;
+
+    if (group.len == 0 || group.len > LIMIT_GROUP_NAME)
+        return;
+    w = xcalloc(1, sizeof *w);
+    w->one = true;
+    memcpy(w->group, group.ptr, group.len);
+    w->group_len = group.len;
+    walk(b, w, fn, arg);
 }
 
 static void offset_gone(struct broker *b, struct group *g, struct goffset *o)

@@ -13,7 +13,6 @@ struct out {
     struct rq *rq;
     enum err e;
     unsigned n;
-    struct slice group;
     int64_t lag;
 };
 
@@ -100,7 +99,7 @@ static void put_offset(void *arg, const char *group, struct topic *t, int32_t pa
     struct plog_info now = {0};
     int64_t lag;
 
-    if (o->e || !p || !slice_eq_str(o->group, group))
+    if (o->e || !p)
         return;
     plog_info_get(partition_log(p), &now);
     lag = now.end_offset > go->offset ? now.end_offset - go->offset : 0;
@@ -117,7 +116,7 @@ static void put_offset(void *arg, const char *group, struct topic *t, int32_t pa
 
 static enum err put_group(struct rq *rq, struct slice group, const struct group_description *d)
 {
-    struct out o = {.rq = rq, .group = group};
+    struct out o = {.rq = rq};
     struct buf *b = &rq->out;
     unsigned i;
 
@@ -132,7 +131,7 @@ static enum err put_group(struct rq *rq, struct slice group, const struct group_
         o.e = put_member(b, d->kind, &d->members[i], i == 0);
     o.e = o.e ? o.e : buf_append_str(b, "],\"offsets\":[");
     if (!o.e)
-        group_each(rq->ctx->proto->conf.broker, put_offset, &o);
+        group_each_of(rq->ctx->proto->conf.broker, group, put_offset, &o);
     return o.e ? o.e : buf_printf(b, "],\"lag\":%lld}", (long long)o.lag);
 }
 

@@ -38,6 +38,9 @@ static void each(void *arg, const char *group, struct topic *t, int32_t partitio
 
 static void test_offsets(void **state)
 {
+    static const char *const one[][2] = {
+        {"g", "g/t/0=7;g/t/2=1;g/u/0=9;"}, {"a", "a/u/0=3;"}, {"gone", ""}, {"", ""}, {"b", ""}};
+    unsigned k;
     char text[512];
     struct topic *t, *u;
     enum err e = ERR_AGAIN;
@@ -67,6 +70,11 @@ static void test_offsets(void **state)
         text[0] = 0;
         group_each(f.b, each, text);
         assert_string_equal(text, "a/u/0=3;g/t/0=7;g/t/2=1;g/u/0=9;");
+        for (k = 0; k < 5; k++) {
+            text[0] = 0;
+            group_each_of(f.b, slice_str(one[k][0]), each, text);
+            assert_string_equal(text, one[k][1]);
+        }
         assert_int_equal(
             group_offset_get_full(f.b, SLICE_LIT("g"), topic_partition(t, 0), &o, meta), ERR_OK);
         assert_true(slice_eq_str(o.metadata, "second"));
