@@ -3,8 +3,8 @@ passwords, files read again."""
 import base64, json, os, shutil, signal, struct, subprocess, time
 
 import kafka_hostile as h
-from harness import Server, Skip, npm_modules, scratch, served
-from kafka_clients import HERE, steps_run
+from harness import Server, Skip, beside_others, npm_modules, scratch, served, weir
+from kafka_clients import HERE, compiled, steps_run
 
 SECRET = "a secret that only the test and the server know"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -103,6 +103,52 @@ def test_kafka_security_tls():
         assert s.port is None, "a public address is served without TLS"
         assert "kafka.sasl.mechanisms" in s.tail(), s.tail()
         s.log.close()
+
+
+def quota_set(s, client, key, value):
+    """AlterClientQuotas 0, of a client id."""
+    body = struct.pack(">i", 1) + struct.pack(">i", 1) + h.text("client-id") + h.text(client) + struct.pack(">i", 1) + h.text(key)
+    with h.connect(s) as c:
+        answer = h.call(c, h.frame(49, 0, body + struct.pack(">d?", value, False) + b"\0"))
+    assert answer[8:10] == b"\0\0", answer
+
+
+@beside_others
+def test_kafka_security_quotas():
+    """librdkafka under quotas: rates of bytes are held within a fifth, and it is told why it waits; who has a hundredth of
+    a thread gets through a small part of what others do."""
+    rate = 1000000
+    with served(kafka=0) as s, scratch() as d:
+        exe = compiled(d, "quota")
+        weir("topics", "create", "q", server=s)
+
+        def run(client, what, seconds, size):
+            p = subprocess.run([exe, s.kafka, "q", client, what, str(seconds), str(size)], capture_output=True, timeout=120)
+            assert p.returncode == 0, p.stderr.decode()
+            done, us, throttles, longest = map(int, p.stdout.split())
+            return done / us * 1e6, throttles, longest
+
+        def held(client, what):
+            for attempt in range(3):  # a machine that stands still for a while is no error of the server's
+                got, throttles, longest = run(client, what, 6, 10000)
+                assert throttles > 0 and 0 < longest <= 30000, (what, got, throttles, longest)
+                if 0.8 * rate <= got <= 1.2 * rate:
+                    break
+            assert 0.8 * rate <= got <= 1.2 * rate, "%s: %.0f bytes a second, the quota is %d" % (what, got, rate)
+            print("figure: %s under a quota of 1 MB/s: %.3f MB/s, told to wait %d times, longest %d ms" %
+                  (what, got / 1e6, throttles, longest))
+
+        free, throttles, _ = run("free", "produce", 2, 10000)
+        assert throttles == 0 and free > 3 * rate, (free, throttles)
+        quota_set(s, "slow", "producer_byte_rate", rate)
+        quota_set(s, "reader", "consumer_byte_rate", rate)
+        quota_set(s, "costly", "request_percentage", 1)
+        held("slow", "produce")
+        held("reader", "consume")
+        costly, throttles, longest = run("costly", "produce", 2, 10000)
+        assert throttles > 0 and costly < free / 3, (costly, free, throttles)
+        print("figure: 1 %% of a thread: %.1f MB/s instead of %.1f, told to wait %d times, longest %d ms" %
+              (costly / 1e6, free / 1e6, throttles, longest))
 
 
 def test_kafka_security_edits():

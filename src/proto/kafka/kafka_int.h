@@ -272,8 +272,9 @@ void ksasl_free(struct kconn *kc);
 /* ---- quota.c ---- */
 
 enum kquota { KQUOTA_PRODUCE, KQUOTA_FETCH, KQUOTA_TIME, KQUOTAS };
-/* Counts bytes, or seconds of a loop's time; kc may be NULL. Past the quota the connection is muted
- * for the milliseconds returned, which the answer is to have as throttle_time_ms. */
+/* Counts bytes, or seconds of a loop's time; kc may be NULL. Past a quota, this or another, the
+ * connection is muted for the milliseconds returned, which the answer is to have as
+ * throttle_time_ms. */
 uint32_t kquota_charge(struct kconn *kc, enum kquota quota, struct slice client, double amount);
 /* Is there a quota of time? */
 bool kquota_timed(const struct kafka *k);

@@ -330,18 +330,17 @@ bool kquota_timed(const struct kafka *k)
     return atomic_load_explicit(&k->sec->quotas_timed, memory_order_relaxed);
 }
 
-uint32_t kquota_charge(struct kconn *kc, enum kquota quota, struct slice client, double amount)
+/* Counts; the milliseconds until the quota is kept again, if there is one. */
+static uint32_t charge(struct kconn *kc, enum kquota quota, struct slice client, double amount)
 {
-    struct ksec *s = kc ? kc->k->sec : NULL;
+    uint64_t now_ms, most = quota == KQUOTA_TIME ? THROTTLE_TIME_MS : THROTTLE_MS_MAX;
+    struct ksec *s = kc->k->sec;
     struct slice who[PARTS];
     uint8_t key[KEY_MAX + 1];
     double rate = 0, wait;
-    uint64_t now_ms, most = quota == KQUOTA_TIME ? THROTTLE_TIME_MS : THROTTLE_MS_MAX;
     uint32_t ms;
     size_t n;
 
-    if (!kc || !atomic_load_explicit(&s->quotas_any, memory_order_relaxed))
-        return 0;
     who[USER] = slice_str(kc->user);
     who[CLIENT] = client;
     if (!rate_find(s, quota, who, &rate, key, &n))
@@ -355,6 +354,19 @@ uint32_t kquota_charge(struct kconn *kc, enum kquota quota, struct slice client,
     ms = (uint32_t)(wait < (double)most ? wait : (double)most);
     kconn_mute(kc, ms);
     return ms;
+}
+
+uint32_t kquota_charge(struct kconn *kc, enum kquota quota, struct slice client, double amount)
+{
+    uint32_t ms;
+    uint64_t now;
+
+    if (!kc || !atomic_load_explicit(&kc->k->sec->quotas_any, memory_order_relaxed))
+        return 0;
+    ms = charge(kc, quota, client, amount);
+    now = loop_now_ms(kc->kl->loop);
+    /* its time may have been charged meanwhile: the answer tells the longer of both */
+    return kc->muted_ms > now + ms ? (uint32_t)(kc->muted_ms - now) : ms;
 }
 
 /* ---- DescribeClientQuotas ---- */
