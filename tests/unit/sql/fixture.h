@@ -75,10 +75,13 @@ static inline void fx_end(struct fx *f)
 
 static inline struct topic *fx_topic(struct fx *f, const char *name, int partitions)
 {
+    struct topic_conf conf;
     struct errinfo info;
     struct topic *t;
 
-    if (topic_create_wait(f->b, slice_str(name), partitions, NULL, &info))
+    topic_conf_default(f->b, &conf);
+    conf.retention_ms = -1; /* records here are of 2023 */
+    if (topic_create_wait(f->b, slice_str(name), partitions, &conf, &info))
         fail_msg("%s", info.text);
     t = topic_find(f->b, slice_str(name));
     assert_non_null(t);
