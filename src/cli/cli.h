@@ -94,6 +94,7 @@ int cmd_read(const struct args *a);
 int cmd_tail(const struct args *a);
 int cmd_topics(const struct args *a);
 int cmd_groups(const struct args *a);
+int cmd_lake(const struct args *a);
 int cmd_produce(const struct args *a);
 int cmd_consume(const struct args *a);
 int cmd_import(const struct args *a);

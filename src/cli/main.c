@@ -61,6 +61,11 @@ static const struct opt tail_opts[] = {
 static const struct opt groups_opts[] = {
     SERVER_OPTS, {"json", NULL, "JSON instead of a table"}, END_OPTS};
 
+static const struct opt lake_opts[] = {
+    SERVER_OPTS,
+    {"json", NULL, "JSON instead of a table"},
+    {"no-wait", NULL, "ask for the job, do not wait for its end"},
+    END_OPTS};
 
 #define KAFKA_OPTS                                                                             \
     {"kafka", "HOST:PORT", "Kafka's protocol there (default 127.0.0.1:9092, or $WEIR_KAFKA)"}, \
@@ -182,6 +187,12 @@ const struct command commands[] = {
      "Without anything: list. Groups of every protocol: Kafka's, the C library's, checkpoints of "
      "other programs.",
      "weir groups\nweir groups describe billing", groups_opts, 0, 2, cmd_groups},
+    {"lake", "[status [TOPIC] | flush TOPIC | compact TOPIC | expire TOPIC | backfill TOPIC] …",
+     "topics as Iceberg tables",
+     "Without anything: the state of all. flush commits what waits; compact makes large files of\n"
+     "small ones; expire drops old snapshots and files; backfill sets lake.enable and flushes.",
+     "weir lake\nweir lake backfill orders\nweir lake status orders --json", lake_opts, 0, 2,
+     cmd_lake},
     {"produce", "TOPIC [FILE …] …", "write lines as records, by Kafka's protocol",
      "Lines of the files (- or nothing: of standard input) become records, to any Kafka broker or\n"
      "with --data to a directory. Ends when they are durable; exit status 1 if one is not.\n"

@@ -44,6 +44,7 @@ enum err lake_ready(struct lake *l, struct errinfo *info)
     enum err e = ERR_OK;
 
     sc.stop = &l->stop;
+    io_mutex_lock(&l->ready_lock);
     if (!l->store) {
         e = io_mkdir(io_real(), l->conf.dir, info);
         if (!e)
@@ -51,6 +52,7 @@ enum err lake_ready(struct lake *l, struct errinfo *info)
     }
     if (!e && !l->catalog)
         e = catalog_dir_open(l->store, io_real(), &l->catalog, info);
+    io_mutex_unlock(&l->ready_lock);
     return e;
 }
 
@@ -66,7 +68,7 @@ static void leftover_remove(void *arg, const char *name)
     }
 }
 
-static struct table *table_find(struct lake *l, struct slice name)
+struct table *lake_table_find(struct lake *l, struct slice name)
 {
     struct table *t;
 
@@ -79,6 +81,8 @@ static struct table *table_find(struct lake *l, struct slice name)
 static void table_free(struct table *t)
 {
     table_unload(t);
+    if (t->view)
+        lake_view_unref(t->view);
     free(t->shown);
     free(t->name);
     free(t);
@@ -91,7 +95,7 @@ static struct table *table_of(struct lake *l, struct topic *topic)
     uint32_t n = 0;
 
     io_mutex_lock(&l->lock);
-    t = table_find(l, slice_str(topic_name(topic)));
+    t = lake_table_find(l, slice_str(topic_name(topic)));
     if (!t) {
         for (t = l->tables; t; t = t->next)
             n++;
@@ -280,6 +284,7 @@ static void turn(struct lake *l, struct table *t, struct topic *topic)
     io_mutex_unlock(&l->lock);
     if (memcmp(t->uuid, topic_uuid(topic), sizeof t->uuid) != 0) {
         table_unload(t);
+        table_changed(l, t);
         memcpy(t->uuid, topic_uuid(topic), sizeof t->uuid);
     }
     if (!c.lake_enable || !jobs_run(l, t, topic) || now_ns() < t->not_before_ns)
@@ -357,7 +362,11 @@ enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errin
         l->conf.file_bytes = 128u << 20;
     if (!l->conf.orphan_age_ms)
         l->conf.orphan_age_ms = 86400000;
+    if (!l->conf.cache_bytes)
+        l->conf.cache_bytes = 1u << 30;
     io_mutex_init(&l->lock);
+    io_mutex_init(&l->ready_lock);
+    io_mutex_init(&l->cache_lock);
     io_event_init(&l->wake);
     e = io_thread_start("weir-lake", IO_PRIO_BACKGROUND, lake_main, l, &l->thread, info);
     *out = l;
@@ -382,10 +391,13 @@ void lake_close(struct lake **lp)
         l->tables = t->next;
         table_free(t);
     }
+    lake_cache_fini(l);
     catalog_close(&l->catalog);
     store_close(&l->store);
     io_event_fini(&l->wake);
     io_mutex_fini(&l->lock);
+    io_mutex_fini(&l->ready_lock);
+    io_mutex_fini(&l->cache_lock);
     free(l);
 }
 
@@ -494,7 +506,7 @@ enum err lake_status(struct lake *l, struct slice name, struct buf *out, struct 
         return e;
     topic_unref(&topic);
     io_mutex_lock(&l->lock);
-    t = table_find(l, name);
+    t = lake_table_find(l, name);
     if (t)
         e = put_table(l, t, out);
     else

@@ -111,6 +111,7 @@ struct lake_conf {
     struct lake_parquet parquet;
     const struct log *log; /* may be NULL */
     uint64_t file_bytes;   /* what compaction aims at; 0 = 128 MiB */
+    uint64_t cache_bytes;  /* copies of objects that readers asked for; 0 = 1 GiB */
     int64_t orphan_age_ms; /* files that nothing names are removed when so old; 0 = 1 day */
 };
 /* Quick: neither the store is opened nor a thread started before a topic is enabled. */
@@ -134,6 +135,48 @@ enum err lake_status(struct lake *l, struct slice topic, struct buf *out, struct
 /* The same of all enabled topics that allowed() admits, as {"topics":[…]}. */
 enum err lake_status_all(struct lake *l, bool (*allowed)(void *arg, struct slice topic), void *arg,
                          struct buf *out);
+/* ---- reading ---- */
+
+enum lake_at_kind { LAKE_AT_NOW, LAKE_AT_SNAPSHOT, LAKE_AT_TIME };
+struct lake_at {
+    enum lake_at_kind kind;
+    int64_t value; /* snapshot id; milliseconds since 1970 */
+};
+struct lake_view_file {
+    const char *location;
+    uint64_t rows, bytes;
+    int64_t partition_min, partition_max, offset_min, offset_max; /* of its rows, both included; */
+    int64_t position_min, position_max, time_min_us, time_max_us; /* not told: all numbers */
+};
+/* The files of a snapshot, and what is in them: one state of the table. */
+struct lake_view {
+    int64_t snapshot_id; /* -1: the table is empty */
+    struct lake_view_file *file;
+    uint32_t files_n;
+    int64_t *boundary; /* of each partition: the first offset that is not in the files */
+    uint32_t boundary_n;
+    const struct lake_column *column;
+    uint32_t columns_n;
+    void *private;
+};
+/* Blocks on the store, unless somebody asked since the last commit. ERR_NOT_FOUND: the topic has no
+ * table, or no such snapshot. Any thread but a loop. */
+enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at *at,
+                       struct lake_view **out, struct errinfo *info);
+/* Before lake_close. */
+void lake_view_release(struct lake_view **v);
+/* A local file with the object's bytes, which stays until lake_file_unpin with the same location:
+ * the object itself in a folder, else a copy, fetched if need be. */
+enum err lake_file_pin(struct lake *l, const char *location, uint64_t bytes, char path[512],
+                       struct errinfo *info);
+void lake_file_unpin(struct lake *l, const char *location);
+/* Each snapshot of a topic's table, oldest first: its JSON as in the table's metadata. */
+enum err lake_snapshots(struct lake *l, struct topic *topic,
+                        void (*fn)(void *arg, const char *json, bool current), void *arg,
+                        struct errinfo *info);
+/* Names of the topics that are or were in the lake since the start. */
+void lake_topics_each(struct lake *l, void (*fn)(void *arg, const char *topic), void *arg);
+
 /* Prometheus text. */
 enum err lake_metrics(struct lake *l, struct buf *out);
 

@@ -6,6 +6,7 @@
  *   lake_flush.c     a flush: scan, Parquet, upload, commit
  *   lake_table.c     loading, creating and committing the table
  *   lake_maintain.c  compaction, expiry, orphans
+ *   lake_view.c      what readers see
  */
 #ifndef WEIR_LAKE_LAKE_INT_H
 #define WEIR_LAKE_LAKE_INT_H
@@ -81,7 +82,10 @@ struct table {
     enum err error;
     char why[256];
     uint32_t shown_n;
-    int64_t *shown; /* covered */
+    int64_t *shown;         /* covered */
+    uint64_t version;       /* lake->lock: counts what changed the table */
+    struct lake_view *view; /* lake->lock: of view_version; NULL: none */
+    uint64_t view_version;
     /* the lake's thread */
     struct metadata *md; /* NULL: not loaded */
     struct columns columns;
@@ -104,7 +108,11 @@ struct lake {
     struct io_thread *thread;
     struct io_event wake;
     _Atomic bool stop;
-    _Atomic bool begun; /* the thread runs */
+    _Atomic bool begun;         /* the thread runs */
+    struct io_mutex ready_lock; /* while store and catalog are opened */
+    struct io_mutex cache_lock;
+    struct cached *cache; /* cache_lock, as the next */
+    uint64_t cache_bytes;
     struct io_mutex lock;
     struct table *tables; /* lock; entries stay until lake_close */
     _Atomic uint64_t commits, failures, bytes, records, compactions, expired, orphans;
@@ -147,6 +155,14 @@ enum err table_commit(struct lake *l, struct table *t, struct snapshot_change *c
                       const int64_t *covered, struct errinfo *info);
 struct table_name table_name_of(const struct lake *l, const struct table *t);
 struct lake_env lake_env_of(const struct lake *l);
+
+/* The table's metadata says that it is this topic's? ERR_EXISTS. */
+enum err table_topic_check(const struct metadata *md, struct topic *topic, struct errinfo *info);
+/* What readers were given of the table is old. */
+void table_changed(struct lake *l, struct table *t);
+struct table *lake_table_find(struct lake *l, struct slice name); /* lake->lock is held */
+void lake_cache_fini(struct lake *l);
+void lake_view_unref(struct lake_view *v);
 
 /* ---- flush, maintenance ---- */
 

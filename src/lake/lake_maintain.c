@@ -429,6 +429,7 @@ enum err table_expire(struct lake *l, struct table *t, struct topic *topic, stru
     if (!e)
         e = snapshot_expire(&env, l->catalog, &name, now - c.lake_snapshots_ms, KEEP, &r, info);
     atomic_fetch_add(&l->expired, r.snapshots);
+    table_changed(l, t);
     table_unload(t); /* the table's metadata is another now */
     if (!e)
         e = table_load(l, t, topic, info);

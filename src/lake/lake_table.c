@@ -89,19 +89,33 @@ static enum err table_make(struct lake *l, struct table *t, struct topic *topic,
 
 /* ---- loading ---- */
 
-static enum err topic_check(const struct table *t, struct topic *topic, struct errinfo *info)
+enum err table_topic_check(const struct metadata *md, struct topic *topic, struct errinfo *info)
 {
-    const char *is = metadata_property(t->md, PROPERTY_TOPIC);
+    const char *is = metadata_property(md, PROPERTY_TOPIC);
     char id[33];
 
     hex_encode(topic_uuid(topic), 16, id);
     if (is && strcmp(is, id) == 0)
         return ERR_OK;
-    return errinfo_set(
-        info, ERR_EXISTS,
-        "the table \"%.100s\" belongs to %s: drop or rename it, or write to a topic "
-        "of another name",
-        t->name, is ? "another topic, that had this name before" : "something else than Weir");
+    return errinfo_set(info, ERR_EXISTS,
+                       "the table \"%.100s\" belongs to %s: drop or rename it, or write to a topic "
+                       "of another name",
+                       topic_name(topic),
+                       is ? "another topic, that had this name before"
+                          : "something else than Weir");
+}
+
+void table_changed(struct lake *l, struct table *t)
+{
+    struct lake_view *old;
+
+    io_mutex_lock(&l->lock);
+    t->version++;
+    old = t->view;
+    t->view = NULL;
+    io_mutex_unlock(&l->lock);
+    if (old)
+        lake_view_unref(old);
 }
 
 static enum err covered_parse(struct table *t, struct topic *topic, struct errinfo *info)
@@ -155,7 +169,7 @@ static enum err table_adopt(struct lake *l, struct table *t, struct topic *topic
         return errinfo_set(info, ERR_UNSUPPORTED, "the table lies at %.100s, outside of %.80s",
                            base, store_url(l->store));
     t->base = xstrdup(key);
-    if ((e = topic_check(t, topic, info)) || (e = metadata_schema(t->md, -1, &s, info)))
+    if ((e = table_topic_check(t->md, topic, info)) || (e = metadata_schema(t->md, -1, &s, info)))
         return e;
     e = columns_from_schema(s, &t->columns, info);
     schema_free(&s);
@@ -263,8 +277,9 @@ enum err table_commit(struct lake *l, struct table *t, struct snapshot_change *c
         memcpy(t->covered, covered, (size_t)t->partitions_n * sizeof *covered);
     if (!e)
         covered_show(l, t);
-    if (e)
+    else
         table_unload(t);
+    table_changed(l, t);
     c->summary = NULL;
     free(base.offsets);
     free(text);

@@ -1,6 +1,7 @@
 /* The lake's settings and its Parquet functions. See lake.h. */
 #include "server/lake.h"
 
+#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,16 +9,23 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "broker/broker.h"
 #include "lake/lake.h"
+#include "sql/cold.h"
 #include "sql/infer.h"
 #include "sql/parquet.h"
 #include "sql/sql.h"
 
 struct server_lake {
+    struct broker *broker;
     struct lake *lake;
     struct parquet *parquet;
     char url[PATH_MAX + 16];
     char dir[PATH_MAX + 16];
+    const char *dirs[2];
+    unsigned dirs_n;
+    struct store_conf store;
+    struct sql_cold cold;
 };
 
 /* ---- columns ---- */
@@ -206,6 +214,185 @@ static void fields_free(void *fields)
     free(fields);
 }
 
+/* ---- tables for queries ---- */
+
+/* A view in sql's terms. */
+struct cold_view {
+    struct lake_view *view;
+    struct sql_cold_file *file;
+    const char **location; /* of file[i], pinned */
+    uint32_t files_n;
+    struct sql_column *columns;
+};
+
+static void cold_free(struct server_lake *l, struct cold_view *v)
+{
+    uint32_t i;
+
+    for (i = 0; i < v->files_n; i++) {
+        lake_file_unpin(l->lake, v->location[i]);
+        free((void *)(uintptr_t)v->file[i].path);
+    }
+    lake_view_release(&v->view);
+    free(v->columns);
+    free(v->location);
+    free(v->file);
+    free(v);
+}
+
+static void cold_release(void *arg, struct sql_cold_snapshot *s)
+{
+    if (s->private)
+        cold_free(arg, s->private);
+    memset(s, 0, sizeof *s);
+}
+
+/* May the file have rows within the bounds? */
+static bool wanted(const struct lake_view_file *f, const struct sql_bounds *b)
+{
+    if (!b)
+        return true;
+    return (b->partition < 0 ||
+            (f->partition_min <= b->partition && b->partition <= f->partition_max)) &&
+           f->offset_min <= b->offset_max && b->offset_min <= f->offset_max &&
+           (b->position_max > INT64_MAX || f->position_min <= (int64_t)b->position_max) &&
+           (b->position_min > INT64_MAX || (int64_t)b->position_min <= f->position_max) &&
+           f->time_min_us / 1000 - 1 <= b->ts_max_ms && b->ts_min_ms <= f->time_max_us / 1000 + 1;
+}
+
+static enum err cold_files(struct server_lake *l, struct cold_view *v, const struct sql_bounds *b,
+                           struct errinfo *info)
+{
+    const struct lake_view *w = v->view;
+    char path[512];
+    enum err e = ERR_OK;
+    uint32_t i;
+
+    v->file = xcalloc((size_t)w->files_n + 1, sizeof *v->file);
+    v->location = xcalloc((size_t)w->files_n + 1, sizeof *v->location);
+    for (i = 0; !e && i < w->files_n; i++) {
+        if (!wanted(&w->file[i], b))
+            continue;
+        e = lake_file_pin(l->lake, w->file[i].location, w->file[i].bytes, path, info);
+        if (e)
+            break;
+        v->location[v->files_n] = w->file[i].location;
+        v->file[v->files_n++] = (struct sql_cold_file){xstrdup(path), w->file[i].rows};
+    }
+    return e;
+}
+
+static enum err at_of(const struct sql_at *at, struct lake_at *out, struct errinfo *info)
+{
+    *out = (struct lake_at){LAKE_AT_NOW, 0};
+    if (!at || at->kind == SQL_AT_NOW)
+        return ERR_OK;
+    if (at->kind == SQL_AT_POSITION)
+        return errinfo_set(info, ERR_UNSUPPORTED,
+                           "a table in the lake is read as of a snapshot or a time; for a position "
+                           "say WHERE position < …");
+    *out =
+        (struct lake_at){at->kind == SQL_AT_SNAPSHOT ? LAKE_AT_SNAPSHOT : LAKE_AT_TIME, at->value};
+    return ERR_OK;
+}
+
+static enum err cold_snapshot(void *arg, struct topic *t, const struct sql_at *at,
+                              const struct sql_bounds *bounds, struct sql_cold_snapshot *out,
+                              struct errinfo *info)
+{
+    struct server_lake *l = arg;
+    struct cold_view *v;
+    struct lake_at when;
+    enum err e = at_of(at, &when, info);
+
+    memset(out, 0, sizeof *out);
+    if (e || !l->lake)
+        return e ? e : ERR_NOT_FOUND;
+    v = xcalloc(1, sizeof *v);
+    e = lake_view_get(l->lake, t, &when, &v->view, info);
+    if (!e)
+        e = cold_files(l, v, bounds, info);
+    if (e) {
+        cold_free(l, v);
+        return e;
+    }
+    v->columns = columns_of(v->view->column, v->view->columns_n);
+    *out = (struct sql_cold_snapshot){.id = v->view->snapshot_id,
+                                      .files = v->file,
+                                      .files_n = v->files_n,
+                                      .boundary = v->view->boundary,
+                                      .end = when.kind == LAKE_AT_NOW ? NULL : v->view->boundary,
+                                      .partitions_n = v->view->boundary_n,
+                                      .columns = v->columns,
+                                      .columns_n = v->view->columns_n,
+                                      .private = v};
+    return ERR_OK;
+}
+
+struct snapshot_pass {
+    struct server_lake *l;
+    bool (*allowed)(void *arg, struct slice topic);
+    void *allowed_arg;
+    void (*fn)(void *fn_arg, const struct sql_snapshot_row *row);
+    void *fn_arg;
+    const char *topic;
+};
+
+static int64_t summed(const json_t *summary, const char *name)
+{
+    const char *text = json_string_value(json_object_get(summary, name));
+
+    return text ? strtoll(text, NULL, 10) : 0;
+}
+
+static void on_snapshot(void *arg, const char *text, bool current)
+{
+    struct snapshot_pass *p = arg;
+    json_t *s = json_loads(text, 0, NULL), *sum = json_object_get(s, "summary");
+    const json_t *parent = json_object_get(s, "parent-snapshot-id");
+    const char *op = json_string_value(json_object_get(sum, "operation"));
+    char *summary = json_dumps(sum, JSON_COMPACT);
+
+    (void)current;
+    p->fn(p->fn_arg, &(struct sql_snapshot_row){
+                         .topic = slice_str(p->topic),
+                         .snapshot_id = json_integer_value(json_object_get(s, "snapshot-id")),
+                         .parent_id = json_is_integer(parent) ? json_integer_value(parent) : -1,
+                         .sequence = json_integer_value(json_object_get(s, "sequence-number")),
+                         .committed_ms = json_integer_value(json_object_get(s, "timestamp-ms")),
+                         .schema_id = json_integer_value(json_object_get(s, "schema-id")),
+                         .operation = slice_str(op ? op : ""),
+                         .records = summed(sum, "total-records"),
+                         .files = summed(sum, "total-data-files"),
+                         .bytes = summed(sum, "total-files-size"),
+                         .summary = slice_str(summary ? summary : "{}")});
+    free(summary);
+    json_decref(s);
+}
+
+static void on_topic(void *arg, const char *topic)
+{
+    struct snapshot_pass *p = arg;
+    struct topic *t = topic_find(p->l->broker, slice_str(topic));
+
+    p->topic = topic;
+    if (t && p->allowed(p->allowed_arg, slice_str(topic)))
+        (void)lake_snapshots(p->l->lake, t, on_snapshot, p, NULL);
+    topic_unref(&t);
+}
+
+static void cold_snapshots(void *arg, bool (*allowed)(void *arg, struct slice topic),
+                           void *allowed_arg,
+                           void (*fn)(void *fn_arg, const struct sql_snapshot_row *row),
+                           void *fn_arg)
+{
+    struct snapshot_pass p = {
+        .l = arg, .allowed = allowed, .allowed_arg = allowed_arg, .fn = fn, .fn_arg = fn_arg};
+
+    if (p.l->lake)
+        lake_topics_each(p.l->lake, on_topic, &p);
+}
+
 /* ---- opening ---- */
 
 static const char *text_or_null(const struct config_value *v)
@@ -242,18 +429,47 @@ static struct store_conf store_of(const struct config *c, const struct server_la
                                .deadline_ms = (uint32_t)c->lake_deadline_ms.n};
 }
 
-enum err server_lake_open(const struct config *c, struct broker *b, struct sql *sql,
-                          const struct log *log, struct server_lake **out, struct errinfo *info)
+enum err server_lake_new(const struct config *c, struct server_lake **out, struct errinfo *info)
 {
     struct server_lake *l = xcalloc(1, sizeof *l);
+    enum err e = paths_make(c, l, info);
+
+    l->store = store_of(c, l);
+    l->dirs[l->dirs_n++] = l->dir;
+    if (strncmp(l->url, "file://", 7) == 0)
+        l->dirs[l->dirs_n++] = l->url + 7;
+    l->cold = (struct sql_cold){
+        .arg = l, .snapshot = cold_snapshot, .release = cold_release, .snapshots = cold_snapshots};
+    *out = l;
+    if (e)
+        server_lake_close(out);
+    return e;
+}
+
+const struct sql_cold *server_lake_cold(struct server_lake *l)
+{
+    return &l->cold;
+}
+
+const char *const *server_lake_dirs(struct server_lake *l, unsigned *n)
+{
+    *n = l->dirs_n;
+    return l->dirs;
+}
+
+enum err server_lake_open(struct server_lake *l, const struct config *c, struct broker *b,
+                          struct sql *sql, const struct log *log, struct errinfo *info)
+{
     const char *dirs[] = {l->dir};
     struct parquet_conf pc = {
         .sql = sql, .memory_bytes = (uint64_t)c->lake_memory.n, .dirs = dirs, .dirs_n = 1};
     struct lake_conf lc = {.broker = b,
+                           .store = l->store,
                            .dir = l->dir,
                            .namespace_ = c->lake_namespace.text,
                            .log = log,
                            .file_bytes = (uint64_t)c->lake_file_bytes.n,
+                           .cache_bytes = (uint64_t)c->lake_cache_bytes.n,
                            .orphan_age_ms = c->lake_orphan_ms.n,
                            .parquet = {.arg = l,
                                        .write = write_file,
@@ -263,17 +479,11 @@ enum err server_lake_open(const struct config *c, struct broker *b, struct sql *
                                        .fields_value = fields_value,
                                        .fields_each = fields_each,
                                        .fields_free = fields_free}};
-    enum err e = paths_make(c, l, info);
+    enum err e;
 
-    *out = l;
-    lc.store = store_of(c, l);
-    if (!e)
-        e = parquet_open(&pc, &l->parquet, info);
-    if (!e)
-        e = lake_open(&lc, &l->lake, info);
-    if (e)
-        server_lake_close(out);
-    return e;
+    l->broker = b;
+    e = parquet_open(&pc, &l->parquet, info);
+    return e ? e : lake_open(&lc, &l->lake, info);
 }
 
 void server_lake_close(struct server_lake **lp)
@@ -290,5 +500,10 @@ void server_lake_close(struct server_lake **lp)
 
 struct lake *server_lake_get(struct server_lake *l)
 {
-    return l->lake;
+    return l ? l->lake : NULL;
+}
+
+const struct store_conf *server_lake_store(const struct server_lake *l)
+{
+    return &l->store;
 }

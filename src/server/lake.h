@@ -10,12 +10,23 @@ struct broker;
 struct lake;
 struct log;
 struct sql;
+struct sql_cold;
 struct server_lake;
+struct store_conf;
 
-/* sql outlives it. Quick: neither library nor store is touched before a topic is in the lake. */
-enum err server_lake_open(const struct config *c, struct broker *b, struct sql *sql,
-                          const struct log *log, struct server_lake **out, struct errinfo *info);
+/* Before sql is opened, which asks the lake for tables: its functions, and the folders of their
+ * files. */
+enum err server_lake_new(const struct config *c, struct server_lake **out, struct errinfo *info);
+const struct sql_cold *server_lake_cold(struct server_lake *l);
+const char *const *server_lake_dirs(struct server_lake *l, unsigned *n);
+/* Then; sql outlives it. Quick: neither library nor store is touched before a topic is in the lake.
+ */
+enum err server_lake_open(struct server_lake *l, const struct config *c, struct broker *b,
+                          struct sql *sql, const struct log *log, struct errinfo *info);
+/* Queries have ended; *l may be NULL. */
 void server_lake_close(struct server_lake **l);
 struct lake *server_lake_get(struct server_lake *l);
+/* Where the tables lie; as long as l. */
+const struct store_conf *server_lake_store(const struct server_lake *l);
 
 #endif

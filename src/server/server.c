@@ -24,16 +24,19 @@
 
 #include "base/buf.h"
 #include "base/json_write.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/timefmt.h"
 #include "broker/broker.h"
 #include "io/io.h"
 #include "io/thread.h"
+#include "lake/lake.h"
 #include "net/http.h"
 #include "net/tls.h"
 #include "proto/http/http_events.h"
 #include "proto/kafka/kafka.h"
 #include "proto/pgwire/pgwire.h"
+#include "server/lake.h"
 #include "sql/sql.h"
 
 #define LOOPS_MAX 256
@@ -50,6 +53,8 @@ struct server {
     struct kafka *kafka;
     struct tls_conf *kafka_tls;
     struct sql *sql;
+    struct server_lake *lake;
+    struct log log;
     struct pgwire *pgwire;
     struct tls_conf *pgwire_tls; /* its own; NULL: that of HTTP */
     const char *cors[64];
@@ -250,6 +255,8 @@ static void metrics(void *arg, struct buf *out)
         (double)(io_mono_ns(io_real()) - s->start_ns) * 1e-9);
     if (s->kafka)
         kafka_metrics(s->kafka, out);
+    if (server_lake_get(s->lake))
+        lake_metrics(server_lake_get(s->lake), out);
     if (s->pgwire)
         pgwire_metrics(s->pgwire, out);
 }
@@ -286,6 +293,8 @@ static enum err http_start(struct server *s, bool open_without, struct errinfo *
                                  .cors_origins = s->cors,
                                  .limits = c->limits,
                                  .sql = s->sql,
+                                 .lake = server_lake_get(s->lake),
+                                 .iceberg = server_lake_store(s->lake),
                                  .metrics = metrics,
                                  .metrics_arg = s};
     struct http_server_conf hc = {.loops = s->loops,
@@ -338,11 +347,33 @@ static enum err kafka_start(struct server *s, struct errinfo *info)
     return kafka_new(&kc, &s->kafka, info);
 }
 
+static void log_sink(void *arg, enum log_level level, const char *text, size_t len)
+{
+    (void)len;
+    say(arg, (int)level, "%s", text);
+}
+
+static uint64_t log_now_ms(void *arg)
+{
+    (void)arg;
+    return io_mono_ns(io_real()) / 1000000;
+}
+
 static enum err sql_start(struct server *s, struct errinfo *info)
 {
     struct sql_conf sc = {.broker = s->broker};
+    enum err e = server_lake_new(s->c, &s->lake, info);
 
-    return sql_open(&sc, &s->sql, info);
+    if (e)
+        return e;
+    sc.cold = server_lake_cold(s->lake);
+    sc.dirs = server_lake_dirs(s->lake, &sc.dirs_n);
+    e = sql_open(&sc, &s->sql, info);
+    s->log = (struct log){.sink = log_sink,
+                          .arg = (void *)(uintptr_t)s->c,
+                          .now_ms = log_now_ms,
+                          .level = (enum log_level)s->c->log_level.n};
+    return e ? e : server_lake_open(s->lake, s->c, s->broker, s->sql, &s->log, info);
 }
 
 /* Kafka's rules count for its users here, too. */
@@ -524,6 +555,7 @@ static void stop(struct server *s)
     kafka_free(&s->kafka);
     http_server_free(&s->http);
     http_proto_free(&s->proto);
+    server_lake_close(&s->lake);
     sql_close(&s->sql);
     broker_close(&s->broker); /* before the loops: its threads may just be waking one */
     for (i = 0; i < s->loops_n; i++)

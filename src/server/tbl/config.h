@@ -76,6 +76,27 @@ CONFIG(events_topic, "events.topic", TEXT, "weir.events", 1, 249, "topic", "That
 CONFIG(file_bytes, "journal.file_bytes", SIZE, "128MiB", 65536, 4294963200, "bytes", "Size of a journal file, a multiple of 4 KiB.")
 CONFIG(tail_bytes, "journal.tail_bytes", SIZE, "64MiB", 65536, 68719476736, "bytes", "Recent records kept in memory for readers at the end.")
 CONFIG(inflight_bytes, "journal.inflight_bytes", SIZE, "64MiB", 1048576, 4294967296, "bytes", "Accepted but not yet durable, at most; then senders are held back.")
+CONFIG(lake_url, "lake.url", TEXT, "", 0, 400, "url",
+       "Where topics with lake.enable have their tables: file:///DIR or s3://BUCKET/PREFIX. Empty: the folder lake in the data directory.")
+CONFIG(lake_namespace, "lake.namespace", TEXT, "weir", 1, 200, "name", "Namespace of the tables.")
+CONFIG(lake_endpoint, "lake.s3.endpoint", TEXT, "", 0, 255, "url",
+       "https://HOST[:PORT] of S3-compatible storage. Empty: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS of the region.")
+CONFIG(lake_region, "lake.s3.region", TEXT, "", 0, 64, "name", "Region that requests are signed for (auto for R2). Empty: AWS_REGION, else us-east-1.")
+CONFIG(lake_credentials, "lake.s3.credentials", TEXT, "", 0, 400, "path",
+       "File as AWS's tools share it. Empty: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else ~/.aws/credentials.")
+CONFIG(lake_profile, "lake.s3.profile", TEXT, "", 0, 64, "name", "Section of that file. Empty: AWS_PROFILE, else default.")
+CONFIG(lake_path_style, "lake.s3.path_style", CHOICE, "auto", 0, 0, "auto|off|on",
+       "ENDPOINT/BUCKET/KEY instead of BUCKET.ENDPOINT/KEY; auto: if an endpoint is given.")
+CONFIG(lake_checksums, "lake.s3.checksums", CHOICE, "auto", 0, 0, "auto|off|on", "Send a CRC32C with what is put; off for stores that refuse it.")
+CONFIG(lake_ca, "lake.s3.ca", TEXT, "", 0, 400, "path", "PEM file with authorities that sign the endpoint's certificate. Empty: the system's.")
+CONFIG(lake_storage_class, "lake.s3.storage_class", TEXT, "", 0, 64, "name", "Of new objects, such as STANDARD_IA. Empty: the bucket's.")
+CONFIG(lake_stall_ms, "lake.s3.stall", TIME, "15s", 1000, 600000, "time", "Without a byte for it, a request is given up and sent again.")
+CONFIG(lake_deadline_ms, "lake.s3.deadline", TIME, "60s", 1000, 3600000, "time", "A request with all its attempts takes no longer, but for what large bodies need at 2 MiB/s.")
+CONFIG(lake_memory, "lake.memory", SIZE, "512MiB", 67108864, 1099511627776, "bytes", "For writing Parquet files.")
+CONFIG(lake_file_bytes, "lake.file_bytes", SIZE, "128MiB", 1048576, 4294967296, "bytes", "Size of file that compaction aims at.")
+CONFIG(lake_cache_bytes, "lake.cache_bytes", SIZE, "1GiB", 1048576, 1099511627776, "bytes", "Copies of objects on S3 that queries asked for, kept in the data directory.")
+CONFIG(lake_orphan_ms, "lake.orphan_age", TIME, "1d", 1000, 3153600000000, "time",
+       "Files of a table that no snapshot has are removed when so old; more than any write takes.")
 CONFIG(log_level, "log.level", CHOICE, "info", 0, 0, "error|warn|info|debug", "Least important messages that are written to standard error.")
 CONFIG(log_format, "log.format", CHOICE, "text", 0, 0, "text|json", "Form of the messages.")
 CONFIG(drain_ms, "shutdown.grace", TIME, "10s", 0, 3600000, "time", "Time that connections get to finish when the server stops.")

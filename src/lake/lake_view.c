@@ -1,0 +1,434 @@
+/* What readers see of a topic's table: the files of a snapshot, and up to where each partition of the
+ * topic is in them, taken together. See lake.h.
+ *
+ * A view is read by the thread that asks, from the catalog, and kept for those who ask next until the
+ * lake's thread commits to the table. It is counted by reference. Objects that are no local files are
+ * copied into the lake's folder; copies that nobody uses go, those used longest ago first, when
+ * there are more bytes of them than conf.cache_bytes.
+ *
+ * Files that a view names are deleted only when their snapshot has expired: that is
+ * lake.snapshot.retention.ms (a minute at least) after a newer one took its place. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lake/catalog.h"
+#include "lake/lake_int.h"
+
+#define ARENA_CHUNK (64u << 10)
+#define ARENA_MAX   (256u << 20)
+
+/* A view and what it owns. */
+struct view {
+    struct lake_view v; /* first */
+    _Atomic uint32_t refs;
+    struct columns columns;
+    struct arena arena;
+    uint32_t cap;
+    struct errinfo *info;
+};
+
+/* ---- building ---- */
+
+static void bounds_of(const struct data_file *f, int32_t column, enum ice_kind k, int64_t *min,
+                      int64_t *max)
+{
+    struct ice_type t = {.kind = k};
+    struct ice_value v;
+    uint32_t i;
+
+    *min = INT64_MIN;
+    *max = INT64_MAX;
+    for (i = 0; i < f->lower.n; i++)
+        if (f->lower.at[i].id == column && ice_value_read(t, f->lower.at[i].bytes, &v))
+            *min = v.i;
+    for (i = 0; i < f->upper.n; i++)
+        if (f->upper.at[i].id == column && ice_value_read(t, f->upper.at[i].bytes, &v))
+            *max = v.i;
+}
+
+static enum err on_file(void *arg, const struct manifest_entry *e, const struct spec *spec)
+{
+    struct view *w = arg;
+    struct lake_view_file *f;
+
+    (void)spec;
+    if (e->file.content != DATA_ROWS)
+        return errinfo_set(w->info, ERR_UNSUPPORTED,
+                           "the table has delete files, which Weir does not read: have them "
+                           "applied by rewriting the data files");
+    if (w->v.files_n == w->cap) {
+        w->cap = w->cap ? w->cap * 2 : 64;
+        w->v.file = xrealloc(w->v.file, w->cap * sizeof *w->v.file);
+    }
+    f = &w->v.file[w->v.files_n];
+    memset(f, 0, sizeof *f);
+    f->location = arena_str(&w->arena, e->file.path);
+    if (!f->location)
+        return errinfo_set(w->info, ERR_LIMIT, "the table has too many files");
+    f->rows = (uint64_t)e->file.records;
+    f->bytes = (uint64_t)e->file.bytes;
+    bounds_of(&e->file, COLUMN_PARTITION, ICE_INT, &f->partition_min, &f->partition_max);
+    bounds_of(&e->file, COLUMN_OFFSET, ICE_LONG, &f->offset_min, &f->offset_max);
+    bounds_of(&e->file, COLUMN_POSITION, ICE_LONG, &f->position_min, &f->position_max);
+    bounds_of(&e->file, COLUMN_TIMESTAMP, ICE_TIMESTAMPTZ, &f->time_min_us, &f->time_max_us);
+    w->v.files_n++;
+    return ERR_OK;
+}
+
+static enum err offsets_parse(const char *text, struct lake_view *v, struct errinfo *info)
+{
+    json_t *list = text ? json_loads(text, 0, NULL) : NULL;
+    size_t i;
+
+    if (text && !json_is_array(list)) {
+        json_decref(list);
+        return errinfo_set(info, ERR_CORRUPT, "%s is no list", SNAPSHOT_OFFSETS);
+    }
+    v->boundary_n = (uint32_t)json_array_size(list);
+    v->boundary = xcalloc((size_t)v->boundary_n + 1, sizeof *v->boundary);
+    for (i = 0; i < v->boundary_n; i++)
+        v->boundary[i] = json_integer_value(json_array_get(list, i));
+    json_decref(list);
+    return ERR_OK;
+}
+
+/* weir.offsets of the snapshot, or of the nearest before it that has them. */
+static const char *offsets_of(const struct metadata *md, const json_t *snapshot)
+{
+    size_t left = json_array_size(json_object_get(md->doc, "snapshots"));
+    const char *text = NULL;
+
+    while (snapshot && !text && left--) {
+        const json_t *parent = json_object_get(snapshot, "parent-snapshot-id");
+
+        text = json_string_value(
+            json_object_get(json_object_get(snapshot, "summary"), SNAPSHOT_OFFSETS));
+        snapshot =
+            json_is_integer(parent) ? metadata_snapshot(md, json_integer_value(parent)) : NULL;
+    }
+    return text;
+}
+
+/* The snapshot that was current at a time; NULL: none was, or it is expired. */
+static const json_t *snapshot_at(const struct metadata *md, int64_t ms)
+{
+    const json_t *log = json_object_get(md->doc, "snapshot-log"), *e, *found = NULL;
+    size_t i;
+
+    json_array_foreach(log, i, e)
+    {
+        if (json_integer_value(json_object_get(e, "timestamp-ms")) <= ms)
+            found = metadata_snapshot(md, json_integer_value(json_object_get(e, "snapshot-id")));
+    }
+    return found;
+}
+
+static enum err snapshot_pick(const struct metadata *md, const struct lake_at *at,
+                              const json_t **out, struct errinfo *info)
+{
+    *out = at->kind == LAKE_AT_SNAPSHOT ? metadata_snapshot(md, at->value)
+           : at->kind == LAKE_AT_TIME   ? snapshot_at(md, at->value)
+                                        : metadata_current(md);
+    if (*out || at->kind == LAKE_AT_NOW)
+        return ERR_OK;
+    return errinfo_set(info, ERR_NOT_FOUND, "the table has no snapshot %s %" PRId64,
+                       at->kind == LAKE_AT_TIME ? "as old as" : "with the id", at->value);
+}
+
+static enum err view_fill(struct lake *l, const struct metadata *md, const struct lake_at *at,
+                          struct view *w, struct errinfo *info)
+{
+    struct snapshot_scan scan = {.file = on_file, .arg = w};
+    struct lake_env env = lake_env_of(l);
+    const json_t *snapshot = NULL;
+    struct schema *s = NULL;
+    enum err e = snapshot_pick(md, at, &snapshot, info);
+
+    if (!e)
+        e = metadata_schema(md, -1, &s, info);
+    if (!e)
+        e = columns_from_schema(s, &w->columns, info);
+    schema_free(&s);
+    if (e)
+        return e;
+    w->v.column = w->columns.c;
+    w->v.columns_n = w->columns.n;
+    w->v.snapshot_id = snapshot ? json_integer_value(json_object_get(snapshot, "snapshot-id")) : -1;
+    e = offsets_parse(offsets_of(md, snapshot), &w->v, info);
+    if (!e && snapshot)
+        e = snapshot_files(&env, md, w->v.snapshot_id, &scan, info);
+    return e;
+}
+
+void lake_view_unref(struct lake_view *v)
+{
+    struct view *w = (struct view *)v;
+
+    if (atomic_fetch_sub(&w->refs, 1) != 1)
+        return;
+    columns_fini(&w->columns);
+    arena_fini(&w->arena);
+    free(v->file);
+    free(v->boundary);
+    free(w);
+}
+
+static enum err table_read(struct lake *l, struct topic *topic, struct metadata **md,
+                           struct errinfo *info)
+{
+    struct table_name name = {l->conf.namespace_, topic_name(topic)};
+    enum err e = lake_ready(l, info);
+
+    if (!e)
+        e = catalog_load(l->catalog, &name, md, info);
+    if (!e && table_topic_check(*md, topic, info)) {
+        metadata_free(md);
+        e = ERR_NOT_FOUND; /* another's */
+    }
+    return e;
+}
+
+static enum err view_make(struct lake *l, struct topic *topic, const struct lake_at *at,
+                          struct lake_view **out, struct errinfo *info)
+{
+    struct view *w = xcalloc(1, sizeof *w);
+    struct metadata *md = NULL;
+    enum err e;
+
+    atomic_init(&w->refs, 1);
+    arena_init(&w->arena, ARENA_CHUNK, ARENA_MAX);
+    w->info = info;
+    e = table_read(l, topic, &md, info);
+    if (!e)
+        e = view_fill(l, md, at, w, info);
+    metadata_free(&md);
+    w->info = NULL;
+    if (e)
+        lake_view_unref(&w->v);
+    else
+        *out = &w->v;
+    return e;
+}
+
+static struct lake_view *ref(struct lake_view *v)
+{
+    atomic_fetch_add(&((struct view *)v)->refs, 1);
+    return v;
+}
+
+enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at *at,
+                       struct lake_view **out, struct errinfo *info)
+{
+    struct slice name = slice_str(topic_name(topic));
+    struct table *t;
+    uint64_t version = 0;
+    enum err e;
+
+    *out = NULL;
+    io_mutex_lock(&l->lock);
+    t = lake_table_find(l, name);
+    if (t) {
+        version = t->version;
+        if (t->view && t->view_version == version && at->kind == LAKE_AT_NOW)
+            *out = ref(t->view);
+    }
+    io_mutex_unlock(&l->lock);
+    if (!t)
+        return errinfo_set(info, ERR_NOT_FOUND, "the topic \"%s\" has no table", topic_name(topic));
+    if (*out)
+        return ERR_OK;
+    e = view_make(l, topic, at, out, info);
+    if (e || at->kind != LAKE_AT_NOW)
+        return e;
+    io_mutex_lock(&l->lock);
+    if (!t->view && t->version == version) {
+        t->view = ref(*out);
+        t->view_version = version;
+    }
+    io_mutex_unlock(&l->lock);
+    return ERR_OK;
+}
+
+void lake_view_release(struct lake_view **v)
+{
+    if (*v)
+        lake_view_unref(*v);
+    *v = NULL;
+}
+
+enum err lake_snapshots(struct lake *l, struct topic *topic,
+                        void (*fn)(void *arg, const char *json, bool current), void *arg,
+                        struct errinfo *info)
+{
+    struct metadata *md = NULL;
+    const json_t *s;
+    size_t i;
+    enum err e = table_read(l, topic, &md, info);
+
+    if (e)
+        return e;
+    json_array_foreach(json_object_get(md->doc, "snapshots"), i, s)
+    {
+        char *text = json_dumps(s, JSON_COMPACT);
+
+        if (text)
+            fn(arg, text,
+               json_integer_value(json_object_get(s, "snapshot-id")) == metadata_current_id(md));
+        free(text);
+    }
+    metadata_free(&md);
+    return ERR_OK;
+}
+
+void lake_topics_each(struct lake *l, void (*fn)(void *arg, const char *topic), void *arg)
+{
+    struct table *t;
+
+    io_mutex_lock(&l->lock);
+    t = l->tables;
+    io_mutex_unlock(&l->lock);
+    for (; t; t = t->next) /* entries stay, with their names */
+        fn(arg, t->name);
+}
+
+/* ---- local files ---- */
+
+struct cached {
+    struct cached *next; /* the one used last comes first */
+    char *location, *path;
+    uint64_t bytes;
+    uint32_t pins;
+    bool there; /* the copy is made */
+};
+
+static void cached_free(struct lake *l, struct cached *c)
+{
+    io_unlink(io_real(), c->path, NULL);
+    l->cache_bytes -= c->bytes;
+    free(c->location);
+    free(c->path);
+    free(c);
+}
+
+void lake_cache_fini(struct lake *l)
+{
+    struct cached *c;
+
+    while ((c = l->cache)) {
+        l->cache = c->next;
+        cached_free(l, c);
+    }
+}
+
+/* Takes it out of the list; NULL: it is not there. */
+static struct cached *cached_take(struct lake *l, const char *location)
+{
+    struct cached **at, *c;
+
+    for (at = &l->cache; (c = *at); at = &c->next)
+        if (strcmp(c->location, location) == 0) {
+            *at = c->next;
+            return c;
+        }
+    return NULL;
+}
+
+/* The last of those that nobody uses goes, as long as there is too much. */
+static void cache_trim(struct lake *l)
+{
+    while (l->cache_bytes > l->conf.cache_bytes) {
+        struct cached **at, **last = NULL, *c;
+
+        for (at = &l->cache; *at; at = &(*at)->next)
+            if ((*at)->pins == 0)
+                last = at;
+        if (!last)
+            return;
+        c = *last;
+        *last = c->next;
+        cached_free(l, c);
+    }
+}
+
+static struct cached *cached_new(struct lake *l, const char *location, uint64_t bytes)
+{
+    struct cached *c = xcalloc(1, sizeof *c);
+    char path[512];
+
+    tmp_path(l, path);
+    c->location = xstrdup(location);
+    c->path = xstrdup(path);
+    c->bytes = bytes;
+    l->cache_bytes += bytes;
+    return c;
+}
+
+/* cache_lock is held, also while a copy is made: they come one after the other. */
+static enum err copy_pin(struct lake *l, const char *location, uint64_t bytes, char path[512],
+                         struct errinfo *info)
+{
+    const char *key = store_key(l->store, location);
+    struct cached *c = cached_take(l, location);
+    enum err e = ERR_OK;
+
+    if (!key)
+        return errinfo_set(info, ERR_UNSUPPORTED, "%.150s is outside of the store", location);
+    if (!c)
+        c = cached_new(l, location, bytes);
+    if (!c->there)
+        e = store_get_file(l->store, key, c->path, NULL, info);
+    if (e) {
+        cached_free(l, c);
+        return e;
+    }
+    c->there = true;
+    c->pins++;
+    c->next = l->cache;
+    l->cache = c;
+    snprintf(path, 512, "%s", c->path);
+    cache_trim(l);
+    return ERR_OK;
+}
+
+static bool is_folder(const struct lake *l)
+{
+    return strncmp(store_url(l->store), "file://", 7) == 0;
+}
+
+enum err lake_file_pin(struct lake *l, const char *location, uint64_t bytes, char path[512],
+                       struct errinfo *info)
+{
+    const char *key;
+    enum err e = lake_ready(l, info);
+
+    if (e)
+        return e;
+    if (is_folder(l)) {
+        key = store_key(l->store, location);
+        if (!key || (size_t)snprintf(path, 512, "%s/%s", store_url(l->store) + 7, key) >= 512)
+            return errinfo_set(info, ERR_UNSUPPORTED, "%.150s is outside of the store, or too long",
+                               location);
+        return ERR_OK;
+    }
+    io_mutex_lock(&l->cache_lock);
+    e = copy_pin(l, location, bytes, path, info);
+    io_mutex_unlock(&l->cache_lock);
+    return e;
+}
+
+void lake_file_unpin(struct lake *l, const char *location)
+{
+    struct cached *c;
+
+    if (is_folder(l))
+        return;
+    io_mutex_lock(&l->cache_lock);
+    for (c = l->cache; c && strcmp(c->location, location) != 0; c = c->next)
+        ;
+    if (c && c->pins)
+        c->pins--;
+    cache_trim(l);
+    io_mutex_unlock(&l->cache_lock);
+}

@@ -1,0 +1,242 @@
+"""The lake with the real binary: topics become Iceberg tables, on a folder, on a small S3 server whose requests
+are spoilt, and on SeaweedFS (WEIR_CLIENTS=all); read back by tests/system/iceberg.py."""
+import json, os, random, threading, time
+
+import iceberg, s3
+from harness import Server, Skip, npm_modules, scratch, served, weir
+
+ENABLE = ("--set", "lake.enable=true", "--set", "lake.max.seconds=1")
+
+
+def flights():
+    path = os.path.join(npm_modules(), "vega-datasets", "data", "flights-200k.json")
+    with open(path) as f:
+        return path, json.load(f)
+
+
+def check_flights(place, source, d):
+    """Equal to the source by a full compare, both ways."""
+    duck, table = iceberg.Duck(), iceberg.Table(place, "flights")
+    assert iceberg.exactly_once(duck, table, d) == len(source)
+    files = iceberg.files_sql(table.local(d))
+    duck.rows("CREATE TABLE source AS SELECT row_number() OVER () - 1 AS n, * FROM read_json_auto('%s')" % flights()[0])
+    columns = [c for c in source[0]]
+    assert all(c in table.columns() for c in columns), table.columns().keys()
+    names = ",".join('"%s"' % c for c in columns)
+    for a, b in (("source", files), (files, "source")):
+        assert duck.rows("SELECT count(*) FROM (SELECT %s FROM %s EXCEPT ALL SELECT %s FROM %s)" % (
+            names, a, names, b)) == [("0",)]
+    by_key, got = {}, {}
+    for row in source:
+        by_key.setdefault(str(row["delay"]), []).append(row)
+    for key, value in duck.rows("SELECT decode(key), decode(value) FROM %s ORDER BY partition, \"offset\"" % files):
+        got.setdefault(key, []).append(json.loads(value))
+    assert got == by_key, "values are not what was sent, in each key's order"
+    duck.close()
+    return table
+
+
+def flights_through(place, d, *settings, env=None):
+    path, source = flights()
+    data = os.path.join(d, "data")
+    if env:
+        os.environ.update(env)
+    s = Server(data, "--set", "lake.url=" + place.url(), *settings)
+    try:
+        weir("topics", "create", "flights", "--partitions", "3", *ENABLE, server=s)
+        weir("import", path, "--stream", "flights", "--key", "delay", server=s)
+        began = time.time()
+        weir("lake", "flush", "flights", server=s)
+        took = time.time() - began
+        table = check_flights(place, source, d)
+        weir("lake", "compact", "flights", server=s)
+        compacted = check_flights(place, source, d)
+        weir("topics", "alter", "flights", "--set", "lake.snapshot.retention.ms=60000", server=s)
+        weir("lake", "expire", "flights", server=s)
+        check_flights(place, source, d)
+        print("figure: lake: 200 thousand flights in %d files, after compaction %d; last flush %.1f s" % (
+            len(table.files()), len(compacted.files()), took))
+    finally:
+        s.stop()
+
+
+def test_lake_flights():
+    with scratch() as d:
+        flights_through(iceberg.Folder(os.path.join(d, "lake")), d)
+
+
+# ---- evolution, compaction, expiry ---------------------------------------------------------------------
+
+def post(s, stream, values):
+    body = json.dumps([{"type": "t.x", "stream": stream, "data": v} for v in values])
+    status, _, answer = s.call("POST", "/events", body)
+    assert status == 201, answer
+
+
+def rows(place, name, d, what):
+    duck, table = iceberg.Duck(), iceberg.Table(place, name)
+    iceberg.exactly_once(duck, table, d)
+    out = duck.rows("SELECT %s FROM %s ORDER BY partition, \"offset\"" % (what, iceberg.files_sql(table.local(d))))
+    duck.close()
+    return table, out
+
+
+def test_lake_evolution():
+    """Columns come as fields come; what does not fit a column's type goes to a text column; nothing is lost."""
+    batches = [[{"a": 1, "b": True, "Offset": "x"}], [{"a": 2.5, "c": {"n": [1]}}], [{"a": "three", "b": "yes"}],
+               [{"a": None}], [{"a": 4, "b": False, "c": "text", "new": 1.5}], [{"a": 5}], [[1, 2]], ["bare"]]
+    with served("--set", "lake.orphan_age=1s") as s, scratch() as d:
+        place = iceberg.Folder(os.path.join(s.data, "lake"))
+        weir("topics", "create", "ev", *ENABLE, server=s)
+        for b in batches:
+            post(s, "ev", b)
+            weir("lake", "flush", "ev", server=s)
+        what = "a, a_text, b, b_text, c, new, \"value_Offset\", decode(value)"
+        want = [("1", None, "true", None, None, None, "x"), (None, "2.5", None, None, '{"n": [1]}', None, None),
+                (None, "three", None, "yes", None, None, None), (None,) * 7,
+                ("4", None, "false", None, "text", "1.5", None), ("5",) + (None,) * 6, (None,) * 7, (None,) * 7]
+        table, got = rows(place, "ev", d, what)
+        assert [r[:7] for r in got] == want, got
+        assert [json.loads(r[7]) for r in got] == [v for b in batches for v in b]
+        assert len(table.files()) >= len(batches) and len(table.md["snapshots"]) == len(batches)
+        weir("lake", "compact", "ev", server=s)
+        table, after = rows(place, "ev", d, what)
+        assert after == got and len(table.files()) < len(batches), len(table.files())
+        assert table.offsets() == [len(batches)]
+        stray = os.path.join(place.root, "weir", "ev", "data", "stray.parquet")
+        with open(stray, "w") as f:
+            f.write("nothing names me")
+        os.utime(stray, (time.time() - 100,) * 2)
+        weir("topics", "alter", "ev", "--set", "lake.snapshot.retention.ms=60000", server=s)
+        weir("lake", "expire", "ev", server=s)
+        table, last = rows(place, "ev", d, what)
+        assert last == got and not os.path.exists(stray)
+        weir("topics", "alter", "ev", "--set", "lake.retention.ms=0", server=s)
+        weir("lake", "expire", "ev", server=s)
+        assert iceberg.Table(place, "ev").files() == []
+        post(s, "ev", [{"a": 9}])
+        weir("lake", "flush", "ev", server=s)
+        (f,) = iceberg.Table(place, "ev").files()
+        assert f["record_count"] == 1
+        status, _, body = s.call("GET", "/metrics")
+        assert b"weir_lake_compactions_total 1" in body and b'weir_lake_lag_records{topic="ev"} 0' in body, body[-3000:]
+
+
+def test_lake_partitions():
+    """Each way to divide a table: files have the rows that their partition says, and keys and headers are exact."""
+    with served(kafka=0) as s, scratch() as d:
+        place = iceberg.Folder(os.path.join(s.data, "lake"))
+        for i, (how, field) in enumerate((("hour(timestamp)", "timestamp_hour"), ("day(timestamp)", "timestamp_day"),
+                                          ("month(timestamp)", "timestamp_month"), ("partition", "partition"),
+                                          ("bucket[16](key)", "key_bucket"), ("none", None))):
+            name = "p%d" % i
+            weir("topics", "create", name, "--partitions", "2", *ENABLE, "--set", "lake.partition=" + how, server=s)
+            for k in range(20):
+                post(s, "%s:key-%d" % (name, k), [{"k": k}])
+            weir("lake", "flush", name, server=s)
+            table, got = rows(place, name, d, "decode(key), k, ce_type, len(headers)")
+            assert sorted(got) == sorted(("key-%d" % k, str(k), "t.x", got[0][3]) for k in range(20)), got
+            spec = table.md["partition-specs"][0]["fields"]
+            assert [f["name"] for f in spec] == ([field] if field else []), spec
+            assert len(table.files()) == {3: 2, 4: len(table.files())}.get(i, len(table.files()))
+            if i == 4:
+                assert len(table.files()) > 4 and sum(f["record_count"] for f in table.files()) == 20
+
+
+# ---- kill -9 and faults --------------------------------------------------------------------------------
+
+def feed(s, stop, sent):
+    """Posts small batches until the server goes."""
+    n = 0
+    while not stop.is_set():
+        try:
+            status, _, _ = s.call("POST", "/events", json.dumps(
+                [{"type": "k", "stream": "kill:c%d" % (i % 5), "data": {"n": n, "i": i}} for i in range(20)]))
+        except OSError:
+            return
+        except Exception:
+            return
+        if status == 201:
+            sent[0] += 20
+        n += 1
+        time.sleep(0.005)
+
+
+def killed(place, d, rounds, wait, settings=(), every=10):
+    data = os.path.join(d, "data")
+    opts = ("--set", "lake.url=" + place.url(), "--set", "topics.retention=-1", "--set", "lake.s3.stall=1s", *settings)
+    s = Server(data, *opts)
+    weir("topics", "create", "kill", "--partitions", "3", "--set", "lake.enable=true", "--set", "lake.max.seconds=1",
+         "--set", "lake.max.bytes=1024", server=s)
+    sent, duck = [0], iceberg.Duck()
+    for r in range(rounds):
+        stop = threading.Event()
+        t = threading.Thread(target=feed, args=(s, stop, sent))
+        t.start()
+        time.sleep(random.uniform(*wait))
+        s.kill()
+        stop.set()
+        t.join()
+        if r % every == every - 1:
+            try:
+                table = iceberg.Table(place, "kill")
+            except AssertionError:
+                table = None  # not made yet
+            if table and table.snapshot():
+                iceberg.exactly_once(duck, table, d)
+        s = Server(data, *opts)
+    weir("lake", "flush", "kill", server=s)
+    table = iceberg.Table(place, "kill")
+    n = iceberg.exactly_once(duck, table, d)
+    status, _, body = s.call("GET", "/topics/kill/partitions")
+    assert status == 200, body
+    ends = [p["end"] for p in json.loads(body)["partitions"]]
+    assert table.offsets() == ends and n == sum(ends) >= sent[0] > 0, (table.offsets(), ends, n, sent)
+    got = duck.rows("SELECT partition, \"offset\", decode(value) FROM %s" % iceberg.files_sql(table.local(d)))
+    have = {(int(p), int(o)): json.loads(v) for p, o, v in got}
+    for e in s.pages("kill", 10000):
+        assert have.pop((e["partition"], e["offset"])) == e["data"]
+    assert not have
+    s.stop()
+    duck.close()
+    return n, len(table.md["snapshots"])
+
+
+def test_lake_kill9():
+    """kill -9 in the middle of flushes and commits: each record is in the table once."""
+    rounds = int(os.environ.get("WEIR_KILL_ROUNDS", "50"))
+    with scratch() as d:
+        n, commits = killed(iceberg.Folder(os.path.join(d, "lake")), d, rounds, (0.1, 0.9))
+        print("figure: lake: %d kills, %d records, each once in the table; %d commits" % (rounds, n, commits))
+
+
+def s3_killed(endpoint, seed, rounds, name):
+    old = dict(os.environ)
+    with scratch() as d, s3.spoilt(endpoint, 0.15, seed) as (proxied, proxy):
+        os.environ.update(s3.environment(proxied))
+        try:
+            n, commits = killed(iceberg.Bucket(endpoint, "lake"), d, rounds, (0.5, 2.0), every=3)
+        finally:
+            os.environ.clear()
+            os.environ.update(old)
+        assert len(proxy.counts) >= 4, proxy.counts
+        print("figure: lake on %s: %d kills, %d records, each once in the table; %d commits; spoilt: %s" % (
+            name, rounds, n, commits, dict(sorted(proxy.counts.items()))))
+
+
+def test_lake_s3_faults():
+    with s3.small() as endpoint:
+        s3_killed(endpoint, 3, 6, "a small S3 server")
+
+
+def test_lake_seaweed():
+    old = dict(os.environ)
+    with s3.seaweed() as endpoint:
+        with scratch() as d:
+            os.environ.update(s3.environment(endpoint))
+            try:
+                flights_through(iceberg.Bucket(endpoint, "flights"), d)
+            finally:
+                os.environ.clear()
+                os.environ.update(old)
+        s3_killed(endpoint, 4, 20, "SeaweedFS")
