@@ -4,8 +4,8 @@
  * Frames. Past the share a connection that holds more than LIMIT_KAFKA_FRAME_STEP is not read. It
  * waits in a line and goes on, first come, first served, as memory comes free: its peer finds that
  * its bytes are not taken. When all is held by peers of whose frames a part is missing, nothing would
- * come free. So one of the line, whose turn it is, may go past the share until its frame is there. A
- * peer that sends nothing for STALL_MS though it is its turn, or is not done after TURN_MS, loses its
+ * come free. So one of the line, whose turn it is, may go past the share until its frame is there; when
+ * that has been answered, it is the next one's turn. A peer that sends nothing for STALL_MS though it is its turn, or is not done after TURN_MS, loses its
  * connection: else each that had a turn could add to what is held, for ever. So at most the shares,
  * a frame for each loop, and LIMIT_KAFKA_FRAME_STEP for each connection are held.
  *
@@ -51,8 +51,12 @@ static void count(struct kloop *kl, struct kbudget *bu, size_t *counted, size_t 
 
 void kbudget_count(struct kreq *q, size_t frame, size_t answer)
 {
-    count(q->kl, &q->kl->in, &q->counted_in, frame);
-    count(q->kl, &q->kl->out, &q->counted_out, answer);
+    struct kloop *kl = q->kl;
+
+    if (q == kl->turn_frame && !frame)
+        kl->turn_frame = NULL;
+    count(kl, &kl->in, &q->counted_in, frame);
+    count(kl, &kl->out, &q->counted_out, answer);
 }
 
 static bool wait(struct kloop *kl, struct kbudget *bu, struct kwait *w)
@@ -109,6 +113,14 @@ void kbudget_leave(struct kconn *kc)
         wake(kl, LOOK_MS);
 }
 
+void kbudget_frame(struct kconn *kc, struct kreq *q)
+{
+    if (kc->kl->turn != kc)
+        return;
+    kc->kl->turn = NULL;
+    kc->kl->turn_frame = q;
+}
+
 static struct kconn *first_in(struct kloop *kl)
 {
     struct kconn *kc = list_entry(kl->in.waiting.node.next, struct kconn, wait_in.link);
@@ -117,13 +129,22 @@ static struct kconn *first_in(struct kloop *kl)
     return kc;
 }
 
+/* The first that is in the middle of a frame: requests that are there come to an end by themselves. */
 static void turn_begin(struct kloop *kl, uint64_t now)
 {
-    kl->turn = first_in(kl);
-    kl->turn_began_ms = kl->turn_moved_ms = now;
-    kl->turn_bytes = kl->turn->c->bytes_in;
-    kl->turn_frames = kl->turn->frames;
-    kconn_go(kl->turn);
+    struct kconn *kc;
+
+    list_for_each(kc, &kl->in.waiting, struct kconn, wait_in.link)
+    {
+        if (!kc->part)
+            continue;
+        leave(&kc->wait_in);
+        kl->turn = kc;
+        kl->turn_began_ms = kl->turn_moved_ms = now;
+        kl->turn_bytes = kc->c->bytes_in;
+        kconn_go(kc);
+        return;
+    }
 }
 
 /* Whose turn it is has to use it. */
@@ -131,16 +152,12 @@ static void turn_look(struct kloop *kl, uint64_t now)
 {
     struct kconn *kc = kl->turn;
 
-    if (!kc->part || kc->frames != kl->turn_frames) {
-        kl->turn = NULL;
-        return;
-    }
     if (kc->c->paused) /* for other reasons, which are not the peer's */
         kl->turn_began_ms = now;
     if (kc->c->paused || kc->c->bytes_in != kl->turn_bytes)
         kl->turn_moved_ms = now;
     kl->turn_bytes = kc->c->bytes_in;
-    if (now - kl->turn_moved_ms > STALL_MS || now - kl->turn_began_ms > TURN_MS)
+    if (now - kl->turn_moved_ms > kl->stall_ms || now - kl->turn_began_ms > TURN_MS)
         conn_close(kc->c, false, CONN_SLOW);
 }
 
@@ -157,7 +174,7 @@ static void reading_goes_on(struct kloop *kl)
     }
     if (kl->turn)
         turn_look(kl, now);
-    if (!kl->turn && !list_empty(&kl->in.waiting))
+    if (!kl->turn && !kl->turn_frame)
         turn_begin(kl, now);
 }
 
@@ -184,6 +201,7 @@ void kbudget_init(struct kloop *kl, unsigned loops)
 {
     kl->in.max = LIMIT_KAFKA_HELD_IN / loops;
     kl->out.max = LIMIT_KAFKA_HELD_OUT / loops;
+    kl->stall_ms = STALL_MS;
     list_init(&kl->in.waiting);
     list_init(&kl->out.waiting);
     loop_timer_init(&kl->wake, woken);

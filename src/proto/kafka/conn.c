@@ -427,7 +427,7 @@ static void frame_complete(struct kconn *kc)
 
     kc->part = NULL;
     kc->head_n = 0;
-    kc->frames++;
+    kbudget_frame(kc, q);
     atomic_fetch_add_explicit(&kc->kl->requests, 1, memory_order_relaxed);
     if (ksasl_is_raw(kc)) {
         ksasl_raw(kc, buf_slice(&q->frame));

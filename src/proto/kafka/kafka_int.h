@@ -104,8 +104,10 @@ struct kloop {
     _Atomic uint64_t requests, errors;
     /* budget.c */
     struct kbudget in, out;
-    struct kconn *turn; /* which may go past in.max, and what was seen of it */
-    uint64_t turn_began_ms, turn_moved_ms, turn_bytes, turn_frames;
+    struct kconn *turn;      /* which may go past in.max, and what was seen of it */
+    struct kreq *turn_frame; /* what the last one sent, until it is answered: none has the turn */
+    uint64_t turn_began_ms, turn_moved_ms, turn_bytes;
+    uint32_t stall_ms;
     struct loop_timer wake;
 };
 
@@ -133,7 +135,6 @@ struct kconn {
     unsigned head_n;
     struct kreq *part;     /* whose frame is being collected */
     size_t part_len;       /* its bytes in all */
-    uint64_t frames;       /* that are complete */
     struct buf in;         /* input that waits until there is room for more requests */
     struct list_head reqs; /* in order of arrival */
     unsigned reqs_n;
@@ -242,6 +243,8 @@ bool kbudget_stops_reading(struct kconn *kc);
 bool kbudget_stops_start(struct kconn *kc, int16_t api);
 /* How many bytes of record batches an answer should have at most, now. */
 size_t kbudget_answer_max(const struct kloop *kl);
+/* The frame that kc was sending is there: q's. */
+void kbudget_frame(struct kconn *kc, struct kreq *q);
 /* The connection ends. */
 void kbudget_leave(struct kconn *kc);
 
