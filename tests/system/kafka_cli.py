@@ -1,7 +1,8 @@
 """The command line beside Kafka's protocol: weir topics --describe, produce, consume, groups."""
-import base64, contextlib, json, os, random, re, shutil, signal, socket, struct, subprocess, threading, time
+import argparse, base64, contextlib, json, os, random, re, shutil, signal, socket, struct, subprocess, threading, time
 
-from harness import ROOT, WEIR, Server, Skip, metric, npm_modules, scratch, served, wait_for, weir
+import kafka_clients
+from harness import ROOT, WEIR, Server, Skip, beside_others, metric, npm_modules, scratch, served, wait_for, weir
 
 
 def on(server):
@@ -536,6 +537,89 @@ def test_cli_kafka_isolation():
         for level, want in (("committed", committed), ("uncommitted", everything)):
             out = weir("consume", "t", "--data", s.data, "--isolation", level).stdout.decode()
             assert out == want, (level, out)
+
+
+# ---- Apache Kafka --------------------------------------------------------------------------------------
+
+KAFKA_CONF = """process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{control}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{control}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{control}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={dir}
+num.partitions=4
+offsets.topic.num.partitions=2
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=2
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.consumer.heartbeat.interval.ms=1000
+group.consumer.min.heartbeat.interval.ms=500
+"""
+
+
+@contextlib.contextmanager
+def apache_kafka():
+    """A server of Apache Kafka 4.2, as its tools start it; .kafka is its address."""
+    jars = kafka_clients.java_client()
+    with scratch() as d:
+        port, control = free_port(), free_port()
+        conf, log = os.path.join(d, "conf"), os.path.join(d, "log")
+        with open(conf, "w") as f:
+            f.write(KAFKA_CONF.format(port=port, control=control, dir=os.path.join(d, "data")))
+        java = lambda *a: kafka_clients.java(jars, *a, log="error")
+        subprocess.run(java("kafka.tools.StorageTool", "format", "--standalone", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", conf),
+                       check=True, capture_output=True, timeout=120)
+        with open(log, "wb") as out:
+            p = subprocess.Popen(java("kafka.Kafka", conf), stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        s = argparse.Namespace(kafka="127.0.0.1:%d" % port, url="http://127.0.0.1:1")
+        try:
+            wait_for(lambda: p.poll() is not None or weir("produce", "wait", stdin=b"x\n", env=on(s), ok=False).returncode == 0, 120)
+            assert p.poll() is None, open(log).read()[-3000:]
+            yield s
+        finally:
+            p.terminate()
+            try:
+                p.wait(60)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.wait()
+
+
+@beside_others
+def test_cli_kafka_apache():
+    """Produce and consume against a server of Apache Kafka itself: every codec, keys, headers and times; groups of the new
+    protocol; a pipe from it to Weir and back, record by record the same."""
+    with apache_kafka() as kafka, served(kafka=0) as s:
+        want = []
+        for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
+            lines = ["k%d:%s %d %s" % (i % 5, codec, i, "x" * (i % 300)) for i in range(2000)]
+            produce(kafka, "t", "\n".join(lines), "-K:", "--compression", codec)
+            want += lines
+        got = consume(kafka, "t", "-K:").splitlines()
+        assert sorted(got) == sorted(want), (len(got), len(want))
+        for k in range(5):
+            assert [l for l in got if l.startswith("k%d:" % k)] == [l for l in want if l.startswith("k%d:" % k)], "order of key %d" % k
+        where = {tuple(l.split()) for l in consume(kafka, "t", "-f", "%k %p\n").splitlines()}
+        assert len(where) == 5, where
+        weir("topics", "create", "t", "--partitions", "4", server=s)
+        produce(s, "t", consume(kafka, "t", "--json"), "--json")
+        key = "--format", "%k|%t|%T|%s\n"
+        assert sorted(consume(s, "t", *key).splitlines()) == sorted(consume(kafka, "t", *key).splitlines())
+        assert {tuple(l.split()) for l in consume(s, "t", "-f", "%k %p\n").splitlines()} == where, "the same partitions"
+        source = [{"key": None, "value": None, "headers": [["a", "1"], ["a", None]], "timestamp": 1700000000000},
+                  {"key_base64": "/w==", "value_base64": "AP9/", "headers": [], "timestamp": 1700000000001}]
+        produce(kafka, "j", "\n".join(map(json.dumps, source)), "--json", "-p", "0")
+        got = [json.loads(line) for line in consume(kafka, "j", "--json").splitlines()]
+        assert [(g["timestamp"], g.get("headers", [])) for g in got] == [(r["timestamp"], r["headers"]) for r in source], got
+        assert got[0]["value"] is None and got[1]["value_base64"] == "AP9/", got
+        assert consume(kafka, "t", "--group", "g").count("\n") == len(want)
+        produce(kafka, "t", "k1:new\n", "-K:")
+        assert consume(kafka, "t", "--group", "g") == "new\n"
+        assert consume(kafka, "t", "--group", "g") == ""
 
 
 # ---- TLS -----------------------------------------------------------------------------------------------
