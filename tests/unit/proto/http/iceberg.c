@@ -2,7 +2,7 @@
  * pages, tokens, the form of errors. */
 #include "fixture.h"
 
-#include "lake/store.h"
+#include "lake/snapshot.h"
 
 static struct fix fx;
 static struct store_conf store;
@@ -237,6 +237,81 @@ static void pages(void **state)
     assert_int_equal(rounds, 2);
 }
 
+static bool count_name(void *arg, const char *name)
+{
+    ++*(int *)arg;
+    return true;
+}
+
+/* The client of such catalogs against this server: a table's life, conflicts, lists of more pages than
+ * one. */
+static void client(void **state)
+{
+    struct table_name t = {"cl", "orders"};
+    struct errinfo info = {0};
+    struct metadata *md = NULL, *stale;
+    struct catalog_rest_conf conf = {0};
+    struct data_file file = {.path = SLICE_LIT("file:///elsewhere/x.parquet"),
+                             .format = SLICE_LIT("PARQUET"),
+                             .records = 5,
+                             .bytes = 50,
+                             .sort_order_id = -1};
+    struct snapshot_change change = {.operation = SNAPSHOT_APPEND, .added = &file, .added_n = 1};
+    struct lake_env env = {.io = io_real()};
+    struct catalog *c;
+    char uri[64];
+    json_t *o;
+    int n = 0;
+
+    snprintf(uri, sizeof uri, "http://127.0.0.1:%d/iceberg/", fx.port);
+    conf.uri = "ftp://x";
+    assert_int_equal(catalog_rest_open(&conf, io_real(), &c, &info), ERR_CONFIG);
+    conf.uri = uri;
+    assert_int_equal(catalog_rest_open(&conf, io_real(), &c, &info), ERR_OK);
+    assert_int_equal(store_open(&store, &env.store, &info), ERR_OK);
+    assert_int_equal(catalog_space_load(c, "cl", &o, &info), ERR_NOT_FOUND);
+    assert_int_equal(catalog_space_create(c, "cl", NULL, &info), ERR_OK);
+    assert_int_equal(catalog_space_create(c, "cl", NULL, &info), ERR_EXISTS);
+    assert_int_equal(catalog_load(c, &t, &md, &info), ERR_NOT_FOUND);
+    o = json_loads("{\"schema\":" SCHEMA "}", 0, NULL);
+    if (catalog_create(c, &t, o, &md, &info))
+        fail_msg("%s", info.text);
+    assert_int_equal(catalog_create(c, &t, o, NULL, &info), ERR_EXISTS);
+    json_decref(o);
+    stale = metadata_clone(md);
+    for (int i = 0; i < 3; i++) {
+        if (snapshot_commit(&env, c, &t, &md, &change, NULL, NULL, &info))
+            fail_msg("%s", info.text);
+    }
+    assert_int_equal(json_array_size(json_object_get(md->doc, "snapshots")), 3);
+    /* who is behind is told so, loads, and goes on */
+    assert_int_equal(snapshot_commit(&env, c, &t, &stale, &change, NULL, NULL, &info), ERR_OK);
+    assert_int_equal(json_array_size(json_object_get(stale->doc, "snapshots")), 4);
+    metadata_free(&stale);
+    o = json_loads("[{\"action\":\"set-current-schema\",\"schema-id\":9}]", 0, NULL);
+    assert_int_equal(catalog_commit(c, &t, NULL, o, NULL, &info), ERR_INVALID);
+    json_decref(o);
+    assert_int_equal(catalog_tables(c, "cl", count_name, &n, &info), ERR_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(catalog_spaces(c, count_name, &n, &info), ERR_OK);
+    assert_true(n > 1);
+    assert_int_equal(
+        catalog_register(c, &(struct table_name){"cl", "again"}, md->location, NULL, &info),
+        ERR_OK);
+    assert_int_equal(catalog_space_drop(c, "cl", &info), ERR_CONFLICT);
+    assert_int_equal(catalog_drop(c, &t, true, &info), ERR_OK);
+    assert_int_equal(catalog_drop(c, &t, true, &info), ERR_NOT_FOUND);
+    metadata_free(&md);
+    catalog_close(&c);
+    store_close(&env.store);
+    /* nobody answers */
+    conf.uri = "http://127.0.0.1:1";
+    conf.timeout_ms = 1000;
+    assert_int_equal(catalog_rest_open(&conf, io_real(), &c, &info), ERR_OK);
+    assert_int_equal(catalog_load(c, &t, &md, &info), ERR_NETWORK);
+    catalog_close(&c);
+}
+
 static void header_of(char out[128], const char *grants)
 {
     char body[256];
@@ -285,14 +360,14 @@ static void tokens(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest
-        tests
-            [] =
-                {
-                    cmocka_unit_test(namespaces), cmocka_unit_test(tables),
-                    cmocka_unit_test(staged),     cmocka_unit_test(pages),
-                    cmocka_unit_test(tokens), /* last: from then on tokens are needed */
-                };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(namespaces),
+        cmocka_unit_test(tables),
+        cmocka_unit_test(staged),
+        cmocka_unit_test(pages),
+        cmocka_unit_test(client),
+        cmocka_unit_test(tokens), /* last: from then on tokens are needed */
+    };
 
     return cmocka_run_group_tests(tests, up, down);
 }
