@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static void *checked(void *p, size_t n)
 {
@@ -52,4 +53,26 @@ void *xaligned(size_t align, size_t n)
     void *p = NULL;
 
     return checked(posix_memalign(&p, align, n ? n : 1) ? NULL : p, n);
+}
+
+void *huge_new(size_t n)
+{
+    size_t all = n + HUGE_BYTES, before;
+    uint8_t *p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        return NULL;
+    before = (HUGE_BYTES - (uintptr_t)p % HUGE_BYTES) % HUGE_BYTES;
+    if (before)
+        munmap(p, before);
+    if (before < HUGE_BYTES)
+        munmap(p + before + n, HUGE_BYTES - before);
+    madvise(p + before, n, MADV_HUGEPAGE); /* without it, it is slower */
+    return p + before;
+}
+
+void huge_free(void *p, size_t n)
+{
+    if (p)
+        munmap(p, n);
 }

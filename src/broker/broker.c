@@ -559,6 +559,7 @@ enum err broker_open(const struct broker_conf *conf, struct broker **out, struct
                               .read_only = conf->read_only,
                               .file_bytes = conf->journal_file_bytes,
                               .tail_bytes = conf->tail_bytes,
+                              .cache_bytes = conf->cache_bytes,
                               .inflight_bytes = conf->inflight_bytes};
     enum err e = conf_check(b, info);
 

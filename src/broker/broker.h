@@ -31,7 +31,8 @@ struct broker_conf {
     struct io *io;
     bool threads;   /* false: simulation; see broker_step */
     bool read_only; /* open without changing anything */
-    uint64_t journal_file_bytes, tail_bytes, inflight_bytes; /* 0: defaults, see journal.h */
+    /* 0: defaults, see journal.h */
+    uint64_t journal_file_bytes, tail_bytes, cache_bytes, inflight_bytes;
     bool topics_auto_create;                                 /* topic_find_or_create may create */
     int32_t partitions_default;                              /* 0 = 1 */
     int64_t retention_ms_default;                            /* -1 none; 0 = 7 days */

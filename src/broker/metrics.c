@@ -38,6 +38,8 @@ static enum err journal_metrics(struct broker *b, struct buf *o)
     e = metric(o, e, "weir_journal_segments", "gauge", "Rewritten files.", s.segments);
     e = metric(o, e, "weir_journal_tail_bytes", "gauge", "Frames kept in memory for readers.",
                (double)s.tail_bytes);
+    e = metric(o, e, "weir_journal_cache_bytes", "gauge", "Of files, kept in memory for readers.",
+               (double)s.cache_bytes);
     e = metric(o, e, "weir_journal_inflight_bytes", "gauge", "Bytes accepted but not yet durable.",
                (double)journal_inflight(b->journal));
     e = metric(o, e, "weir_position_end", "gauge", "First position not used yet.",

@@ -114,6 +114,7 @@ void journal_compact(struct journal *j, const struct compact_item *v, unsigned n
     job->j = j;
     job->now_ms = now_ms;
     job->n = n;
+    job->r.once = true;
     job->parts = xcalloc(n, sizeof *job->parts);
     for (i = 0; i < n; i++) {
         plog_ref(v[i].log);

@@ -16,6 +16,7 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/mem.h"
+#include "journal/blocks.h"
 #include "journal/journal_int.h"
 
 #define FORMAT_VERSION  1u
@@ -495,6 +496,7 @@ bool files_recycle(struct journal *j)
     if (!found)
         return false;
     jfile_close(found);
+    blocks_forget_file(j->blocks, found->id);
     remove_file(j, found);
     jfile_free(&found);
     return true;

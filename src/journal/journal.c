@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "journal/blocks.h"
 #include "journal/checkpoint.h"
 #include "journal/journal_int.h"
 
@@ -17,6 +18,8 @@ static void conf_defaults(struct journal_conf *c)
         c->file_bytes = FILE_BYTES_DEFAULT;
     if (!c->tail_bytes)
         c->tail_bytes = TAIL_BYTES_DEFAULT;
+    if (!c->cache_bytes)
+        c->cache_bytes = CACHE_BYTES_DEFAULT;
     if (!c->inflight_bytes)
         c->inflight_bytes = INFLIGHT_BYTES_DEFAULT;
     if (!c->frame_bytes)
@@ -68,6 +71,7 @@ static struct journal *journal_new(const struct journal_conf *conf)
     list_init(&j->pool);
     list_init(&j->files);
     list_init(&j->plogs);
+    j->blocks = blocks_new(j->io, j->conf.cache_bytes);
     return j;
 }
 
@@ -106,6 +110,7 @@ static void journal_delete(struct journal *j)
     unsigned i;
 
     tail_clear(j);
+    blocks_free(&j->blocks);
     frame_pool_clear(j);
     io_close(&j->active_fd);
     io_close(&j->ready_fd);
@@ -302,4 +307,5 @@ void journal_stats_get(struct journal *j, struct journal_stats *out)
     io_mutex_lock(&j->tail_lock);
     out->tail_bytes = j->tail_bytes;
     io_mutex_unlock(&j->tail_lock);
+    out->cache_bytes = blocks_bytes(j->blocks);
 }

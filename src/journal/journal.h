@@ -121,10 +121,11 @@ struct journal_conf {
     struct io *io;
     const struct journal_hooks *hooks;
     void *hooks_arg;
-    bool threads;        /* false: simulation */
-    bool read_only;      /* no writes at all; a crashed log is read as recovery would leave it */
-    uint64_t file_bytes; /* journal file size; 0 = 128 MiB; multiple of 4 KiB */
-    uint64_t tail_bytes; /* frames kept in memory at most; 0 = 64 MiB */
+    bool threads;         /* false: simulation */
+    bool read_only;       /* no writes at all; a crashed log is read as recovery would leave it */
+    uint64_t file_bytes;  /* journal file size; 0 = 128 MiB; multiple of 4 KiB */
+    uint64_t tail_bytes;  /* frames kept in memory at most; 0 = 64 MiB */
+    uint64_t cache_bytes; /* of files kept in memory at most, for a minute; 0 = 64 MiB */
     uint64_t inflight_bytes; /* sequenced but not durable at most; 0 = 64 MiB */
     uint32_t frame_bytes;    /* target of a frame; 0 = 1 MiB */
     uint32_t spare_files;    /* prepared files at most; 0 = 2 */
@@ -187,7 +188,7 @@ struct journal_stats {
     uint64_t position_end, seq;
     uint64_t disk_bytes; /* of all files */
     uint32_t files, spare_files, segments;
-    uint64_t tail_bytes;
+    uint64_t tail_bytes, cache_bytes;
     uint64_t sync_ns_last, sync_ns_max;
 };
 void journal_stats_get(struct journal *j, struct journal_stats *out);
@@ -248,10 +249,11 @@ struct plog_read {
     int64_t start_offset;
     /* Asked by the caller: only what is in memory; ERR_AGAIN: a file would have to be read. */
     bool memory_only;
+    bool once; /* nobody else will want what is read: it is not kept for others */
     /* private */
     struct journal *j;
-    void *pins[READ_BATCHES_MAX];
-    unsigned pins_n;
+    void *pins[READ_BATCHES_MAX], *blocks[READ_BATCHES_MAX];
+    unsigned pins_n, blocks_n;
     uint8_t *buf;
     size_t buf_cap;
 };
@@ -266,6 +268,9 @@ void plog_read_release(struct plog_read *r);
 /* The same, but keeps a buffer of up to buf_max bytes for the next read: memory used lately is far
  * quicker than new memory. */
 void plog_read_recycle(struct plog_read *r, size_t buf_max);
+/* Has what follows ready for a plog_read from `offset` on, as far as it is worth reading before it is
+ * asked for. Reads from files. */
+void plog_read_ahead(struct plog *p, int64_t offset, size_t bytes_max);
 
 /* First offset whose record's position is >= position (end offset if none). */
 enum err plog_seek_position(struct plog *p, uint64_t position, int64_t *offset,

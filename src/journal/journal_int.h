@@ -26,6 +26,7 @@
 #define FILE_BYTES_MIN         (64ull << 10)
 #define UNIT_BYTES_MAX         (64ull << 20)
 #define TAIL_BYTES_DEFAULT     (64ull << 20)
+#define CACHE_BYTES_DEFAULT    (64ull << 20)
 #define INFLIGHT_BYTES_DEFAULT (64ull << 20)
 #define FRAME_BYTES_DEFAULT    (1u << 20)
 #define SPARES_DEFAULT         1u
@@ -140,6 +141,7 @@ struct frame {
     struct list_head units;
     uint64_t file_id, file_pos; /* once written */
     uint32_t crc;
+    bool evicted; /* from the tail: its bytes count among evicted_bytes until it is let go */
 };
 
 /* A spare that is being written with zeros, a piece at a time. */
@@ -227,6 +229,8 @@ struct journal {
     struct tail_slot *tail; /* ring, power of two */
     uint32_t tail_head, tail_n, tail_cap;
     uint64_t tail_bytes;
+    _Atomic uint64_t evicted_bytes; /* frames that left the tail, but readers hold them */
+    struct blocks *blocks;
 
     struct io_mutex shard[SHARDS];
     struct io_mutex cache_lock;

@@ -1,4 +1,4 @@
-/* Partition logs: where each batch of one partition is, and reading them.
+/* Partition logs: where each batch of one partition is. Reading them is in read.c.
  *
  * A plog's batches are, in order of offset: extents (runs in sealed files; their entries are in the
  * file's index on disk), then refs (batches in files without an index yet, in memory). Invariants,
@@ -6,9 +6,7 @@
  *  1. extents and refs are sorted, do not overlap, and all extents are below all refs;
  *  2. every extent ends above start_offset, so does every ref;
  *  3. a file's live_bytes is the sum of its extents' and refs' bytes over all plogs.
- * What comes from a file is checked: index entries by their own CRC, batch headers against the
- * entry, batch bodies by the batch's CRC. What comes from the tail was checked when it was
- * appended. */
+ * Index entries that come from a file are checked by their own CRC. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +18,7 @@
 #include "journal/compact.h"
 #include "journal/index.h"
 #include "journal/journal_int.h"
-
-#define GAP_MAX 4096u /* bytes of others' data read along to save a call */
+#include "journal/plog_int.h"
 
 /* ---- entries ---- */
 
@@ -564,8 +561,6 @@ int64_t plog_retention_offset(struct plog *p, int64_t ts_ms, uint64_t bytes, int
 
 /* ---- finding ---- */
 
-enum seek_by { BY_OFFSET, BY_POSITION, BY_TIME };
-
 /* Is what is wanted at or below the end of this run of batches? */
 static bool reaches(enum seek_by by, int64_t want, int64_t end_offset, uint64_t position_end,
                     int64_t max_ts)
@@ -585,14 +580,6 @@ static bool ref_reaches(enum seek_by by, int64_t want, const struct batch_ref *b
 {
     return reaches(by, want, b->base_offset + b->count, b->position + b->count, b->max_ts);
 }
-
-/* Where to look: refs copied out (files pinned), or one extent (file pinned), or nothing. */
-struct place {
-    struct ref refs[READ_BATCHES_MAX];
-    unsigned n;
-    struct extent ext;
-    bool in_extent;
-};
 
 static uint32_t refs_search(struct plog *p, enum seek_by by, int64_t want)
 {
@@ -660,8 +647,8 @@ static void place_find(struct plog *p, enum seek_by by, int64_t want, size_t byt
     }
 }
 
-static enum err damaged(const struct jfile *f, bool index, uint64_t at, const char *what,
-                        struct errinfo *info)
+enum err plog__damaged(const struct jfile *f, bool index, uint64_t at, const char *what,
+                       struct errinfo *info)
 {
     char path[512];
 
@@ -688,12 +675,12 @@ static enum err entries_read(struct jfile *file, uint64_t first, unsigned n, str
     if (e)
         return e;
     if (got < n * (size_t)REF_BYTES)
-        return damaged(file, true, at, "the index ends early", info);
+        return plog__damaged(file, true, at, "the index ends early", info);
     for (i = 0; i < n; i++) {
         batch_ref_read(raw + i * REF_BYTES, &out[i]);
         if (!batch_ref_ok(&out[i]))
-            return damaged(file, true, at + i * REF_BYTES, "an index entry has a wrong checksum",
-                           info);
+            return plog__damaged(file, true, at + i * REF_BYTES,
+                                 "an index entry has a wrong checksum", info);
     }
     return ERR_OK;
 }
@@ -745,8 +732,8 @@ static enum err place_load(struct place *pl, enum seek_by by, int64_t want, size
     e = extent_search(&pl->ext, by, want, &first, info);
     n = pl->ext.count - first < READ_BATCHES_MAX ? pl->ext.count - first : READ_BATCHES_MAX;
     if (!e && n == 0)
-        e = damaged(file, true, index_entry_at(file, pl->ext.first_entry),
-                    "the index does not have an entry that its directory promises", info);
+        e = plog__damaged(file, true, index_entry_at(file, pl->ext.first_entry),
+                          "the index does not have an entry that its directory promises", info);
     if (!e)
         e = entries_read(file, pl->ext.first_entry + first, n, block, info);
     for (i = 0; !e && i < n && (i == 0 || bytes + block[i].len <= bytes_max); i++) {
@@ -759,8 +746,8 @@ static enum err place_load(struct place *pl, enum seek_by by, int64_t want, size
 }
 
 /* memory_only: ERR_AGAIN if it is to be looked for in a file's index. */
-static enum err place_get(struct plog *p, enum seek_by by, int64_t want, size_t bytes_max,
-                          bool memory_only, struct place *pl, struct errinfo *info)
+enum err plog__place_get(struct plog *p, enum seek_by by, int64_t want, size_t bytes_max,
+                         bool memory_only, struct place *pl, struct errinfo *info)
 {
     ASSERT(p->magic == PLOG_MAGIC);
     io_mutex_lock(plog_shard(p));
@@ -779,7 +766,7 @@ static enum err place_get(struct plog *p, enum seek_by by, int64_t want, size_t 
     return place_load(pl, by, want, bytes_max, info);
 }
 
-static void place_unpin(struct place *pl)
+void plog__place_unpin(struct place *pl)
 {
     unsigned i;
 
@@ -795,7 +782,7 @@ enum err plog_seek_position(struct plog *p, uint64_t position, int64_t *offset,
     enum err e;
 
     plog_info_get(p, &now);
-    e = place_get(p, BY_POSITION, (int64_t)position, 1, false, &pl, info);
+    e = plog__place_get(p, BY_POSITION, (int64_t)position, 1, false, &pl, info);
     if (e)
         return e;
     *offset = now.end_offset;
@@ -808,7 +795,7 @@ enum err plog_seek_position(struct plog *p, uint64_t position, int64_t *offset,
         if (*offset < now.start_offset)
             *offset = now.start_offset;
     }
-    place_unpin(&pl);
+    plog__place_unpin(&pl);
     return ERR_OK;
 }
 
@@ -945,185 +932,4 @@ int64_t plog_extent_base(struct plog *p, int64_t offset)
             base = p->ext[i].base_offset;
     io_mutex_unlock(plog_shard(p));
     return base;
-}
-
-/* ---- reading ---- */
-
-static void add_batch(struct plog_read *r, const struct batch_ref *b, const uint8_t *data)
-{
-    struct read_batch *o = &r->batch[r->n++];
-
-    o->data = slice_of(data, b->len);
-    o->base_offset = b->base_offset;
-    o->last_offset = b->base_offset + b->count - 1;
-    o->position = b->position;
-    o->max_timestamp_ms = b->max_ts;
-    r->bytes += b->len;
-}
-
-/* Is this the batch that the entry stands for, undamaged? */
-bool batch_matches(const uint8_t *data, const struct batch_ref *b)
-{
-    struct batch_info bi;
-
-    return batch_parse(slice_of(data, b->len), &bi) == ERR_OK && bi.length == b->len &&
-           bi.base_offset == b->base_offset && bi.crc == b->batch_crc &&
-           (uint32_t)bi.leader_epoch == b->epoch &&
-           (uint32_t)bi.last_offset_delta + 1 == b->count && batch_crc_ok(slice_of(data, b->len));
-}
-
-/* How many refs from i on lie close enough together in one file to be read in one call, and where
- * the run ends. */
-static unsigned run_of(const struct place *pl, unsigned i, uint64_t *end)
-{
-    unsigned k = i;
-
-    *end = (uint64_t)pl->refs[i].b.file_pos + pl->refs[i].b.len;
-    while (k + 1 < pl->n && pl->refs[k + 1].file == pl->refs[i].file &&
-           pl->refs[k + 1].b.file_pos >= *end && pl->refs[k + 1].b.file_pos - *end <= GAP_MAX) {
-        k++;
-        *end = (uint64_t)pl->refs[k].b.file_pos + pl->refs[k].b.len;
-    }
-    return k - i + 1;
-}
-
-static void buf_room(struct plog_read *r, size_t n)
-{
-    if (r->buf_cap >= n)
-        return;
-    free(r->buf);
-    r->buf_cap = (n + 65535) & ~(size_t)65535;
-    r->buf = xmalloc(r->buf_cap);
-}
-
-/* Reads refs[from..] of the place from their files. */
-static enum err read_files(struct place *pl, unsigned from, struct plog_read *r,
-                           struct errinfo *info)
-{
-    size_t need = 0, at = 0, got = 0;
-    struct io_file *fd;
-    uint64_t end;
-    unsigned i, k, n;
-    enum err e;
-
-    for (i = from; i < pl->n; i += n) {
-        n = run_of(pl, i, &end);
-        need += end - pl->refs[i].b.file_pos;
-    }
-    buf_room(r, need);
-    for (i = from; i < pl->n; i += n) {
-        uint64_t start = pl->refs[i].b.file_pos;
-        struct jfile *file = pl->refs[i].file;
-
-        n = run_of(pl, i, &end);
-        if ((e = jfile_data(file, &fd, info)) ||
-            (e = io_pread(fd, r->buf + at, end - start, start, &got, info)))
-            return e;
-        if (got < end - start)
-            return damaged(file, false, start + got, "the file ends early", info);
-        for (k = i; k < i + n; k++) {
-            const struct batch_ref *b = &pl->refs[k].b;
-            const uint8_t *data = r->buf + at + (b->file_pos - start);
-
-            if (!batch_matches(data, b))
-                return damaged(file, false, b->file_pos, "a batch has a wrong checksum", info);
-            add_batch(r, b, data);
-        }
-        at += end - start;
-    }
-    return ERR_OK;
-}
-
-/* Serves refs from frames in memory as far as they are there; returns how many. */
-static unsigned read_tail(struct plog *p, struct place *pl, struct plog_read *r)
-{
-    struct frame *f = NULL;
-    unsigned i;
-
-    for (i = 0; i < pl->n; i++) {
-        const struct ref *ref = &pl->refs[i];
-        uint64_t pos = ref->b.file_pos;
-
-        if (!f || f->file_id != ref->file->id || pos < f->file_pos ||
-            pos - f->file_pos >= f->used) {
-            f = tail_find(p->j, ref->file->id, pos);
-            if (!f)
-                break;
-            r->pins[r->pins_n++] = f;
-        }
-        add_batch(r, &ref->b, f->mem + (pos - f->file_pos));
-    }
-    return i;
-}
-
-void plog_read_recycle(struct plog_read *r, size_t buf_max)
-{
-    struct frame *f;
-    unsigned i;
-
-    for (i = 0; i < r->pins_n; i++) {
-        f = r->pins[i];
-        frame_unref(r->j, f);
-    }
-    r->pins_n = r->n = 0;
-    r->bytes = 0;
-    if (r->buf_cap <= buf_max)
-        return;
-    free(r->buf);
-    r->buf = NULL;
-    r->buf_cap = 0;
-}
-
-void plog_read_release(struct plog_read *r)
-{
-    plog_read_recycle(r, 0);
-}
-
-static void read_reset(struct plog *p, struct plog_read *r)
-{
-    unsigned i;
-
-    for (i = 0; i < r->pins_n; i++)
-        frame_unref(r->j, r->pins[i]);
-    r->pins_n = r->n = 0;
-    r->bytes = 0;
-    r->j = p->j;
-}
-
-enum err plog_read(struct plog *p, int64_t offset, size_t bytes_max, struct plog_read *r,
-                   struct errinfo *info)
-{
-    struct plog_info now;
-    struct place pl;
-    unsigned done;
-    enum err e;
-
-    read_reset(p, r);
-    plog_info_get(p, &now);
-    r->start_offset = now.start_offset;
-    r->end_offset = now.end_offset;
-    if (offset < now.start_offset || offset > now.end_offset)
-        return errinfo_set(info, ERR_OFFSET_RANGE,
-                           "offset %" PRId64 " is not in the log (%" PRId64 " to %" PRId64 ")",
-                           offset, now.start_offset, now.end_offset);
-    if (offset == now.end_offset)
-        return atomic_load(&p->deleted)
-                   ? errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted")
-                   : ERR_OK;
-    if ((e = place_get(p, BY_OFFSET, offset, bytes_max, r->memory_only, &pl, info)))
-        return e;
-    done = read_tail(p, &pl, r);
-    if (done == pl.n)
-        e = ERR_OK;
-    else if (r->memory_only)
-        e = done ? ERR_OK : ERR_AGAIN;
-    else
-        e = read_files(&pl, done, r, info);
-    if (e == ERR_CORRUPT && r->n)
-        e = ERR_OK; /* what is before the damage is served; the next read meets it first */
-    if (!e && r->n && r->batch[0].last_offset < offset)
-        e = errinfo_set(info, ERR_CORRUPT, "the index leads to a batch below offset %" PRId64,
-                        offset);
-    place_unpin(&pl);
-    return e;
 }

@@ -112,7 +112,7 @@ static void run_shrink(struct run *r)
 static enum err copy_extent(struct plog *p, const struct extent *x, int64_t clean_end,
                             struct segment *s, struct errinfo *info)
 {
-    struct plog_read r = {0};
+    struct plog_read r = {.once = true};
     struct plog_info pi;
     int64_t at = x->base_offset;
     enum err e = ERR_OK;

@@ -16,6 +16,7 @@
 
 #include "base/endian.h"
 #include "base/mem.h"
+#include "journal/blocks.h"
 #include "journal/checkpoint.h"
 #include "journal/index.h"
 #include "journal/segment.h"
@@ -426,6 +427,7 @@ static void tick(struct journal *j)
     if (j->conf.hooks->tick)
         j->conf.hooks->tick(j->conf.hooks_arg, io_wall_ms(j->io));
     jfile_cache_trim(j);
+    blocks_shrink(j->blocks, now);
     if (atomic_load(&j->st_frames) - j->tick_frames < FRAME_POOL_MAX)
         frame_pool_shrink(j);
     j->tick_frames = atomic_load(&j->st_frames);

@@ -33,6 +33,8 @@ static struct frame *evict(struct journal *j)
     j->tail_head = (j->tail_head + 1) & (j->tail_cap - 1);
     j->tail_n--;
     j->tail_bytes -= f->cap;
+    f->evicted = true;
+    atomic_fetch_add(&j->evicted_bytes, f->cap);
     return f;
 }
 

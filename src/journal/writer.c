@@ -44,6 +44,9 @@ void frame_unref(struct journal *j, struct frame *f)
 {
     if (atomic_fetch_sub(&f->refs, 1) != 1)
         return;
+    if (f->evicted)
+        atomic_fetch_sub(&j->evicted_bytes, f->cap);
+    f->evicted = false;
     if (f->cap == j->conf.frame_bytes) {
         io_mutex_lock(&j->pool_lock);
         if (j->pool_n < FRAME_POOL_MAX) {

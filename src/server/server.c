@@ -269,6 +269,7 @@ static enum err broker_start(struct server *s, struct errinfo *info)
                              .threads = true,
                              .journal_file_bytes = (uint64_t)c->file_bytes.n,
                              .tail_bytes = (uint64_t)c->tail_bytes.n,
+                             .cache_bytes = (uint64_t)c->cache_bytes.n,
                              .inflight_bytes = (uint64_t)c->inflight_bytes.n,
                              .topics_auto_create = c->auto_create.n,
                              .partitions_default = (int32_t)c->partitions.n,

@@ -79,6 +79,7 @@
 #define LIMIT_KAFKA_FREE_READ_BUFFERS 32u    /* of those reads that keep their buffers */
 #define LIMIT_KAFKA_FREE_APPENDS 64u
 #define LIMIT_KAFKA_READ_THREADS 4u          /* that read files for fetches */
+#define LIMIT_KAFKA_READ_AHEADS 16u          /* pieces of work that read what will be asked for */
 #define LIMIT_KAFKA_FREE_REQUESTS 256u       /* kept by a loop for reuse */
 #define LIMIT_SQL_TEXT (1u << 20)            /* bytes of a statement */
 #define LIMIT_SQL_PARAMS 65535u              /* of a statement, as PostgreSQL's protocol allows */

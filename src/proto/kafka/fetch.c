@@ -18,10 +18,10 @@
 #include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
 
-#define READ_BYTES  (256u << 10)               /* of one plog_read */
-#define KEPT_BYTES  (READ_BYTES + (64u << 10)) /* a read's buffer that is kept for the next one */
-#define SPARE_READS 8u                         /* go along to a thread that reads */
-#define WAIT_TOPICS 8u                         /* more are waited for together */
+#define READ_BYTES  (1u << 20)   /* of one plog_read */
+#define KEPT_BYTES  (320u << 10) /* a read's buffer of at most this is kept for the next one */
+#define SPARE_READS 8u           /* go along to a thread that reads */
+#define WAIT_TOPICS 8u           /* more are waited for together */
 #define WAIT_MS_MAX 60000
 #define ABORTED_MAX 10000u
 
@@ -165,6 +165,8 @@ struct fetch {
     struct part *parts;
     uint32_t parts_n;
     struct kwork work;
+    const struct part *ahead; /* what is likely to be wanted next, of a file; NULL: nothing */
+    int64_t ahead_offset;
     bool away;    /* a thread of k->readers has the reads, the parts, the counts and the arena */
     bool blocked; /* a file is to be read */
     bool no_room; /* in the arena */
@@ -319,6 +321,14 @@ static bool batches_take(struct fetch *f, struct part *pt, struct kread *kr, int
     return kr->r.n > 0;
 }
 
+/* A client that is given so much will ask for what follows: of the last part, which ended the
+ * answer. */
+static void ahead_note(struct fetch *f, const struct part *pt, int64_t next)
+{
+    f->ahead = pt;
+    f->ahead_offset = next;
+}
+
 static void part_read(struct fetch *f, struct part *pt, struct partition *p, int64_t end)
 {
     size_t room = f->max_bytes > f->bytes ? f->max_bytes - f->bytes : 0;
@@ -340,6 +350,8 @@ static void part_read(struct fetch *f, struct part *pt, struct partition *p, int
         e = plog_read(partition_log(p), next, want < READ_BYTES ? want : READ_BYTES, &kr->r, &info);
         more = !e && batches_take(f, pt, kr, end, room, &sp, &next);
     }
+    if (f->away && pt->bytes && next < end)
+        ahead_note(f, pt, next);
     if (e == ERR_AGAIN)
         f->blocked = sp.n == 0; /* else what was found is enough */
     else if (e && sp.n == 0)
@@ -650,13 +662,56 @@ static void fetch_back(struct kreq *q)
         fetch_try(q);
 }
 
+/* What will be wanted is read when nothing else is to be done. */
+struct ahead {
+    struct kwork work; /* first */
+    struct kafka *k;
+    struct topic *t; /* referenced */
+    int32_t index;
+    int64_t offset;
+};
+
+static void ahead_run(struct kwork *w)
+{
+    struct ahead *a = (struct ahead *)w;
+
+    plog_read_ahead(partition_log(topic_partition(a->t, a->index)), a->offset, READ_BYTES);
+    topic_unref(&a->t);
+    atomic_fetch_sub(&a->k->aheads, 1);
+    free(a);
+}
+
+static struct ahead *ahead_new(const struct fetch *f)
+{
+    struct ahead *a;
+
+    if (!f->ahead || atomic_fetch_add(&f->q->k->aheads, 1) >= LIMIT_KAFKA_READ_AHEADS) {
+        if (f->ahead)
+            atomic_fetch_sub(&f->q->k->aheads, 1);
+        return NULL;
+    }
+    a = xcalloc(1, sizeof *a);
+    a->k = f->q->k;
+    a->t = topic_ref(f->ahead->t);
+    a->index = f->ahead->index;
+    a->offset = f->ahead_offset;
+    a->work.fn = ahead_run;
+    return a;
+}
+
 /* On a thread that reads. */
 static void fetch_away(struct kwork *w)
 {
     struct fetch *f = list_entry(w, struct fetch, work);
+    struct kworkers *readers = f->q->k->readers;
+    struct ahead *a;
 
+    f->ahead = NULL;
     parts_fetch(f);
-    kreq_post(f->q, fetch_back);
+    a = ahead_new(f);
+    kreq_post(f->q, fetch_back); /* f is not ours any more */
+    if (a)
+        kworkers_run(readers, &a->work);
 }
 
 /* Looks into memory; if that is not enough, into files. */

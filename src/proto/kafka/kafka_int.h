@@ -122,6 +122,7 @@ struct kafka {
     struct kgroups *groups;   /* groups.c: the timer of the coordinator */
     struct ksec *sec;         /* security.h */
     struct kworkers *readers; /* work.c: of files, for fetches, and of large batches */
+    atomic_uint aheads;       /* of its work: reading ahead */
 };
 
 #define KAFKA_USER_MAX \

@@ -29,7 +29,7 @@ struct fx {
     struct plog *log[LOGS + 1]; /* by uid */
     uint32_t logs, serial, acked, refused;
     enum err last; /* of the last unit answered */
-    uint64_t file_bytes;
+    uint64_t file_bytes, cache_bytes;
     bool read_only;
     struct errinfo info;
     struct plog_read r;
@@ -103,6 +103,7 @@ static enum err fx_try_open(struct fx *f)
                              .read_only = f->read_only,
                              .file_bytes = f->file_bytes,
                              .tail_bytes = 32768,
+                             .cache_bytes = f->cache_bytes,
                              .spare_files = 1};
     uint32_t i;
     enum err e;

@@ -1,0 +1,278 @@
+/* Blocks of files in memory: shared, bounded, read once; what is damaged is never served from them;
+ * slow readers hold no more than a bounded part of the tail and of the blocks. */
+#include "journal/blocks.h"
+
+#include "fixture.h"
+
+#define MIB       (1u << 20)
+#define BATCH     16000u
+#define LOG_BYTES (8u * MIB)
+
+static void begin(struct fx *f, uint64_t seed, uint64_t cache_bytes)
+{
+    memset(f, 0, sizeof *f);
+    f->io = io_sim_new(seed);
+    f->dir = "/d";
+    f->file_bytes = LOG_BYTES;
+    f->cache_bytes = cache_bytes;
+    fx_open(f);
+    fx_logs(f, 2);
+}
+
+static void end(struct fx *f)
+{
+    fx_close(f);
+    io_sim_free(&f->io);
+}
+
+/* n batches for each of two logs, by turns: they lie between each other in the file. */
+static void fill(struct fx *f, int n)
+{
+    int i;
+
+    for (i = 0; i < n; i++) {
+        assert_int_equal(fx_put(f, 1, BATCH, false), ERR_OK);
+        assert_int_equal(fx_put(f, 2, BATCH, false), ERR_OK);
+    }
+}
+
+static uint64_t cache_bytes(struct fx *f)
+{
+    struct journal_stats st;
+
+    journal_stats_get(f->j, &st);
+    return st.cache_bytes;
+}
+
+/* Reads a log from its start; how many batches. Each is whole, and in order. */
+static int64_t read_all(struct fx *f, uint32_t uid, size_t bytes, struct plog_read *r)
+{
+    int64_t at = 0;
+    unsigned i;
+
+    for (;;) {
+        assert_int_equal(plog_read(f->log[uid], at, bytes, r, &f->info), ERR_OK);
+        if (r->n == 0)
+            return at;
+        for (i = 0; i < r->n; i++) {
+            assert_int_equal(r->batch[i].base_offset, at);
+            assert_true(batch_crc_ok(r->batch[i].data));
+            at = r->batch[i].last_offset + 1;
+        }
+    }
+}
+
+/* Batches come from blocks, also those that lie in two, byte for byte as they are in the file. */
+static void the_same_bytes(void **state)
+{
+    struct plog_read r = {0}, own = {.once = true};
+    struct fx f;
+    int64_t at;
+    unsigned i;
+
+    begin(&f, 1, 0);
+    fill(&f, 120);
+    assert_int_equal(cache_bytes(&f), 0);
+    for (at = 0; at < 110; at += 5) {
+        assert_int_equal(plog_read(f.log[1], at, 5 * (BATCH + 100), &r, &f.info), ERR_OK);
+        assert_int_equal(plog_read(f.log[1], at, 5 * (BATCH + 100), &own, &f.info), ERR_OK);
+        assert_int_equal(r.n, own.n);
+        for (i = 0; i < r.n; i++)
+            assert_true(slice_eq(r.batch[i].data, own.batch[i].data));
+    }
+    assert_true(cache_bytes(&f) >= 3 * MIB);
+    plog_read_release(&r);
+    plog_read_release(&own);
+    end(&f);
+}
+
+/* A block of the file that is being written grows with it. */
+static void the_active_file(void **state)
+{
+    struct plog_read r = {0};
+    struct fx f;
+    int i;
+
+    begin(&f, 2, 4 * MIB);
+    for (i = 1; i <= 12; i++) {
+        fill(&f, 10);
+        assert_int_equal(read_all(&f, 1, MIB, &r), 10 * i);
+        assert_int_equal(read_all(&f, 2, 100000, &r), 10 * i);
+    }
+    plog_read_release(&r);
+    end(&f);
+}
+
+/* Sealed, recycled and used again: no block tells of a file's earlier life. */
+static void files_that_go(void **state)
+{
+    struct plog_read r = {0};
+    int64_t done = 0;
+    struct fx f;
+    int i, k;
+
+    begin(&f, 3, 4 * MIB);
+    for (i = 0; i < 6; i++) {
+        fill(&f, 300); /* more than a file */
+        fx_background(&f);
+        for (k = 1; k <= 2; k++) {
+            int64_t at = done;
+
+            while (at < fx_end(&f, (uint32_t)k)) {
+                assert_int_equal(plog_read(f.log[k], at, MIB, &r, &f.info), ERR_OK);
+                assert_true(r.n > 0 && r.batch[0].base_offset == at);
+                at = r.batch[r.n - 1].last_offset + 1;
+            }
+            plog_read_recycle(&r, 0);
+            fx_trim(&f, (uint32_t)k, at);
+            if (k == 2)
+                done = at;
+        }
+        journal_checkpoint(f.j, NULL);
+        fx_background(&f);
+    }
+    end(&f);
+}
+
+/* What is damaged on the disk is not served, neither when the block is read anew nor from one that
+ * was good; what is before it is. */
+static void damage(void **state)
+{
+    struct plog_read r = {0};
+    uint8_t byte;
+    char path[300];
+    struct fx f;
+    int64_t at;
+    enum err e = ERR_OK;
+
+    begin(&f, 4, 0);
+    fill(&f, 120);
+    fx_file(&f, ".log", 0, path);
+    fx_read_at(&f, path, 2 * MIB + 77, &byte, 1);
+    byte ^= 0x10;
+    fx_write_at(&f, path, 2 * MIB + 77, &byte, 1);
+    for (at = 0; !e && at < 120;) {
+        e = plog_read(f.log[1], at, MIB, &r, &f.info);
+        at = !e && r.n ? r.batch[r.n - 1].last_offset + 1 : at;
+    }
+    if (!e) { /* it was in one of the other's */
+        for (at = 0; !e && at < 120;) {
+            e = plog_read(f.log[2], at, MIB, &r, &f.info);
+            at = !e && r.n ? r.batch[r.n - 1].last_offset + 1 : at;
+        }
+    }
+    assert_int_equal(e, ERR_CORRUPT);
+    assert_in_range(at, 30, 90);
+    byte ^= 0x10; /* mended: served again */
+    fx_write_at(&f, path, 2 * MIB + 77, &byte, 1);
+    assert_int_equal(read_all(&f, 1, MIB, &r), 120);
+    assert_int_equal(read_all(&f, 2, MIB, &r), 120);
+    plog_read_release(&r);
+    end(&f);
+}
+
+/* Blocks are bounded, and readers that keep theirs leave enough for others. */
+static void slow_readers(void **state)
+{
+    struct plog_read *kept = xcalloc(60, sizeof *kept), r = {0};
+    unsigned held = 0;
+    struct fx f;
+    int i;
+
+    begin(&f, 5, 4 * MIB);
+    fill(&f, 230);
+    for (i = 0; i < 60; i++) {
+        assert_int_equal(plog_read(f.log[1 + i % 2], i / 2 * 6, 100000, &kept[i], &f.info), ERR_OK);
+        assert_true(kept[i].n > 0);
+        held += kept[i].blocks_n;
+    }
+    assert_in_range(held, 3, 45);
+    assert_int_equal(kept[59].blocks_n, 0); /* a copy: the others hold the four that there are */
+    assert_int_equal(cache_bytes(&f), 4 * MIB);
+    assert_int_equal(read_all(&f, 1, MIB, &r), 230);
+    for (i = 0; i < 60; i++) {
+        assert_int_equal(kept[i].batch[0].base_offset, i / 2 * 6);
+        assert_true(batch_crc_ok(kept[i].batch[0].data));
+        plog_read_release(&kept[i]);
+    }
+    free(kept);
+    plog_read_release(&r);
+    end(&f);
+}
+
+/* Frames that left the tail are held up to its size by readers; then they get copies. */
+static void slow_readers_of_the_tail(void **state)
+{
+    struct plog_read *kept = xcalloc(100, sizeof *kept);
+    unsigned i, held = 0;
+    struct fx f;
+
+    begin(&f, 6, 0); /* the tail has 32 KiB */
+    for (i = 0; i < 100; i++) {
+        assert_int_equal(fx_put(&f, 1, 3000, false), ERR_OK);
+        kept[i].memory_only = true;
+        assert_int_equal(plog_read(f.log[1], i, 1, &kept[i], &f.info), ERR_OK);
+        assert_int_equal(kept[i].n, 1);
+        held += kept[i].pins_n;
+    }
+    assert_in_range(held, 4, 40);
+    for (i = 0; i < 100; i++) {
+        assert_int_equal(kept[i].batch[0].base_offset, i);
+        assert_true(batch_crc_ok(kept[i].batch[0].data));
+        plog_read_release(&kept[i]);
+    }
+    kept[0].memory_only = true;
+    assert_int_equal(plog_read(f.log[1], 99, 1, &kept[0], &f.info), ERR_OK);
+    assert_int_equal(kept[0].pins_n, 1); /* room again */
+    plog_read_release(&kept[0]);
+    free(kept);
+    end(&f);
+}
+
+/* Memory of blocks that nobody used for a while is given back. */
+static void given_back(void **state)
+{
+    struct plog_read r = {0};
+    struct fx f;
+
+    begin(&f, 7, 0);
+    fill(&f, 100);
+    read_all(&f, 1, MIB, &r);
+    assert_true(cache_bytes(&f) > 0);
+    plog_read_recycle(&r, 0);
+    io_sim_advance(f.io, BLOCKS_IDLE_NS + 2000000000u);
+    fx_background(&f);
+    assert_int_equal(cache_bytes(&f), 0);
+    read_all(&f, 1, MIB, &r);
+    plog_read_release(&r);
+    end(&f);
+}
+
+/* What will be asked for is there before. */
+static void read_ahead(void **state)
+{
+    struct plog_read r = {0};
+    struct fx f;
+
+    begin(&f, 8, 0);
+    fill(&f, 200);
+    plog_read_ahead(f.log[1], 0, 2 * MIB);
+    assert_true(cache_bytes(&f) >= 2 * MIB);
+    plog_read_ahead(f.log[1], 200, MIB); /* the end */
+    plog_read_ahead(f.log[1], 199, MIB); /* in the tail */
+    assert_int_equal(read_all(&f, 1, MIB, &r), 200);
+    plog_read_release(&r);
+    end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_same_bytes), cmocka_unit_test(the_active_file),
+        cmocka_unit_test(files_that_go),  cmocka_unit_test(damage),
+        cmocka_unit_test(slow_readers),   cmocka_unit_test(slow_readers_of_the_tail),
+        cmocka_unit_test(given_back),     cmocka_unit_test(read_ahead),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
