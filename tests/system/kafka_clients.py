@@ -2,7 +2,7 @@
 transactions, admin.
 
 kcat and librdkafka (Debian), and kafkajs (npm) always run. The others are downloaded, so they run only when
-WEIR_CLIENTS names their kind: java, go, python, or all.
+WEIR_CLIENTS names their kind: java, go, python, javascript, or all.
 
 A client program (tests/system/kafka) is called as `PROGRAM BOOTSTRAP PREFIX` and makes topics and groups
 whose names begin with PREFIX. It prints a line for each of its steps: `ok STEP`, `skip STEP: why` or
@@ -322,6 +322,31 @@ def need_node():
 def test_kafka_kafkajs():
     need_node()
     return program(["node", os.path.join(HERE, "kafkajs.mjs")])
+
+
+# ---- @confluentinc/kafka-javascript ----------------------------------------------------------------------
+
+NATIVE = "@confluentinc/kafka-javascript"
+
+
+@alone
+def confluent_modules():
+    """Where it is installed. Its native part is fetched ready-made, or else built from the sources that come with it."""
+    d = downloads("javascript", "node", "npm")
+    src = os.path.join(HERE, "javascript")
+    lock = os.path.join(src, "package-lock.json")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(os.path.join(src, name), d)
+    download(NATIVE, ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], os.path.join(d, "downloaded"), lock, cwd=d)
+    download("the native part of " + NATIVE, ["npm", "rebuild", NATIVE], os.path.join(d, "built"), lock, cwd=d,
+             env=dict(os.environ, CKJS_LINKING="dynamic"))
+    return os.path.join(d, "node_modules")
+
+
+@beside_others
+def test_kafka_confluent_javascript():
+    modules = confluent_modules()
+    return program(["node", os.path.join(HERE, "confluent.mjs")], (*STEPS, "cooperative", "group_848"), env={"WEIR_MODULES": modules})
 
 
 # ---- librdkafka ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
     tests/system/run.py [name…]     WEIR_BIN (default build/weir), WEIR_KILL_ROUNDS (100), WEIR_LONG=1
 
-WEIR_CLIENTS=all (or some of java,go,python,lake): Kafka clients, readers of Iceberg tables, that are downloaded
+WEIR_CLIENTS=all (or some of java,go,python,javascript,lake): Kafka clients, readers of Iceberg tables, that are downloaded
 first, into build/clients.
 A name may end in *. Every server gets its port from the kernel, listens on loopback only, and is stopped by
 its pid.
