@@ -42,6 +42,14 @@ enum err engine_exec(duckdb_connection c, const char *text, struct errinfo *info
     return e;
 }
 
+void engine_quiet(duckdb_connection c)
+{
+    duckdb_result r;
+
+    ddb.query(c, "", &r); /* begins by ending the one before */
+    ddb.destroy_result(&r);
+}
+
 enum err text_quote(struct buf *out, const char *s, char quote)
 {
     enum err e = buf_append_u8(out, (uint8_t)quote);

@@ -99,6 +99,9 @@ enum err engine_shared(struct sql *s, struct engine **out, struct errinfo *info)
 /* A connection of one's own; given back it is used again. */
 enum err engine_connect(struct engine *e, duckdb_connection *out, struct errinfo *info);
 void engine_disconnect(struct engine *e, duckdb_connection *c);
+/* Ends what the last statement left running: threads of a stream that was not read to its end, and
+ * the states of its scans, which point into its plan. */
+void engine_quiet(duckdb_connection c);
 /* Runs statements that give nothing. */
 enum err engine_exec(duckdb_connection c, const char *text, struct errinfo *info);
 /* The caller's plan while it prepares and runs statements on this thread; NULL: none. What a

@@ -186,6 +186,7 @@ static enum err statement_run(struct engine *e, struct plan *plan, const char *t
         ddb.destroy_pending(&pending);
     if (st)
         ddb.destroy_prepare(&st);
+    engine_quiet(c);
     engine_disconnect(e, &c);
     if (err && plan && plan->fault.code) {
         err = plan->fault.code;

@@ -607,6 +607,7 @@ static bool attempt(struct run *r, bool *again)
     }
     if (r->st)
         ddb.destroy_prepare(&r->st);
+    engine_quiet(r->c);
     scanned(r);
     engine_plan_set(NULL);
     plan_fini(&r->plan);

@@ -94,7 +94,7 @@ static void test_change(void **state)
     fx_expect(&f, "SELECT count(*) FROM m", "60003\n");
     text = malloc(100000);
     assert_non_null(text);
-    text[0] = '{';
+    memcpy(text, "{", 2);
     for (i = 0; i < 2000; i++)
         snprintf(text + strlen(text), 32, "%s\"f%d\":%d", i ? "," : "", i, i);
     snprintf(text + strlen(text), 2, "}");
