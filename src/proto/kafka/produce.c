@@ -3,8 +3,9 @@
  * an error closes the connection, as Kafka does).
  *
  * A batch that takes long to check, for it is large or inflates to much, is checked (and packed
- * again, if its topic's compression.type says so) by a worker thread, one of a connection at a time; the request goes on from there when the worker is done. So
- * batches are taken in the order of the requests and of their partitions, whoever checks them.
+ * again, if its topic's compression.type says so) by a worker thread, one of a connection at a time;
+ * the request goes on from there when the worker is done. So batches are taken in the order of the
+ * requests and of their partitions, whoever checks them.
  *
  * When too much is in flight the request is tried again shortly, and the connection's later ones
  * wait behind it: TCP pushes back. */
