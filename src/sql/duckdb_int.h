@@ -8,67 +8,9 @@
 #include "sql/arrow.h"
 #include "sql/sql_int.h"
 
-#define DUCKDB_FUNCTIONS(F)                                                                                                                     \
-    F(open_ext)                                                                                                                                 \
-    F(close) F(connect) F(disconnect) F(interrupt) F(library_version) F(create_config) F(set_config) F(                                         \
-        destroy_config) F(free) F(query) F(destroy_result) F(result_error) F(result_error_type) F(column_count)                                 \
-        F(column_name) F(column_logical_type) F(extract_statements) F(prepare_extracted_statement) F(                                           \
-            extract_statements_error) F(destroy_extracted) F(prepare) F(destroy_prepare) F(prepare_error)                                       \
-            F(nparams) F(parameter_name) F(bind_parameter_index) F(param_logical_type) F(clear_bindings) F(                                     \
-                prepared_statement_type) F(prepared_statement_column_count) F(prepared_statement_column_name)                                   \
-                F(prepared_statement_column_logical_type) F(bind_value) F(execute_prepared) F(                                                  \
-                    pending_prepared_streaming) F(destroy_pending) F(pending_error) F(execute_pending)                                          \
-                    F(fetch_chunk) F(bind_varchar_length) F(bind_null) F(create_varchar_length) F(                                              \
-                        create_varchar) F(create_int64) F(create_uint64) F(create_bool) F(create_double) F(create_blob) F(create_timestamp_tz)  \
-                        F(create_null_value) F(destroy_value) F(get_int64) F(get_varchar) F(                                                    \
-                            get_uint64) F(get_timestamp_tz) F(is_null_value) F(create_logical_type) F(create_list_type)                         \
-                            F(create_struct_type) F(create_map_type) F(logical_type_set_alias) F(                                               \
-                                logical_type_get_alias) F(destroy_logical_type) F(get_type_id) F(decimal_width) F(decimal_scale)                \
-                                F(decimal_internal_type) F(enum_internal_type) F(enum_dictionary_size) F(                                       \
-                                    enum_dictionary_value) F(list_type_child_type) F(array_type_child_type)                                     \
-                                    F(array_type_array_size) F(map_type_key_type) F(map_type_value_type) F(                                     \
-                                        struct_type_child_count) F(struct_type_child_name) F(struct_type_child_type)                            \
-                                        F(union_type_member_count) F(union_type_member_name) F(union_type_member_type) F(                       \
-                                            data_chunk_get_size) F(data_chunk_set_size) F(data_chunk_get_column_count)                          \
-                                            F(data_chunk_get_vector) F(destroy_data_chunk) F(vector_get_data) F(                                \
-                                                vector_get_validity) F(vector_ensure_validity_writable) F(vector_assign_string_element_len)     \
-                                                F(list_vector_get_child) F(list_vector_get_size) F(list_vector_set_size) F(                     \
-                                                    list_vector_reserve) F(struct_vector_get_child) F(array_vector_get_child)                   \
-                                                    F(create_table_function) F(destroy_table_function) F(                                       \
-                                                        table_function_set_name) F(table_function_add_parameter)                                \
-                                                        F(table_function_add_named_parameter) F(table_function_set_extra_info) F(               \
-                                                            table_function_set_bind) F(table_function_set_init)                                 \
-                                                            F(table_function_set_local_init) F(                                                 \
-                                                                table_function_set_function) F(table_function_supports_projection_pushdown)     \
-                                                                F(register_table_function) F(bind_get_extra_info) F(                            \
-                                                                    bind_add_result_column) F(bind_get_parameter) F(bind_get_named_parameter)   \
-                                                                    F(bind_set_bind_data) F(bind_set_cardinality) F(                            \
-                                                                        bind_set_error) F(init_get_bind_data) F(init_set_init_data)             \
-                                                                        F(init_get_column_count) F(init_get_column_index) F(                    \
-                                                                            init_set_max_threads) F(init_set_error)                             \
-                                                                            F(function_get_bind_data) F(                                        \
-                                                                                function_get_init_data) F(function_get_local_init_data)         \
-                                                                                F(function_set_error) F(                                        \
-                                                                                    add_replacement_scan) F(replacement_scan_set_function_name) \
-                                                                                    F(replacement_scan_add_parameter) F(                        \
-                                                                                        replacement_scan_set_error)                             \
-                                                                                        F(create_scalar_function) F(                            \
-                                                                                            scalar_function_set_name)                           \
-                                                                                            F(scalar_function_add_parameter) F(                 \
-                                                                                                scalar_function_set_return_type)                \
-                                                                                                F(scalar_function_set_function) F(              \
-                                                                                                    register_scalar_function)                   \
-                                                                                                    F(destroy_scalar_function) F(               \
-                                                                                                        connection_get_arrow_options)           \
-                                                                                                        F(destroy_arrow_options) F(             \
-                                                                                                            to_arrow_schema)                    \
-                                                                                                            F(data_chunk_to_arrow)              \
-                                                                                                                F(error_data_message)           \
-                                                                                                                    F(destroy_error_data)
-
 struct duckdb_api {
 #define F(name) __typeof__(duckdb_##name) *name;
-    DUCKDB_FUNCTIONS(F)
+#include "sql/tbl/duckdb.h"
 #undef F
 };
 /* Set once, under a lock in duckdb_load.c, before anything uses it; never unloaded. */

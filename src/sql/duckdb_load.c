@@ -30,7 +30,7 @@ static bool api_fill(void *lib, const char **missing)
         size_t at;
     } f[] = {
 #define F(n) {"duckdb_" #n, offsetof(struct duckdb_api, n)},
-        DUCKDB_FUNCTIONS(F)
+#include "sql/tbl/duckdb.h"
 #undef F
     };
     size_t i;

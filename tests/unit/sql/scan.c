@@ -105,7 +105,8 @@ static void test_many_batches(void **state)
               "SELECT count(*), count(DISTINCT a.value) FROM t a JOIN t b ON a.value = b.value AND "
               "a.partition = 1 AND b.partition = 0",
               "1000|1000\n");
-    fx_expect(&f, "SELECT count(*) FROM (SELECT value, row_number() OVER (ORDER BY value) r FROM t)",
+    fx_expect(&f,
+              "SELECT count(*) FROM (SELECT value, row_number() OVER (ORDER BY value) r FROM t)",
               "91000\n");
     topic_unref(&t);
     fx_end(&f);
@@ -163,8 +164,11 @@ static void lake_snapshots(void *arg, bool (*allowed)(void *arg, struct slice to
                            void (*fn)(void *fn_arg, const struct sql_snapshot_row *row),
                            void *fn_arg)
 {
-    struct sql_snapshot_row r = {.topic = SLICE_LIT("t"), .snapshot_id = 7, .parent_id = -1,
-                                 .operation = SLICE_LIT("append"), .records = 5,
+    struct sql_snapshot_row r = {.topic = SLICE_LIT("t"),
+                                 .snapshot_id = 7,
+                                 .parent_id = -1,
+                                 .operation = SLICE_LIT("append"),
+                                 .records = 5,
                                  .summary = SLICE_LIT("{}")};
 
     if (allowed(allowed_arg, r.topic))
@@ -176,7 +180,9 @@ static void test_cold(void **state)
     struct lake l = {.boundary = {1000, 0}};
     struct sql_cold cold = {&l, lake_snapshot, lake_release, lake_snapshots};
     struct sql_range range = {0, 0, 1000};
-    struct parquet_write w = {.ranges = &range, .ranges_n = 1, .columns = columns,
+    struct parquet_write w = {.ranges = &range,
+                              .ranges_n = 1,
+                              .columns = columns,
                               .columns_n = sizeof columns / sizeof *columns};
     struct parquet_stats stats;
     struct sql_conf conf = {.threads = 2, .cold = &cold};
@@ -206,14 +212,14 @@ static void test_cold(void **state)
         fail_msg("%s", info.text);
     parquet_stats_fini(&stats);
     l.file = (struct sql_cold_file){l.path, 1000};
-    fx_expect(&f,
-              "SELECT count(*), count(DISTINCT (partition, \"offset\")), sum(n)::BIGINT, count(new) "
-              "FROM t",
-              "2000|2000|1249000|500\n");
+    fx_expect(
+        &f,
+        "SELECT count(*), count(DISTINCT (partition, \"offset\")), sum(n)::BIGINT, count(new) "
+        "FROM t",
+        "2000|2000|1249000|500\n");
     /* the local log forgets what is in the files */
     assert_int_equal(partition_trim_wait(topic_partition(t, 0), 1000, &info), ERR_OK);
-    fx_expect(&f,
-              "SELECT count(*), count(DISTINCT (partition, \"offset\")), sum(n)::BIGINT FROM t",
+    fx_expect(&f, "SELECT count(*), count(DISTINCT (partition, \"offset\")), sum(n)::BIGINT FROM t",
               "2000|2000|1249000\n");
     fx_expect(&f,
               "SELECT topic, partition, \"offset\", timestamp, key, value, headers, n, new FROM t "
