@@ -59,19 +59,21 @@ void route_lake_job(struct rq *rq)
     struct errinfo info = {0};
     struct lake *l = lake_of(rq, &info);
     enum err e = l ? rq_permit(rq, AUTH_ADMIN, rq->seg[0], &info) : ERR_UNSUPPORTED;
+    const char *name = NULL;
     uint64_t ticket = 0;
-    int j;
+    int j, job = 0;
 
-    for (j = 0; j < LAKE_JOBS && !slice_eq_str(rq->seg[1], names[j]); j++)
-        ;
-    if (!e && j == LAKE_JOBS)
+    for (j = 0; j < LAKE_JOBS; j++)
+        if (slice_eq_str(rq->seg[1], names[j]))
+            name = names[job = j];
+    if (!e && !name)
         e = errinfo_set(&info, ERR_NOT_FOUND, "there is no job \"%.*s\": flush, compact or expire",
                         (int)(rq->seg[1].len < 40 ? rq->seg[1].len : 40),
                         (const char *)rq->seg[1].ptr);
     if (!e)
-        e = lake_request(l, rq->seg[0], (enum lake_job)j, &ticket, &info);
+        e = lake_request(l, rq->seg[0], (enum lake_job)job, &ticket, &info);
     if (!e)
-        e = buf_printf(&rq->out, "{\"job\":\"%s\",\"ticket\":%" PRIu64 "}", names[j], ticket);
+        e = buf_printf(&rq->out, "{\"job\":\"%s\",\"ticket\":%" PRIu64 "}", name, ticket);
     if (e)
         rq_fail(rq, e, &info);
     else
