@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "broker/consumer_int.h"
 #include "broker/coordinator_int.h"
+#include "broker/cursor.h"
 
 #define IMAGE_MS 1000 /* between the published texts of a consumer group, at least */
 
@@ -158,6 +159,7 @@ void group_timer_set(struct group_timer *tm, int64_t at_ms)
         heap_set(sh, sh->heap_n++, tm);
     }
     heap_fix(sh, tm->heap_at);
+    coordinator_due(tm->group->broker->coordinator, at_ms);
 }
 
 void group_timer_clear(struct group_timer *tm)
@@ -640,6 +642,8 @@ struct coordinator *coordinator_new(struct broker *b)
     io_mutex_init(&c->waits_lock);
     io_cond_init(&c->waits_cond);
     list_init(&c->running);
+    io_mutex_init(&c->wake_lock);
+    atomic_store(&c->asleep_ms, INT64_MIN);
     return c;
 }
 
@@ -688,6 +692,7 @@ void coordinator_free(struct coordinator **cp)
     ASSERT(atomic_load(&c->bytes) == 0 && list_empty(&c->running));
     io_mutex_fini(&c->waits_lock);
     io_cond_fini(&c->waits_cond);
+    io_mutex_fini(&c->wake_lock);
     free(c);
     *cp = NULL;
 }
@@ -777,6 +782,50 @@ int64_t groups_deadline_ms(struct broker *b)
         io_mutex_unlock(&sh->lock);
     }
     return at;
+}
+
+/* ---- sleeping until something is due ---- */
+
+void coordinator_due(struct coordinator *c, int64_t at_ms)
+{
+    int64_t until = atomic_load(&c->asleep_ms);
+
+    while (at_ms < until)
+        if (atomic_compare_exchange_weak(&c->asleep_ms, &until, INT64_MIN)) {
+            io_mutex_lock(&c->wake_lock);
+            if (c->wake)
+                c->wake(c->wake_arg);
+            io_mutex_unlock(&c->wake_lock);
+            return;
+        }
+}
+
+/* What is set while this looks, behind its back, finds INT64_MAX and wakes; what was set before is
+ * seen, as both sides hold the same lock. */
+int64_t groups_sleep(struct broker *b, int64_t now_ms)
+{
+    struct coordinator *c = b->coordinator;
+    int64_t at, leases, looking = INT64_MAX;
+
+    atomic_store(&c->asleep_ms, INT64_MAX);
+    at = groups_deadline_ms(b);
+    leases = cursors_deadline_ms(b);
+    if (leases < now_ms + CURSORS_TICK_MS)
+        leases = now_ms + CURSORS_TICK_MS;
+    if (leases < at)
+        at = leases;
+    atomic_compare_exchange_strong(&c->asleep_ms, &looking, at);
+    return at;
+}
+
+void groups_wake_set(struct broker *b, void (*wake)(void *arg), void *arg)
+{
+    struct coordinator *c = b->coordinator;
+
+    io_mutex_lock(&c->wake_lock);
+    c->wake = wake;
+    c->wake_arg = arg;
+    io_mutex_unlock(&c->wake_lock);
 }
 
 void groups_drain(struct broker *b)

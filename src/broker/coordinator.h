@@ -19,7 +19,7 @@
  *
  * Time: every function takes now_ms, monotonic milliseconds (io_mono_ns / 1,000,000), the same
  * clock for all calls; nothing here reads it. groups_tick runs what is due: one thread, at least
- * every 100 ms, or at groups_deadline_ms.
+ * every 100 ms, or when groups_sleep says.
  *
  * Threads: all functions may be called by any thread, none blocks on storage. Answers that may have
  * to wait come by callback: exactly once, unless the wait was cancelled; by the calling thread
@@ -291,6 +291,12 @@ void groups_list(struct broker *b, const struct group_filter *f,
 void groups_tick(struct broker *b, int64_t now_ms);
 /* When groups_tick has something to do next; INT64_MAX: nothing so far. */
 int64_t groups_deadline_ms(struct broker *b);
+/* The same, with leases of cursors, which are looked at in steps of 100 ms, for a thread that sleeps
+ * until then: wake is called once if something is to be done earlier. */
+int64_t groups_sleep(struct broker *b, int64_t now_ms);
+/* wake: by any thread, under locks of the broker: it may only pass it on. NULL: nobody, and when this
+ * returns no call goes on. */
+void groups_wake_set(struct broker *b, void (*wake)(void *arg), void *arg);
 /* Every answer awaited is given now (ERR_COORDINATOR), every later one at once. Before closing. */
 void groups_drain(struct broker *b);
 

@@ -191,7 +191,15 @@ struct coordinator {
     struct io_cond waits_cond;
     struct list_head running;        /* waits_lock */
     _Atomic int64_t retention_at_ms; /* the tick writes; 0: its first call sets it */
+    /* What is due before this wakes who sleeps (groups_sleep). INT64_MIN: nobody sleeps, or it was
+     * woken; INT64_MAX: it is looking when it has to. */
+    _Atomic int64_t asleep_ms;
+    struct io_mutex wake_lock; /* innermost */
+    void (*wake)(void *arg);   /* wake_lock */
+    void *wake_arg;            /* wake_lock */
 };
+/* Something was set to be done at this time: wakes who would sleep longer. */
+void coordinator_due(struct coordinator *c, int64_t at_ms);
 
 struct turn {
     struct broker *b;

@@ -8,6 +8,7 @@
 #include "base/endian.h"
 #include "base/mem.h"
 #include "broker/broker_int.h"
+#include "broker/coordinator_int.h"
 
 #define TICK_CURSORS 1024u
 #define DELIVERIES   INT16_MAX /* counted up to here: what Kafka's protocol can tell */
@@ -311,6 +312,8 @@ void cursor__timer(struct cursor *c, int64_t at_ms)
         cursor_ref(c);
     }
     io_mutex_unlock(&cs->lock);
+    if (c->b->coordinator) /* recovery is before */
+        coordinator_due(c->b->coordinator, at_ms);
 }
 
 void cursor__disown(struct cursor *c, struct cursor_range *x)
@@ -617,6 +620,22 @@ static unsigned timers_due(struct cursors *cs, int64_t now_ms, struct cursor **o
     }
     io_mutex_unlock(&cs->lock);
     return n;
+}
+
+int64_t cursors_deadline_ms(struct broker *b)
+{
+    struct cursors *cs = &b->cursors;
+    int64_t first = CURSOR_TIMER_OFF, at_ms;
+    struct list_node *at;
+
+    io_mutex_lock(&cs->lock);
+    for (at = cs->timed.node.next; at != &cs->timed.node; at = at->next) {
+        at_ms = atomic_load(&list_entry(at, struct cursor, timed_link)->timer_ms);
+        if (at_ms < first)
+            first = at_ms;
+    }
+    io_mutex_unlock(&cs->lock);
+    return first;
 }
 
 void cursors_tick(struct broker *b, int64_t now_ms)

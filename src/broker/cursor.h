@@ -124,5 +124,8 @@ void cursor_each(struct broker *b, struct slice group,
 
 /* Ends leases and delays that are over. One thread at a time. */
 void cursors_tick(struct broker *b, int64_t now_ms);
+#define CURSORS_TICK_MS 100 /* often enough */
+/* When the first of them is over; INT64_MAX: there are none. */
+int64_t cursors_deadline_ms(struct broker *b);
 
 #endif

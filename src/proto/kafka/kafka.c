@@ -135,6 +135,7 @@ enum err kafka_listen(struct kafka *k, const char *addr, struct tls_conf *tls, u
 void kafka_drain(struct kafka *k)
 {
     atomic_store(&k->draining, true);
+    kgroups_drain(k);
     conn_server_drain(k->conns, kconn_drain);
 }
 

@@ -331,5 +331,6 @@ void kworkers_run(struct kworkers *ws, struct kwork *w);
 
 enum err kgroups_new(struct kafka *k, struct errinfo *info);
 void kgroups_free(struct kafka *k);
+void kgroups_drain(struct kafka *k); /* k->draining is set: any thread */
 
 #endif

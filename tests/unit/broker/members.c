@@ -1093,10 +1093,54 @@ static void test_drain(void **state)
     mx_end(&x);
 }
 
+static void woken(void *arg)
+{
+    ++*(int *)arg;
+}
+
+/* Who runs the clock sleeps until something is due, and is woken once if that comes to be earlier. */
+static void test_sleep(void **state)
+{
+    struct client c;
+    struct mx x;
+    int n = 0;
+
+    mx_start(&x);
+    groups_wake_set(x.f.b, woken, &n);
+    c = client_of(&x, "g");
+    join_ask(&c); /* nobody sleeps yet */
+    assert_int_equal(n, 0);
+    mx_pass(&x, 600000); /* the member never came */
+    groups_tick(x.f.b, x.now);
+    assert_true(groups_sleep(x.f.b, x.now) > x.now + 60000); /* retention alone */
+    assert_int_equal(n, 0);
+    c = client_of(&x, "g");
+    join_ask(&c);
+    broker_step(x.f.b);
+    assert_int_equal(n, 1);
+    join_ask(&c);
+    broker_step(x.f.b);
+    assert_int_equal(n, 1); /* awake it is already */
+    assert_true(groups_deadline_ms(x.f.b) < x.now + 600000);
+    assert_int_equal(groups_sleep(x.f.b, x.now), groups_deadline_ms(x.f.b));
+    c = client_of(&x, "h"); /* due later than what is waited for */
+    join_ask(&c);
+    broker_step(x.f.b);
+    assert_int_equal(n, 1);
+    groups_wake_set(x.f.b, NULL, NULL);
+    mx_pass(&x, 600000);
+    groups_sleep(x.f.b, x.now);
+    c = client_of(&x, "i");
+    join_ask(&c);
+    assert_int_equal(n, 1);
+    mx_end(&x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_three_members),
+        cmocka_unit_test(test_sleep),
         cmocka_unit_test(test_initial_delay),
         cmocka_unit_test(test_initial_delay_ends),
         cmocka_unit_test(test_rebalance_timeout),

@@ -312,6 +312,7 @@ static void join_drained(void **state)
     loop_turn(f->d.loop, false);
     assert_false(dcall_answered(m[1].c));
     atomic_store(&f->d.k->draining, true);
+    kgroups_drain(f->d.k);
     join_got(&m[1], 3, &s);
     assert_int_equal(s.error_code, KE_COORDINATOR_NOT_AVAILABLE);
 }
