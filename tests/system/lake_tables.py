@@ -6,7 +6,7 @@ Parquet files, tells the tool of them, and reads the table by a library that kno
 """
 import os, subprocess, sys
 
-from harness import BUILD, ROOT, Skip, beside_others, npm_modules, scratch
+from harness import BUILD, ROOT, beside_others, npm_modules, scratch, served
 from kafka_clients import download, downloads, steps_run
 
 HERE = os.path.join(ROOT, "tests", "system", "lake")
@@ -36,3 +36,14 @@ def test_lake_tables():
     wanted = [t + "_" + c for t in ("plain", "hourly") for c in ("two_files", "time_travel") + CHANGES]
     with scratch() as d:
         return steps_run([interpreter, os.path.join(HERE, "tables.py"), TOOL, d], wanted, timeout=300)
+
+
+def test_lake_catalog():
+    """The REST catalog of weir serve itself."""
+    interpreter = python()
+    wanted = ("create", "append", "evolution", "conflict", "changes", "partitions", "staged", "duckdb", "drop")
+    with scratch() as d:
+        tables = os.path.join(d, "tables")
+        os.mkdir(tables)
+        with served("--set", "lake.url=file://" + tables) as s:
+            return steps_run([interpreter, os.path.join(HERE, "catalog.py"), TOOL, s.url, tables], wanted, timeout=300)

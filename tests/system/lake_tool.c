@@ -9,6 +9,7 @@
  *          "offsets":"{…}"}
  *     {"do":"schema","schema":{…}}
  *     {"do":"expire","keep":1}
+ *     {"do":"scan"}                 answers {"files":…,"rows":…,"partitions":…} of what is live
  *
  * Each answers with a line: {"snapshot":…} or {"error":"…"}. Bounds are whole numbers or texts, by
  * the column's type. Paths are below the table's data folder. */
@@ -207,6 +208,35 @@ static enum err expire(struct tool *t, const json_t *o)
     return e ? e : catalog_load(t->catalog, &t->t, &t->md, &t->info);
 }
 
+struct scan {
+    long long files, rows, values;
+};
+
+static enum err scan_one(void *arg, const struct manifest_entry *e, const struct spec *spec)
+{
+    struct scan *s = arg;
+
+    s->files++;
+    s->rows += e->file.records;
+    for (uint32_t i = 0; i < spec->n; i++)
+        s->values += !e->file.partition[i].null;
+    return e->sequence > 0 ? ERR_OK : ERR_CORRUPT;
+}
+
+static enum err scan(struct tool *t)
+{
+    struct scan s = {0};
+    struct snapshot_scan how = {.file = scan_one, .arg = &s};
+    enum err e;
+
+    metadata_free(&t->md);
+    e = catalog_load(t->catalog, &t->t, &t->md, &t->info);
+    e = e ? e : snapshot_files(&t->env, t->md, -1, &how, &t->info);
+    if (!e)
+        printf("{\"files\":%lld,\"rows\":%lld,\"partitions\":%lld}\n", s.files, s.rows, s.values);
+    return e;
+}
+
 static enum err run(struct tool *t, const json_t *o)
 {
     const char *what = json_get_text(o, "do");
@@ -248,11 +278,13 @@ int main(int argc, char **argv)
     t.env = (struct lake_env){t.store, io_real()};
     while (getline(&line, &cap, stdin) > 0) {
         json_t *o = json_loads(line, 0, NULL);
-        enum err e = run(&t, o);
+        const char *what = json_get_text(o, "do");
+        bool scans = what && strcmp(what, "scan") == 0;
+        enum err e = scans ? scan(&t) : run(&t, o);
 
         if (e)
             printf("{\"error\":\"%s: %s\"}\n", err_code(e), t.info.text);
-        else
+        else if (!scans)
             printf("{\"snapshot\":%" PRId64 ",\"metadata\":\"%s\"}\n", metadata_current_id(t.md),
                    t.md->location);
         fflush(stdout);

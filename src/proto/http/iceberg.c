@@ -207,6 +207,11 @@ static bool path_cut(struct ice_call *c, struct slice path)
     return false;
 }
 
+static bool word_is(struct slice s, const char *word)
+{
+    return s.len == strlen(word) && strncasecmp((const char *)s.ptr, word, s.len) == 0;
+}
+
 static struct ice_call *call_new(struct rq *rq)
 {
     struct ice_call *c = xcalloc(1, sizeof *c);
@@ -219,8 +224,8 @@ static struct ice_call *call_new(struct rq *rq)
     c->body_len = body.len;
     c->page_token = text_of(rq_param(rq, "pageToken"));
     c->none_match = text_of(http_header(rq->req, "if-none-match"));
-    c->purge = rq_param_bool(rq, "purgeRequested");
-    c->refs_only = slice_eq_str(rq_param(rq, "snapshots"), "refs");
+    c->purge = word_is(rq_param(rq, "purgeRequested"), "true"); /* pyiceberg says True */
+    c->refs_only = word_is(rq_param(rq, "snapshots"), "refs");
     buf_init(&c->out, OUT_BYTES);
     return c;
 }
