@@ -21,9 +21,8 @@
 
 #define FORMAT_VERSION  1u
 #define DESCRIPTORS_MAX 256u
-#define ZERO_CHUNK      (1u << 20)
-#define ZERO_FIRST      (1u << 20) /* of a file that had to be made in a hurry */
-#define FILL_PIECE      (256u << 10)
+#define ZERO_CHUNK      (256u << 10)
+#define ZERO_FIRST      (1u << 20)  /* of a file that had to be made in a hurry */
 #define FILL_FROM       (1u << 20)  /* a log of less needs no spare */
 #define FIRST_BYTES     (16u << 20) /* the first file of a log, so that it starts at once */
 
@@ -178,17 +177,15 @@ void jfile_live(struct jfile *f, int64_t delta)
 
 static enum err zero_fill(struct io_file *fd, uint64_t from, uint64_t to, struct errinfo *info)
 {
-    uint8_t *zeros = xaligned(FRAME_ALIGN, ZERO_CHUNK);
+    static uint8_t zeros[ZERO_CHUNK] __attribute__((aligned(FRAME_ALIGN))); /* never written to */
     enum err e = ERR_OK;
 
-    memset(zeros, 0, ZERO_CHUNK);
     while (!e && from < to) {
         size_t n = to - from < ZERO_CHUNK ? to - from : ZERO_CHUNK;
 
         e = io_pwrite(fd, zeros, n, from, info);
         from += n;
     }
-    free(zeros);
     return e;
 }
 
@@ -311,7 +308,7 @@ bool spare_prepare(struct journal *j)
     goal = fill_goal(j);
     if (fi->done >= goal)
         return false;
-    end = j->conf.file_bytes - fi->done < FILL_PIECE ? j->conf.file_bytes : fi->done + FILL_PIECE;
+    end = j->conf.file_bytes - fi->done < ZERO_CHUNK ? j->conf.file_bytes : fi->done + ZERO_CHUNK;
     if (zero_fill(fi->fd, fi->done, end, NULL)) {
         spare_drop(j);
         return false;

@@ -441,10 +441,12 @@ static void on_readable(struct conn *c)
     unsigned turns = c->ssl ? NET_READ_TURNS : 1;
 
     while (turns-- && !c->closing && !c->paused && !c->eof) {
+        size_t n = 0;
+        uint8_t *to = c->proto->room ? c->proto->room(c, &n) : NULL;
         long r;
 
         c->want_write = false;
-        r = raw_read(c, c->cl->scratch, NET_READ_BYTES);
+        r = raw_read(c, to ? to : c->cl->scratch, to ? n : NET_READ_BYTES);
         if (r < 0 && errno == EINTR)
             continue;
         if (r < 0 && errno == EAGAIN)
@@ -459,7 +461,7 @@ static void on_readable(struct conn *c)
         }
         c->bytes_in += (uint64_t)r;
         conn_stat_add(&c->cl->st.bytes_in, (uint64_t)r);
-        c->proto->on_data(c, slice_of(c->cl->scratch, (size_t)r));
+        c->proto->on_data(c, slice_of(to ? to : c->cl->scratch, (size_t)r));
     }
     if (c->ssl)
         mark_dirty(c); /* what it wants may have changed, and it may hold more */

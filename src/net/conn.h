@@ -31,6 +31,9 @@ struct buf;
 struct tls_conf;
 
 struct conn_proto {
+    /* Where the next input is to be read to, *n bytes at most: on_data gets it there. It answers NULL,
+     * or is NULL: to the loop's scratch buffer. */
+    uint8_t *(*room)(struct conn *c, size_t *n);
     /* data may be empty: conn_later was called. */
     void (*on_data)(struct conn *c, struct slice data);
     /* The end of a turn in which conn_touch was called or output queued, before output is written;

@@ -286,7 +286,7 @@ def test_kafka_hostile_half_frames():
     """40 connections send 60 MiB of frames of 90 MiB: they are read up to LIMIT_KAFKA_HELD_IN. Those that send the rest are
     answered, also when more wait than may be held."""
     value, pad = bytes(1000000), 90
-    with served("--set", "topics.auto_create=false", kafka=0) as s, watched(s, "half frames", 256 + 2 * 100 + 150):
+    with served("--set", "topics.auto_create=false", kafka=0) as s, watched(s, "half frames", 128 + 2 * 100 + 150):
         one = batch(record(0, value), 1)
         whole = produce("nowhere", [(0, one)] * pad)
         conns, answers = [connect(s, 120) for _ in range(40)], []

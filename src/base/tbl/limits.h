@@ -70,7 +70,7 @@
 #define LIMIT_KAFKA_REQUESTS 64u             /* of one connection that wait or run */
 #define LIMIT_KAFKA_REQUEST_BYTES (32u << 20) /* and their frames together, beyond the first */
 #define LIMIT_KAFKA_OUTPUT (16u << 20)       /* answers not taken: requests wait from there on */
-#define LIMIT_KAFKA_HELD_IN (256u << 20)     /* frames of all connections: see kafka/budget.c */
+#define LIMIT_KAFKA_HELD_IN (128u << 20)     /* frames of all connections: see kafka/budget.c */
 #define LIMIT_KAFKA_HELD_OUT (256u << 20)    /* and answers that are not taken */
 #define LIMIT_KAFKA_FETCH_BYTES (16u << 20)  /* record batches of one fetch answer, beyond the first */
 #define LIMIT_KAFKA_FETCH_PARTITIONS 100000u /* of one fetch session */
@@ -80,6 +80,8 @@
 #define LIMIT_KAFKA_FREE_APPENDS 64u
 #define LIMIT_KAFKA_READ_THREADS 4u          /* that read files for fetches */
 #define LIMIT_KAFKA_READ_AHEADS 16u          /* pieces of work that read what will be asked for */
+#define LIMIT_KAFKA_FREE_FRAMES 64u          /* buffers of large requests, and their bytes, */
+#define LIMIT_KAFKA_FREE_FRAME_BYTES (16u << 20) /* kept by a loop while large requests come */
 #define LIMIT_KAFKA_FREE_REQUESTS 256u       /* kept by a loop for reuse */
 #define LIMIT_SQL_TEXT (1u << 20)            /* bytes of a statement */
 #define LIMIT_SQL_PARAMS 65535u              /* of a statement, as PostgreSQL's protocol allows */

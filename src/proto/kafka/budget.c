@@ -23,7 +23,7 @@
 
 static size_t own_frames(const struct kconn *kc)
 {
-    return kc->reqs_bytes + (kc->part ? kc->part->frame.cap : 0);
+    return kc->reqs_bytes + (kc->part ? kc->part->counted_in : 0);
 }
 
 static bool is_over(const struct kbudget *bu)

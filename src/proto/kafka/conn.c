@@ -24,6 +24,8 @@
 #define FRAME_KEPT  (64u << 10) /* buffers of requests kept for reuse are at most so large */
 #define LEND_MIN    4096u       /* smaller parts of an answer are copied */
 #define INLINE_MAX  1024u
+#define DIRECT_MIN  (64u << 10) /* of a frame: fewer bytes are read with what is around them */
+#define DIRECT_MAX  (1u << 20)
 #define SLICE_NS    2000000u /* of a turn, for one connection */
 
 static void kconn_run(struct kconn *kc);
@@ -81,12 +83,11 @@ void kreq_unref(struct kreq *q)
     kbudget_count(q, 0, 0);
     if (q->release)
         q->release(q);
-    if (kl->free_n == LIMIT_KAFKA_FREE_REQUESTS || q->frame.cap > FRAME_KEPT ||
-        q->w.buf.cap > FRAME_KEPT) {
+    kframes_put(kl, &q->frame);
+    if (kl->free_n == LIMIT_KAFKA_FREE_REQUESTS || q->w.buf.cap > FRAME_KEPT) {
         kreq_free(q);
         return;
     }
-    buf_clear(&q->frame);
     arena_reset(&q->arena);
     kwriter_clear(&q->w);
     list_push_back(&kl->free, &q->link);
@@ -266,7 +267,7 @@ static void answer_send(struct kreq *q)
     }
     if (made && q->refs > 1u + q->held) {
         arena_fini(&q->arena);
-        buf_fini(&q->frame);
+        kframes_put(q->kl, &q->frame);
     }
     kbudget_count(q, q->frame.cap, lent);
 }
@@ -445,6 +446,14 @@ static void frame_complete(struct kconn *kc)
     kc->reqs_bytes += q->frame.len;
 }
 
+/* What was not written to yet takes no memory. */
+static void frame_count(struct kreq *q)
+{
+    size_t n = q->frame.len + LIMIT_KAFKA_FRAME_STEP;
+
+    kbudget_count(q, n < q->frame.cap ? n : q->frame.cap, 0);
+}
+
 static bool frame_begin(struct kconn *kc)
 {
     uint32_t n = be32_load(kc->head), min = ksasl_is_raw(kc) ? 1 : FRAME_MIN;
@@ -457,8 +466,8 @@ static bool frame_begin(struct kconn *kc)
     }
     kc->part = kreq_new(kc);
     kc->part_len = n;
-    buf_reserve(&kc->part->frame, n < LIMIT_KAFKA_FRAME_STEP ? n : LIMIT_KAFKA_FRAME_STEP);
-    kbudget_count(kc->part, kc->part->frame.cap, 0);
+    kframes_take(kc->kl, &kc->part->frame, n);
+    frame_count(kc->part);
     return true;
 }
 
@@ -477,11 +486,13 @@ static size_t frame_take(struct kconn *kc, struct slice data)
     }
     n = kc->part_len - kc->part->frame.len;
     n = n < data.len ? n : data.len;
-    if (buf_append(&kc->part->frame, data.ptr, n)) {
+    if (data.ptr == kc->part->frame.ptr + kc->part->frame.len) {
+        kc->part->frame.len += n; /* see room */
+    } else if (buf_append(&kc->part->frame, data.ptr, n)) {
         conn_close(kc->c, true, CONN_LIMIT);
         return n;
     }
-    kbudget_count(kc->part, kc->part->frame.cap, 0);
+    frame_count(kc->part);
     if (kc->part->frame.len == kc->part_len)
         frame_complete(kc);
     return n;
@@ -500,6 +511,23 @@ static void take_input(struct kconn *kc, struct slice data)
         n = frame_take(kc, data);
         data = slice_of(data.ptr + n, data.len - n);
     }
+}
+
+/* The rest of a large frame is read to where it belongs. */
+static uint8_t *room(struct conn *c, size_t *n)
+{
+    struct kconn *kc = c->state;
+    struct buf *b = kc->part ? &kc->part->frame : NULL;
+    size_t left = b ? kc->part_len - b->len : 0, want;
+
+    if (left < DIRECT_MIN || kc->in.len || queue_full(kc))
+        return NULL;
+    want = left < DIRECT_MAX ? left : DIRECT_MAX;
+    want = b->len > DIRECT_MIN && b->len < want ? b->len : want; /* in step with what has come */
+    if (b->len < DIRECT_MIN || (b->cap - b->len < want && buf_reserve(b, want)))
+        return NULL;
+    *n = want;
+    return b->ptr + b->len;
 }
 
 /* ---- the connection ---- */
@@ -556,6 +584,7 @@ static void on_close(struct conn *c)
 }
 
 const struct conn_proto kafka_conn_proto = {
+    .room = room,
     .on_data = on_data,
     .on_drain = on_drain,
     .on_timeout = on_timeout,

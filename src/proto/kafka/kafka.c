@@ -80,6 +80,7 @@ static void kloop_fini(struct kloop *kl)
     kloop_free_requests(kl);
     kloop_free_reads(kl);
     buf_fini(&kl->scratch);
+    kframes_fini(kl);
 }
 
 /* ---- the server ---- */
@@ -112,6 +113,7 @@ enum err kafka_new(const struct kafka_conf *conf, struct kafka **out, struct err
         list_init(&k->loops[i].reads);
         buf_init(&k->loops[i].scratch, LIMIT_BATCH_INFLATED);
         kbudget_init(&k->loops[i], conf->loops_n);
+        kframes_init(&k->loops[i]);
     }
     e = kworkers_new(&k->readers, LIMIT_KAFKA_READ_THREADS, info);
     if (!e)

@@ -89,6 +89,21 @@ struct kwait {
     bool waits;
 };
 
+struct kwork {
+    struct list_node link;
+    void (*fn)(struct kwork *w); /* on one of the threads */
+};
+
+struct kframes { /* frames.c */
+    struct buf kept[LIMIT_KAFKA_FREE_FRAMES];
+    unsigned n, idle; /* idle: looks without change */
+    size_t bytes;
+    uint64_t moved, seen;
+    struct loop_timer timer;
+    struct kwork trim;
+    atomic_bool trimming;
+};
+
 struct kloop {
     struct kafka *k;
     struct loop *loop;
@@ -102,6 +117,7 @@ struct kloop {
     unsigned appends_n;
     struct buf scratch; /* produce.c: inflated records that are being checked */
     _Atomic uint64_t requests, errors;
+    struct kframes frames;
     /* budget.c */
     struct kbudget in, out;
     struct kconn *turn;      /* which may go past in.max, and what was seen of it */
@@ -233,6 +249,15 @@ bool kreq_decoded(struct kreq *q, enum err e);
 void kreq_reply_begin(struct kreq *q);
 void kreq_reply_end(struct kreq *q);
 
+/* ---- frames.c ---- */
+
+void kframes_init(struct kloop *kl);
+void kframes_fini(struct kloop *kl);
+/* b is empty; then it has room for a frame of n bytes, or, if that is a large one, for its first. */
+void kframes_take(struct kloop *kl, struct buf *b, size_t n);
+/* b is empty then. */
+void kframes_put(struct kloop *kl, struct buf *b);
+
 /* ---- budget.c ---- */
 
 void kbudget_init(struct kloop *kl, unsigned loops);
@@ -316,10 +341,6 @@ void share_sessions_free(struct kconn *kc);
 
 /* ---- work.c ---- */
 
-struct kwork {
-    struct list_node link;
-    void (*fn)(struct kwork *w); /* on one of the threads */
-};
 struct kworkers;
 enum err kworkers_new(struct kworkers **out, unsigned threads, struct errinfo *info);
 /* Waits for what was given to them. */
