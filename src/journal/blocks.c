@@ -26,7 +26,7 @@ struct block {
     uint32_t no, valid;
     uint32_t refs;
     bool named, loading;
-    uint64_t used; /* c->uses then */
+    uint64_t used; /* c->loads then */
     uint64_t used_ns;
     uint8_t *mem; /* NULL: none now */
 };
@@ -48,7 +48,7 @@ struct blocks {
     uint32_t slabs, held; /* held: blocks in use */
     uint32_t nameless;    /* that have memory */
     uint32_t hint;        /* where the last slab was added */
-    uint64_t uses, chance;
+    uint64_t loads, chance;
     struct want wants[WANTS];
 };
 
@@ -203,7 +203,7 @@ static struct block *victim(struct blocks *c)
 
         if (!is_free(b))
             continue;
-        if (!b->named || c->uses - b->used > c->n / 2)
+        if (!b->named || c->loads - b->used > c->n / 2)
             return b;
         if (!best || b->used < best->used)
             best = b;
@@ -265,6 +265,7 @@ static enum err fill(struct blocks *c, struct jfile *f, struct block *b, struct 
     enum err e;
 
     b->loading = true;
+    c->loads++;
     io_mutex_unlock(&c->lock);
     e = load(c, f, b, from, &valid, info);
     io_mutex_lock(&c->lock);
@@ -280,7 +281,7 @@ static enum err fill(struct blocks *c, struct jfile *f, struct block *b, struct 
 static void hold(struct blocks *c, struct block *b)
 {
     c->held += b->refs++ == 0;
-    b->used = ++c->uses;
+    b->used = c->loads;
 }
 
 static void let_go(struct blocks *c, struct block *b)

@@ -6,6 +6,9 @@
  * (fetch_try), again and again until there are some or the client's time is over. Whatever was taken
  * is sent at once, for leases run: min_bytes is no reason to wait then.
  *
+ * What is in memory is looked at on the loop. What is to be read from a file is read by a thread
+ * (work.c), which touches `have` alone meanwhile; then the loop looks again.
+ *
  * Where a log has no record for an offset (compacted, a marker, aborted) the cursor is told, so a
  * client has to acknowledge gaps only within a batch. */
 #include <stdlib.h>
@@ -63,9 +66,18 @@ struct share_fetch {
     struct row *rows;
     uint32_t rows_n;
     struct list_head reads; /* struct kread */
+    struct have {           /* read, or to be read, by a thread */
+        struct kwork work;
+        struct topic *t; /* referenced; NULL: none */
+        struct kread *kr;
+        int32_t index;
+        int64_t at;
+        enum err e;
+    } have;
     size_t bytes, max_bytes;
     uint32_t records;
     bool errors, armed;
+    bool blocked; /* `have` is to be read */
     uint64_t deadline_ms, seen;
     struct topic *wait_topic; /* that of all rows; NULL: the whole broker is waited for */
     struct waiter waiter;
@@ -166,11 +178,45 @@ static bool read_take(struct share_fetch *f, struct row *row, const struct plog_
     return true;
 }
 
+static void have_drop(struct share_fetch *f)
+{
+    if (f->have.kr)
+        list_push_back(&f->reads, &f->have.kr->link);
+    f->have.kr = NULL;
+    topic_unref(&f->have.t);
+}
+
+/* What a thread has read, if it is that, or from memory. ERR_AGAIN: a file is to be read; blocked is
+ * set if nothing was taken so far that could be sent meanwhile. */
+static enum err row_read(struct share_fetch *f, struct row *row, int64_t at, struct kread **out)
+{
+    struct partition *p = topic_partition(row->sp->t, row->sp->index);
+    struct have *h = &f->have;
+    struct errinfo info = {0};
+    enum err e = h->e;
+
+    if (h->kr && h->t == row->sp->t && h->index == row->sp->index && h->at == at) {
+        *out = h->kr;
+        have_drop(f);
+        return e;
+    }
+    *out = kread_get(f->q->kl, &f->reads);
+    (*out)->r.memory_only = true;
+    e = plog_read(partition_log(p), at, READ_BYTES, &(*out)->r, &info);
+    if (e == ERR_AGAIN && f->records == 0) {
+        have_drop(f);
+        f->blocked = true;
+        h->t = topic_ref(row->sp->t);
+        h->index = row->sp->index;
+        h->at = at;
+    }
+    return e;
+}
+
 static void row_take(struct share_fetch *f, struct row *row)
 {
     struct partition *p = topic_partition(row->sp->t, row->sp->index);
     struct grown got = {NULL, 0, 0}, spans = {NULL, 0, 0};
-    struct errinfo info = {0};
     struct plog_info log;
     int64_t at, last = -1, end;
     unsigned reads;
@@ -185,12 +231,11 @@ static void row_take(struct share_fetch *f, struct row *row)
         if (at < 0 || at >= end || at <= last)
             break;
         last = at;
-        kr = kread_get(f->q->kl, &f->reads);
-        e = plog_read(partition_log(p), at, READ_BYTES, &kr->r, &info);
+        e = row_read(f, row, at, &kr);
         if (!e && !read_take(f, row, &kr->r, at, end, &got, &spans))
             return;
     }
-    if (e && e != ERR_OFFSET_RANGE && !got.n)
+    if (e && e != ERR_OFFSET_RANGE && e != ERR_AGAIN && !got.n)
         row->s.error_code = e == ERR_TOPIC_NOT_FOUND ? KE_UNKNOWN_TOPIC_ID : kafka_code(e);
     row->s.records.spans = spans.v;
     row->s.records.spans_n = spans.n;
@@ -267,6 +312,7 @@ static void fetch_release(struct kreq *q)
 {
     struct share_fetch *f = q->state_of;
 
+    have_drop(f);
     kreads_put(q->kl, &f->reads);
     topic_unref(&f->wait_topic);
 }
@@ -329,6 +375,29 @@ static void fetch_reply(struct share_fetch *f)
     KREQ_REPLY(q, share_fetch, &s);
 }
 
+/* On a thread that reads. */
+static void have_read(struct kwork *w)
+{
+    struct share_fetch *f = list_entry(w, struct share_fetch, have.work);
+    struct have *h = &f->have;
+    struct errinfo info = {0};
+
+    h->e = plog_read(partition_log(topic_partition(h->t, h->index)), h->at, READ_BYTES, &h->kr->r,
+                     &info);
+    kreq_post(f->q, fetch_try);
+}
+
+static void have_go(struct share_fetch *f)
+{
+    struct kloop *kl = f->q->kl;
+
+    kreads_put(kl, &f->reads);
+    f->have.kr = kread_get(kl, &f->reads);
+    list_remove(&f->have.kr->link);
+    f->have.work.fn = have_read;
+    kworkers_run(f->q->k->readers, &f->have.work);
+}
+
 /* Looks; answers if there is something, or it is time; else waits. */
 static void fetch_try(struct kreq *q)
 {
@@ -340,16 +409,22 @@ static void fetch_try(struct kreq *q)
         wait_cancel(f);
     while (q->kc) {
         wait_note(f);
-        for (i = 0; i < f->rows_n && q->state != KREQ_DONE && !full(f); i++)
+        f->blocked = false;
+        for (i = 0; i < f->rows_n && q->state != KREQ_DONE && !full(f) && !f->blocked; i++)
             if (!f->rows[i].s.error_code)
                 row_take(f, &f->rows[i]);
         if (q->state == KREQ_DONE)
             return;
+        if (f->blocked && !f->errors) {
+            have_go(f);
+            return;
+        }
         now = loop_now_ms(q->kl->loop);
         if (f->records || f->errors || now >= f->deadline_ms) {
             fetch_reply(f);
             return;
         }
+        have_drop(f);
         kreads_put(q->kl, &f->reads);
         if (wait_arm(f, now))
             return;
