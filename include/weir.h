@@ -360,6 +360,59 @@ WEIR_API weir_err weir_read(struct weir *w, const char *stream, uint64_t after, 
                             bool (*fn)(void *arg, const struct weir_message *m), void *arg,
                             uint64_t *position, struct weir_error *error);
 
+/* ---- SQL ---- */
+
+/* Topics are tables; fields of their JSON values are columns (docs/sql.md). DuckDB does the work: its
+ * library (libduckdb.so) is loaded at the first query, from $WEIR_DUCKDB, next to the program, in
+ * ../lib/weir and ../lib beside it, or by the system's loader. */
+enum weir_type {
+    WEIR_NULL = 0,
+    WEIR_BOOL = 1,   /* i */
+    WEIR_INT = 2,    /* i; d is near it */
+    WEIR_DOUBLE = 3, /* d */
+    WEIR_TEXT = 4,   /* data, len: UTF-8; also of all types that have none of their own */
+    WEIR_BLOB = 5,   /* data, len */
+    WEIR_TIME = 6    /* i: milliseconds since 1970 UTC */
+};
+/* Of a result every value but NULL has its text in data and len, too (a BLOB: its bytes), with a NUL
+ * behind it. */
+struct weir_value {
+    enum weir_type type;
+    int64_t i;
+    double d;
+    const void *data;
+    size_t len;
+};
+struct weir_query_options {
+    size_t size;        /* sizeof(struct weir_query_options) */
+    int64_t timeout_ms; /* 0: a minute; -1: none */
+    uint64_t max_rows;  /* the result is cut there; 0: all */
+};
+/* A result, read by one thread at a time; weir_result_cancel by any. */
+struct weir_result;
+/* Asks one statement (SELECT, WITH, DESCRIBE, SHOW, EXPLAIN) with values for $1 …, and waits until its
+ * columns are known. On success *out must be closed, before w is. WEIR_ERR_INVALID: what is wrong with
+ * the statement; WEIR_ERR_TIMEOUT, WEIR_ERR_OVERLOADED, WEIR_ERR_OTHER (no DuckDB: the sentence says
+ * where it was looked for). */
+WEIR_API weir_err weir_query(struct weir *w, const char *sql, const struct weir_value *params,
+                             size_t params_n, const struct weir_query_options *options,
+                             struct weir_result **out, struct weir_error *error);
+/* Goes to the next row, waiting for it. WEIR_ERR_AGAIN: there are no more. Values are valid until the
+ * next call. Rows are made as they are read: who does not read or close holds a query back. */
+WEIR_API weir_err weir_result_next(struct weir_result *r, struct weir_error *error);
+WEIR_API size_t weir_result_columns(const struct weir_result *r);
+/* Name of a column, and its type as SQL names it: "BIGINT", "VARCHAR", "DECIMAL(18,3)". */
+WEIR_API const char *weir_result_name(const struct weir_result *r, size_t column);
+WEIR_API const char *weir_result_type(const struct weir_result *r, size_t column);
+/* Of the row at hand. */
+WEIR_API const struct weir_value *weir_result_value(const struct weir_result *r, size_t column);
+/* After the last row: max_rows cut it. */
+WEIR_API bool weir_result_truncated(const struct weir_result *r);
+/* The query ends soon; weir_result_next says so. */
+WEIR_API void weir_result_cancel(struct weir_result *r);
+/* Cancels what is left, frees, sets *r to NULL. */
+WEIR_API void weir_result_close(struct weir_result **r);
+
 /* ---- looking after a directory ---- */
 
 struct weir_check_result {

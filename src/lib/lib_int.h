@@ -13,6 +13,8 @@
 struct weir {
     struct broker *b;
     struct io_mutex tick_lock; /* one member at a time runs what is due in the groups */
+    struct io_mutex sql_lock;  /* guards sql */
+    struct sql *sql;           /* NULL until the first query */
     size_t gather_bytes_max;   /* of records gathered into one unit: surely fits a journal file */
 };
 

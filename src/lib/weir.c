@@ -15,6 +15,7 @@
 #include "journal/batch.h"
 #include "journal/journal.h"
 #include "lib/lib_int.h"
+#include "sql/sql.h"
 
 #define CREATE_POLL_NS 500000u
 
@@ -62,6 +63,7 @@ static const struct {
     {ERR_STALE_MEMBER_EPOCH, WEIR_ERR_CONFLICT},
     {ERR_GROUP_NOT_FOUND, WEIR_ERR_CONFLICT},
     {ERR_GROUP_MAX_SIZE, WEIR_ERR_TOO_LARGE},
+    {ERR_SQL, WEIR_ERR_INVALID},
 };
 
 weir_err lib_code(enum err e)
@@ -142,6 +144,7 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
         return lib_fail(e, &info, error);
     w = xcalloc(1, sizeof *w);
     io_mutex_init(&w->tick_lock);
+    io_mutex_init(&w->sql_lock);
     conf = (struct broker_conf){.dir = dir,
                                 .io = io_real(),
                                 .threads = true,
@@ -171,9 +174,11 @@ void weir_close(struct weir **wp)
 
     if (!w)
         return;
+    sql_close(&w->sql);
     groups_drain(w->b);
     broker_close(&w->b);
     io_mutex_fini(&w->tick_lock);
+    io_mutex_fini(&w->sql_lock);
     free(w);
     *wp = NULL;
 }

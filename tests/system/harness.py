@@ -14,11 +14,14 @@ class Skip(Exception):
 
 
 class Server:
-    """weir serve on a directory; .port, .url, with kafka=PORT (0: any) .kafka; stop() or kill()."""
+    """weir serve on a directory; .port, .url, with kafka=PORT (0: any) .kafka, with pgwire=PORT .pgwire (a
+    port); stop() or kill()."""
 
-    def __init__(self, data, *args, expect_fail=False, kafka=None):
+    def __init__(self, data, *args, expect_fail=False, kafka=None, pgwire=None):
         self.data = data
-        self.kafka = None
+        self.kafka = self.pgwire = None
+        if pgwire is not None:
+            args = ("--pgwire", "127.0.0.1:%d" % pgwire, *args)
         if kafka is not None:
             args = ("--kafka", "127.0.0.1:%d" % kafka, *args)
         self.log = open(data + ".log", "ab")
@@ -40,6 +43,11 @@ class Server:
             m = re.match(r"kafka listening on (?:ssl://)?127\.0\.0\.1:(\d+)$", line.strip())
             assert m, "no kafka: %r\n%s" % (line, self.tail())
             self.kafka = "127.0.0.1:" + m.group(1)
+        if pgwire is not None:
+            line = self.p.stdout.readline().decode()
+            m = re.match(r"pgwire listening on 127\.0\.0\.1:(\d+)$", line.strip())
+            assert m, "no pgwire: %r\n%s" % (line, self.tail())
+            self.pgwire = int(m.group(1))
 
     def tail(self):
         with open(self.data + ".log", "rb") as f:

@@ -1,0 +1,201 @@
+"""SQL's clients, unmodified, against the real binary: psql, curl, weir sql and node's pg always; psycopg, pg8000,
+asyncpg, pyarrow (PyPI) and JDBC (Maven) when WEIR_CLIENTS names python, java or all. All must give the same
+answer to the same question while events arrive.
+"""
+import csv, glob, io, json, os, re, shutil, subprocess, sys, threading, time
+
+from harness import ROOT, Skip, npm_modules, scratch, served, Server, weir
+from kafka_clients import download, downloads
+
+QUERY = ("SELECT id, status, amount FROM orders WHERE timestamp > NOW() - INTERVAL '1 hour' AND status = 'completed' "
+         "AND id < 1000 ORDER BY timestamp DESC, id DESC LIMIT 100")
+HERE = os.path.join(ROOT, "tests", "system", "sql")
+
+
+def post(s, first, n):
+    events = [{"type": "order.created", "data": {"id": i, "status": "completed" if i % 3 == 0 else "open", "amount": i * 1.5}}
+              for i in range(first, first + n)]
+    assert s.call("POST", "/events", json.dumps(events))[0] == 201
+
+
+class Arriving:
+    """Posts events that the question leaves out, until it is left."""
+
+    def __init__(self, s):
+        self.s, self.over, self.n = s, threading.Event(), 1000
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.over.is_set():
+            post(self.s, self.n, 20)
+            self.n += 20
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *a):
+        self.over.set()
+        self.thread.join()
+
+
+def expected():
+    """Newest first: those of one request share a time, and go by id."""
+    return [[str(i), "completed", ("%r" % (i * 1.5)).removesuffix(".0")] for i in range(300, -1, -1) if i % 3 == 0][:100]
+
+
+def same(rows, who):
+    got = [[str(c).removesuffix(".0") for c in r] for r in rows]
+    assert got == expected(), "%s: %r" % (who, got[:3])
+
+
+def need(tool):
+    if not shutil.which(tool):
+        raise Skip("%s is not installed" % tool)
+
+
+def psql(s, *args, user="x", env=None, ok=True):
+    p = subprocess.run(["psql", "host=127.0.0.1 port=%d user=%s dbname=weir" % (s.pgwire, user), "-X", *args],
+                       capture_output=True, timeout=60, env=dict(os.environ, PGCONNECT_TIMEOUT="20", **(env or {})))
+    if ok:
+        assert p.returncode == 0, p.stderr.decode()
+    return p
+
+
+def test_sql_same_answer():
+    """psql, curl, weir sql, pg of node: the same rows in each form while events arrive."""
+    need("psql")
+    need("curl")
+    with served(pgwire=0) as s:
+        post(s, 0, 301)
+        with Arriving(s) as more:
+            same(csv.reader(io.StringIO(psql(s, "--csv", "-t", "-c", QUERY).stdout.decode())), "psql")
+            for accept in ("application/json", "text/csv", "application/x-ndjson"):
+                for version in ("--http1.1", "--http2-prior-knowledge"):
+                    out = subprocess.run(["curl", "-sSf", version, "-H", "accept: " + accept, "-H", "content-type: text/plain",
+                                          "--data", QUERY, s.url + "/sql"], capture_output=True, timeout=60, check=True).stdout.decode()
+                    rows = (json.loads(out)["rows"] if "json" in accept and "nd" not in accept
+                            else list(csv.reader(io.StringIO(out)))[1:] if "csv" in accept
+                            else [list(json.loads(l).values()) for l in out.splitlines()])
+                    same(rows, "curl " + accept + version)
+            out = weir("sql", "--format", "csv", "-c", QUERY, server=s).stdout.decode()
+            same(list(csv.reader(io.StringIO(out)))[1:], "weir sql")
+            out = weir("sql", "-c", QUERY, server=s).stdout.decode()
+            same([[c.strip() for c in l.strip("│").split("│")] for l in out.splitlines() if l.startswith("│")][1:], "table")
+        assert more.n > 1000
+        data = s.data
+        s.stop()
+        out = weir("sql", "--data", data, "--format", "csv", stdin=QUERY.encode()).stdout.decode()
+        same(list(csv.reader(io.StringIO(out)))[1:], "weir sql --data")
+        s.__init__(data, pgwire=0)
+
+
+def test_sql_psql_catalogue():
+    """psql's \\d and its like; several statements at once; errors with their place."""
+    need("psql")
+    with served(pgwire=0) as s:
+        post(s, 0, 3)
+        assert re.search(r"public \| orders \| table", psql(s, "-c", "\\dt").stdout.decode())
+        out = psql(s, "-c", "\\d orders").stdout.decode()
+        assert re.search(r"amount +\| double precision", out) and re.search(r"id +\| bigint", out), out
+        assert "weir" in psql(s, "-c", "\\l").stdout.decode()
+        p = psql(s, "-At", "-c", "SELECT 1; BEGIN; SHOW server_version; SELECT 'a''b'; COMMIT")
+        assert p.stdout.decode().splitlines() == ["1", "BEGIN", "15.0", "a'b", "COMMIT"], p.stdout
+        p = psql(s, "-c", "SELECT nothing FROM orders", ok=False)
+        assert p.returncode == 1 and b"nothing" in p.stderr and b"LINE 1" in p.stderr, p.stderr
+        p = psql(s, "-c", "DROP TABLE orders", ok=False)
+        assert p.returncode == 1, p.stdout
+        assert psql(s, "-At", "-c", "SELECT count(*) FROM public.orders").stdout == b"3\n"
+        p = psql(s, "-At", "-c", "SET statement_timeout = 200", "-c", "SELECT count(*) FROM range(1000000000000)", ok=False)
+        assert b"57014" in p.stderr or b"time" in p.stderr, p.stderr
+
+
+def test_sql_logins():
+    """Tokens and users with passwords, over TLS; rights by topic."""
+    need("psql")
+    need("openssl")
+    with scratch() as d:
+        data, cert, key, users = (os.path.join(d, n) for n in ("data", "cert.pem", "key.pem", "users"))
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+                        "-subj", "/CN=127.0.0.1"], check=True, capture_output=True)
+        with open(users, "w") as f:
+            f.write("ann:se:cret\n")
+        weir("token", "create", "--data", data, "--admin")
+        shop = weir("token", "create", "--data", data, "--read", "shop").stdout.decode().strip()
+        admin = weir("token", "create", "--data", data, "--admin").stdout.decode().strip()
+        s = Server(data, "--set", "pgwire.tls.cert=" + cert, "--set", "pgwire.tls.key=" + key,
+                   "--set", "pgwire.users=" + users, pgwire=0)
+        try:
+            for topic in ("shop", "bank"):
+                assert s.call("POST", "/events", json.dumps({"type": "x.y", "stream": topic, "data": {"n": 1}}),
+                              {"authorization": "Bearer " + admin})[0] == 201
+            ask = lambda user, password, sql="SELECT n FROM shop", mode="require": psql(
+                s, "-At", "-c", sql, user=user, env={"PGPASSWORD": password, "PGSSLMODE": mode}, ok=False)
+            for user, password in (("token", shop), ("token", admin), ("ann", "se:cret")):
+                for mode in ("require", "disable"):
+                    p = ask(user, password, mode=mode)
+                    assert p.stdout == b"1\n", (user, mode, p.stderr)
+            p = ask("token", shop, "SELECT n FROM bank")
+            assert p.returncode == 1 and p.stdout == b"", p.stdout
+            assert b"bank" not in ask("token", shop, "SELECT relname FROM pg_class").stdout
+            assert b"bank" in ask("token", admin, "SELECT relname FROM pg_class").stdout
+            for user, password in (("token", "weir_" + "x" * 43), ("ann", "wrong"), ("nobody", "se:cret")):
+                p = ask(user, password)
+                assert p.returncode == 2 and b"authentication failed" in p.stderr, (user, p.stderr)
+            status, _, body = s.call("POST", "/sql", "SELECT n FROM bank", {"authorization": "Bearer " + shop, "content-type": "text/plain"})
+            assert status == 403, (status, body)
+        finally:
+            s.stop()
+
+
+def test_sql_http():
+    """Parameters, limits, errors as problem documents; an error behind the first row."""
+    with served() as s:
+        post(s, 0, 10)
+        ask = lambda body, **h: s.call("POST", "/sql", json.dumps(body) if isinstance(body, dict) else body,
+                                       {"content-type": "application/json" if isinstance(body, dict) else "text/plain", **h})
+        for params in ([3, "open"], None):
+            body = {"query": "SELECT id FROM orders WHERE id > $1 AND status = $2 ORDER BY id", "params": params}
+            if params is None:
+                body = {"query": "SELECT id FROM orders WHERE id > $least AND status = $s AND id > $least ORDER BY id", "params": {"least": 3, "s": "open"}}
+            status, _, out = ask(body)
+            assert status == 200 and json.loads(out)["rows"] == [[4], [5], [7], [8]], out
+        out = json.loads(ask({"query": "SELECT id FROM orders ORDER BY id", "max_rows": 2})[2])
+        assert out["rows"] == [[0], [1]] and out["truncated"] is True and out["row_count"] == 2, out
+        for body, want in (("SELEC 1", 400), ("SELECT 1; SELECT 2", 400), ("", 400), ({"query": 5}, 400), ({"params": []}, 400),
+                           ({"query": "SELECT count(*) FROM range(1000000000000)", "timeout_ms": 200}, 504)):
+            status, headers, out = ask(body)
+            assert status == want and headers["content-type"] == "application/problem+json", (body, status, out)
+            assert json.loads(out)["status"] == want
+        assert ask("SELECT 1", accept="image/png")[0] == 406
+        out = ask("SELECT NULL AS a, '' AS b, 'x,\"y' AS c", accept="text/csv")[2]
+        assert out == b'a,b,c\r\n,"","x,""y"\r\n', out
+
+
+def test_sql_node_pg():
+    need("node")
+    with served(pgwire=0) as s:
+        modules = npm_modules()
+        if not os.path.isdir(os.path.join(modules, "pg")):
+            raise Skip("npm did not install pg")
+        post(s, 0, 301)
+        p = subprocess.run(["node", os.path.join(HERE, "pg.cjs"), modules, str(s.pgwire), QUERY], capture_output=True, timeout=60)
+        assert p.returncode == 0, p.stderr.decode()
+        same(json.loads(p.stdout), "pg")
+
+
+def test_sql_python():
+    """psycopg, pg8000, asyncpg: text and binary, parameters, cursors, cancelling; pyarrow reads the stream."""
+    d = downloads("python")
+    venv = os.path.join(d, "sql")
+    need_file = os.path.join(HERE, "requirements.txt")
+    download("Python's clients", [sys.executable, "-m", "pip", "install", "--quiet", "--target", venv, "--upgrade", "-r", need_file],
+             os.path.join(d, "sql.stamp"), need_file)
+    with served(pgwire=0) as s:
+        post(s, 0, 301)
+        p = subprocess.run([sys.executable, os.path.join(HERE, "clients.py"), str(s.pgwire), s.url, QUERY], capture_output=True,
+                           timeout=120, env=dict(os.environ, PYTHONPATH=venv))
+        assert p.returncode == 0, p.stdout.decode() + p.stderr.decode()
+        for line in p.stdout.decode().splitlines():
+            who, rows = line.split(" ", 1)
+            same(json.loads(rows), who)
