@@ -41,7 +41,8 @@ def test_lake_tables():
 def test_lake_catalog():
     """The REST catalog of weir serve itself."""
     interpreter = python()
-    wanted = ("create", "append", "evolution", "conflict", "changes", "partitions", "staged", "duckdb", "drop")
+    wanted = ("create", "append", "evolution", "conflict", "changes", "partitions", "staged", "duckdb", "drop",
+              "tokens")
     with scratch() as d:
         tables = os.path.join(d, "tables")
         os.mkdir(tables)

@@ -127,3 +127,28 @@ except NoSuchTableError:
 again = cat.register_table("other.back", cat.load_table("other.plain").metadata_location)
 assert again.scan().to_arrow().num_rows == 70
 ok("drop")
+
+# from now on tokens are needed
+import urllib.request
+
+def token(grants, admin=None):
+    q = urllib.request.Request(url + "/tokens", json.dumps({"grants": grants}).encode(),
+                               {"content-type": "application/json", **({"authorization": "Bearer " + admin} if admin else {})})
+    return json.load(urllib.request.urlopen(q))["token"]
+
+admin = token([{"access": "admin"}])
+reader = token([{"access": "read", "prefix": "pl"}], admin)
+mine = load_catalog("mine", type="rest", uri=url + "/iceberg", token=reader)
+assert [n[1] for n in mine.list_tables("other")] == ["plain"]
+assert mine.load_table("other.plain").scan().to_arrow().num_rows == 70
+for refused in (lambda: mine.drop_table("other.plain"), lambda: mine.load_table("other.back"),
+                lambda: load_catalog("nobody", type="rest", uri=url + "/iceberg")):
+    try:
+        refused()
+    except Exception as e:
+        assert type(e).__name__ in ("ForbiddenError", "UnauthorizedError", "AuthorizationExpiredError"), repr(e)
+    else:
+        raise AssertionError("not refused")
+con.execute("ATTACH '' AS r (TYPE iceberg, ENDPOINT '%s/iceberg', TOKEN '%s')" % (url, reader))
+assert con.execute("SELECT count(*) FROM r.other.plain").fetchone()[0] == 70
+ok("tokens")
