@@ -2,6 +2,8 @@
  * slow readers hold no more than a bounded part of the tail and of the blocks. */
 #include "journal/blocks.h"
 
+#include <unistd.h>
+
 #include "fixture.h"
 
 #define MIB       (1u << 20)
@@ -265,6 +267,77 @@ static void read_ahead(void **state)
     end(&f);
 }
 
+/* ---- threads ---- */
+
+#define READERS 4
+
+struct reading {
+    struct fx *f;
+    uint32_t uid;
+    int64_t batches;
+    bool ok;
+};
+
+/* Reads all, ahead too, with blocks for less than there is. */
+static void read_thread(void *arg)
+{
+    struct reading *t = arg;
+    struct plog_read r = {0};
+    struct errinfo info;
+    int64_t at = 0;
+    unsigned i;
+
+    t->ok = true;
+    while (t->ok && at < t->batches) {
+        t->ok = plog_read(t->f->log[t->uid], at, 300000, &r, &info) == ERR_OK && r.n > 0;
+        for (i = 0; t->ok && i < r.n; i++) {
+            t->ok = r.batch[i].base_offset == at && batch_crc_ok(r.batch[i].data);
+            at = r.batch[i].last_offset + 1;
+        }
+        plog_read_ahead(t->f->log[t->uid], at, 300000);
+    }
+    plog_read_release(&r);
+}
+
+static void remove_one(void *arg, const char *name)
+{
+    char path[600];
+
+    snprintf(path, sizeof path, "%s/%s", (const char *)arg, name);
+    if (io_unlink(io_real(), path, NULL))
+        rmdir(path);
+}
+
+static void many_threads(void **state)
+{
+    char dir[] = "/tmp/weir-test-XXXXXX", log[64];
+    struct fx f = {.io = io_real(), .file_bytes = LOG_BYTES, .cache_bytes = 4 * MIB};
+    struct io_thread *threads[READERS];
+    struct reading t[READERS];
+    unsigned i;
+
+    assert_non_null(f.dir = mkdtemp(dir));
+    fx_open(&f);
+    fx_logs(&f, 2);
+    fill(&f, 200);
+    for (i = 0; i < READERS; i++) {
+        t[i] = (struct reading){.f = &f, .uid = 1 + i % 2, .batches = 200};
+        assert_int_equal(
+            io_thread_start("reader", IO_PRIO_NORMAL, read_thread, &t[i], &threads[i], NULL),
+            ERR_OK);
+    }
+    for (i = 0; i < READERS; i++) {
+        io_thread_join(&threads[i]);
+        assert_true(t[i].ok);
+    }
+    assert_true(cache_bytes(&f) <= 4 * MIB);
+    fx_close(&f);
+    snprintf(log, sizeof log, "%s/log", dir);
+    io_list(f.io, log, remove_one, log, NULL);
+    io_list(f.io, dir, remove_one, dir, NULL);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -272,6 +345,7 @@ int main(void)
         cmocka_unit_test(files_that_go),  cmocka_unit_test(damage),
         cmocka_unit_test(slow_readers),   cmocka_unit_test(slow_readers_of_the_tail),
         cmocka_unit_test(given_back),     cmocka_unit_test(read_ahead),
+        cmocka_unit_test(many_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
