@@ -193,21 +193,20 @@ static enum err table_of_input(struct plan *p, const struct sql_input *in, struc
     return e;
 }
 
-static enum err cold_take(struct plan_table *t, const struct plan_bounds *pb, struct errinfo *why)
+static enum err cold_take(struct plan_table *t, const struct sql_at *at, const struct sql_bounds *b,
+                          struct errinfo *why)
 {
-    static const struct sql_at now = {.kind = SQL_AT_NOW};
     const struct sql_cold *cold = t->plan->sql->conf.cold;
     enum err e;
 
     if (!cold) {
-        if (pb && pb->at.kind != SQL_AT_NOW)
+        if (at->kind != SQL_AT_NOW)
             return errinfo_set(why, ERR_UNSUPPORTED, "\"%s\" has no snapshots to look back to",
-                               t->name);
+                               topic_name(t->view.topic));
         return ERR_OK;
     }
-    e = cold->snapshot(cold->arg, t->view.topic, pb ? &pb->at : &now, pb ? &pb->b : &scan_unbounded,
-                       &t->cold, why);
-    if (e == ERR_NOT_FOUND && (!pb || pb->at.kind == SQL_AT_NOW))
+    e = cold->snapshot(cold->arg, t->view.topic, at, b, &t->cold, why);
+    if (e == ERR_NOT_FOUND && at->kind == SQL_AT_NOW)
         return ERR_OK;
     t->has_cold = !e;
     t->view.strict = t->has_cold; /* what is deleted now is in newer files: plan again */
@@ -215,19 +214,20 @@ static enum err cold_take(struct plan_table *t, const struct plan_bounds *pb, st
 }
 
 static enum err table_of_topic(struct plan *p, struct topic *topic, const struct plan_bounds *pb,
-                               struct plan_table *t)
+                               const struct sql_at *at, struct plan_table *t)
 {
+    const struct sql_bounds *b = pb ? &pb->b : &scan_unbounded;
     struct errinfo why;
     enum err e;
 
     memset(&why, 0, sizeof why);
     /* The log's ends first: the files may have more than that, but nothing between is missing. */
     scan_view_take(&t->view, p->sql->conf.broker, topic);
-    e = cold_take(t, pb, &why);
+    e = cold_take(t, at, b, &why);
     if (!e)
-        e = scan_view_cut(&t->view, pb ? &pb->b : &scan_unbounded,
-                          t->has_cold ? t->cold.boundary : NULL, t->has_cold ? t->cold.end : NULL,
-                          t->has_cold ? t->cold.partitions_n : 0, &t->cut, &why);
+        e = scan_view_cut(&t->view, b, t->has_cold ? t->cold.boundary : NULL,
+                          t->has_cold ? t->cold.end : NULL, t->has_cold ? t->cold.partitions_n : 0,
+                          &t->cut, &why);
     if (e) {
         fault_err(&p->fault, e, &why);
         return e;
@@ -254,8 +254,29 @@ static enum err topic_of(struct plan *p, const char *name, struct topic **out)
     return ERR_OK;
 }
 
+/* orders@v=5 of rewrite.c: the topic's name without it, and what it says. */
+static void at_split(const char *name, char topic[TOPIC_NAME_MAX + 64], struct sql_at *at)
+{
+    const char *sign = strrchr(name, '@');
+
+    *at = (struct sql_at){.kind = SQL_AT_NOW};
+    snprintf(topic, TOPIC_NAME_MAX + 64, "%s", name);
+    if (!sign || !sign[1] || sign[2] != '=' || sign - name > TOPIC_NAME_MAX ||
+        !field_i64(slice_str(sign + 3), &at->value))
+        return;
+    topic[sign - name] = 0;
+    at->kind = sign[1] == 'v'   ? SQL_AT_SNAPSHOT
+               : sign[1] == 't' ? SQL_AT_TIME_MS
+               : sign[1] == 'p' ? SQL_AT_POSITION
+                                : SQL_AT_NOW;
+}
+
+static const struct sql_at at_now = {.kind = SQL_AT_NOW};
+
 enum err plan_table_find(struct plan *p, const char *name, struct plan_table **out, uint32_t *index)
 {
+    char topic_text[TOPIC_NAME_MAX + 64];
+    struct sql_at at;
     const struct sql_input *in = input_find(p, name);
     struct topic *topic = NULL;
     uint32_t i;
@@ -269,7 +290,8 @@ enum err plan_table_find(struct plan *p, const char *name, struct plan_table **o
             return ERR_OK;
         }
     }
-    if (!in && (e = topic_of(p, name, &topic)))
+    at_split(name, topic_text, &at);
+    if (!in && (e = topic_of(p, topic_text, &topic)))
         return e;
     if (!in && !topic)
         return ERR_OK;
@@ -278,7 +300,8 @@ enum err plan_table_find(struct plan *p, const char *name, struct plan_table **o
     if (!*out)
         e = ERR_LIMIT;
     else
-        e = in ? table_of_input(p, in, *out) : table_of_topic(p, topic, bounds_of(p, name), *out);
+        e = in ? table_of_input(p, in, *out)
+               : table_of_topic(p, topic, bounds_of(p, name), &at, *out);
     topic_unref(&topic);
     return e;
 }
@@ -296,7 +319,7 @@ static enum err member_find(struct plan *p, struct topic *topic, const struct pl
             return ERR_OK;
     t = plan_table_new(p, name);
     if (t)
-        return table_of_topic(p, topic, pb, t);
+        return table_of_topic(p, topic, pb, &at_now, t);
     fault_hint(&p->fault, "name one: WHERE topic = 'orders'");
     return ERR_LIMIT;
 }

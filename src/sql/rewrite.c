@@ -2,11 +2,16 @@
  * `a = 1 AND v->>'s' = 'p'` would mean `((a = 1) AND v)->>('s' = 'p')`; PostgreSQL binds them
  * tighter than any comparison, and so does everyone who writes them. So where the right side is a
  * literal or a parameter and the left side is a name, a call, a literal or something in brackets,
- * parentheses are put around. A lambda's body that is such a literal comes out the same. */
+ * parentheses are put around. A lambda's body that is such a literal comes out the same.
+ *
+ * And DuckDB has no time travel for tables of others: `orders AT (VERSION => 5)` becomes
+ * `"orders@v=5" AS orders`, a name that plan.c reads (v: snapshot, t: milliseconds, p: position),
+ * in as many characters where there is room, so that places of errors stay. */
 #include <stdlib.h>
 #include <strings.h>
 
 #include "base/mem.h"
+#include "base/timefmt.h"
 #include "sql/sql_int.h"
 
 enum token_kind {
@@ -165,7 +170,7 @@ static bool keyword(const struct tokens *t, uint32_t i, struct slice s)
         "by",     "when",      "then",   "else",     "case",   "between", "like",  "ilike",
         "is",     "as",        "from",   "distinct", "all",    "any",     "some",  "union",
         "except", "intersect", "values", "limit",    "offset", "qualify", "using", "over",
-        "filter", "similar",   "exists", "returning"};
+        "filter", "similar",   "exists", "join", "left", "right", "inner", "full", "cross", "natural", "asof", "positional", "semi", "anti", "group", "order", "window", "tablesample", "lateral", "pivot", "unpivot", "outer", "returning"};
     size_t k;
 
     for (k = 0; k < sizeof words / sizeof *words; k++)
@@ -285,7 +290,114 @@ static size_t explain_end(const struct tokens *t, struct slice s)
     return i < t->n ? t->v[i].from : s.len;
 }
 
-void rewrite_make(struct rewrite *r, struct slice s)
+/* ---- AT ---- */
+
+struct at {
+    uint32_t table, alias, end; /* tokens; alias UINT32_MAX: none in front */
+    char code;
+    int64_t value;
+};
+
+static struct slice token_text(const struct tokens *t, uint32_t i, struct slice s)
+{
+    return slice_of(s.ptr + t->v[i].from, t->v[i].to - t->v[i].from);
+}
+
+static bool is_name(const struct tokens *t, uint32_t i, struct slice s)
+{
+    return i < t->n &&
+           (t->v[i].kind == TOKEN_QUOTED || (t->v[i].kind == TOKEN_NAME && !keyword(t, i, s)));
+}
+
+/* AT ( word => value ) with `at` at token i. */
+static bool at_value(const struct tokens *t, uint32_t i, struct slice s, struct at *a)
+{
+    static const struct {
+        const char *word;
+        char code;
+    } words[] = {{"version", 'v'}, {"snapshot", 'v'}, {"timestamp", 't'}, {"position", 'p'}};
+    uint32_t v = i + 5;
+    struct slice text;
+    size_t k;
+
+    if (!token_is(t, i, s, "at") || !token_is(t, i + 1, s, "(") || !token_is(t, i + 3, s, "=") ||
+        !token_is(t, i + 4, s, ">"))
+        return false;
+    for (k = 0; k < 4 && !token_is(t, i + 2, s, words[k].word); k++)
+        ;
+    if (token_is(t, v, s, "timestamp") || token_is(t, v, s, "timestamptz"))
+        v++;
+    if (k == 4 || v + 1 >= t->n || !token_is(t, v + 1, s, ")"))
+        return false;
+    a->code = words[k].code;
+    a->end = v + 1;
+    text = token_text(t, v, s);
+    if (t->v[v].kind == TOKEN_STRING && text.len > 2)
+        text = slice_of(text.ptr + 1, text.len - 2);
+    if (a->code == 't')
+        return time_parse(text, &a->value) && a->value >= 0;
+    return field_i64(text, &a->value) && a->value >= 0;
+}
+
+static bool at_find(const struct tokens *t, uint32_t i, struct slice s, struct at *a)
+{
+    if (i == 0 || !at_value(t, i, s, a) || !is_name(t, i - 1, s))
+        return false;
+    a->table = i - 1;
+    a->alias = UINT32_MAX;
+    if (i > 2 && token_is(t, i - 2, s, "as") && is_name(t, i - 3, s)) {
+        a->alias = i - 1;
+        a->table = i - 3;
+    } else if (i > 1 && is_name(t, i - 2, s)) {
+        a->alias = i - 1;
+        a->table = i - 2;
+    }
+    return true;
+}
+
+/* The text in the place of tokens a->table to a->end. */
+static void at_put(const struct tokens *t, struct slice s, const struct at *a, struct buf *out)
+{
+    struct slice name = token_text(t, a->table, s), alias = name;
+    size_t from = out->len, was = t->v[a->end].to - t->v[a->table].from;
+
+    if (t->v[a->table].kind == TOKEN_QUOTED)
+        name = slice_of(name.ptr + 1, name.len - 2);
+    if (a->alias != UINT32_MAX)
+        alias = token_text(t, a->alias, s);
+    buf_printf(out, "\"%.*s@%c=%lld\"", (int)name.len, (const char *)name.ptr, a->code,
+               (long long)a->value);
+    if (a->alias != UINT32_MAX || (!token_is(t, a->end + 1, s, "as") && !is_name(t, a->end + 1, s)))
+        buf_printf(out, " AS %.*s", (int)alias.len, (const char *)alias.ptr);
+    while (out->len - from < was)
+        buf_append_u8(out, ' ');
+}
+
+/* The statement without AT clauses; empty: it has none. */
+static void at_rewrite(struct slice s, struct buf *out)
+{
+    struct tokens t = {.n = 0};
+    struct at a;
+    uint32_t i;
+    size_t done = 0;
+
+    tokens_make(&t, s);
+    for (i = 1; i < t.n; i++) {
+        if (!at_find(&t, i, s, &a) || t.v[a.table].from < done)
+            continue;
+        buf_append(out, s.ptr + done, t.v[a.table].from - done);
+        at_put(&t, s, &a, out);
+        done = t.v[a.end].to;
+        i = a.end;
+    }
+    if (done)
+        buf_append(out, s.ptr + done, s.len - done);
+    free(t.v);
+}
+
+/* ---- the whole ---- */
+
+static void arrows_rewrite(struct rewrite *r, struct slice s)
 {
     struct tokens t = {.n = 0};
     struct edit *e;
@@ -317,6 +429,16 @@ void rewrite_make(struct rewrite *r, struct slice s)
     r->len = d - (size_t)(r->text - r->full);
     free(e);
     free(t.v);
+}
+
+void rewrite_make(struct rewrite *r, struct slice original)
+{
+    struct buf plain;
+
+    buf_init(&plain, 2 * (size_t)LIMIT_SQL_TEXT + 4096);
+    at_rewrite(original, &plain);
+    arrows_rewrite(r, plain.len ? buf_slice(&plain) : original);
+    buf_fini(&plain);
 }
 
 void rewrite_fini(struct rewrite *r)

@@ -143,7 +143,6 @@ struct plan_table {
 struct plan_bounds {
     char *name;
     struct sql_bounds b;
-    struct sql_at at;
     char topic[256];  /* stream_messages: this one only; "": all */
     int32_t mentions; /* bounds.c: those that were understood, less those that there are */
 };

@@ -35,6 +35,17 @@ static void test_arrows(void **state)
     check(")->>'x'", ")->>'x'");
 }
 
+static void test_at(void **state)
+{
+    check("SELECT * FROM orders AT (VERSION => 5)", "SELECT * FROM \"orders@v=5\" AS orders");
+    check("FROM orders AT (TIMESTAMP => TIMESTAMP '1970-01-01 00:00:01Z') p WHERE 1",
+          "FROM \"orders@t=1000\"                                           p WHERE 1");
+    check("FROM \"a.b\" x AT (POSITION => 7), y", "FROM \"a.b@p=7\" AS x            , y");
+    check("FROM a AS x AT (SNAPSHOT => 7)", "FROM \"a@v=7\" AS x");
+    check("SELECT a AT TIME ZONE 'UTC', at(1)", "SELECT a AT TIME ZONE 'UTC', at(1)");
+    check("FROM a AT (VERSION => now())", "FROM a AT (VERSION => now())");
+}
+
 static void test_explain(void **state)
 {
     struct rewrite r;
@@ -64,6 +75,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arrows),
+        cmocka_unit_test(test_at),
         cmocka_unit_test(test_explain),
         cmocka_unit_test(test_origin),
     };
