@@ -702,7 +702,12 @@ static enum err commit_once(const struct lake_env *env, struct catalog *c,
     }
     if (e == ERR_CONFLICT || e == ERR_UNCERTAIN) {
         look = landed(c, t, p.id, md, &yes, e == ERR_CONFLICT ? NULL : info);
-        e = look && e == ERR_CONFLICT ? look : look ? ERR_UNCERTAIN : yes ? ERR_OK : ERR_CONFLICT;
+        if (look)
+            e = look;
+        else if (yes)
+            e = ERR_OK;
+        else if (e == ERR_UNCERTAIN) /* not yet: what was sent may still arrive */
+            errinfo_set(info, e, "the commit is not in the table so far, and may still come");
     }
     if (e && e != ERR_UNCERTAIN)
         snapshot_discard(env, &p);
