@@ -143,6 +143,55 @@ def test_lake_partitions():
                 assert len(table.files()) > 4 and sum(f["record_count"] for f in table.files()) == 20
 
 
+def ask(s, sql):
+    status, _, body = s.call("POST", "/sql", json.dumps({"query": sql}))
+    assert status == 200, body
+    return [tuple(r) for r in json.loads(body)["rows"]]
+
+
+def sql_both(s, name):
+    """A query sees what is in the lake and what is not yet, each record once; also what the log has no more."""
+    what = "SELECT count(*), sum(a), count(DISTINCT position), count(DISTINCT (partition, \"offset\")) FROM " + name
+    post(s, name + ":k", [{"a": i} for i in range(100)])
+    assert ask(s, what) == [(100, 4950, 100, 100)]
+    weir("lake", "flush", name, server=s)
+    assert ask(s, what) == [(100, 4950, 100, 100)]
+    post(s, name + ":l", [{"a": i} for i in range(100, 150)])
+    assert ask(s, what) == [(150, 11175, 150, 150)]
+    status, _, body = s.call("DELETE", "/topics/%s/records" % name)
+    assert status in (200, 204), body
+    assert ask(s, what) == [(100, 4950, 100, 100)], "what was deleted before it was in the lake is gone"
+    post(s, name + ":k", [{"a": 1, "b": "new"}])
+    assert ask(s, what) == [(101, 4951, 101, 101)]
+    weir("lake", "flush", name, server=s)
+    assert ask(s, what + " WHERE b = 'new'") == [(1, 1, 1, 1)]
+    assert ask(s, "SELECT sum(a) FROM %s WHERE partition >= 0 AND \"offset\" < 10" % name)[0][0] >= 45
+    assert [r for r in ask(s, "SELECT operation, records FROM weir.snapshots WHERE topic = '%s' ORDER BY sequence" %
+                           name)] == [("append", 100), ("append", 101)]
+
+
+def test_lake_sql():
+    with served() as s:
+        weir("topics", "create", "warm", "--partitions", "2", "--set", "lake.enable=true", "--set",
+             "lake.max.seconds=3600", "--set", "lake.max.bytes=1073741824", server=s)
+        sql_both(s, "warm")
+
+
+def test_lake_sql_s3():
+    """The same from objects, which are copied for queries."""
+    old = dict(os.environ)
+    with s3.small() as endpoint:
+        os.environ.update(s3.environment(endpoint))
+        try:
+            with served("--set", "lake.url=s3://bucket/sql") as s:
+                weir("topics", "create", "warm", "--partitions", "2", "--set", "lake.enable=true", "--set",
+                     "lake.max.seconds=3600", "--set", "lake.max.bytes=1073741824", server=s)
+                sql_both(s, "warm")
+        finally:
+            os.environ.clear()
+            os.environ.update(old)
+
+
 # ---- kill -9 and faults --------------------------------------------------------------------------------
 
 def feed(s, stop, sent):
