@@ -2,6 +2,8 @@
  * pages, tokens, the form of errors. */
 #include "fixture.h"
 
+#include <stdatomic.h>
+
 #include "lake/snapshot.h"
 
 static struct fix fx;
@@ -312,6 +314,170 @@ static void client(void **state)
     catalog_close(&c);
 }
 
+/* ---- a server that spoils commits, before the real one ---- */
+
+enum spoil { SPOIL_NOT, SPOIL_AFTER, SPOIL_BEFORE, SPOIL_CUT, SPOIL_BUSY };
+
+struct spoiler {
+    int fd;
+    uint16_t port;
+    pthread_t thread;
+    atomic_int how, left; /* the next `left` commits are spoilt */
+    atomic_int commits;   /* that came */
+};
+
+/* Reads one request; false: the peer has gone. body points into text. */
+static bool request_read(int fd, char *text, size_t cap, char **body)
+{
+    size_t n = 0, want = 0;
+
+    while (n + 1 < cap) {
+        ssize_t r = recv(fd, text + n, cap - n - 1, 0);
+        const char *len;
+
+        if (r <= 0)
+            return false;
+        n += (size_t)r;
+        text[n] = 0;
+        *body = strstr(text, "\r\n\r\n");
+        if (!*body)
+            continue;
+        *body += 4;
+        len = strcasestr(text, "content-length:");
+        want = len ? strtoul(len + 15, NULL, 10) : 0;
+        if (strlen(*body) >= want)
+            return true;
+    }
+    return false;
+}
+
+static void say(int fd, int status, const char *body)
+{
+    char head[128];
+    int n = snprintf(head, sizeof head,
+                     "HTTP/1.1 %d X\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", status,
+                     strlen(body));
+
+    if (send(fd, head, (size_t)n, MSG_NOSIGNAL) == n)
+        (void)!send(fd, body, strlen(body), MSG_NOSIGNAL);
+}
+
+static void spoil_one(struct spoiler *sp, int fd)
+{
+    static char text[1u << 18];
+    char method[16], target[512], *body;
+    enum spoil how = SPOIL_NOT;
+    struct reply r;
+
+    if (!request_read(fd, text, sizeof text, &body) ||
+        sscanf(text, "%15s %511s", method, target) != 2)
+        return;
+    if (strcmp(method, "POST") == 0 && strstr(target, "/tables/")) {
+        atomic_fetch_add(&sp->commits, 1);
+        if (atomic_load(&sp->left) > 0 && atomic_fetch_sub(&sp->left, 1) > 0)
+            how = (enum spoil)atomic_load(&sp->how);
+    }
+    if (how == SPOIL_BEFORE || how == SPOIL_BUSY) {
+        say(fd, how == SPOIL_BUSY ? 503 : 500, "{}");
+        return;
+    }
+    r = request(&fx, method, target, "Content-Type: application/json\r\n", body);
+    if (how == SPOIL_NOT)
+        say(fd, r.status, r.body);
+    else if (how == SPOIL_AFTER)
+        say(fd, 502, "bad gateway");
+    reply_free(&r);
+}
+
+static void *spoiler_run(void *arg)
+{
+    struct spoiler *sp = arg;
+
+    for (;;) {
+        int fd = accept(sp->fd, NULL, NULL);
+
+        if (fd < 0)
+            return NULL;
+        spoil_one(sp, fd);
+        close(fd);
+    }
+}
+
+static void spoiler_start(struct spoiler *sp)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET};
+    socklen_t n = sizeof a;
+
+    memset(sp, 0, sizeof *sp);
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    sp->fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(sp->fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(sp->fd, 16), 0);
+    assert_int_equal(getsockname(sp->fd, (struct sockaddr *)&a, &n), 0);
+    sp->port = ntohs(a.sin_port);
+    assert_int_equal(pthread_create(&sp->thread, NULL, spoiler_run, sp), 0);
+}
+
+static void spoiler_stop(struct spoiler *sp)
+{
+    shutdown(sp->fd, SHUT_RDWR);
+    pthread_join(sp->thread, NULL);
+    close(sp->fd);
+}
+
+/* Whatever is spoilt, a commit is in the table once, and whoever sent it knows. */
+static void unknown_outcomes(void **state)
+{
+    static const struct {
+        enum spoil how;
+        int times;
+        enum err want;
+    } rows[] = {{SPOIL_AFTER, 1, ERR_OK}, {SPOIL_BEFORE, 1, ERR_OK}, {SPOIL_CUT, 1, ERR_OK},
+                {SPOIL_BUSY, 2, ERR_OK},  {SPOIL_BEFORE, 2, ERR_OK}, {SPOIL_AFTER, 3, ERR_OK},
+                {SPOIL_NOT, 0, ERR_OK}};
+    struct table_name t = {"spoil", "orders"};
+    struct catalog_rest_conf conf = {0};
+    struct errinfo info = {0};
+    struct data_file file = {.path = SLICE_LIT("file:///elsewhere/x.parquet"),
+                             .format = SLICE_LIT("PARQUET"),
+                             .records = 5,
+                             .sort_order_id = -1};
+    struct snapshot_change change = {.operation = SNAPSHOT_APPEND, .added = &file, .added_n = 1};
+    struct lake_env env = {.io = io_real()};
+    struct metadata *md = NULL;
+    struct spoiler sp;
+    struct catalog *c;
+    char uri[64];
+    json_t *o;
+
+    spoiler_start(&sp);
+    snprintf(uri, sizeof uri, "http://127.0.0.1:%d/iceberg", sp.port);
+    conf.uri = uri;
+    assert_int_equal(catalog_rest_open(&conf, io_real(), &c, &info), ERR_OK);
+    assert_int_equal(store_open(&store, &env.store, &info), ERR_OK);
+    assert_int_equal(catalog_space_create(c, "spoil", NULL, &info), ERR_OK);
+    o = json_loads("{\"schema\":" SCHEMA "}", 0, NULL);
+    assert_int_equal(catalog_create(c, &t, o, &md, &info), ERR_OK);
+    json_decref(o);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        enum err e;
+
+        atomic_store(&sp.how, (int)rows[i].how);
+        atomic_store(&sp.left, rows[i].times);
+        e = snapshot_commit(&env, c, &t, &md, &change, NULL, NULL, &info);
+        if (e != rows[i].want)
+            fail_msg("row %zu: %s: %s", i, err_code(e), info.text);
+        assert_int_equal(json_array_size(json_object_get(md->doc, "snapshots")), i + 1);
+    }
+    metadata_free(&md);
+    assert_int_equal(catalog_load(c, &t, &md, &info), ERR_OK);
+    assert_int_equal(json_array_size(json_object_get(md->doc, "snapshots")), 7);
+    metadata_free(&md);
+    catalog_close(&c);
+    store_close(&env.store);
+    spoiler_stop(&sp);
+}
+
 static void header_of(char out[128], const char *grants)
 {
     char body[256];
@@ -361,11 +527,8 @@ static void tokens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(namespaces),
-        cmocka_unit_test(tables),
-        cmocka_unit_test(staged),
-        cmocka_unit_test(pages),
-        cmocka_unit_test(client),
+        cmocka_unit_test(namespaces), cmocka_unit_test(tables), cmocka_unit_test(staged),
+        cmocka_unit_test(pages),      cmocka_unit_test(client), cmocka_unit_test(unknown_outcomes),
         cmocka_unit_test(tokens), /* last: from then on tokens are needed */
     };
 
