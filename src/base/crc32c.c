@@ -98,7 +98,7 @@ uint32_t crc32c_portable(uint32_t crc, const void *data, size_t n)
 /* Bytes of each of the three parts, by turns. They lie close together, so that the processor sees
  * one stream and fetches ahead: with parts of 2048 what is not in its cache takes twice as long. */
 static const uint32_t lanes[] = {256, 128, 64};
-static uint32_t lane_one[3], lane_two[3];        /* x^(8n - 33) for n = one and two lanes */
+static uint32_t lane_one[3], lane_two[3]; /* x^(8n - 33) for n = one and two lanes */
 
 __attribute__((constructor)) static void tables_make(void)
 {

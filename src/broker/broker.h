@@ -33,14 +33,14 @@ struct broker_conf {
     bool read_only; /* open without changing anything */
     /* 0: defaults, see journal.h */
     uint64_t journal_file_bytes, tail_bytes, cache_bytes, inflight_bytes;
-    bool topics_auto_create;                                 /* topic_find_or_create may create */
-    int32_t partitions_default;                              /* 0 = 1 */
-    int64_t retention_ms_default;                            /* -1 none; 0 = 7 days */
-    int64_t dedup_window_ms;                                 /* 0 = 10 min */
-    uint32_t dedup_ids_max;                                  /* 0 = 1,000,000 */
-    uint32_t topics_max;                                     /* 0 = 1,000,000 */
-    unsigned notices;          /* BROKER_NOTICES_… bits: what becomes events of a topic */
-    const char *notices_topic; /* NULL = weir.events */
+    bool topics_auto_create;      /* topic_find_or_create may create */
+    int32_t partitions_default;   /* 0 = 1 */
+    int64_t retention_ms_default; /* -1 none; 0 = 7 days */
+    int64_t dedup_window_ms;      /* 0 = 10 min */
+    uint32_t dedup_ids_max;       /* 0 = 1,000,000 */
+    uint32_t topics_max;          /* 0 = 1,000,000 */
+    unsigned notices;             /* BROKER_NOTICES_… bits: what becomes events of a topic */
+    const char *notices_topic;    /* NULL = weir.events */
 };
 
 enum err broker_open(const struct broker_conf *conf, struct broker **out, struct errinfo *info);

@@ -51,7 +51,7 @@ struct http_proto {
     struct auth *auth;
     struct idem idem;
     struct iceberg *iceberg; /* NULL: no catalog is served */
-    atomic_uint sql_live; /* queries that have not ended */
+    atomic_uint sql_live;    /* queries that have not ended */
     struct ctx *ctx;
     unsigned ctx_n;
 };

@@ -304,10 +304,8 @@ bool kafka_allowed(struct kreq *q, enum kafka_op op, enum kafka_resource r, stru
 
 bool kafka_user_may_read(struct kafka *k, const char *user, const char *host, struct slice topic)
 {
-    struct ask a = {.type = KRES_TOPIC,
-                    .op = KOP_READ,
-                    .user = slice_str(user),
-                    .host = slice_str(host)};
+    struct ask a = {
+        .type = KRES_TOPIC, .op = KOP_READ, .user = slice_str(user), .host = slice_str(host)};
 
     return !k->sec->conf->acls || ask_all(k->sec, &a, topic);
 }

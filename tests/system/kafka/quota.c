@@ -55,7 +55,8 @@ static void set(rd_kafka_conf_t *conf, const char *key, const char *value)
 static void produce(rd_kafka_t *rk, const char *topic, const char *value, size_t n)
 {
     if (rd_kafka_outq_len(rk) < 200)
-        rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_VALUE((void *)(uintptr_t)value, n),
+        rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic),
+                          RD_KAFKA_V_VALUE((void *)(uintptr_t)value, n),
                           RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     rd_kafka_poll(rk, rd_kafka_outq_len(rk) < 200 ? 0 : 10);
 }
