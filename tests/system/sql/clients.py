@@ -26,8 +26,8 @@ def of_psycopg():
             assert got == WANT, (binary, got)
         for v in (2 ** 40, 1.5, True, "x", b"\0\xff", None, datetime.datetime(2026, 1, 2, tzinfo=UTC)):
             for mark in ("%s", "%b", "%t"):
-                if isinstance(v, bytes) and mark == "%t":
-                    continue
+                if isinstance(v, (bytes, datetime.datetime)) and mark == "%t":
+                    continue  # as text they are read as the place demands, and a bare place demands nothing
                 got = c.execute("SELECT " + mark, (v,)).fetchone()[0]
                 assert got == v, (mark, v, got)
         with c.cursor() as cur:
