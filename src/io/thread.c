@@ -18,7 +18,7 @@
 #define STACK_BYTES     (512u << 10)
 #define NICE_BACKGROUND 10
 #define SLICE_NS        100000u /* the shortest that Linux takes */
-#define KEEP_POLICY     0x08u /* SCHED_FLAG_KEEP_POLICY: only the slice and, unchanged, nice are set */
+#define KEEP_POLICY     0x08u   /* SCHED_FLAG_KEEP_POLICY: the class of the host's stays */
 
 void io_mutex_init(struct io_mutex *m)
 {
@@ -172,9 +172,10 @@ struct slice_attr {
     uint64_t runtime, deadline, period;
 };
 
-/* Asks for short slices (Linux 6.12; before, it has no effect). Its share of the processor stays what
- * it was, but a thread that wakes up takes the place of one with longer slices at once, and does not
- * wait for that one's to end: a synced write of 80 us was seen to take 4 ms beside a busy program. */
+/* Asks for short slices (Linux 6.12; before, it has no effect). Its share of the processor stays
+ * what it was, but a thread that wakes up takes the place of one with longer slices at once, and does
+ * not wait for that one's to end: a synced write of 80 us was seen to take 4 ms beside a busy
+ * program. */
 static void slice_short(void)
 {
     struct slice_attr a = {.size = sizeof a, .flags = KEEP_POLICY, .runtime = SLICE_NS};

@@ -389,7 +389,8 @@ static bool ready_publish(struct journal *j, struct jfile *f, struct io_file *fd
     return !late;
 }
 
-/* From a spare when a quarter of the active file is full; from what there is at five eighths, or now. */
+/* From a spare when a quarter of the active file is full; at five eighths, or now, from what there
+ * is. */
 static bool ready_prepare(struct journal *j, bool now)
 {
     struct jfile *f = NULL;

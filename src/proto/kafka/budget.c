@@ -4,10 +4,11 @@
  * Frames. Past the share a connection that holds more than LIMIT_KAFKA_FRAME_STEP is not read. It
  * waits in a line and goes on, first come, first served, as memory comes free: its peer finds that
  * its bytes are not taken. When all is held by peers of whose frames a part is missing, nothing would
- * come free. So one of the line, whose turn it is, may go past the share until its frame is there; when
- * that has been answered, it is the next one's turn. A peer that sends nothing for STALL_MS though it is its turn, or is not done after TURN_MS, loses its
- * connection: else each that had a turn could add to what is held, for ever. So at most the shares,
- * a frame for each loop, and LIMIT_KAFKA_FRAME_STEP for each connection are held.
+ * come free. So one of the line, whose turn it is, may go past the share until its frame is there;
+ * when that has been answered, it is the next one's turn. A peer that sends nothing for STALL_MS
+ * though it is its turn, or is not done after TURN_MS, loses its connection: else each that had a
+ * turn could add to what is held, for ever. So at most the shares, a frame for each loop, and
+ * LIMIT_KAFKA_FRAME_STEP for each connection are held.
  *
  * Answers. Past the share answers are made smaller: see kbudget_answer_max, which fetches ask; and a
  * connection whose peer has not taken what it was sent before gets no further large one made. Peers

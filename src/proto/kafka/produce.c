@@ -173,7 +173,8 @@ static struct topic *topic_of(struct kreq *q, const struct kafka_produce_request
     return t;
 }
 
-/* False: the rest is for the next turn, as batches take long to check, or for when a worker is done. */
+/* False: the rest is for the next turn, as batches take long to check, or for when a worker is
+ * done. */
 static bool parts_add(struct kreq *q, struct produce *pr)
 {
     while (pr->topic_at < pr->m.topic_data_n) {

@@ -419,12 +419,52 @@ static void test_budget_stalled(void **state)
     dk_end(&d);
 }
 
+/* Buffers of large requests are used again, and given back when none has come for a while. */
+static void test_frames_kept(void **state)
+{
+    struct kafka_produce_response s;
+    struct batch_builder bb;
+    struct kframes *fs;
+    struct dk d = {0};
+    struct dconn c;
+    struct slice b;
+    unsigned i;
+    size_t at;
+
+    dk_start(&d);
+    fs = &d.k->loops[0].frames;
+    dconn_open(&d, &c);
+    topic_make(&c, "t");
+    batch_make(&bb, CODEC_NONE, LARGE, false, &b);
+    for (i = 0; i < 3; i++) {
+        at = 0;
+        arena_reset(&c.arena);
+        kwriter_clear(&c.w);
+        produce_add(&c, "t", b, 1);
+        converse(&c, 1);
+        produced(&c, &at, c.id, &s);
+        assert_int_equal(s.responses[0].partition_responses[0].error_code, 0);
+        assert_int_equal(fs->n, 1);
+        assert_in_range(fs->bytes, LARGE, 4 * LARGE);
+    }
+    for (i = 0; fs->n; i++) {
+        loop_turn(d.loop, false);
+        usleep(10000);
+        assert_true(i < 4000);
+    }
+    assert_int_equal(fs->bytes, 0);
+    batch_builder_fini(&bb);
+    dconn_fini(&c);
+    dk_end(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_produce_order), cmocka_unit_test(test_check_elsewhere),
         cmocka_unit_test(test_inflated),      cmocka_unit_test(test_fetch_pipeline),
         cmocka_unit_test(test_budget_frames), cmocka_unit_test(test_budget_stalled),
+        cmocka_unit_test(test_frames_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
