@@ -213,7 +213,7 @@ int main(int argc, char **argv)
     struct broker_conf bc = {
         .dir = dir, .io = io_real(), .threads = true, .tail_bytes = 512u << 20};
     struct topic_conf tc;
-    struct sql_conf sc = {.threads = 1};
+    struct sql_conf sc = {.threads = 1, .foreground = true};
     struct parquet_conf pc = {.threads = 1, .dirs = dirs, .dirs_n = 1, .memory_bytes = 4ull << 30};
     struct sql_stats stats;
     struct errinfo info;

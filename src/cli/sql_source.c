@@ -24,7 +24,7 @@ struct sql_source {
 struct sql_source *sql_source_open(const struct args *a)
 {
     struct sql_source *s = xcalloc(1, sizeof *s);
-    struct sql_conf conf = {0};
+    struct sql_conf conf = {.foreground = true};
     struct errinfo info = {0};
     enum err e = ERR_OK;
 

@@ -313,7 +313,8 @@ static enum err threads_start(struct sql *s, struct errinfo *info)
     if (e || s->workers_idle > s->waiting_n || s->workers_n == s->conf.workers_max)
         return e;
     w->sql = s;
-    e = io_thread_start("weir-sql", IO_PRIO_BACKGROUND, worker_main, w, &w->thread, info);
+    e = io_thread_start("weir-sql", s->conf.foreground ? IO_PRIO_NORMAL : IO_PRIO_BACKGROUND,
+                        worker_main, w, &w->thread, info);
     if (!e)
         s->workers_n++;
     return s->workers_n ? ERR_OK : e;

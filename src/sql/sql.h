@@ -43,11 +43,13 @@ struct sql_conf {
     const char
         *temp_dir;       /* what does not fit in memory; made at first use; NULL: none is written */
     uint64_t temp_bytes; /* the most that is written there; 0 = 10 GiB */
-    uint64_t memory_bytes;       /* of all queries together; 0 = a quarter of the machine's */
-    unsigned threads;            /* that DuckDB uses in all; 0 = as many as processors */
-    unsigned workers_max;        /* queries that run at once; 0 = 16 */
-    unsigned queue_max;          /* that wait for a worker; 0 = 256 */
-    int64_t timeout_ms;          /* of a query that names none; 0 = 60,000; -1 none */
+    uint64_t memory_bytes; /* of all queries together; 0 = a quarter of the machine's */
+    unsigned threads;      /* that DuckDB uses in all; 0 = as many as processors */
+    unsigned workers_max;  /* queries that run at once; 0 = 16 */
+    unsigned queue_max;    /* that wait for a worker; 0 = 256 */
+    int64_t timeout_ms;    /* of a query that names none; 0 = 60,000; -1 none */
+    bool foreground;       /* queries run at normal priority, not at the lowest: for programs that
+                              do nothing else */
     const struct sql_cold *cold; /* NULL: there is nothing but the local log; else see cold.h */
     const char *const *dirs;     /* folders in which the files of `cold` are, and no others */
     unsigned dirs_n;

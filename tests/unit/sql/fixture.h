@@ -49,6 +49,7 @@ static inline void fx_start_with(struct fx *f, struct sql_conf *conf)
     assert_non_null(mkdtemp(f->dir));
     fx_broker_open(f);
     conf->broker = f->b;
+    conf->foreground = true; /* the machine may be busy with other tests */
     assert_int_equal(sql_open(conf, &f->sql, &info), ERR_OK);
     if (sql_library_check(f->sql, &info)) {
         print_message("skipped: %s\n", info.text);
