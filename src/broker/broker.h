@@ -214,6 +214,10 @@ enum err partition_trim(struct partition *p, int64_t offset, broker_done_fn done
                         struct errinfo *info);
 enum err partition_trim_wait(struct partition *p, int64_t offset, struct errinfo *info);
 
+/* Records from offset on are in no other place yet: while the topic has lake.enable, retention leaves
+ * them. 0 when the broker was opened: all of them. */
+void partition_hold(struct partition *p, int64_t offset);
+
 /* ---- appends ---- */
 
 struct record_header; /* journal/batch.h */

@@ -2,7 +2,7 @@
  * looks at the next part of the topics (all of them about every 30 s, at least TOPICS_MIN a turn),
  * asks each log where it may begin, and appends one unit with the new starts. A unit that is
  * refused (too much in flight, disk full) is left for the next turn. Topics whose cleanup.policy is
- * only compact are not touched. */
+ * only compact are not touched. Of topics that are in the lake, what is not there yet stays. */
 #include <stdlib.h>
 
 #include "base/endian.h"
@@ -131,9 +131,16 @@ static void topic_retain(struct broker *b, struct topic *t, int64_t wall_ms, str
         if (now.start_offset == now.end_offset)
             continue;
         keep = plog_retention_offset(p->log, from_ms, bytes, c.retention_records_min);
+        if (c.lake_enable && keep > atomic_load(&p->hold))
+            keep = atomic_load(&p->hold);
         if (keep > now.start_offset)
             trims_add(b, ts, p, keep);
     }
+}
+
+void partition_hold(struct partition *p, int64_t offset)
+{
+    atomic_store(&p->hold, offset);
 }
 
 void retention_tick(struct broker *b, int64_t wall_ms)

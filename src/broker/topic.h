@@ -20,9 +20,10 @@ struct partition {
     struct partition *uid_next; /* topics_lock */
     uint32_t uid;
     int32_t index;
-    int64_t start_saved; /* topics_lock: first kept offset that is or will be in the checkpoint */
-    uint64_t trim_at;    /* topics_lock: number of its last struct trim, plus 1 */
-    struct ptxn *txn;    /* producers.lock; NULL: never had a transaction */
+    int64_t start_saved;  /* topics_lock: first kept offset that is or will be in the checkpoint */
+    uint64_t trim_at;     /* topics_lock: number of its last struct trim, plus 1 */
+    struct ptxn *txn;     /* producers.lock; NULL: never had a transaction */
+    _Atomic int64_t hold; /* see partition_hold */
     _Atomic int64_t unstable; /* first offset of an open transaction, plus 1; 0: none */
 };
 

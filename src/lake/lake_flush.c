@@ -299,9 +299,7 @@ static void lost_say(struct lake *l, struct table *t, uint64_t lost)
     io_mutex_lock(&l->lock);
     t->lost += lost;
     io_mutex_unlock(&l->lock);
-    LOG(l->conf.log, LOG_WARN,
-        "records were deleted by retention before they were in the lake: raise retention.ms or "
-        "lower lake.max.seconds",
+    LOG(l->conf.log, LOG_WARN, "records were deleted before they were in the lake",
         LOG_STR("topic", t->name), LOG_U64("records", lost));
 }
 

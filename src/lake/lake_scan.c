@@ -235,7 +235,7 @@ static enum err partition_take(struct pass *p, struct partition *part, struct er
     buf_init(&scratch, LIMIT_BATCH_INFLATED);
     while (!e && at < end && !lake_stopping(p->l)) {
         e = plog_read(partition_log(part), at, READ_BYTES, rd, info);
-        if (e == ERR_OFFSET_RANGE && rd->start_offset > at) { /* retention was quicker */
+        if (e == ERR_OFFSET_RANGE && rd->start_offset > at) { /* deleted meanwhile */
             p->s->lost += (uint64_t)(rd->start_offset - at);
             at = rd->start_offset;
             e = ERR_OK;

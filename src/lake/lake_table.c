@@ -180,6 +180,18 @@ static enum err table_adopt(struct lake *l, struct table *t, struct topic *topic
     return e;
 }
 
+/* What the table has, retention may delete. */
+static void covered_let_go(struct lake *l, const struct table *t)
+{
+    struct topic *topic = topic_find(l->conf.broker, slice_str(t->name));
+    int32_t i;
+
+    if (topic && memcmp(topic_uuid(topic), t->uuid, sizeof t->uuid) == 0)
+        for (i = 0; i < t->partitions_n && i < topic_partitions(topic); i++)
+            partition_hold(topic_partition(topic, i), t->covered[i]);
+    topic_unref(&topic);
+}
+
 static void covered_show(struct lake *l, struct table *t)
 {
     size_t bytes = (size_t)t->partitions_n * sizeof *t->shown;
@@ -190,6 +202,7 @@ static void covered_show(struct lake *l, struct table *t)
     t->shown_n = (uint32_t)t->partitions_n;
     t->snapshot_id = metadata_current_id(t->md);
     io_mutex_unlock(&l->lock);
+    covered_let_go(l, t);
 }
 
 enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)

@@ -517,6 +517,45 @@ static void test_requests(void **state)
     buf_fini(&b);
 }
 
+static int64_t start_offset(struct fx *f)
+{
+    struct topic *t = topic_find(f->b, SLICE_LIT(TOPIC));
+    struct plog_info now;
+
+    plog_info_get(partition_log(topic_partition(t, 0)), &now);
+    topic_unref(&t);
+    return now.start_offset;
+}
+
+/* Retention deletes what is in the table, and nothing that is not. */
+static void test_retention(void **state)
+{
+    const struct timespec nap = {0, 50000000}, while_it_runs = {2, 500000000};
+    struct fx *f = *state;
+    struct errinfo info = {0};
+    struct topic_conf c;
+    struct topic *t;
+
+    topic_make(f, 1, "none");
+    t = topic_find(f->b, SLICE_LIT(TOPIC));
+    topic_conf_get(t, &c);
+    topic_unref(&t);
+    c.retention_ms = 1;
+    c.lake_max_s = 86400;
+    assert_int_equal(topic_alter_wait(f->b, SLICE_LIT(TOPIC), 0, &c, &info), ERR_OK);
+    put(f, 0, "x", 10);
+    nanosleep(&while_it_runs, NULL);
+    assert_int_equal(start_offset(f), 0);
+    job_fine(f, LAKE_FLUSH, "flush");
+    while (start_offset(f) != 10)
+        nanosleep(&nap, NULL);
+    put(f, 0, "y", 5);
+    nanosleep(&while_it_runs, NULL);
+    assert_int_equal(start_offset(f), 10);
+    job_fine(f, LAKE_FLUSH, "flush");
+    assert_int_equal(exactly_once(f, NULL), 15);
+}
+
 struct reading {
     struct fx *f;
     _Atomic bool stop;
@@ -575,6 +614,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_columns, setup, teardown),
         cmocka_unit_test_setup_teardown(test_made_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers, setup, teardown),
     };
 
