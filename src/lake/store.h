@@ -126,7 +126,8 @@ struct store_entry {
     int64_t modified_ms;
 };
 /* Every object whose key begins with prefix ("" all), from the first behind `after` (NULL: from the
- * start), in the store's order of keys: by bytes, but SeaweedFS goes folder by folder; fn returns false to stop. Pages of 1,000 are asked for as they are needed. */
+ * start), in the store's order of keys: by bytes, but SeaweedFS goes folder by folder. fn returns
+ * false to stop. Pages of 1,000 are asked for as they are needed. */
 enum err store_list(struct store *s, const char *prefix, const char *after,
                     bool (*fn)(void *arg, const struct store_entry *e), void *arg,
                     struct errinfo *info);
