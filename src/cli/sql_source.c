@@ -1,6 +1,5 @@
 /* Where weir sql asks: POST /sql of a server, or a data directory opened in this process. */
 #include <jansson.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,8 +115,9 @@ struct local_run {
     bool (*fn)(void *arg, struct slice piece);
     void *arg;
     struct sql_failure *failure;
-    struct io_event over;
-    atomic_bool done;
+    struct io_mutex lock;
+    struct io_cond over;
+    bool done; /* lock */
     bool ok;
     enum err failed;
     struct errinfo why;
@@ -161,8 +161,10 @@ static void on_done(void *arg, struct sql_query *q, const struct sql_error *erro
         snprintf(f->hint, sizeof f->hint, "%s", error->hint ? error->hint : "");
         f->position = error->position;
     }
-    atomic_store(&r->done, true);
-    io_event_signal(&r->over);
+    io_mutex_lock(&r->lock);
+    r->done = true;
+    io_cond_signal(&r->over);
+    io_mutex_unlock(&r->lock);
 }
 
 static const struct sql_sink sink = {on_columns, on_chunk, on_done};
@@ -178,19 +180,23 @@ static bool local_run(struct sql_source *s, struct slice statement, enum rows_fo
 
     rows_writer_init(&r.w, form);
     buf_init(&r.out, ANSWER_MAX);
-    io_event_init(&r.over);
+    io_mutex_init(&r.lock);
+    io_cond_init(&r.over);
     e = sql_run(s->sql, &rq, &q, &info);
     if (e)
         snprintf(f->message, sizeof f->message, "%s", info.text[0] ? info.text : err_text(e));
-    while (!e && !atomic_load(&r.done)) {
-        io_event_wait(&r.over, LOOK_NS);
+    io_mutex_lock(&r.lock);
+    while (!e && !r.done) {
+        io_cond_wait_ns(&r.over, &r.lock, LOOK_NS);
         if (sql_interrupted)
             sql_cancel(q);
     }
+    io_mutex_unlock(&r.lock);
     sql_release(&q);
     rows_writer_fini(&r.w);
     buf_fini(&r.out);
-    io_event_fini(&r.over);
+    io_cond_fini(&r.over);
+    io_mutex_fini(&r.lock);
     return !e && r.ok;
 }
 

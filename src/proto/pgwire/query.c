@@ -609,6 +609,7 @@ static enum pg_result execute_query(struct pconn *pc, struct portal *po, uint32_
         po->began = true;
         po->left = rows;
         po->sent = 0;
+        pconn_cancellable(pc, po->run->q);
         if (rows)
             rows_pipe_max(po->run->pipe, LIMIT_PGWIRE_PORTAL_AHEAD);
     }
