@@ -166,11 +166,14 @@ static bool token_is(const struct tokens *t, uint32_t i, struct slice s, const c
 static bool keyword(const struct tokens *t, uint32_t i, struct slice s)
 {
     static const char *const words[] = {
-        "and",    "or",        "not",    "in",       "where",  "select",  "on",    "having",
-        "by",     "when",      "then",   "else",     "case",   "between", "like",  "ilike",
-        "is",     "as",        "from",   "distinct", "all",    "any",     "some",  "union",
-        "except", "intersect", "values", "limit",    "offset", "qualify", "using", "over",
-        "filter", "similar",   "exists", "join", "left", "right", "inner", "full", "cross", "natural", "asof", "positional", "semi", "anti", "group", "order", "window", "tablesample", "lateral", "pivot", "unpivot", "outer", "returning"};
+        "and",         "or",         "not",   "in",      "where",     "select",   "on",
+        "having",      "by",         "when",  "then",    "else",      "case",     "between",
+        "like",        "ilike",      "is",    "as",      "from",      "distinct", "all",
+        "any",         "some",       "union", "except",  "intersect", "values",   "limit",
+        "offset",      "qualify",    "using", "over",    "filter",    "similar",  "exists",
+        "join",        "left",       "right", "inner",   "full",      "cross",    "natural",
+        "asof",        "positional", "semi",  "anti",    "group",     "order",    "window",
+        "tablesample", "lateral",    "pivot", "unpivot", "outer",     "returning"};
     size_t k;
 
     for (k = 0; k < sizeof words / sizeof *words; k++)

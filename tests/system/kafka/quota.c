@@ -1,8 +1,8 @@
-/* librdkafka under a quota: `quota BOOTSTRAP TOPIC CLIENT produce|consume SECONDS BYTES`. Produces values of so many
- * bytes, or consumes from the beginning, as fast as it is let, for so long. The first seconds do not count: what a
- * quota gives in advance, and what was on its way when it was found to be too much, is over then. Prints bytes of values
- * that were acknowledged (or consumed), microseconds, how many answers told of throttling, and the longest time that one
- * told. */
+/* librdkafka under a quota: `quota BOOTSTRAP TOPIC CLIENT produce|consume SECONDS BYTES`. Produces
+ * values of so many bytes, or consumes from the beginning, as fast as it is let, for so long. The
+ * first seconds do not count: what a quota gives in advance, and what was on its way when it was
+ * found to be too much, is over then. Prints bytes of values that were acknowledged (or consumed),
+ * microseconds, how many answers told of throttling, and the longest time that one told. */
 #include <librdkafka/rdkafka.h>
 #include <stdbool.h>
 #include <stdint.h>
