@@ -66,7 +66,7 @@ enum err catalog_drop(struct catalog *c, const struct table_name *t, bool purge,
 enum err catalog_register(struct catalog *c, const struct table_name *t,
                           const char *metadata_location, struct metadata **out,
                           struct errinfo *info);
-/* Names in order; fn returns false to stop. */
+/* Each name once, in the catalog's own order; fn returns false to stop. */
 enum err catalog_tables(struct catalog *c, const char *space,
                         bool (*fn)(void *arg, const char *name), void *arg, struct errinfo *info);
 enum err catalog_spaces(struct catalog *c, bool (*fn)(void *arg, const char *space), void *arg,

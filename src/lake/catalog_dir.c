@@ -498,7 +498,7 @@ static enum err each_folder(struct catalog *c, const char *prefix,
                             enum err (*fn)(void *arg, const char *name, bool *go_on), void *arg,
                             struct errinfo *info)
 {
-    char after[STORE_KEY_MAX + 8] = "";
+    char after[STORE_KEY_MAX + 8] = "", last[CATALOG_NAME_MAX + 1] = "";
     bool go_on = true;
     enum err e = ERR_OK;
 
@@ -512,6 +512,9 @@ static enum err each_folder(struct catalog *c, const char *prefix,
             snprintf(after, sizeof after, "%s", f.key);
             continue;
         }
+        if (strcmp(last, f.found) == 0)
+            return errinfo_set(info, ERR_IO, "the store lists \"%s\" again and again", last);
+        snprintf(last, sizeof last, "%s", f.found);
         snprintf(after, sizeof after, "%s%s" KEY_BEHIND, prefix, f.found);
         e = catalog_name_ok(f.found) ? fn(arg, f.found, &go_on) : ERR_OK;
     }

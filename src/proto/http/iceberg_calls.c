@@ -176,85 +176,86 @@ static void config(struct ice_call *c)
 
 struct page {
     struct ice_call *c;
-    json_t *list;
     const char *space; /* of tables; NULL: namespaces */
-    bool more;
+    char **name;       /* all that may be seen; in the order of the store, which is not ours */
+    size_t n, cap;
 };
-
-/* The order in which the catalog lists: that of keys, in which '/' follows a name. */
-static int list_order(const char *a, const char *b)
-{
-    while (*a && *a == *b) {
-        a++;
-        b++;
-    }
-    return (*a ? *a : '/') - (*b ? *b : '/');
-}
 
 static bool page_one(void *arg, const char *name)
 {
     struct page *p = arg;
     struct ice_call *c = p->c;
 
-    if (c->page_token && *c->page_token && list_order(name, c->page_token) <= 0)
+    if (c->page_token && *c->page_token && strcmp(name, c->page_token) <= 0)
         return true;
     if (p->space && !c->everything && !auth_permits(&c->who, AUTH_READ, slice_str(name)))
         return true;
-    if (c->page_size && (int64_t)json_array_size(p->list) == c->page_size) {
-        p->more = true;
-        return false;
+    if (p->n == p->cap) {
+        p->cap = p->cap * 2 + 64;
+        p->name = xrealloc(p->name, p->cap * sizeof *p->name);
     }
-    json_array_append_new(p->list,
-                          p->space ? json_pack("{s:[s], s:s}", "namespace", p->space, "name", name)
-                                   : json_pack("[s]", name));
+    p->name[p->n++] = xstrdup(name);
     return true;
+}
+
+static int name_order(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 static void page_answer(struct page *p, const char *member)
 {
-    json_t *last = json_array_get(p->list, json_array_size(p->list) - 1), *token;
+    int64_t most = p->c->page_size;
+    size_t n = most && (size_t)most < p->n ? (size_t)most : p->n;
+    json_t *list = json_array();
 
-    token = p->space ? json_object_get(last, "name") : json_array_get(last, 0);
-    token = p->more ? json_incref(token) : json_null();
-    ok(p->c, json_pack("{s:o, s:o}", member, p->list, "next-page-token", token));
+    if (p->n)
+        qsort(p->name, p->n, sizeof *p->name, name_order);
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(
+            list, p->space ? json_pack("{s:[s], s:s}", "namespace", p->space, "name", p->name[i])
+                           : json_pack("[s]", p->name[i]));
+    ok(p->c, json_pack("{s:o, s:o}", member, list, "next-page-token",
+                       n < p->n ? json_string(p->name[n - 1]) : json_null()));
+}
+
+static void page_fini(struct page *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        free(p->name[i]);
+    free(p->name);
 }
 
 static void spaces_list(struct ice_call *c)
 {
-    struct page p = {.c = c, .list = json_array()};
+    struct page p = {.c = c};
     struct errinfo info = {0};
     enum err e;
 
-    if (!may_read_some(c)) {
-        json_decref(p.list);
+    if (!may_read_some(c))
         return;
-    }
     e = catalog_spaces(c->catalog, page_one, &p, &info);
-    if (!e) {
+    if (e)
+        fail_space(c, e, &info);
+    else
         page_answer(&p, "namespaces");
-        return;
-    }
-    json_decref(p.list);
-    fail_space(c, e, &info);
+    page_fini(&p);
 }
 
 static void tables_list(struct ice_call *c)
 {
-    struct page p = {.c = c, .list = json_array(), .space = c->segment[1]};
+    struct page p = {.c = c, .space = c->segment[1]};
     struct errinfo info = {0};
     enum err e;
 
-    if (!may_read_some(c)) {
-        json_decref(p.list);
+    if (!may_read_some(c))
         return;
-    }
     e = catalog_tables(c->catalog, p.space, page_one, &p, &info);
-    if (!e) {
+    if (e)
+        fail_space(c, e, &info);
+    else
         page_answer(&p, "identifiers");
-        return;
-    }
-    json_decref(p.list);
-    fail_space(c, e, &info);
+    page_fini(&p);
 }
 
 /* ---- namespaces ---- */
