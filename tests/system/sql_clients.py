@@ -199,3 +199,18 @@ def test_sql_python():
         for line in p.stdout.decode().splitlines():
             who, rows = line.split(" ", 1)
             same(json.loads(rows), who)
+
+
+def test_sql_jdbc():
+    """PostgreSQL's JDBC driver: metadata, parameters in binary, rows fetched in parts."""
+    d = os.path.join(downloads("java", "java", "mvn"), "sql")
+    os.makedirs(d, exist_ok=True)
+    pom = os.path.join(HERE, "pom.xml")
+    download("the JDBC driver", ["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime",
+                                 "-DoutputDirectory=" + d], os.path.join(d, "stamp"), pom)
+    with served(pgwire=0) as s:
+        post(s, 0, 301)
+        p = subprocess.run(["java", "-cp", os.path.join(d, "*"), os.path.join(HERE, "Jdbc.java"), str(s.pgwire), QUERY],
+                           capture_output=True, timeout=120)
+        assert p.returncode == 0, p.stderr.decode()
+        same(json.loads(p.stdout), "JDBC")
