@@ -774,9 +774,10 @@ static enum err load_groups(struct broker *b, struct sqlite3 *db, struct errinfo
         int64_t generation = sqlite3_column_int64(st, 2);
         struct group *g;
 
-        if (name.len == 0 || name.len > LIMIT_GROUP_NAME || generation < 0 ||
-            generation > INT32_MAX || leader.len > LIMIT_MEMBER_ID ||
-            members.len > LIMIT_GROUP_IMAGE || assignment.len > LIMIT_GROUP_IMAGE) {
+        if (name.len == 0 || name.len > LIMIT_GROUP_NAME ||
+            ordered_find(&b->groups.by_name, name) || generation < 0 || generation > INT32_MAX ||
+            leader.len > LIMIT_MEMBER_ID || members.len > LIMIT_GROUP_IMAGE ||
+            assignment.len > LIMIT_GROUP_IMAGE) {
             e = errinfo_set(info, ERR_CORRUPT,
                             "checkpoint.db: a row of stream_groups is damaged; run `weir repair`");
             break;
