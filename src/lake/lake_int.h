@@ -30,7 +30,8 @@
 
 /* ---- columns ---- */
 
-/* Ids of the columns that every table has from the start. */
+/* Ids of the columns that every table has from the start: level by level, as catalogs based on
+ * Iceberg's Java code number them anew when a table is made. */
 enum {
     COLUMN_PARTITION = 1,
     COLUMN_OFFSET,
@@ -39,11 +40,11 @@ enum {
     COLUMN_KEY,
     COLUMN_VALUE,
     COLUMN_HEADERS,
-    COLUMN_HEADER, /* the list's element */
-    COLUMN_HEADER_KEY,
-    COLUMN_HEADER_VALUE,
     COLUMN_CE_TYPE,
     COLUMN_CE_ID,
+    COLUMN_HEADER, /* the headers' element */
+    COLUMN_HEADER_KEY,
+    COLUMN_HEADER_VALUE,
     COLUMN_FIRST_FIELD,
 };
 
