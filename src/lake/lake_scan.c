@@ -90,13 +90,13 @@ static enum err key_make(struct pass *p, int32_t partition, const struct record 
 
 static struct group *group_find(struct pass *p)
 {
+    struct slice key = buf_slice(&p->key);
     struct group *g = p->last;
 
-    if (g && g->key_len == p->key.len && memcmp(g->key, p->key.ptr, g->key_len) == 0)
+    if (g && slice_eq(slice_of(g->key, g->key_len), key))
         return g;
     for (g = p->s->groups; g; g = g->next)
-        if (g->key_len == p->key.len &&
-            (g->key_len == 0 || memcmp(g->key, p->key.ptr, g->key_len) == 0))
+        if (slice_eq(slice_of(g->key, g->key_len), key))
             return g;
     return NULL;
 }
