@@ -20,4 +20,15 @@ static inline uint64_t hash_u64(uint64_t v, uint64_t seed)
     return v ^ (v >> 32);
 }
 
+/* The next number of a generator that a seed determines (splitmix64); *state is its state. For
+ * simulations and tests: nothing that must not be guessed. */
+static inline uint64_t rng_next(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
 #endif

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/hash.h"
 #include "base/list.h"
 #include "base/mem.h"
 #include "io/io_int.h"
@@ -70,11 +71,7 @@ static struct sim *sim_of(const struct io *io)
 
 static uint64_t rnd(struct sim *s) /* splitmix64 */
 {
-    uint64_t z = (s->rng += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
+    return rng_next(&s->rng);
 }
 
 static bool chance(struct sim *s, unsigned percent)

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "broker/broker.h"
 #include "io/sim.h"
@@ -81,11 +82,7 @@ __attribute__((noreturn, format(printf, 2, 3))) static void die(struct world *w,
 
 static uint64_t rnd(struct world *w, uint64_t n)
 {
-    uint64_t z = (w->rng += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (z ^ (z >> 31)) % n;
+    return rng_next(&w->rng) % n;
 }
 
 /* ---- the model ---- */

@@ -19,6 +19,7 @@
 
 #include "base/crc32c.h"
 #include "base/endian.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "io/sim.h"
 #include "journal/batch.h"
@@ -90,11 +91,7 @@ static void say(struct world *w, const char *fmt, ...)
 
 static uint64_t rnd(struct world *w, uint64_t n)
 {
-    uint64_t z = (w->rng += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (z ^ (z >> 31)) % n;
+    return rng_next(&w->rng) % n;
 }
 
 /* ---- the host's part: state, checkpoint ---- */

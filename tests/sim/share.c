@@ -34,6 +34,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "broker/broker.h"
@@ -148,11 +149,7 @@ __attribute__((format(printf, 2, 3))) static void say(struct world *w, const cha
 
 static uint64_t rnd(struct world *w, uint64_t n)
 {
-    uint64_t z = (w->rng += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (z ^ (z >> 31)) % n;
+    return rng_next(&w->rng) % n;
 }
 
 /* Something that goes wrong one time in n, unless all is to be calm. */

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/endian.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "io/sim.h"
 #include "journal/batch.h"
@@ -75,11 +76,7 @@ struct world {
 
 static uint64_t rnd(struct world *w)
 {
-    uint64_t z = (w->rng += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
+    return rng_next(&w->rng);
 }
 
 __attribute__((format(printf, 2, 3))) static void fail(struct world *w, const char *fmt, ...)

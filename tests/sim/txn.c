@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "base/endian.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "broker/broker.h"
 #include "io/sim.h"
@@ -176,11 +177,7 @@ __attribute__((format(printf, 2, 3))) static void say(struct world *w, const cha
 
 static uint64_t rnd(struct world *w, uint64_t n)
 {
-    uint64_t z = (w->rng += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (z ^ (z >> 31)) % n;
+    return rng_next(&w->rng) % n;
 }
 
 /* Errors that a client repeats: the disk's, or too much under way. */
