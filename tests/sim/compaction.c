@@ -15,7 +15,6 @@
  * One thread; the same seed does the same. */
 #include <inttypes.h>
 #include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +25,7 @@
 #include "io/sim.h"
 #include "journal/batch.h"
 #include "journal/compact.h"
+#include "seed.h"
 
 #define DIR      "/d"
 #define TOPICS   3
@@ -58,32 +58,14 @@ struct world {
     struct part part[TOPICS][PARTS];
     struct maybe maybe[UNIT_MAX]; /* sent, but it is not known whether it is there */
     unsigned maybe_n;
-    uint64_t rng, seed, file_bytes;
+    struct seed seed;
+    uint64_t file_bytes;
     uint32_t serial;
-    bool verbose, faulty; /* faulty: reading may fail */
-    jmp_buf out;
+    bool faulty; /* faulty: reading may fail */
     uint64_t st_crashes, st_records, st_jobs, st_dropped;
 };
 
 static const char *const names[TOPICS] = {"compact", "both", "plain"};
-
-__attribute__((noreturn, format(printf, 2, 3))) static void die(struct world *w, const char *fmt,
-                                                                ...)
-{
-    va_list ap;
-
-    fprintf(stderr, "seed %" PRIu64 ": ", w->seed);
-    va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    fprintf(stderr, "\n");
-    longjmp(w->out, 1);
-}
-
-static uint64_t rnd(struct world *w, uint64_t n)
-{
-    return rng_next(&w->rng) % n;
-}
 
 /* ---- the model ---- */
 
@@ -107,12 +89,13 @@ static enum err unit_fill(struct world *w, struct append *a, struct append_slot 
 
     for (i = 0; !e && i < w->maybe_n; i++) {
         struct maybe *m = &w->maybe[i];
-        struct record_header h = {SLICE_LIT("pad"), slice_of(pad, rnd(w, sizeof pad))};
+        struct record_header h = {SLICE_LIT("pad"), slice_of(pad, rnd(&w->seed, sizeof pad))};
         struct append_record r = {.timestamp_ms = -1, .headers = &h, .headers_n = 1};
 
-        *m = (struct maybe){.topic = (unsigned)rnd(w, TOPICS), .part = (unsigned)rnd(w, PARTS)};
-        m->w.key = (uint8_t)rnd(w, KEYS);
-        m->w.serial = rnd(w, 5) ? ++w->serial : 0;
+        *m = (struct maybe){.topic = (unsigned)rnd(&w->seed, TOPICS),
+                            .part = (unsigned)rnd(&w->seed, PARTS)};
+        m->w.key = (uint8_t)rnd(&w->seed, KEYS);
+        m->w.serial = rnd(&w->seed, 5) ? ++w->serial : 0;
         r.key = slice_of(&m->w.key, 1);
         if (m->w.serial)
             r.value = slice_of(&m->w.serial, sizeof m->w.serial);
@@ -130,17 +113,17 @@ static void step_append(struct world *w)
     unsigned i;
     enum err e;
 
-    w->maybe_n = 1 + (unsigned)rnd(w, UNIT_MAX);
+    w->maybe_n = 1 + (unsigned)rnd(&w->seed, UNIT_MAX);
     if ((e = unit_fill(w, a, slot)))
-        die(w, "a record cannot be added: %s", err_code(e));
+        die(&w->seed, "a record cannot be added: %s", err_code(e));
     e = append_submit_wait(a, &info);
     for (i = 0; !e && i < w->maybe_n; i++) {
         struct maybe *m = &w->maybe[i];
         struct part *pt = &w->part[m->topic][m->part];
 
         if (append_place(a, slot[i], &p) || p.offset != pt->n)
-            die(w, "%s/%u: offset %" PRId64 ", not %" PRId64, names[m->topic], m->part, p.offset,
-                pt->n);
+            die(&w->seed, "%s/%u: offset %" PRId64 ", not %" PRId64, names[m->topic], m->part,
+                p.offset, pt->n);
         m->w.position = p.position;
         part_add(pt, &m->w);
     }
@@ -167,10 +150,10 @@ static void maybe_settle(struct world *w)
 
             plog_info_get(partition_log(topic_partition(w->t[i], (int32_t)k)), &now);
             if (now.end_offset != n && now.end_offset != n + more[i][k])
-                die(w, "%s/%u ends at %" PRId64 ", not at %" PRId64, names[i], k, now.end_offset,
-                    n);
+                die(&w->seed, "%s/%u ends at %" PRId64 ", not at %" PRId64, names[i], k,
+                    now.end_offset, n);
             if (more[i][k] && there >= 0 && there != (now.end_offset > n))
-                die(w, "half of a unit is there");
+                die(&w->seed, "half of a unit is there");
             if (more[i][k])
                 there = now.end_offset > n;
         }
@@ -187,19 +170,20 @@ static void record_check(struct world *w, unsigned topic, unsigned part,
     uint32_t serial = 0;
 
     if (rec->offset >= pt->n)
-        die(w, "%s/%u: offset %" PRId64 " beyond the end", names[topic], part, rec->offset);
+        die(&w->seed, "%s/%u: offset %" PRId64 " beyond the end", names[topic], part, rec->offset);
     m = &pt->w[rec->offset];
     if (!slice_is_null(rec->value)) {
         if (rec->value.len != sizeof serial)
-            die(w, "%s/%u at %" PRId64 ": a value of %zu bytes", names[topic], part, rec->offset,
-                rec->value.len);
+            die(&w->seed, "%s/%u at %" PRId64 ": a value of %zu bytes", names[topic], part,
+                rec->offset, rec->value.len);
         memcpy(&serial, rec->value.ptr, sizeof serial);
     }
     if (m->position == 0)
         m->position = rec->position; /* its answer never came */
     if (rec->key.len != 1 || rec->key.ptr[0] != m->key || serial != m->serial ||
         rec->position != m->position)
-        die(w, "%s/%u at %" PRId64 ": key %u serial %u position %" PRIu64 ", not %u %u %" PRIu64,
+        die(&w->seed,
+            "%s/%u at %" PRId64 ": key %u serial %u position %" PRIu64 ", not %u %u %" PRIu64,
             names[topic], part, rec->offset, rec->key.len ? rec->key.ptr[0] : 999, serial,
             rec->position, m->key, m->serial, m->position);
 }
@@ -225,11 +209,12 @@ static void part_check(struct world *w, unsigned topic, unsigned part)
     if (e == ERR_IO && w->faulty)
         return;
     if (e)
-        die(w, "no reader: %s", info.text);
+        die(&w->seed, "no reader: %s", info.text);
     while ((e = reader_next(r, &rec, &info)) == ERR_OK) {
         record_check(w, topic, part, &rec);
         if (rec.offset <= last || (topic == 2 && rec.offset != last + 1))
-            die(w, "%s/%u: %" PRId64 " follows %" PRId64, names[topic], part, rec.offset, last);
+            die(&w->seed, "%s/%u: %" PRId64 " follows %" PRId64, names[topic], part, rec.offset,
+                last);
         last = rec.offset;
         seen[pt->w[rec.offset].key] = rec.offset;
         w->st_records++;
@@ -238,12 +223,12 @@ static void part_check(struct world *w, unsigned topic, unsigned part)
     if (e == ERR_IO && w->faulty)
         return;
     if (e != ERR_AGAIN)
-        die(w, "%s/%u: %s %s", names[topic], part, err_code(e), info.text);
+        die(&w->seed, "%s/%u: %s %s", names[topic], part, err_code(e), info.text);
     if (topic == 2 && last + 1 != pt->n)
-        die(w, "%s/%u: read up to %" PRId64 " of %" PRId64, names[topic], part, last, pt->n);
+        die(&w->seed, "%s/%u: read up to %" PRId64 " of %" PRId64, names[topic], part, last, pt->n);
     for (i = 0; i < KEYS; i++)
         if (newest[i] >= 0 && pt->w[newest[i]].serial && seen[i] != newest[i])
-            die(w, "%s/%u: of key %d offset %" PRId64 " is lost (%" PRId64 " is there)",
+            die(&w->seed, "%s/%u: of key %d offset %" PRId64 " is lost (%" PRId64 " is there)",
                 names[topic], part, (int)i, newest[i], seen[i]);
 }
 
@@ -286,7 +271,7 @@ static void topics_get(struct world *w)
         if (i == 1) /* files are cut short for it */
             topic_conf_set(&c, SLICE_LIT("max.compaction.lag.ms"), SLICE_LIT("2000"), NULL);
         if (topic_create_wait(w->b, slice_str(names[i]), PARTS, &c, &info))
-            die(w, "no topic: %s", info.text);
+            die(&w->seed, "no topic: %s", info.text);
         w->t[i] = topic_find(w->b, slice_str(names[i]));
     }
 }
@@ -310,8 +295,8 @@ static void world_open(struct world *w)
     unsigned tries;
     enum err e;
 
-    for (tries = 0; rnd(w, 4) == 0 && tries < 3; tries++) { /* crash while recovering */
-        io_sim_crash_at(w->io, 1 + rnd(w, 80));
+    for (tries = 0; rnd(&w->seed, 4) == 0 && tries < 3; tries++) { /* crash while recovering */
+        io_sim_crash_at(w->io, 1 + rnd(&w->seed, 80));
         e = try_open(w, &info);
         io_sim_crash_at(w->io, 1);
         if (!e)
@@ -321,7 +306,7 @@ static void world_open(struct world *w)
     w->faulty = false;
     io_sim_crash_at(w->io, 0);
     if ((e = try_open(w, &info)))
-        die(w, "opening: %s: %s", err_code(e), info.text);
+        die(&w->seed, "opening: %s: %s", err_code(e), info.text);
     topics_get(w);
     maybe_settle(w);
     check_all(w);
@@ -331,48 +316,50 @@ static void world_open(struct world *w)
 
 static void step(struct world *w)
 {
-    uint64_t what = rnd(w, 100), n;
+    uint64_t what = rnd(&w->seed, 100), n;
 
     if (what < 45) {
         step_append(w);
     } else if (what < 75) {
-        for (n = rnd(w, 30); n-- > 0 && broker_background(w->b);)
+        for (n = rnd(&w->seed, 30); n-- > 0 && broker_background(w->b);)
             broker_step(w->b);
     } else if (what < 95) {
-        io_sim_advance(w->io, rnd(w, 3000000000));
+        io_sim_advance(w->io, rnd(&w->seed, 3000000000));
     } else if (what < 97) {
         journal_checkpoint(broker_journal(w->b), NULL);
     } else if (what < 98) {
-        journal_compact_limits(broker_journal(w->b), rnd(w, 2) ? 0 : 1 + (uint32_t)rnd(w, 20),
-                               rnd(w, 2) ? 0 : 4096 + rnd(w, 20000));
+        journal_compact_limits(broker_journal(w->b),
+                               rnd(&w->seed, 2) ? 0 : 1 + (uint32_t)rnd(&w->seed, 20),
+                               rnd(&w->seed, 2) ? 0 : 4096 + rnd(&w->seed, 20000));
     } else if (w->maybe_n == 0) {
-        part_check(w, (unsigned)rnd(w, TOPICS), (unsigned)rnd(w, PARTS));
+        part_check(w, (unsigned)rnd(&w->seed, TOPICS), (unsigned)rnd(&w->seed, PARTS));
     }
 }
 
 static void run(struct world *w)
 {
-    uint64_t how = rnd(w, 10);
-    unsigned i, n = 100 + (unsigned)rnd(w, 300);
+    uint64_t how = rnd(&w->seed, 10);
+    unsigned i, n = 100 + (unsigned)rnd(&w->seed, 300);
 
     w->faulty = how < 8;
     if (how < 6)
-        io_sim_crash_at(w->io, 1 + rnd(w, 1500));
+        io_sim_crash_at(w->io, 1 + rnd(&w->seed, 1500));
     else if (how < 8)
-        io_sim_fail(w->io, 1 + rnd(w, 1000), rnd(w, 2) ? ERR_IO : ERR_NO_SPACE, rnd(w, 2));
+        io_sim_fail(w->io, 1 + rnd(&w->seed, 1000), rnd(&w->seed, 2) ? ERR_IO : ERR_NO_SPACE,
+                    rnd(&w->seed, 2));
     for (i = 0; i < n && !io_sim_crashed(w->io); i++) {
         if (how == 8 && i == n / 4)
-            io_sim_capacity(w->io, 100000 + rnd(w, 600000));
+            io_sim_capacity(w->io, 100000 + rnd(&w->seed, 600000));
         if (how == 8 && i == n * 3 / 4)
             io_sim_capacity(w->io, UINT64_MAX);
         if (w->maybe_n) /* the log takes nothing any more */
             break;
         step(w);
     }
-    if (how != 9 && rnd(w, 3) == 0)
+    if (how != 9 && rnd(&w->seed, 3) == 0)
         io_sim_crash_at(w->io, 1);
     world_close(w);
-    if (io_sim_crashed(w->io) || rnd(w, 2)) {
+    if (io_sim_crashed(w->io) || rnd(&w->seed, 2)) {
         io_sim_crash(w->io);
         w->st_crashes++;
     }
@@ -386,13 +373,13 @@ static void problem(void *arg, bool is, const char *text)
     struct world *w = arg;
 
     if (is)
-        die(w, "check: %s", text);
+        die(&w->seed, "check: %s", text);
 }
 
 static void world_run(struct world *w)
 {
     struct journal_check_result res;
-    unsigned i, cycles = 4 + (unsigned)rnd(w, 6);
+    unsigned i, cycles = 4 + (unsigned)rnd(&w->seed, 6);
 
     for (i = 0; i < cycles; i++) {
         world_open(w);
@@ -404,7 +391,7 @@ static void world_run(struct world *w)
     check_all(w);
     world_close(w);
     if (journal_check(w->io, DIR, problem, w, &res, NULL))
-        die(w, "it cannot be checked");
+        die(&w->seed, "it cannot be checked");
 }
 
 static struct world *failed; /* kept: a broker may be left in the middle of anything */
@@ -417,11 +404,10 @@ static bool seed_run(uint64_t seed, bool verbose)
     bool ok = false;
     unsigned i, k;
 
-    w->seed = w->rng = seed;
-    w->verbose = verbose;
-    w->file_bytes = 65536u << rnd(w, 2);
+    seed_init(&w->seed, seed, verbose);
+    w->file_bytes = 65536u << rnd(&w->seed, 2);
     w->io = io_sim_new(seed ^ 0xc0);
-    if (setjmp(w->out) == 0) {
+    if (setjmp(w->seed.out) == 0) {
         world_run(w);
         ok = true;
     }
@@ -446,33 +432,22 @@ static bool seed_run(uint64_t seed, bool verbose)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 1, first = 1, i, passed = 0;
-    bool verbose = false;
-    int a;
+    struct seed_args a;
+    uint64_t i, passed = 0;
 
-    for (a = 1; a < argc; a++) {
-        if (strcmp(argv[a], "--verbose") == 0) {
-            verbose = true;
-        } else if (strcmp(argv[a], "--seeds") == 0 && a + 1 < argc) {
-            seeds = strtoull(argv[++a], NULL, 10);
-        } else if (strcmp(argv[a], "--seed") == 0 && a + 1 < argc) {
-            first = strtoull(argv[++a], NULL, 10);
-        } else {
-            fprintf(stderr, "usage: compaction --seeds N [--seed S] [--verbose]\n");
-            return 2;
-        }
-    }
+    if (!seed_args_read(&a, "compaction", argc, argv))
+        return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    for (i = 0; i < seeds; i++) {
-        passed += seed_run(first + i, verbose);
+    for (i = 0; i < a.count; i++) {
+        passed += seed_run(a.first + i, a.verbose);
         if ((i + 1) % 50 == 0)
-            printf("%" PRIu64 " of %" PRIu64 " seeds\n", i + 1, seeds);
+            printf("%" PRIu64 " of %" PRIu64 " seeds\n", i + 1, a.count);
     }
     printf("%" PRIu64 " compactions, %" PRIu64 " records dropped\n", jobs_total, dropped_total);
-    if (passed == seeds && seeds >= 10 && jobs_total < seeds) {
+    if (passed == a.count && a.count >= 10 && jobs_total < a.count) {
         printf("too few compactions to show anything\n");
         return 1;
     }
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, seeds - passed);
-    return passed == seeds ? 0 : 1;
+    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, a.count - passed);
+    return passed == a.count ? 0 : 1;
 }

@@ -10,7 +10,6 @@
  * journal_repair. One thread; the same seed does the same. */
 #include <inttypes.h>
 #include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +24,7 @@
 #include "journal/batch.h"
 #include "journal/journal.h"
 #include "model.h"
+#include "seed.h"
 
 #define UNITS_MAX 4000u
 #define LOGS_LIVE 5u /* partition logs that are there at a time, about */
@@ -45,10 +45,9 @@ struct world {
     struct world *next_failed;
     struct io *io;
     struct journal *j;
-    uint64_t rng, seed;
+    struct seed seed;
     uint32_t file_bytes;
-    bool verbose, faulty, flipped, repaired;
-    jmp_buf out;
+    bool faulty, flipped, repaired;
     uint32_t next_uid;
     uint64_t serial;
     struct plog *plog[UIDS_MAX]; /* of this opening */
@@ -64,36 +63,6 @@ struct world {
     uint64_t st_crashes, st_reads, st_refused, st_noticed;
 };
 
-__attribute__((noreturn, format(printf, 2, 3))) static void die(struct world *w, const char *fmt,
-                                                                ...)
-{
-    va_list ap;
-
-    fprintf(stderr, "seed %" PRIu64 ": ", w->seed);
-    va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    fprintf(stderr, "\n");
-    longjmp(w->out, 1);
-}
-
-static void say(struct world *w, const char *fmt, ...)
-{
-    va_list ap;
-
-    if (!w->verbose)
-        return;
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-}
-
-static uint64_t rnd(struct world *w, uint64_t n)
-{
-    return rng_next(&w->rng) % n;
-}
-
 /* ---- the host's part: state, checkpoint ---- */
 
 static void log_gone(struct world *w, uint32_t uid)
@@ -101,7 +70,7 @@ static void log_gone(struct world *w, uint32_t uid)
     if (!w->plog[uid])
         return;
     plog_delete(w->plog[uid]);
-    if (rnd(w, 2))
+    if (rnd(&w->seed, 2))
         plog_free(&w->plog[uid]);
     else
         w->gone[uid] = w->plog[uid];
@@ -291,7 +260,8 @@ static void places_check(struct world *w, const struct tunit *t)
             if (t->m.e[k].type == ENTRY_BATCH && t->m.e[k].uid == t->m.e[i].uid)
                 end[i] = end[k] + t->m.e[k].count;
         if (t->entry[i].base_offset != end[i] || t->entry[i].position != position)
-            die(w, "log %u: offset %" PRId64 " position %" PRIu64 ", not %" PRId64 " and %" PRIu64,
+            die(&w->seed,
+                "log %u: offset %" PRId64 " position %" PRIu64 ", not %" PRId64 " and %" PRIu64,
                 t->m.e[i].uid, t->entry[i].base_offset, t->entry[i].position, end[i], position);
         position += t->m.e[i].count;
     }
@@ -304,7 +274,7 @@ static void unit_done(struct journal_unit *u, enum err e)
     unsigned i;
 
     if (t->done)
-        die(w, "done twice");
+        die(&w->seed, "done twice");
     t->done = true;
     if (e == ERR_NO_SPACE) {
         unit_forget(w, t);
@@ -313,7 +283,7 @@ static void unit_done(struct journal_unit *u, enum err e)
     if (e)
         return;
     if (w->committed >= w->units || w->unit[w->committed] != t)
-        die(w, "answered out of order");
+        die(&w->seed, "answered out of order");
     places_check(w, t);
     t->acked = true;
     model_apply(&w->live, &t->m);
@@ -334,7 +304,7 @@ static uint32_t log_pick(struct world *w)
     uint32_t found = 0, n = 0, i;
 
     for (i = 1; i < UIDS_MAX; i++)
-        if (w->state.there[i] && w->plog[i] && rnd(w, ++n) == 0)
+        if (w->state.there[i] && w->plog[i] && rnd(&w->seed, ++n) == 0)
             found = i;
     return found;
 }
@@ -343,21 +313,21 @@ static void batch_make(struct world *w, struct mentry *m, struct journal_entry *
 {
     uint8_t value[3000];
     struct slice data;
-    unsigned n = 1 + (unsigned)rnd(w, 3), i;
+    unsigned n = 1 + (unsigned)rnd(&w->seed, 3), i;
     size_t len;
 
     *m = (struct mentry){.type = ENTRY_BATCH, .uid = uid, .count = n};
-    m->ts = io_wall_ms(w->io) + (int64_t)rnd(w, 50);
+    m->ts = io_wall_ms(w->io) + (int64_t)rnd(&w->seed, 50);
     batch_builder_reset(&w->builder);
     for (i = 0; i < n; i++) {
-        len = 8 + rnd(w, rnd(w, 4) ? 100 : sizeof value - 8);
-        memset(value, (int)rnd(w, 256), len);
+        len = 8 + rnd(&w->seed, rnd(&w->seed, 4) ? 100 : sizeof value - 8);
+        memset(value, (int)rnd(&w->seed, 256), len);
         le64_store(value, ++w->serial);
         if (batch_builder_add(&w->builder, m->ts, SLICE_NULL, slice_of(value, len), NULL, 0, NULL))
-            die(w, "the batch builder is full");
+            die(&w->seed, "the batch builder is full");
     }
     if (batch_builder_finish(&w->builder, 0, -1, -1, -1, &data))
-        die(w, "no batch");
+        die(&w->seed, "no batch");
     m->crc = be32_load(data.ptr + 17);
     m->len = (uint32_t)data.len;
     e->type = ENTRY_BATCH;
@@ -370,7 +340,7 @@ static void entry_make(struct world *w, struct tunit *t, unsigned i)
     struct mentry *m = &t->m.e[i];
     struct journal_entry *e = &t->entry[i];
     uint32_t uid = log_pick(w), k, there = 0;
-    uint64_t what = rnd(w, 100);
+    uint64_t what = rnd(&w->seed, 100);
 
     for (k = 0; k < i; k++)
         if (t->m.e[k].type == E_DELETE)
@@ -385,12 +355,13 @@ static void entry_make(struct world *w, struct tunit *t, unsigned i)
         struct mlog *l = &w->live.log[uid];
 
         *m = (struct mentry){.type = ENTRY_LOG_START, .uid = uid};
-        m->value = (uint64_t)(l->start + (int64_t)rnd(w, (uint64_t)(l->end - l->start) + 1));
+        m->value = (uint64_t)(l->start + (int64_t)rnd(&w->seed, (uint64_t)(l->end - l->start) + 1));
         e->plog = w->plog[uid];
         le64_store(t->payload[i], m->value);
         e->data = slice_of(t->payload[i], 8);
     } else {
-        *m = (struct mentry){.type = E_SET, .uid = (uint32_t)rnd(w, KEYS), .value = ++w->serial};
+        *m = (struct mentry){
+            .type = E_SET, .uid = (uint32_t)rnd(&w->seed, KEYS), .value = ++w->serial};
         if (i == 0 && there < LOGS_LIVE && w->next_uid < UIDS_MAX)
             *m = (struct mentry){.type = E_CREATE, .uid = w->next_uid++};
         else if (uid && i == 0 && there >= LOGS_LIVE && what > 97)
@@ -410,13 +381,13 @@ static void step_append(struct world *w)
 
     t->w = w;
     t->unit.entries = t->entry;
-    t->unit.os = rnd(w, 4) == 0;
+    t->unit.os = rnd(&w->seed, 4) == 0;
     t->unit.sequence = unit_sequence;
     t->unit.done = unit_done;
-    t->m.n = t->unit.n = 1 + (unsigned)rnd(w, UNIT_MAX);
+    t->m.n = t->unit.n = 1 + (unsigned)rnd(&w->seed, UNIT_MAX);
     for (i = 0; i < t->m.n; i++)
         entry_make(w, t, i);
-    e = journal_append(w->j, &t->unit, rnd(w, 2) ? JOURNAL_NONBLOCK : 0);
+    e = journal_append(w->j, &t->unit, rnd(&w->seed, 2) ? JOURNAL_NONBLOCK : 0);
     for (i = 0; i < t->m.n; i++) {
         if (t->m.e[i].type == ENTRY_BATCH)
             free((void *)(uintptr_t)t->entry[i].data.ptr);
@@ -438,13 +409,13 @@ static void batch_check(struct world *w, uint32_t uid, const struct read_batch *
     struct batch_info bi;
 
     if (!m)
-        die(w, "log %u: a batch at %" PRId64 " that was never written", uid, at);
+        die(&w->seed, "log %u: a batch at %" PRId64 " that was never written", uid, at);
     if (batch_parse(b->data, &bi) || !batch_crc_ok(b->data))
-        die(w, "log %u: a batch at %" PRId64 " that is damaged was served", uid, at);
+        die(&w->seed, "log %u: a batch at %" PRId64 " that is damaged was served", uid, at);
     if (b->base_offset != m->base || bi.base_offset != m->base || b->data.len != m->len ||
         bi.crc != m->crc || b->position != m->position || b->max_timestamp_ms != m->ts ||
         b->last_offset != m->base + m->count - 1)
-        die(w,
+        die(&w->seed,
             "log %u at %" PRId64 ": wrong batch: offset %" PRId64 " position %" PRIu64
             " crc %08x, not %" PRId64 " %" PRIu64 " %08x",
             uid, at, b->base_offset, b->position, bi.crc, m->base, m->position, m->crc);
@@ -458,7 +429,7 @@ static int64_t read_some(struct world *w, uint32_t uid, int64_t at, int64_t unti
 
     *e = ERR_OK;
     while (at < until) {
-        *e = plog_read(w->plog[uid], at, 1 + rnd(w, 20000), &w->read, &info);
+        *e = plog_read(w->plog[uid], at, 1 + rnd(&w->seed, 20000), &w->read, &info);
         if (*e)
             break;
         if (w->read.n == 0 && w->repaired) {
@@ -466,7 +437,7 @@ static int64_t read_some(struct world *w, uint32_t uid, int64_t at, int64_t unti
             break;
         }
         if (w->read.n == 0)
-            die(w, "log %u: nothing at %" PRId64 " below the end", uid, at);
+            die(&w->seed, "log %u: nothing at %" PRId64 " below the end", uid, at);
         w->st_reads++;
         for (i = 0; i < w->read.n; i++) {
             batch_check(w, uid, &w->read.batch[i], at);
@@ -475,17 +446,17 @@ static int64_t read_some(struct world *w, uint32_t uid, int64_t at, int64_t unti
     }
     plog_read_release(&w->read);
     if (*e && !w->flipped && !w->faulty && !io_sim_crashed(w->io))
-        die(w, "log %u: reading at %" PRId64 ": %s", uid, at, info.text);
+        die(&w->seed, "log %u: reading at %" PRId64 ": %s", uid, at, info.text);
     if (*e && *e != ERR_CORRUPT && *e != ERR_IO)
-        die(w, "log %u: reading at %" PRId64 ": %s", uid, at, err_code(*e));
+        die(&w->seed, "log %u: reading at %" PRId64 ": %s", uid, at, err_code(*e));
     return at;
 }
 
 static void seek_check(struct world *w, uint32_t uid)
 {
     struct mlog *l = &w->live.log[uid];
-    uint64_t position = rnd(w, w->live.position_end + 2);
-    int64_t ts = io_wall_ms(w->io) - (int64_t)rnd(w, 500), want = l->end, got;
+    uint64_t position = rnd(&w->seed, w->live.position_end + 2);
+    int64_t ts = io_wall_ms(w->io) - (int64_t)rnd(&w->seed, 500), want = l->end, got;
     uint32_t i;
 
     if (plog_seek_position(w->plog[uid], position, &got, NULL))
@@ -497,8 +468,8 @@ static void seek_check(struct world *w, uint32_t uid)
                 (position > l->batch[i].position ? (int64_t)(position - l->batch[i].position) : 0);
     want = want < l->start ? l->start : want;
     if (got != want)
-        die(w, "log %u: position %" PRIu64 " is at %" PRId64 ", not at %" PRId64, uid, position,
-            want, got);
+        die(&w->seed, "log %u: position %" PRIu64 " is at %" PRId64 ", not at %" PRId64, uid,
+            position, want, got);
     if (plog_seek_time(w->plog[uid], ts, &got, NULL))
         return;
     want = l->end;
@@ -507,7 +478,8 @@ static void seek_check(struct world *w, uint32_t uid)
             want = l->batch[i].base;
     want = want < l->start ? l->start : want;
     if (got != want)
-        die(w, "log %u: time %" PRId64 " is at %" PRId64 ", not at %" PRId64, uid, ts, want, got);
+        die(&w->seed, "log %u: time %" PRId64 " is at %" PRId64 ", not at %" PRId64, uid, ts, want,
+            got);
 }
 
 static void step_read(struct world *w)
@@ -522,14 +494,15 @@ static void step_read(struct world *w)
     l = &w->live.log[uid];
     plog_info_get(w->plog[uid], &now);
     if (now.start_offset != l->start || now.end_offset != l->end)
-        die(w, "log %u has %" PRId64 "..%" PRId64 ", not %" PRId64 "..%" PRId64, uid,
+        die(&w->seed, "log %u has %" PRId64 "..%" PRId64 ", not %" PRId64 "..%" PRId64, uid,
             now.start_offset, now.end_offset, l->start, l->end);
     if (plog_read(w->plog[uid], l->end + 1, 1, &w->read, NULL) != ERR_OFFSET_RANGE)
-        die(w, "log %u: reading behind the end", uid);
+        die(&w->seed, "log %u: reading behind the end", uid);
     if (l->start && plog_read(w->plog[uid], l->start - 1, 1, &w->read, NULL) != ERR_OFFSET_RANGE)
-        die(w, "log %u: reading below the start", uid);
-    read_some(w, uid, l->start + (int64_t)rnd(w, (uint64_t)(l->end - l->start) + 1), l->end, &e);
-    if (!w->faulty && rnd(w, 4) == 0)
+        die(&w->seed, "log %u: reading below the start", uid);
+    read_some(w, uid, l->start + (int64_t)rnd(&w->seed, (uint64_t)(l->end - l->start) + 1), l->end,
+              &e);
+    if (!w->faulty && rnd(&w->seed, 4) == 0)
         seek_check(w, uid);
 }
 
@@ -602,9 +575,9 @@ static void recovered_check(struct world *w)
     }
     if (found == UINT32_MAX) {
         why_not(w);
-        die(w, "what was recovered is no prefix of %u to %u units", w->must, w->units);
+        die(&w->seed, "what was recovered is no prefix of %u to %u units", w->must, w->units);
     }
-    say(w, "  recovered %u units of %u to %u", found, w->must, w->units);
+    say(&w->seed, "  recovered %u units of %u to %u", found, w->must, w->units);
     for (i = found; i < w->units; i++)
         free(w->unit[i]);
     w->units = w->committed = w->must = found;
@@ -635,7 +608,7 @@ static enum err try_open(struct world *w, bool read_only, struct errinfo *info)
 
 static void world_close(struct world *w)
 {
-    if (rnd(w, 2))
+    if (rnd(&w->seed, 2))
         plog_read_release(&w->read);
     journal_close(&w->j);
     logs_free(w);
@@ -680,14 +653,14 @@ static void read_only_check(struct world *w, bool *empty)
     enum err e = try_open(w, true, &info);
 
     if (e && e != ERR_NOT_FOUND)
-        die(w, "opening read-only: %s: %s", err_code(e), info.text);
+        die(&w->seed, "opening read-only: %s: %s", err_code(e), info.text);
     *empty = e == ERR_NOT_FOUND;
     if (!e) {
         recovered_check(w);
         world_close(w);
     }
     if (disk_sum(w) != before)
-        die(w, "opening read-only changed the disk");
+        die(&w->seed, "opening read-only changed the disk");
 }
 
 static bool dir_there(struct world *w)
@@ -706,13 +679,14 @@ static void world_open(struct world *w)
     unsigned tries;
     enum err e;
 
-    for (tries = 0; rnd(w, 3) == 0 && tries < 3; tries++) { /* crash while recovering */
-        if (rnd(w, 2))
-            io_sim_crash_at(w->io, 1 + rnd(w, 80));
+    for (tries = 0; rnd(&w->seed, 3) == 0 && tries < 3; tries++) { /* crash while recovering */
+        if (rnd(&w->seed, 2))
+            io_sim_crash_at(w->io, 1 + rnd(&w->seed, 80));
         else
-            io_sim_fail(w->io, 1 + rnd(w, 80), rnd(w, 2) ? ERR_IO : ERR_NO_SPACE, rnd(w, 2));
-        e = try_open(w, rnd(w, 8) == 0, &info);
-        say(w, "  opening with trouble: %s", err_code(e));
+            io_sim_fail(w->io, 1 + rnd(&w->seed, 80), rnd(&w->seed, 2) ? ERR_IO : ERR_NO_SPACE,
+                        rnd(&w->seed, 2));
+        e = try_open(w, rnd(&w->seed, 8) == 0, &info);
+        say(&w->seed, "  opening with trouble: %s", err_code(e));
         if (!e) {
             io_sim_crash_at(w->io, 1);
             world_close(w);
@@ -720,13 +694,13 @@ static void world_open(struct world *w)
         io_sim_crash(w->io);
     }
     w->faulty = false;
-    if (dir_there(w) && rnd(w, 4) == 0)
+    if (dir_there(w) && rnd(&w->seed, 4) == 0)
         read_only_check(w, &empty);
     e = try_open(w, false, &info);
     if (e)
-        die(w, "opening: %s: %s", err_code(e), info.text);
+        die(&w->seed, "opening: %s: %s", err_code(e), info.text);
     if (empty && journal_position_end(w->j) != 1)
-        die(w, "read-only there was no log");
+        die(&w->seed, "read-only there was no log");
     recovered_check(w);
 }
 
@@ -743,19 +717,20 @@ static void durable_note(struct world *w)
 
 static void step(struct world *w)
 {
-    uint64_t what = rnd(w, 100), n;
+    uint64_t what = rnd(&w->seed, 100), n;
 
     if (what < 50 && w->units + 50 < UNITS_MAX)
         step_append(w);
     else if (what < 70)
         journal_step(w->j);
     else if (what < 80)
-        for (n = rnd(w, 8); n-- > 0 && journal_background(w->j);)
+        for (n = rnd(&w->seed, 8); n-- > 0 && journal_background(w->j);)
             ;
     else if (what < 92)
         step_read(w);
     else if (what < 98)
-        io_sim_advance(w->io, rnd(w, 4) ? rnd(w, 100000000) : rnd(w, 5000000000));
+        io_sim_advance(w->io,
+                       rnd(&w->seed, 4) ? rnd(&w->seed, 100000000) : rnd(&w->seed, 5000000000));
     else if (what == 98)
         journal_checkpoint(w->j, NULL);
     durable_note(w);
@@ -767,12 +742,12 @@ static void run_full(struct world *w)
     uint32_t before;
     unsigned i;
 
-    io_sim_capacity(w->io, 10000 + rnd(w, 300000));
+    io_sim_capacity(w->io, 10000 + rnd(&w->seed, 300000));
     for (i = 0; i < 150 && !io_sim_crashed(w->io); i++)
         step(w);
     io_sim_capacity(w->io, UINT64_MAX);
     if (journal_state_get(w->j, NULL) == JOURNAL_FAILED)
-        die(w, "a full disk made the log fail");
+        die(&w->seed, "a full disk made the log fail");
     io_sim_advance(w->io, 1000000000);
     before = w->committed;
     for (i = 0; i < 20 && w->committed == before; i++) {
@@ -780,41 +755,42 @@ static void run_full(struct world *w)
         journal_step(w->j);
     }
     if (w->committed == before)
-        die(w, "the disk is not full any more, but the log takes nothing");
+        die(&w->seed, "the disk is not full any more, but the log takes nothing");
 }
 
 static void run(struct world *w)
 {
-    uint64_t how = rnd(w, 10);
-    unsigned i, n = 40 + (unsigned)rnd(w, 200);
+    uint64_t how = rnd(&w->seed, 10);
+    unsigned i, n = 40 + (unsigned)rnd(&w->seed, 200);
 
     if (how < 5) {
-        io_sim_crash_at(w->io, 1 + rnd(w, 400));
+        io_sim_crash_at(w->io, 1 + rnd(&w->seed, 400));
     } else if (how < 7) {
         w->faulty = true;
-        io_sim_fail(w->io, 1 + rnd(w, 300), rnd(w, 3) ? ERR_IO : ERR_NO_SPACE, rnd(w, 2));
+        io_sim_fail(w->io, 1 + rnd(&w->seed, 300), rnd(&w->seed, 3) ? ERR_IO : ERR_NO_SPACE,
+                    rnd(&w->seed, 2));
     } else if (how == 7) {
         run_full(w);
     }
     for (i = 0; i < n && !io_sim_crashed(w->io); i++)
         step(w);
-    if (how != 9 && rnd(w, 4) == 0) {
+    if (how != 9 && rnd(&w->seed, 4) == 0) {
         io_sim_crash_at(w->io, 1);
     } else if (how == 9) { /* closing in order leaves nothing undone */
         while (journal_step(w->j))
             ;
         world_close(w);
         if (w->committed != w->units)
-            die(w, "units without an answer after a close");
+            die(&w->seed, "units without an answer after a close");
         w->must = w->units;
-        if (rnd(w, 2))
+        if (rnd(&w->seed, 2))
             return;
     }
-    say(w, "  %u units, %u answered, %u durable; %s", w->units, w->committed, w->must,
+    say(&w->seed, "  %u units, %u answered, %u durable; %s", w->units, w->committed, w->must,
         io_sim_crashed(w->io) ? "crashed" : "stopping");
     if (w->j)
         world_close(w);
-    if (io_sim_crashed(w->io) || rnd(w, 2)) {
+    if (io_sim_crashed(w->io) || rnd(&w->seed, 2)) {
         io_sim_crash(w->io);
         w->st_crashes++;
     }
@@ -835,7 +811,7 @@ static void pick_one(void *arg, const char *path, uint64_t size)
 {
     struct pick *p = arg;
 
-    if (size && rnd(p->w, ++p->n) == 0) {
+    if (size && rnd(&p->w->seed, ++p->n) == 0) {
         snprintf(p->path, sizeof p->path, "%s", path);
         p->size = size;
     }
@@ -846,7 +822,7 @@ static void quiet(void *arg, bool problem, const char *text)
     struct world *w = arg;
 
     w->st_noticed += problem;
-    say(w, "    %s%s", problem ? "problem: " : "", text);
+    say(&w->seed, "    %s%s", problem ? "problem: " : "", text);
 }
 
 /* Reads all that can be read; every byte served is compared. Records that could not be. */
@@ -877,34 +853,37 @@ static void not_reused(struct world *w, const char *path)
     uint32_t i;
 
     if (journal_position_end(w->j) < w->live.position_end)
-        die(w, "%s: position %" PRIu64 " is given out again", path, journal_position_end(w->j));
+        die(&w->seed, "%s: position %" PRIu64 " is given out again", path,
+            journal_position_end(w->j));
     for (i = 1; i < UIDS_MAX; i++) {
         if (!w->plog[i])
             continue;
         plog_info_get(w->plog[i], &now);
         if (now.end_offset < w->live.log[i].end)
-            die(w, "%s: offset %" PRId64 " of log %u is given out again", path, now.end_offset, i);
+            die(&w->seed, "%s: offset %" PRId64 " of log %u is given out again", path,
+                now.end_offset, i);
     }
 }
 
 /* Flips a bit, or cuts a file, or removes one. */
 static void damage(struct world *w, const struct pick *p)
 {
-    uint64_t byte = rnd(w, 3) ? rnd(w, p->size) : rnd(w, p->size < 5000 ? p->size : 5000);
-    unsigned bit = (unsigned)rnd(w, 8), how = (unsigned)rnd(w, 6);
+    uint64_t byte =
+        rnd(&w->seed, 3) ? rnd(&w->seed, p->size) : rnd(&w->seed, p->size < 5000 ? p->size : 5000);
+    unsigned bit = (unsigned)rnd(&w->seed, 8), how = (unsigned)rnd(&w->seed, 6);
     struct io_file *f;
 
     if (how == 0) {
-        say(w, "  removing %s", p->path);
+        say(&w->seed, "  removing %s", p->path);
         io_unlink(w->io, p->path, NULL);
     } else if (how == 1 && io_open(w->io, p->path, 0, &f, NULL) == ERR_OK) {
-        say(w, "  cutting %s at %" PRIu64, p->path, byte);
+        say(&w->seed, "  cutting %s at %" PRIu64, p->path, byte);
         io_truncate(f, byte, NULL);
         io_close(&f);
     } else {
-        say(w, "  flipping bit %u of byte %" PRIu64 " of %s", bit, byte, p->path);
+        say(&w->seed, "  flipping bit %u of byte %" PRIu64 " of %s", bit, byte, p->path);
         if (!io_sim_flip(w->io, p->path, byte, bit))
-            die(w, "no byte %" PRIu64 " in %s", byte, p->path);
+            die(&w->seed, "no byte %" PRIu64 " in %s", byte, p->path);
     }
 }
 
@@ -920,20 +899,20 @@ static void flip(struct world *w)
     e = try_open(w, false, &info);
     if (!e) {
         if (!looks_like(w, &w->live))
-            die(w, "damage changed the log unnoticed (%s)", p.path);
-        say(w, "    %" PRId64 " batches unreadable", read_all(w));
+            die(&w->seed, "damage changed the log unnoticed (%s)", p.path);
+        say(&w->seed, "    %" PRId64 " batches unreadable", read_all(w));
         world_close(w);
     } else {
-        say(w, "    refused: %s", info.text);
+        say(&w->seed, "    refused: %s", info.text);
         w->st_refused++;
     }
     e = journal_repair(w->io, DIR, false, quiet, w, &info);
     if (e)
-        die(w, "repairing %s: %s: %s", p.path, err_code(e), info.text);
+        die(&w->seed, "repairing %s: %s: %s", p.path, err_code(e), info.text);
     w->repaired = true;
     e = try_open(w, false, &info);
     if (e)
-        die(w, "opening after repairing %s: %s: %s", p.path, err_code(e), info.text);
+        die(&w->seed, "opening after repairing %s: %s: %s", p.path, err_code(e), info.text);
     read_all(w);
     not_reused(w, p.path);
     world_close(w);
@@ -941,10 +920,10 @@ static void flip(struct world *w)
 
 static void world_run(struct world *w)
 {
-    unsigned i, cycles = 3 + (unsigned)rnd(w, 6);
+    unsigned i, cycles = 3 + (unsigned)rnd(&w->seed, 6);
 
     for (i = 0; i < cycles; i++) {
-        say(w, " cycle %u", i);
+        say(&w->seed, " cycle %u", i);
         world_open(w);
         run(w);
     }
@@ -969,14 +948,13 @@ static bool seed_run(uint64_t seed, bool verbose)
     bool ok = false;
     uint32_t i;
 
-    w->seed = w->rng = seed;
-    w->verbose = verbose;
+    seed_init(&w->seed, seed, verbose);
     w->next_uid = 1;
-    w->file_bytes = 65536u << rnd(w, 3);
+    w->file_bytes = 65536u << rnd(&w->seed, 3);
     w->io = io_sim_new(seed ^ 0x5eed);
     model_init(&w->live);
     batch_builder_init(&w->builder, CODEC_NONE, 1u << 20);
-    if (setjmp(w->out) == 0) {
+    if (setjmp(w->seed.out) == 0) {
         world_run(w);
         ok = true;
     }
@@ -990,8 +968,8 @@ static bool seed_run(uint64_t seed, bool verbose)
         plog_read_release(&w->read);
         model_fini(&w->live);
         batch_builder_fini(&w->builder);
-        say(w, "seed %" PRIu64 ": %u units, %" PRIu64 " crashes, %" PRIu64 " reads", seed, w->units,
-            w->st_crashes, w->st_reads);
+        say(&w->seed, "seed %" PRIu64 ": %u units, %" PRIu64 " crashes, %" PRIu64 " reads", seed,
+            w->units, w->st_crashes, w->st_reads);
         free(w);
     }
     return ok;
@@ -999,30 +977,19 @@ static bool seed_run(uint64_t seed, bool verbose)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 1, first = 1, i, passed = 0;
-    bool verbose = false;
-    int a;
+    struct seed_args a;
+    uint64_t i, passed = 0;
 
-    for (a = 1; a < argc; a++) {
-        if (strcmp(argv[a], "--verbose") == 0) {
-            verbose = true;
-        } else if (strcmp(argv[a], "--seeds") == 0 && a + 1 < argc) {
-            seeds = strtoull(argv[++a], NULL, 10);
-        } else if (strcmp(argv[a], "--seed") == 0 && a + 1 < argc) {
-            first = strtoull(argv[++a], NULL, 10);
-        } else {
-            fprintf(stderr, "usage: crash --seeds N [--seed S] [--verbose]\n");
-            return 2;
-        }
-    }
+    if (!seed_args_read(&a, "crash", argc, argv))
+        return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    for (i = 0; i < seeds; i++) {
-        if (verbose)
-            printf("seed %" PRIu64 "\n", first + i);
-        passed += seed_run(first + i, verbose);
+    for (i = 0; i < a.count; i++) {
+        if (a.verbose)
+            printf("seed %" PRIu64 "\n", a.first + i);
+        passed += seed_run(a.first + i, a.verbose);
         if ((i + 1) % 50 == 0)
-            printf("%" PRIu64 " of %" PRIu64 " seeds\n", i + 1, seeds);
+            printf("%" PRIu64 " of %" PRIu64 " seeds\n", i + 1, a.count);
     }
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, seeds - passed);
-    return passed == seeds ? 0 : 1;
+    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, a.count - passed);
+    return passed == a.count ? 0 : 1;
 }

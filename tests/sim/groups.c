@@ -24,7 +24,6 @@
  * One thread; the same seed does the same. */
 #include <inttypes.h>
 #include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +35,7 @@
 #include "broker/coordinator.h"
 #include "io/sim.h"
 #include "journal/journal.h"
+#include "seed.h"
 
 #define DIR          "/d"
 #define PARTS        6
@@ -102,9 +102,7 @@ struct world {
     struct io *io;
     struct broker *b;
     struct topic *t;
-    uint64_t rng, seed;
-    bool verbose, calm;
-    jmp_buf out;
+    struct seed seed;
     uint32_t run, ids, commits; /* commits: under way */
     struct man man[MEN];
     struct worker worker[WORKERS];
@@ -113,47 +111,6 @@ struct world {
     int64_t asked[GROUPS][PARTS], acked[GROUPS][PARTS], seen[GROUPS][PARTS];
     uint64_t st_generations, st_commits, st_refused, st_moves, st_crashes, st_failed;
 };
-
-__attribute__((noreturn, format(printf, 2, 3))) static void die(struct world *w, const char *fmt,
-                                                                ...)
-{
-    va_list ap;
-
-    fprintf(stderr, "seed %" PRIu64 ": ", w->seed);
-    va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    fprintf(stderr, "\n");
-    longjmp(w->out, 1);
-}
-
-__attribute__((format(printf, 2, 3))) static void say(struct world *w, const char *fmt, ...)
-{
-    va_list ap;
-
-    if (!w->verbose)
-        return;
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-}
-
-static uint64_t rnd(struct world *w, uint64_t n)
-{
-    return rng_next(&w->rng) % n;
-}
-
-/* Something that goes wrong one time in n, unless all is to be calm. */
-static bool mishap(struct world *w, uint64_t n)
-{
-    return !w->calm && rnd(w, n) == 0;
-}
-
-static int64_t now_ms(const struct world *w)
-{
-    return (int64_t)(io_mono_ns(w->io) / 1000000u);
-}
 
 static uint64_t hash_of(struct slice s)
 {
@@ -165,7 +122,7 @@ static uint64_t hash_of(struct slice s)
 static void id_keep(struct world *w, char out[ID_MAX], struct slice s)
 {
     if (s.len >= ID_MAX)
-        die(w, "an id of %zu bytes", s.len);
+        die(&w->seed, "an id of %zu bytes", s.len);
     memcpy(out, s.ptr, s.len);
     out[s.len] = 0;
 }
@@ -189,7 +146,7 @@ static int64_t offset_of(struct world *w, int group, int part)
                               meta))
         return 0;
     if (!slice_eq(o.metadata, slice_of(want, meta_make(o.offset, want))))
-        die(w, "%s: partition %d: offset %" PRId64 " has the metadata of another",
+        die(&w->seed, "%s: partition %d: offset %" PRId64 " has the metadata of another",
             group_name[group], part, o.offset);
     return o.offset;
 }
@@ -204,13 +161,13 @@ static void judge(struct world *w)
             int64_t at = offset_of(w, g, p);
 
             if (at < w->seen[g][p])
-                die(w, "%s: partition %d: the offset went back from %" PRId64 " to %" PRId64,
+                die(&w->seed, "%s: partition %d: the offset went back from %" PRId64 " to %" PRId64,
                     group_name[g], p, w->seen[g][p], at);
             if (at < w->acked[g][p])
-                die(w, "%s: partition %d: %" PRId64 " was confirmed, %" PRId64 " is there",
+                die(&w->seed, "%s: partition %d: %" PRId64 " was confirmed, %" PRId64 " is there",
                     group_name[g], p, w->acked[g][p], at);
             if (at > w->asked[g][p])
-                die(w, "%s: partition %d: nobody committed %" PRId64, group_name[g], p, at);
+                die(&w->seed, "%s: partition %d: nobody committed %" PRId64, group_name[g], p, at);
             w->seen[g][p] = at;
         }
 }
@@ -245,13 +202,13 @@ static void commit_accepted(struct who *k)
     int g = k->group;
 
     if (k->run != w->run)
-        die(w, "%s: a commit is accepted of %s, which has not joined since the restart",
+        die(&w->seed, "%s: a commit is accepted of %s, which has not joined since the restart",
             group_name[g], k->id);
     if (g == OLD && k->epoch < w->highest[g])
-        die(w, "old: a commit is accepted in generation %d, %d was told", (int)k->epoch,
+        die(&w->seed, "old: a commit is accepted in generation %d, %d was told", (int)k->epoch,
             (int)w->highest[g]);
     if (g == NEW && k->epoch < ((struct worker *)k)->told)
-        die(w, "new: a commit is accepted in epoch %d, %s was told %d", (int)k->epoch, k->id,
+        die(&w->seed, "new: a commit is accepted in epoch %d, %s was told %d", (int)k->epoch, k->id,
             (int)((struct worker *)k)->told);
 }
 
@@ -260,20 +217,20 @@ static enum err commit(struct who *k)
 {
     static char meta[LIMIT_GROUP_METADATA];
     struct world *w = k->w;
-    int g = k->group, p = (int)rnd(w, PARTS);
+    int g = k->group, p = (int)rnd(&w->seed, PARTS);
     struct group_member m = {slice_str(group_name[g]), slice_str(k->id), SLICE_NULL, k->epoch};
     struct commit *c;
     enum err e;
 
     if (!k->own[p])
         return ERR_OK;
-    if ((e = group_commit_check(w->b, &m, false, now_ms(w)))) {
+    if ((e = group_commit_check(w->b, &m, false, now_ms(w->io)))) {
         w->st_refused++;
         return e;
     }
     commit_accepted(k);
     c = xcalloc(1, sizeof *c);
-    *c = (struct commit){k, w, g, p, k->at[p] + 1 + (int64_t)rnd(w, 5)};
+    *c = (struct commit){k, w, g, p, k->at[p] + 1 + (int64_t)rnd(&w->seed, 5)};
     k->at[p] = c->offset;
     if (c->offset > w->asked[g][p])
         w->asked[g][p] = c->offset;
@@ -291,13 +248,13 @@ static enum err commit(struct who *k)
 static void asks(struct who *k)
 {
     k->waits = true;
-    k->asked_ms = now_ms(k->w);
+    k->asked_ms = now_ms(k->w->io);
 }
 
 static void answered(struct who *k, const char *what)
 {
     if (!k->waits)
-        die(k->w, "%s: %s: an answer that was not awaited", k->id, what);
+        die(&k->w->seed, "%s: %s: an answer that was not awaited", k->id, what);
     k->waits = false;
 }
 
@@ -321,7 +278,7 @@ static void gone(struct who *k)
 static void told(struct world *w, int group, int32_t n)
 {
     if (n <= w->before[group])
-        die(w, "%s: %d is told after a restart, %d was before", group_name[group], (int)n,
+        die(&w->seed, "%s: %d is told after a restart, %d was before", group_name[group], (int)n,
             (int)w->before[group]);
     if (n > w->highest[group]) {
         w->highest[group] = n;
@@ -331,9 +288,9 @@ static void told(struct world *w, int group, int32_t n)
 
 static void late(struct world *w, const struct who *k)
 {
-    if (k->waits && now_ms(w) - k->asked_ms > ANSWER_MS)
-        die(w, "%s: %s has waited for %" PRId64 " ms", group_name[k->group], k->id,
-            now_ms(w) - k->asked_ms);
+    if (k->waits && now_ms(w->io) - k->asked_ms > ANSWER_MS)
+        die(&w->seed, "%s: %s has waited for %" PRId64 " ms", group_name[k->group], k->id,
+            now_ms(w->io) - k->asked_ms);
 }
 
 /* ---- classic members ---- */
@@ -343,7 +300,7 @@ static void same(struct world *w, uint64_t *known, struct slice s, const char *w
     uint64_t h = hash_of(s);
 
     if (*known && *known != h)
-        die(w, "old: generation %d has two %ss", (int)n, what);
+        die(&w->seed, "old: generation %d has two %ss", (int)n, what);
     *known = h;
 }
 
@@ -374,12 +331,13 @@ static void man_joined(void *arg, const struct group_join_result *r)
     case ERR_OK:
         break;
     default:
-        die(w, "old: join: %s", err_code(r->e));
+        die(&w->seed, "old: join: %s", err_code(r->e));
     }
     if (r->generation >= GENERATIONS || r->members_n > MEN * 4)
-        die(w, "old: generation %d, %u members", (int)r->generation, r->members_n);
+        die(&w->seed, "old: generation %d, %u members", (int)r->generation, r->members_n);
     if (r->generation < w->highest[OLD])
-        die(w, "old: generation %d is told after %d", (int)r->generation, (int)w->highest[OLD]);
+        die(&w->seed, "old: generation %d is told after %d", (int)r->generation,
+            (int)w->highest[OLD]);
     told(w, OLD, r->generation);
     same(w, &w->generation[r->generation].leader, r->leader, "leader", r->generation);
     same(w, &w->generation[r->generation].protocol, r->protocol_name, "protocol", r->generation);
@@ -404,15 +362,15 @@ static void man_join(struct man *m)
                            .client_host = SLICE_LIT("h"),
                            .protocol_type = SLICE_LIT("consumer"),
                            .protocols = p,
-                           .protocols_n = 1 + (unsigned)rnd(w, 2),
+                           .protocols_n = 1 + (unsigned)rnd(&w->seed, 2),
                            .session_timeout_ms = SESSION_MS,
                            .rebalance_timeout_ms = REBALANCE_MS,
-                           .member_id_required = rnd(w, 2)};
+                           .member_id_required = rnd(&w->seed, 2)};
 
     man_out(m);
     m->at = JOINING;
     asks(&m->k);
-    group_join(w->b, &j, now_ms(w), &m->k.wait, man_joined, m);
+    group_join(w->b, &j, now_ms(w->io), &m->k.wait, man_joined, m);
 }
 
 /* An assignment is a byte "0" or "1" for each partition, then the id that it is for. */
@@ -431,11 +389,11 @@ static void man_synced(void *arg, const struct group_sync_result *r)
         r->e == ERR_ILLEGAL_GENERATION || r->e == ERR_COORDINATOR)
         return;
     if (r->e)
-        die(w, "old: sync: %s", err_code(r->e));
+        die(&w->seed, "old: sync: %s", err_code(r->e));
     m->at = MEMBER;
     if (r->assignment.len < PARTS ||
         !slice_eq_str(slice_of(r->assignment.ptr + PARTS, r->assignment.len - PARTS), m->k.id))
-        die(w, "old: %s has an assignment that is not its own", m->k.id);
+        die(&w->seed, "old: %s has an assignment that is not its own", m->k.id);
     for (p = 0; p < PARTS; p++)
         if (r->assignment.ptr[p] == '1') {
             same(w, &g->owner[p], slice_str(m->k.id), "owner", m->k.epoch);
@@ -466,7 +424,7 @@ static void man_sync(struct man *m)
     }
     m->at = SYNCING;
     asks(&m->k);
-    group_sync(w->b, &y, now_ms(w), &m->k.wait, man_synced, m);
+    group_sync(w->b, &y, now_ms(w->io), &m->k.wait, man_synced, m);
 }
 
 /* A heartbeat or a commit was refused. */
@@ -477,7 +435,7 @@ static void man_refused(struct man *m, enum err e)
     if (e == ERR_UNKNOWN_MEMBER || e == ERR_GROUP_NOT_FOUND)
         m->k.id[0] = 0;
     else if (e != ERR_REBALANCE_IN_PROGRESS && e != ERR_ILLEGAL_GENERATION)
-        die(w, "old: heartbeat or commit: %s", err_code(e));
+        die(&w->seed, "old: heartbeat or commit: %s", err_code(e));
     man_out(m);
 }
 
@@ -488,17 +446,17 @@ static void man_member(struct man *m)
                               m->k.epoch};
     enum err e;
 
-    if (rnd(w, 2)) {
+    if (rnd(&w->seed, 2)) {
         e = commit(&m->k);
         if (e && e != ERR_REBALANCE_IN_PROGRESS)
             man_refused(m, e);
         return;
     }
-    e = group_heartbeat(w->b, &me, now_ms(w));
+    e = group_heartbeat(w->b, &me, now_ms(w->io));
     if (e)
         man_refused(m, e);
     else if (m->k.run != w->run || m->k.epoch < w->highest[OLD])
-        die(w, "old: a heartbeat is accepted in generation %d, %d was told", (int)m->k.epoch,
+        die(&w->seed, "old: a heartbeat is accepted in generation %d, %d was told", (int)m->k.epoch,
             (int)w->highest[OLD]);
 }
 
@@ -506,7 +464,7 @@ static void man_leave(struct man *m)
 {
     struct group_leaver l = {.member_id = slice_str(m->k.id)};
 
-    group_leave(m->k.w->b, slice_str(group_name[OLD]), &l, 1, now_ms(m->k.w));
+    group_leave(m->k.w->b, slice_str(group_name[OLD]), &l, 1, now_ms(m->k.w->io));
     man_out(m);
     m->k.id[0] = 0;
 }
@@ -516,16 +474,16 @@ static void man_turn(struct man *m)
     struct world *w = m->k.w;
 
     if (m->k.dead) {
-        m->k.dead = !w->calm && rnd(w, 12);
-    } else if (mishap(w, 80)) {
+        m->k.dead = !w->seed.calm && rnd(&w->seed, 12);
+    } else if (mishap(&w->seed, 80)) {
         gone(&m->k);
         m->at = OUT;
     } else if (m->k.waits) {
-        if (mishap(w, 60)) { /* the connection is lost */
+        if (mishap(&w->seed, 60)) { /* the connection is lost */
             hang_up(&m->k);
             man_out(m);
         }
-    } else if (m->at == MEMBER && mishap(w, 80)) {
+    } else if (m->at == MEMBER && mishap(&w->seed, 80)) {
         man_leave(m);
     } else if (m->at == OUT) {
         man_join(m);
@@ -541,7 +499,7 @@ static void man_turn(struct man *m)
 /* The broker hears of it, as far as it can know. */
 static bool heard_of(const struct world *w, const struct worker *k)
 {
-    return !k->k.dead && k->in && k->k.run == w->run && now_ms(w) - k->heard_ms < SESSION_MS;
+    return !k->k.dead && k->in && k->k.run == w->run && now_ms(w->io) - k->heard_ms < SESSION_MS;
 }
 
 static void alone_check(struct world *w)
@@ -554,7 +512,7 @@ static void alone_check(struct world *w)
             if (!k->k.own[p] || !heard_of(w, k))
                 continue;
             if (owner)
-                die(w, "new: partition %d is %s's and %s's", p, owner->k.id, k->k.id);
+                die(&w->seed, "new: partition %d is %s's and %s's", p, owner->k.id, k->k.id);
             owner = k;
         }
 }
@@ -589,7 +547,7 @@ static void worker_next(struct worker *k, const struct group_consumer_result *r)
         for (n = 0; n < r->assignment[i].n; n++) {
             if (memcmp(r->assignment[i].topic_uuid, topic_uuid(k->k.w->t), 16) != 0 ||
                 r->assignment[i].partitions[n] >= PARTS)
-                die(k->k.w, "new: a partition that nobody asked for");
+                die(&k->k.w->seed, "new: a partition that nobody asked for");
             k->next[r->assignment[i].partitions[n]] = true;
         }
     k->next_told = true;
@@ -609,16 +567,16 @@ static void worker_told(void *arg, const struct group_consumer_result *r)
     if (r->e == ERR_COORDINATOR)
         return;
     if (r->e)
-        die(w, "new: heartbeat: %s: %s", err_code(r->e), r->text);
+        die(&w->seed, "new: heartbeat: %s: %s", err_code(r->e), r->text);
     if (r->member_epoch < 0) {
         worker_out(k);
         return;
     }
     told(w, NEW, r->member_epoch);
     if (r->member_epoch < k->told)
-        die(w, "new: %s: epoch %d after %d", k->k.id, (int)r->member_epoch, (int)k->told);
+        die(&w->seed, "new: %s: epoch %d after %d", k->k.id, (int)r->member_epoch, (int)k->told);
     k->told = r->member_epoch;
-    if (mishap(w, 25)) /* the answer is lost */
+    if (mishap(&w->seed, 25)) /* the answer is lost */
         return;
     k->in = true;
     k->k.run = w->run;
@@ -635,7 +593,7 @@ static void worker_beat(struct worker *k, int32_t epoch)
     struct slice name = SLICE_LIT("t");
     int32_t parts[PARTS];
     struct group_topic_partitions own = {.partitions = parts};
-    bool full = epoch == 0 || rnd(w, 4) == 0;
+    bool full = epoch == 0 || rnd(&w->seed, 4) == 0;
     struct group_consumer_heartbeat h = {.group = slice_str(group_name[NEW]),
                                          .member_id = slice_str(k->k.id),
                                          .member_epoch = epoch,
@@ -653,7 +611,7 @@ static void worker_beat(struct worker *k, int32_t epoch)
     memcpy(own.topic_uuid, topic_uuid(w->t), 16);
     h.owned_n = own.n > 0;
     asks(&k->k);
-    group_consumer_heartbeat(w->b, &h, now_ms(w), &k->k.wait, worker_told, k);
+    group_consumer_heartbeat(w->b, &h, now_ms(w->io), &k->k.wait, worker_told, k);
 }
 
 static void worker_commit(struct worker *k)
@@ -663,7 +621,7 @@ static void worker_commit(struct worker *k)
     if (e == ERR_UNKNOWN_MEMBER || e == ERR_GROUP_NOT_FOUND)
         worker_out(k);
     else if (e && e != ERR_STALE_MEMBER_EPOCH)
-        die(k->k.w, "new: commit: %s", err_code(e));
+        die(&k->k.w->seed, "new: commit: %s", err_code(e));
 }
 
 static void worker_turn(struct worker *k)
@@ -672,14 +630,14 @@ static void worker_turn(struct worker *k)
 
     worker_adopt(k);
     if (k->k.dead) {
-        k->k.dead = !w->calm && rnd(w, 12);
-    } else if (mishap(w, 100)) {
+        k->k.dead = !w->seed.calm && rnd(&w->seed, 12);
+    } else if (mishap(&w->seed, 100)) {
         gone(&k->k);
         worker_out(k);
     } else if (k->k.waits) {
-        if (mishap(w, 60))
+        if (mishap(&w->seed, 60))
             hang_up(&k->k);
-    } else if (k->in && mishap(w, 100)) {
+    } else if (k->in && mishap(&w->seed, 100)) {
         memset(k->k.own, 0, sizeof k->k.own);
         k->next_told = false;
         worker_beat(k, GROUP_EPOCH_LEAVE);
@@ -688,7 +646,7 @@ static void worker_turn(struct worker *k)
             snprintf(k->k.id, sizeof k->k.id, "worker-%u", w->ids++);
         worker_out(k);
         worker_beat(k, GROUP_EPOCH_JOIN);
-    } else if (rnd(w, 3)) {
+    } else if (rnd(&w->seed, 3)) {
         worker_beat(k, k->k.epoch);
     } else {
         worker_commit(k);
@@ -702,7 +660,7 @@ static void pass(struct world *w, int64_t ms)
     uint32_t i;
 
     io_sim_advance(w->io, (uint64_t)ms * 1000000u);
-    groups_tick(w->b, now_ms(w));
+    groups_tick(w->b, now_ms(w->io));
     for (i = 0; i < 3; i++)
         broker_step(w->b);
     for (i = 0; i < MEN; i++)
@@ -713,30 +671,30 @@ static void pass(struct world *w, int64_t ms)
 
 static void turn(struct world *w)
 {
-    switch (rnd(w, 16)) {
+    switch (rnd(&w->seed, 16)) {
     case 0:
     case 1:
     case 2:
     case 3:
-        man_turn(&w->man[rnd(w, MEN)]);
+        man_turn(&w->man[rnd(&w->seed, MEN)]);
         break;
     case 4:
     case 5:
     case 6:
     case 7:
     case 8:
-        worker_turn(&w->worker[rnd(w, WORKERS)]);
+        worker_turn(&w->worker[rnd(&w->seed, WORKERS)]);
         break;
     case 9:
         broker_background(w->b);
         break;
     case 10:
-        if (rnd(w, 30) == 0)
+        if (rnd(&w->seed, 30) == 0)
             journal_checkpoint(broker_journal(w->b), NULL);
         break;
     case 11:
     case 12:
-        pass(w, mishap(w, 150) ? JUMP_MS : (int64_t)rnd(w, 400));
+        pass(w, mishap(&w->seed, 150) ? JUMP_MS : (int64_t)rnd(&w->seed, 400));
         break;
     default:
         broker_step(w->b);
@@ -757,23 +715,23 @@ static bool open_broker(struct world *w)
 
     if (e) {
         if (!io_sim_crashed(w->io) && e != ERR_NO_SPACE && e != ERR_IO)
-            die(w, "does not open: %s: %s", err_code(e), info.text);
+            die(&w->seed, "does not open: %s: %s", err_code(e), info.text);
         return false;
     }
     e = topic_create_wait(w->b, SLICE_LIT("t"), PARTS, NULL, &info);
     w->t = topic_find(w->b, SLICE_LIT("t"));
     if (!w->t) {
         if (e != ERR_NO_SPACE && e != ERR_IO && e != ERR_READ_ONLY)
-            die(w, "create: %s: %s", err_code(e), info.text);
+            die(&w->seed, "create: %s: %s", err_code(e), info.text);
         broker_close(&w->b);
         return false;
     }
     groups_conf_get(w->b, &gc);
-    gc.initial_rebalance_delay_ms = (int32_t)rnd(w, 2) * 500;
+    gc.initial_rebalance_delay_ms = (int32_t)rnd(&w->seed, 2) * 500;
     gc.consumer_session_timeout_ms = SESSION_MS;
     gc.consumer_heartbeat_ms = 1000;
     if ((e = groups_conf_set(w->b, &gc, &info)))
-        die(w, "configuration: %s", info.text);
+        die(&w->seed, "configuration: %s", info.text);
     w->run++;
     memcpy(w->before, w->highest, sizeof w->before);
     return true;
@@ -789,30 +747,30 @@ static void close_broker(struct world *w)
         broker_step(w->b);
     for (i = 0; i < MEN; i++)
         if (w->man[i].k.waits)
-            die(w, "old: %s is not answered in the end", w->man[i].k.id);
+            die(&w->seed, "old: %s is not answered in the end", w->man[i].k.id);
     for (i = 0; i < WORKERS; i++)
         if (w->worker[i].k.waits)
-            die(w, "new: %s is not answered in the end", w->worker[i].k.id);
+            die(&w->seed, "new: %s is not answered in the end", w->worker[i].k.id);
     if (w->commits)
-        die(w, "%u commits are not answered in the end", w->commits);
+        die(&w->seed, "%u commits are not answered in the end", w->commits);
     topic_unref(&w->t);
     broker_close(&w->b);
 }
 
 static void fault_plan(struct world *w)
 {
-    uint64_t in = 1 + rnd(w, 700);
+    uint64_t in = 1 + rnd(&w->seed, 700);
 
-    switch (rnd(w, 8)) {
+    switch (rnd(&w->seed, 8)) {
     case 0:
-        io_sim_fail(w->io, in, ERR_IO, rnd(w, 2));
+        io_sim_fail(w->io, in, ERR_IO, rnd(&w->seed, 2));
         break;
     case 1:
-        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(w, 2));
+        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(&w->seed, 2));
         break;
     case 2:
     case 3:
-        io_sim_capacity(w->io, (3 + rnd(w, 10)) * (64u << 10));
+        io_sim_capacity(w->io, (3 + rnd(&w->seed, 10)) * (64u << 10));
         break;
     default:
         io_sim_crash_at(w->io, in);
@@ -828,14 +786,14 @@ static void faults_end(struct world *w)
 
 static void cycle(struct world *w)
 {
-    bool clean = rnd(w, 5) == 0;
-    uint32_t i, n = 300 + (uint32_t)rnd(w, 1500);
+    bool clean = rnd(&w->seed, 5) == 0;
+    uint32_t i, n = 300 + (uint32_t)rnd(&w->seed, 1500);
 
-    if (rnd(w, 6) == 0)
-        io_sim_crash_at(w->io, 1 + rnd(w, 80)); /* while it opens */
+    if (rnd(&w->seed, 6) == 0)
+        io_sim_crash_at(w->io, 1 + rnd(&w->seed, 80)); /* while it opens */
     if (open_broker(w)) {
         io_sim_crash_at(w->io, 0);
-        say(w, "run %u: generation %d, epoch %d", w->run, (int)w->highest[OLD],
+        say(&w->seed, "run %u: generation %d, epoch %d", w->run, (int)w->highest[OLD],
             (int)w->highest[NEW]);
         if (!io_sim_crashed(w->io)) {
             judge(w);
@@ -844,7 +802,7 @@ static void cycle(struct world *w)
         }
         for (i = 0; i < n; i++) {
             turn(w);
-            if (i == n / 2 && rnd(w, 2)) /* there is room again */
+            if (i == n / 2 && rnd(&w->seed, 2)) /* there is room again */
                 io_sim_capacity(w->io, UINT64_MAX);
         }
         close_broker(w);
@@ -885,21 +843,21 @@ static void finish(struct world *w)
 {
     uint32_t i;
 
-    w->calm = true;
+    w->seed.calm = true;
     if (!open_broker(w))
-        die(w, "does not open in the end");
+        die(&w->seed, "does not open in the end");
     for (i = 0; !settled(w); i++) {
         if (i == 20000)
-            die(w, "partitions are without an owner in the end");
+            die(&w->seed, "partitions are without an owner in the end");
         turn(w);
     }
     for (i = 0; i < 2000; i++)
         turn(w);
     if (!settled(w))
-        die(w, "partitions move though nothing happens");
+        die(&w->seed, "partitions move though nothing happens");
     close_broker(w);
     if (!open_broker(w))
-        die(w, "does not open again in the end");
+        die(&w->seed, "does not open again in the end");
     judge(w);
     close_broker(w);
 }
@@ -914,15 +872,14 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
     struct world *w = xcalloc(1, sizeof *w);
     uint32_t i;
 
-    w->seed = w->rng = seed;
-    w->verbose = verbose;
+    seed_init(&w->seed, seed, verbose);
     w->io = io_sim_new(seed ^ 0x6772);
     w->generation = xcalloc(GENERATIONS, sizeof *w->generation);
     for (i = 0; i < MEN; i++)
         w->man[i].k = (struct who){.w = w, .group = OLD};
     for (i = 0; i < WORKERS; i++)
         w->worker[i].k = (struct who){.w = w, .group = NEW};
-    if (setjmp(w->out)) {
+    if (setjmp(w->seed.out)) {
         s->failed++;
         return;
     }
@@ -943,25 +900,14 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 100, first = 1, i;
+    struct seed_args a;
+    uint64_t i;
     struct sums s = {0};
-    bool verbose = false;
-    int k;
 
-    for (k = 1; k < argc; k++) {
-        if (strcmp(argv[k], "--seeds") == 0 && k + 1 < argc) {
-            seeds = strtoull(argv[++k], NULL, 10);
-        } else if (strcmp(argv[k], "--seed") == 0 && k + 1 < argc) {
-            first = strtoull(argv[++k], NULL, 10);
-        } else if (strcmp(argv[k], "--verbose") == 0) {
-            verbose = true;
-        } else {
-            fprintf(stderr, "usage: groups --seeds N [--seed S] [--verbose]\n");
-            return 2;
-        }
-    }
-    for (i = first; i < first + seeds; i++)
-        run_seed(i, verbose, &s);
+    if (!seed_args_read(&a, "groups", argc, argv))
+        return 2;
+    for (i = a.first; i < a.first + a.count; i++)
+        run_seed(i, a.verbose, &s);
     printf("%" PRIu64 " generations and epochs; partitions taken over %" PRIu64 " times; %" PRIu64
            " commits confirmed, %" PRIu64 " failed, %" PRIu64 " refused; %" PRIu64 " crashes\n",
            s.generations, s.moves, s.commits, s.lost, s.refused, s.crashes);

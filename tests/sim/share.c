@@ -28,7 +28,6 @@
  * One thread; the same seed does the same. */
 #include <inttypes.h>
 #include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +42,7 @@
 #include "io/sim.h"
 #include "journal/batch.h"
 #include "journal/journal.h"
+#include "seed.h"
 
 #define DIR        "/d"
 #define DEAD       "dlq.jobs"
@@ -101,9 +101,7 @@ struct world {
     struct io *io;
     struct broker *b;
     struct topic *t;
-    uint64_t rng, seed;
-    bool verbose, calm;
-    jmp_buf out;
+    struct seed seed;
     uint32_t run, ids, pending; /* pending: calls whose end is awaited */
     uint32_t hurry; /* turns of "many" before the disk goes on: its cursor is being set */
     uint64_t settlements;
@@ -121,47 +119,6 @@ struct world {
     uint64_t st_records, st_taken, st_again, st_accepted, st_dead, st_refused, st_failed, st_sets,
         st_trims, st_crashes;
 };
-
-__attribute__((noreturn, format(printf, 2, 3))) static void die(struct world *w, const char *fmt,
-                                                                ...)
-{
-    va_list ap;
-
-    fprintf(stderr, "seed %" PRIu64 ": ", w->seed);
-    va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    fprintf(stderr, "\n");
-    longjmp(w->out, 1);
-}
-
-__attribute__((format(printf, 2, 3))) static void say(struct world *w, const char *fmt, ...)
-{
-    va_list ap;
-
-    if (!w->verbose)
-        return;
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-}
-
-static uint64_t rnd(struct world *w, uint64_t n)
-{
-    return rng_next(&w->rng) % n;
-}
-
-/* Something that goes wrong one time in n, unless all is to be calm. */
-static bool mishap(struct world *w, uint64_t n)
-{
-    return !w->calm && rnd(w, n) == 0;
-}
-
-static int64_t now_ms(const struct world *w)
-{
-    return (int64_t)(io_mono_ns(w->io) / 1000000u);
-}
 
 static struct partition *part_of(struct world *w, int part)
 {
@@ -186,7 +143,7 @@ static void content_check(struct world *w, int part, const struct record *r, con
 
     snprintf(key, sizeof key, "k%u", id % 7);
     if (!slice_eq(r->value, want) || !slice_eq_str(r->key, key))
-        die(w, "%s: %d/%" PRId64 " is not record %u", where, part, r->offset, id);
+        die(&w->seed, "%s: %d/%" PRId64 " is not record %u", where, part, r->offset, id);
 }
 
 /* A record that is there though its producer was never told. */
@@ -197,7 +154,7 @@ static void learn(struct world *w, int part, const struct record *r)
 
     memcpy(text, r->value.ptr, r->value.len < 31 ? r->value.len : 31);
     if (sscanf(text, "record %u", &id) != 1)
-        die(w, "%d/%" PRId64 " is no record of ours", part, r->offset);
+        die(&w->seed, "%d/%" PRId64 " is no record of ours", part, r->offset);
     w->id[part][r->offset] = id;
 }
 
@@ -219,9 +176,9 @@ static void put_done(struct append *a, void *arg, enum err e)
 
     for (i = 0; i < x->n && !e; i++) {
         if (append_place(a, x->slot[i], &at) || at.offset >= OFFSETS)
-            die(w, "an append without a place");
+            die(&w->seed, "an append without a place");
         if (w->id[x->part][at.offset] && w->id[x->part][at.offset] != x->id[i])
-            die(w, "%d/%" PRId64 " is two records", x->part, at.offset);
+            die(&w->seed, "%d/%" PRId64 " is two records", x->part, at.offset);
         w->id[x->part][at.offset] = x->id[i];
         w->acked[x->part][at.offset] = true;
         w->st_records++;
@@ -238,16 +195,16 @@ static void produce(struct world *w)
     struct append *a;
     char text[128], key[16];
     enum err e = ERR_OK;
-    int part = (int)rnd(w, PARTS);
+    int part = (int)rnd(&w->seed, PARTS);
 
     plog_info_get(partition_log(part_of(w, part)), &log);
-    if (log.end_offset + 64 > OFFSETS || w->calm || w->pending > 6)
+    if (log.end_offset + 64 > OFFSETS || w->seed.calm || w->pending > 6)
         return;
     x = xcalloc(1, sizeof *x);
     x->w = w;
     x->part = part;
     a = x->a = append_new(w->b, put_done, x);
-    for (x->n = 0; x->n < 1 + rnd(w, 8) && x->n < 8 && !e; x->n++) {
+    for (x->n = 0; x->n < 1 + rnd(&w->seed, 8) && x->n < 8 && !e; x->n++) {
         uint32_t id = x->id[x->n] = ++w->ids;
         struct append_record r = {.timestamp_ms = -1, .value = value_make(id, text)};
 
@@ -265,7 +222,8 @@ static void produce(struct world *w)
 
 static bool over(const struct world *w, const struct place *x)
 {
-    return x->run != w->run || x->lease == FREE || (x->lease == LEASED && now_ms(w) >= x->until);
+    return x->run != w->run || x->lease == FREE ||
+           (x->lease == LEASED && now_ms(w->io) >= x->until);
 }
 
 /* It may be done, as far as is known. */
@@ -300,7 +258,7 @@ static struct slice header_of(struct world *w, const struct record_header *h, ui
     for (i = 0; i < n; i++)
         if (slice_eq_str(h[i].key, name))
             return h[i].value;
-    die(w, "a dead letter without %s", name);
+    die(&w->seed, "a dead letter without %s", name);
 }
 
 static long header_no(struct world *w, const struct record_header *h, uint32_t n, const char *name)
@@ -324,13 +282,13 @@ static void dead_letter(struct world *w, struct record *r)
     if (record_headers(r, h, HEADERS, &n) ||
         !slice_eq_str(header_of(w, h, n, "__dlq.errors.topic"), "t") ||
         !slice_eq_str(header_of(w, h, n, "__dlq.errors.group"), "few"))
-        die(w, "a dead letter of something else");
+        die(&w->seed, "a dead letter of something else");
     part = header_no(w, h, n, "__dlq.errors.partition");
     offset = header_no(w, h, n, "__dlq.errors.offset");
     count = header_no(w, h, n, "__dlq.errors.delivery.count");
     said = slice_eq_str(header_of(w, h, n, "__dlq.errors.message"), "rejected by the client");
     if (part < 0 || part >= PARTS || offset < 0 || offset >= OFFSETS || !w->id[part][offset])
-        die(w, "a dead letter of %ld/%ld", part, offset);
+        die(&w->seed, "a dead letter of %ld/%ld", part, offset);
     r->offset = offset;
     content_check(w, (int)part, r, "dead letter");
     s = &w->shelf[FEW][part];
@@ -339,15 +297,15 @@ static void dead_letter(struct world *w, struct record *r)
     if (s->loose)
         return;
     if (x->dead)
-        die(w, "%ld/%ld has two dead letters", part, offset);
+        die(&w->seed, "%ld/%ld has two dead letters", part, offset);
     if (x->accepted || x->nothing)
-        die(w, "%ld/%ld has a dead letter though it was settled otherwise", part, offset);
+        die(&w->seed, "%ld/%ld has a dead letter though it was settled otherwise", part, offset);
     if (x->told != count)
-        die(w, "%ld/%ld: dead after %ld deliveries, not %d", part, offset, count, x->told);
+        die(&w->seed, "%ld/%ld: dead after %ld deliveries, not %d", part, offset, count, x->told);
     if (said ? !x->rejected : count != w->conf[FEW].deliveries_max)
-        die(w, "%ld/%ld: dead after %ld deliveries for no reason", part, offset, count);
-    if (!said && x->run == w->run && x->lease == LEASED && now_ms(w) < x->until)
-        die(w, "%ld/%ld: dead while its lease runs", part, offset);
+        die(&w->seed, "%ld/%ld: dead after %ld deliveries for no reason", part, offset, count);
+    if (!said && x->run == w->run && x->lease == LEASED && now_ms(w->io) < x->until)
+        die(&w->seed, "%ld/%ld: dead while its lease runs", part, offset);
     x->dead = true;
 }
 
@@ -362,7 +320,7 @@ static bool log_each(struct world *w, struct partition *p, int64_t from,
 
     for (i = 0; !e && i < w->read.n; i++) {
         if (batch_iter_init(&it, w->read.batch[i].data, &w->inflated))
-            die(w, "a batch that cannot be read");
+            die(&w->seed, "a batch that cannot be read");
         while (batch_iter_next(&it, &r) == ERR_OK)
             if (r.offset >= from)
                 fn(w, &r);
@@ -375,7 +333,7 @@ static bool log_each(struct world *w, struct partition *p, int64_t from,
 static void dead_each(struct world *w, struct record *r)
 {
     if (r->offset != w->dead_next)
-        die(w, "dead letter %" PRId64 " is not there", w->dead_next);
+        die(&w->seed, "dead letter %" PRId64 " is not there", w->dead_next);
     w->dead_next++;
     dead_letter(w, r);
 }
@@ -386,11 +344,12 @@ static void dead_read(struct world *w)
     struct plog_info log = {0};
 
     if (!t && (w->dead_next || w->dead_made))
-        die(w, "the dead letter topic is gone");
+        die(&w->seed, "the dead letter topic is gone");
     if (t) {
         plog_info_get(partition_log(topic_partition(t, 0)), &log);
         if (log.end_offset < w->dead_next)
-            die(w, "%" PRId64 " dead letters, there were %" PRId64, log.end_offset, w->dead_next);
+            die(&w->seed, "%" PRId64 " dead letters, there were %" PRId64, log.end_offset,
+                w->dead_next);
         while (w->dead_next < log.end_offset &&
                log_each(w, topic_partition(t, 0), w->dead_next, dead_each)) {
         }
@@ -415,7 +374,7 @@ static void judge_cursor(struct world *w, int g, int p)
     int64_t at;
 
     if (!c && s->made)
-        die(w, "%s: the cursor of %d is gone", group_name[g], p);
+        die(&w->seed, "%s: the cursor of %d is gone", group_name[g], p);
     if (!c)
         return;
     cursor_info_get(c, &i);
@@ -423,13 +382,14 @@ static void judge_cursor(struct world *w, int g, int p)
     plog_info_get(partition_log(part_of(w, p)), &log);
     gone = log.start_offset > i.start ? (uint64_t)(log.start_offset - i.start) : 0;
     if (i.undone > (uint64_t)w->conf[g].records_max + gone || i.acquired > i.undone)
-        die(w, "%s: %d: %" PRIu64 " records are in flight", group_name[g], p, i.undone);
+        die(&w->seed, "%s: %d: %" PRIu64 " records are in flight", group_name[g], p, i.undone);
     if (!s->loose && i.start > log.end_offset)
-        die(w, "%s: %d: the start is %" PRId64 ", the log's end %" PRId64, group_name[g], p,
+        die(&w->seed, "%s: %d: the start is %" PRId64 ", the log's end %" PRId64, group_name[g], p,
             i.start, log.end_offset);
     for (at = s->checked; !s->loose && at < i.start; at++)
         if (at >= w->trimmed[p] && !may_be_done(w, g, &s->v[at]))
-            die(w, "%s: %d: %" PRId64 " is passed though it was not done", group_name[g], p, at);
+            die(&w->seed, "%s: %d: %" PRId64 " is passed though it was not done", group_name[g], p,
+                at);
     if (!s->loose && i.start > s->checked)
         s->checked = i.start;
 }
@@ -524,8 +484,8 @@ static void set(struct world *w, int g, int p)
     forget(w, g, p, -1);
     a = admin_new(w, g, p,
                   log.start_offset +
-                      (int64_t)rnd(w, (uint64_t)(log.end_offset + 1 - log.start_offset)));
-    say(w, "%s: %d begins at %" PRId64, group_name[g], p, a->start);
+                      (int64_t)rnd(&w->seed, (uint64_t)(log.end_offset + 1 - log.start_offset)));
+    say(&w->seed, "%s: %d begins at %" PRId64, group_name[g], p, a->start);
     e = cursor_set(w->b, slice_str(group_name[g]), part_of(w, p), a->start, set_done, a, &info);
     if (e)
         set_done(a, e, NULL);
@@ -546,18 +506,19 @@ static void trimmed(void *arg, enum err e, const struct errinfo *info)
 
 static void trim(struct world *w)
 {
-    int p = (int)rnd(w, PARTS);
+    int p = (int)rnd(&w->seed, PARTS);
     struct admin *a;
     struct plog_info log;
     enum err e;
 
     plog_info_get(partition_log(part_of(w, p)), &log);
-    if (log.end_offset == log.start_offset || w->calm)
+    if (log.end_offset == log.start_offset || w->seed.calm)
         return;
-    say(w, "trim of %d", p);
-    a = admin_new(w, FEW, p,
-                  log.start_offset +
-                      (int64_t)rnd(w, (uint64_t)(log.end_offset - log.start_offset) / 3 + 1));
+    say(&w->seed, "trim of %d", p);
+    a = admin_new(
+        w, FEW, p,
+        log.start_offset +
+            (int64_t)rnd(&w->seed, (uint64_t)(log.end_offset - log.start_offset) / 3 + 1));
     if (a->start > w->trimmed[p])
         w->trimmed[p] = a->start;
     if ((e = partition_trim(part_of(w, p), a->start, trimmed, a, NULL)))
@@ -572,27 +533,28 @@ static void delivered(struct member *m, int p, int64_t at, uint16_t count)
     int g = m->group;
     struct shelf *s = &w->shelf[g][p];
     struct place *x = &s->v[at];
-    int64_t now = now_ms(w);
+    int64_t now = now_ms(w->io);
     bool same = x->run == w->run;
 
     w->st_taken++;
-    say(w, "%" PRId64 ": %s: %d/%" PRId64 " to %s, delivery %u", now, group_name[g], p, at, m->id,
-        count);
+    say(&w->seed, "%" PRId64 ": %s: %d/%" PRId64 " to %s, delivery %u", now, group_name[g], p, at,
+        m->id, count);
     if (!s->loose) {
         if (x->accepted || x->archived || x->nothing || x->dead)
-            die(w, "%s: %d/%" PRId64 " is delivered after its end", group_name[g], p, at);
+            die(&w->seed, "%s: %d/%" PRId64 " is delivered after its end", group_name[g], p, at);
         if (same && x->lease == SETTLING)
-            die(w, "%s: %d/%" PRId64 " is delivered while it is settled", group_name[g], p, at);
-        if (same && x->lease == LEASED && now < x->until)
-            die(w, "%s: %d/%" PRId64 " is delivered to two", group_name[g], p, at);
-        if (same && x->lease == FREE && now < x->after)
-            die(w, "%s: %d/%" PRId64 " is delivered before its delay is over", group_name[g], p,
+            die(&w->seed, "%s: %d/%" PRId64 " is delivered while it is settled", group_name[g], p,
                 at);
+        if (same && x->lease == LEASED && now < x->until)
+            die(&w->seed, "%s: %d/%" PRId64 " is delivered to two", group_name[g], p, at);
+        if (same && x->lease == FREE && now < x->after)
+            die(&w->seed, "%s: %d/%" PRId64 " is delivered before its delay is over", group_name[g],
+                p, at);
         if (count < (same ? x->lo : x->sure + 1) || count > x->hi)
-            die(w, "%s: %d/%" PRId64 ": delivery %u, not %d to %d", group_name[g], p, at, count,
-                same ? x->lo : x->sure + 1, x->hi);
+            die(&w->seed, "%s: %d/%" PRId64 ": delivery %u, not %d to %d", group_name[g], p, at,
+                count, same ? x->lo : x->sure + 1, x->hi);
         if (w->conf[g].deliveries_max && count > w->conf[g].deliveries_max)
-            die(w, "%s: %d/%" PRId64 " is delivered for the %uth time", group_name[g], p, at,
+            die(&w->seed, "%s: %d/%" PRId64 " is delivered for the %uth time", group_name[g], p, at,
                 count);
     }
     w->st_again += count > 1;
@@ -613,10 +575,10 @@ static void part_check(struct world *w, int p, const struct read_batch *b)
     struct record r;
 
     if (batch_iter_init(&it, b->data, &w->inflated))
-        die(w, "a batch that cannot be read");
+        die(&w->seed, "a batch that cannot be read");
     while (batch_iter_next(&it, &r) == ERR_OK) {
         if (r.offset >= OFFSETS)
-            die(w, "%d has an offset that nobody wrote", p);
+            die(&w->seed, "%d has an offset that nobody wrote", p);
         if (!w->id[p][r.offset])
             learn(w, p, &r);
         content_check(w, p, &r, "log");
@@ -630,7 +592,7 @@ static void take(struct member *m, int p, struct cursor *c)
     struct cursor_taken got[PIECES];
     uint32_t n, i, records;
     unsigned k;
-    int64_t at = cursor_next(c, conf, now_ms(w)), o;
+    int64_t at = cursor_next(c, conf, now_ms(w->io)), o;
 
     if (at < 0 || plog_read(partition_log(part_of(w, p)), at, 4096, &w->read, NULL))
         return;
@@ -639,23 +601,24 @@ static void take(struct member *m, int p, struct cursor *c)
 
         part_check(w, p, b);
         n = cursor_take(c, slice_str(m->id), at > b->base_offset ? at : b->base_offset,
-                        b->last_offset, 1 + (uint32_t)rnd(w, 9), conf, now_ms(w), got, PIECES,
-                        &records);
+                        b->last_offset, 1 + (uint32_t)rnd(&w->seed, 9), conf, now_ms(w->io), got,
+                        PIECES, &records);
         for (i = 0; i < n; i++)
             for (o = got[i].first; o <= got[i].last; o++, records--) {
                 if (o < b->base_offset || o > b->last_offset)
-                    die(w, "%s: %d/%" PRId64 " is delivered unasked", group_name[m->group], p, o);
+                    die(&w->seed, "%s: %d/%" PRId64 " is delivered unasked", group_name[m->group],
+                        p, o);
                 delivered(m, p, o, got[i].deliveries);
             }
         if (records)
-            die(w, "the pieces do not have the records that were told");
+            die(&w->seed, "the pieces do not have the records that were told");
     }
     plog_read_release(&w->read);
 }
 
 static void fetch(struct member *m)
 {
-    int p = (int)rnd(m->w, PARTS);
+    int p = (int)rnd(&m->w->seed, PARTS);
     struct cursor *c;
 
     if (!m->own[p])
@@ -713,8 +676,8 @@ static void unsettled(struct settling *s, struct place *x, const struct cursor_a
 {
     int32_t most = s->w->conf[s->group].deliveries_max;
 
-    if (s->group == FEW && a->what == CURSOR_RELEASE && x->until > now_ms(s->w))
-        x->until = now_ms(s->w);
+    if (s->group == FEW && a->what == CURSOR_RELEASE && x->until > now_ms(s->w->io))
+        x->until = now_ms(s->w->io);
 
     x->lease = LEASED;
     x->may_accept = x->may_accept || a->what == CURSOR_ACCEPT || a->what == CURSOR_VOID;
@@ -738,7 +701,7 @@ static void settle_done(void *arg, enum err e, const struct errinfo *info)
 
             if (x->lease != SETTLING || x->settlement != s->no)
                 continue;
-            say(w, "%" PRId64 ": %s: %d/%" PRId64 " settled as %d: %s", now_ms(w),
+            say(&w->seed, "%" PRId64 ": %s: %d/%" PRId64 " settled as %d: %s", now_ms(w->io),
                 group_name[s->group], s->part, at, s->ack[i].what, err_code(e));
             if (e)
                 unsettled(s, x, &s->ack[i]);
@@ -764,24 +727,25 @@ static uint32_t acks_choose(struct member *m, int p, struct cursor_ack *a)
 
     for (at = 0; at < OFFSETS && n < ACKS; at++) {
         bool his = mine(m, &s->v[at]), more = n && a[n - 1].last + 1 == at;
-        uint64_t what = rnd(w, 20);
+        uint64_t what = rnd(&w->seed, 20);
 
-        if ((!his || rnd(w, 12) == 0) && !mishap(w, 4000))
+        if ((!his || rnd(&w->seed, 12) == 0) && !mishap(&w->seed, 4000))
             continue;
-        if (more && rnd(w, 5) && a[n - 1].deliveries == 0) {
+        if (more && rnd(&w->seed, 5) && a[n - 1].deliveries == 0) {
             a[n - 1].last = at;
             continue;
         }
-        a[n++] = (struct cursor_ack){.first = at,
-                                     .last = at,
-                                     .what = what < 9    ? CURSOR_ACCEPT
-                                             : what < 14 ? CURSOR_RELEASE
-                                             : what < 17 ? CURSOR_REJECT
-                                             : what < 19 ? CURSOR_RENEW
-                                                         : CURSOR_VOID,
-                                     .delay_ms = rnd(w, 3) ? 0 : (int32_t)rnd(w, 3000)};
-        if (rnd(w, 4) == 0)
-            a[n - 1].deliveries = (uint16_t)(s->v[at].told + (mishap(w, 20) ? 1 : 0));
+        a[n++] =
+            (struct cursor_ack){.first = at,
+                                .last = at,
+                                .what = what < 9    ? CURSOR_ACCEPT
+                                        : what < 14 ? CURSOR_RELEASE
+                                        : what < 17 ? CURSOR_REJECT
+                                        : what < 19 ? CURSOR_RENEW
+                                                    : CURSOR_VOID,
+                                .delay_ms = rnd(&w->seed, 3) ? 0 : (int32_t)rnd(&w->seed, 3000)};
+        if (rnd(&w->seed, 4) == 0)
+            a[n - 1].deliveries = (uint16_t)(s->v[at].told + (mishap(&w->seed, 20) ? 1 : 0));
     }
     return n;
 }
@@ -806,7 +770,7 @@ static enum may settle_may(struct member *m, int p, const struct settling *s, in
                 r = MAY;
             else if (!mine(m, x) || (s->ack[i].deliveries && s->ack[i].deliveries != x->told))
                 return MUST_NOT;
-            else if (now_ms(w) >= x->until || x->may_accept || x->may_end)
+            else if (now_ms(w->io) >= x->until || x->may_accept || x->may_end)
                 r = r == MUST ? MAY : r; /* the lease may have been ended; part may be done */
         }
     return r;
@@ -843,7 +807,7 @@ static void settle_asked(const struct settling *s, int64_t start)
         for (at = s->ack[i].first; at <= s->ack[i].last; at++) {
             struct place *x = &sh->v[at];
 
-            say(s->w, "%" PRId64 ": %s: %d/%" PRId64 " is to be settled as %d", s->asked_ms,
+            say(&s->w->seed, "%" PRId64 ": %s: %d/%" PRId64 " is to be settled as %d", s->asked_ms,
                 group_name[s->group], s->part, at, s->ack[i].what);
             if (s->ack[i].what == CURSOR_REJECT)
                 x->rejected = true;
@@ -855,7 +819,7 @@ static void settle_asked(const struct settling *s, int64_t start)
 static void settle(struct member *m)
 {
     struct world *w = m->w;
-    int p = (int)rnd(w, PARTS), g = m->group;
+    int p = (int)rnd(&w->seed, PARTS), g = m->group;
     struct cursor *c = cursor_get(w, g, p);
     struct settling *s = xcalloc(1, sizeof *s), copy;
     struct errinfo info = {0};
@@ -863,7 +827,8 @@ static void settle(struct member *m)
     enum may may;
     enum err e;
 
-    *s = (struct settling){m, w, ++w->settlements, g, p, w->shelf[g][p].life, 0, now_ms(w), {{0}}};
+    *s = (struct settling){m,    w, ++w->settlements, g, p, w->shelf[g][p].life, 0, now_ms(w->io),
+                           {{0}}};
     if (c)
         s->n = acks_choose(m, p, s->ack);
     if (s->n == 0) {
@@ -880,7 +845,7 @@ static void settle(struct member *m)
     e = cursor_settle(c, slice_str(m->id), s->ack, s->n, copy.asked_ms, settle_done, s, &info);
     cursor_unref(&c);
     if (!e && may == MUST_NOT)
-        die(w, "%s: %d: %s settles what it has not", group_name[g], p, m->id);
+        die(&w->seed, "%s: %d: %s settles what it has not", group_name[g], p, m->id);
     if (!e) {
         settle_asked(&copy, ci.start);
         return;
@@ -890,7 +855,7 @@ static void settle(struct member *m)
     free(s);
     settle_mark(&copy, ci.start, true);
     if (may == MUST || e != ERR_RECORD_STATE)
-        die(w, "%s: %d: %s may not settle what it has: %s: %s", group_name[g], p, m->id,
+        die(&w->seed, "%s: %d: %s may not settle what it has: %s: %s", group_name[g], p, m->id,
             err_code(e), info.text);
 }
 
@@ -901,7 +866,7 @@ static void release(struct member *m, bool undelivered)
     int64_t at;
     int p;
 
-    say(w, "%" PRId64 ": %s leaves", now_ms(w), m->id);
+    say(&w->seed, "%" PRId64 ": %s leaves", now_ms(w->io), m->id);
     for (p = 0; p < PARTS; p++) {
         struct cursor *c = cursor_get(w, m->group, p);
 
@@ -910,8 +875,8 @@ static void release(struct member *m, bool undelivered)
 
             if (!mine(m, x))
                 continue;
-            if (now_ms(w) < x->until)
-                x->until = now_ms(w);
+            if (now_ms(w->io) < x->until)
+                x->until = now_ms(w->io);
             if (undelivered)
                 x->lo = x->told;
         }
@@ -945,13 +910,13 @@ static void told(void *arg, const struct group_consumer_result *r)
         return;
     }
     if (r->e)
-        die(w, "heartbeat: %s: %s", err_code(r->e), r->text);
+        die(&w->seed, "heartbeat: %s: %s", err_code(r->e), r->text);
     if (r->member_epoch <= w->before[m->group])
-        die(w, "%s: epoch %d is told after a restart, %d was before", group_name[m->group],
+        die(&w->seed, "%s: epoch %d is told after a restart, %d was before", group_name[m->group],
             (int)r->member_epoch, (int)w->before[m->group]);
     if (r->member_epoch > w->highest[m->group])
         w->highest[m->group] = r->member_epoch;
-    if (mishap(w, 25)) /* the answer is lost */
+    if (mishap(&w->seed, 25)) /* the answer is lost */
         return;
     m->in = true;
     m->run = w->run;
@@ -963,7 +928,7 @@ static void told(void *arg, const struct group_consumer_result *r)
         for (n = 0; n < r->assignment[i].n; n++) {
             if (memcmp(r->assignment[i].topic_uuid, topic_uuid(w->t), 16) != 0 ||
                 r->assignment[i].partitions[n] >= PARTS)
-                die(w, "a partition that nobody asked for");
+                die(&w->seed, "a partition that nobody asked for");
             m->own[r->assignment[i].partitions[n]] = true;
         }
 }
@@ -971,7 +936,7 @@ static void told(void *arg, const struct group_consumer_result *r)
 static void beat(struct member *m, int32_t epoch)
 {
     struct slice name = SLICE_LIT("t");
-    bool full = epoch == GROUP_EPOCH_JOIN || rnd(m->w, 5) == 0;
+    bool full = epoch == GROUP_EPOCH_JOIN || rnd(&m->w->seed, 5) == 0;
     struct group_share_heartbeat h = {.group = slice_str(group_name[m->group]),
                                       .member_id = slice_str(m->id),
                                       .member_epoch = epoch,
@@ -981,7 +946,7 @@ static void beat(struct member *m, int32_t epoch)
                                       .topics_n = full};
 
     m->waits = true;
-    group_share_heartbeat(m->w->b, &h, now_ms(m->w), &m->wait, told, m);
+    group_share_heartbeat(m->w->b, &h, now_ms(m->w->io), &m->wait, told, m);
 }
 
 /* The process ends; another is started in its place. */
@@ -990,7 +955,7 @@ static void end(struct member *m, bool politely)
     group_wait_cancel(m->w->b, &m->wait);
     m->waits = false;
     if (politely) {
-        release(m, rnd(m->w, 2));
+        release(m, rnd(&m->w->seed, 2));
         beat(m, GROUP_EPOCH_LEAVE);
         group_wait_cancel(m->w->b, &m->wait);
         m->waits = false;
@@ -1004,26 +969,26 @@ static void turn_member(struct member *m)
     struct world *w = m->w;
 
     if (m->dead) {
-        if (w->calm || rnd(w, 12) == 0) {
+        if (w->seed.calm || rnd(&w->seed, 12) == 0) {
             m->dead = false;
             m->no = ++w->ids;
             snprintf(m->id, sizeof m->id, "m-%u", m->no);
         }
-    } else if (mishap(w, 150)) {
+    } else if (mishap(&w->seed, 150)) {
         end(m, false);
-    } else if (m->in && mishap(w, 150)) {
+    } else if (m->in && mishap(&w->seed, 150)) {
         end(m, true);
     } else if (m->waits) {
-        if (mishap(w, 60)) {
+        if (mishap(&w->seed, 60)) {
             group_wait_cancel(w->b, &m->wait);
             m->waits = false;
         }
     } else if (!m->in) {
         out(m);
         beat(m, GROUP_EPOCH_JOIN);
-    } else if (rnd(w, 5) == 0) {
+    } else if (rnd(&w->seed, 5) == 0) {
         beat(m, m->epoch);
-    } else if (m->run == w->run && rnd(w, 2)) {
+    } else if (m->run == w->run && rnd(&w->seed, 2)) {
         fetch(m);
     } else if (m->run == w->run) {
         settle(m);
@@ -1037,33 +1002,33 @@ static void pass(struct world *w, int64_t ms)
     uint32_t i;
 
     io_sim_advance(w->io, (uint64_t)ms * 1000000u);
-    groups_tick(w->b, now_ms(w));
-    cursors_tick(w->b, now_ms(w));
+    groups_tick(w->b, now_ms(w->io));
+    cursors_tick(w->b, now_ms(w->io));
     for (i = 0; i < 3; i++)
         broker_step(w->b);
 }
 
 static void turn(struct world *w)
 {
-    uint64_t what = rnd(w, 20);
+    uint64_t what = rnd(&w->seed, 20);
 
     if (w->hurry) {
         w->hurry--;
-        turn_member(&w->member[MANY][rnd(w, MEMBERS)]);
+        turn_member(&w->member[MANY][rnd(&w->seed, MEMBERS)]);
     } else if (what < 10) {
-        turn_member(&w->member[rnd(w, GROUPS)][rnd(w, MEMBERS)]);
+        turn_member(&w->member[rnd(&w->seed, GROUPS)][rnd(&w->seed, MEMBERS)]);
     } else if (what < 12) {
         produce(w);
     } else if (what == 12) {
         broker_background(w->b);
-    } else if (what == 13 && rnd(w, 25) == 0) {
+    } else if (what == 13 && rnd(&w->seed, 25) == 0) {
         journal_checkpoint(broker_journal(w->b), NULL);
-    } else if (what == 14 && mishap(w, 60)) {
-        set(w, (int)rnd(w, GROUPS), (int)rnd(w, PARTS));
-    } else if (what == 15 && mishap(w, 60)) {
+    } else if (what == 14 && mishap(&w->seed, 60)) {
+        set(w, (int)rnd(&w->seed, GROUPS), (int)rnd(&w->seed, PARTS));
+    } else if (what == 15 && mishap(&w->seed, 60)) {
         trim(w);
     } else if (what == 16 || what == 17) {
-        pass(w, mishap(w, 150) ? JUMP_MS : (int64_t)rnd(w, 400));
+        pass(w, mishap(&w->seed, 150) ? JUMP_MS : (int64_t)rnd(&w->seed, 400));
     } else {
         broker_step(w->b);
     }
@@ -1102,14 +1067,14 @@ static bool open_broker(struct world *w)
 
     if (e) {
         if (!may_fail(w, e))
-            die(w, "does not open: %s: %s", err_code(e), info.text);
+            die(&w->seed, "does not open: %s: %s", err_code(e), info.text);
         return false;
     }
     e = topic_create_wait(w->b, SLICE_LIT("t"), PARTS, NULL, &info);
     w->t = topic_find(w->b, SLICE_LIT("t"));
     if (!w->t) {
         if (!may_fail(w, e))
-            die(w, "create: %s: %s", err_code(e), info.text);
+            die(&w->seed, "create: %s: %s", err_code(e), info.text);
         broker_close(&w->b);
         return false;
     }
@@ -1117,7 +1082,7 @@ static bool open_broker(struct world *w)
     gc.share_session_timeout_ms = SESSION_MS;
     gc.share_heartbeat_ms = 1000;
     if ((e = groups_conf_set(w->b, &gc, &info)))
-        die(w, "configuration: %s", info.text);
+        die(&w->seed, "configuration: %s", info.text);
     w->run++;
     memcpy(w->before, w->highest, sizeof w->before);
     return true;
@@ -1131,28 +1096,28 @@ static void close_broker(struct world *w)
     for (i = 0; i < 10; i++)
         broker_step(w->b);
     if (w->pending)
-        die(w, "%u calls are not answered in the end", w->pending);
+        die(&w->seed, "%u calls are not answered in the end", w->pending);
     for (i = 0; i < GROUPS; i++)
         for (k = 0; k < MEMBERS; k++)
             if (w->member[i][k].waits)
-                die(w, "%s is not answered in the end", w->member[i][k].id);
+                die(&w->seed, "%s is not answered in the end", w->member[i][k].id);
     topic_unref(&w->t);
     broker_close(&w->b);
 }
 
 static void fault_plan(struct world *w)
 {
-    uint64_t in = 1 + rnd(w, 900);
+    uint64_t in = 1 + rnd(&w->seed, 900);
 
-    switch (rnd(w, 8)) {
+    switch (rnd(&w->seed, 8)) {
     case 0:
-        io_sim_fail(w->io, in, ERR_IO, rnd(w, 2));
+        io_sim_fail(w->io, in, ERR_IO, rnd(&w->seed, 2));
         break;
     case 1:
-        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(w, 2));
+        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(&w->seed, 2));
         break;
     case 2:
-        io_sim_capacity(w->io, (3 + rnd(w, 10)) * (64u << 10));
+        io_sim_capacity(w->io, (3 + rnd(&w->seed, 10)) * (64u << 10));
         break;
     default:
         io_sim_crash_at(w->io, in);
@@ -1168,14 +1133,14 @@ static void faults_end(struct world *w)
 
 static void cycle(struct world *w)
 {
-    bool clean = rnd(w, 5) == 0;
-    uint32_t i, n = 300 + (uint32_t)rnd(w, 1200);
+    bool clean = rnd(&w->seed, 5) == 0;
+    uint32_t i, n = 300 + (uint32_t)rnd(&w->seed, 1200);
 
-    if (rnd(w, 6) == 0)
-        io_sim_crash_at(w->io, 1 + rnd(w, 80)); /* while it opens */
+    if (rnd(&w->seed, 6) == 0)
+        io_sim_crash_at(w->io, 1 + rnd(&w->seed, 80)); /* while it opens */
     if (open_broker(w)) {
         io_sim_crash_at(w->io, 0);
-        say(w, "run %u", w->run);
+        say(&w->seed, "run %u", w->run);
         if (!io_sim_crashed(w->io)) {
             judge(w);
             tighten(w);
@@ -1184,7 +1149,7 @@ static void cycle(struct world *w)
         }
         for (i = 0; i < n; i++) {
             turn(w);
-            if (i == n / 2 && rnd(w, 2)) /* there is room again */
+            if (i == n / 2 && rnd(&w->seed, 2)) /* there is room again */
                 io_sim_capacity(w->io, UINT64_MAX);
         }
         close_broker(w);
@@ -1230,15 +1195,15 @@ static void check_end(struct world *w, int g, int p)
         const struct place *x = &w->shelf[g][p].v[at];
 
         if (w->acked[p][at] && at >= log.end_offset)
-            die(w, "%d/%" PRId64 " is lost", p, at);
+            die(&w->seed, "%d/%" PRId64 " is lost", p, at);
         if (at >= log.end_offset || x->nothing || x->may_accept)
             continue;
         if (x->accepted && !x->dead)
             continue;
         if (x->accepted || (g == FEW ? !x->dead : !x->archived && !x->may_end))
-            die(w, "%s: %d/%" PRId64 " has not come to its end: told %u, %s%s%s", group_name[g], p,
-                at, x->told, x->accepted ? "accepted " : "", x->archived ? "archived " : "",
-                x->dead ? "dead" : "");
+            die(&w->seed, "%s: %d/%" PRId64 " has not come to its end: told %u, %s%s%s",
+                group_name[g], p, at, x->told, x->accepted ? "accepted " : "",
+                x->archived ? "archived " : "", x->dead ? "dead" : "");
     }
 }
 
@@ -1248,14 +1213,14 @@ static void finish(struct world *w)
     uint32_t i;
     int g, p;
 
-    w->calm = true;
+    w->seed.calm = true;
     if (!open_broker(w))
-        die(w, "does not open in the end");
+        die(&w->seed, "does not open in the end");
     judge(w);
     tighten(w);
     for (i = 0; !through(w); i++) {
         if (i == 60000)
-            die(w, "records have not come to their end");
+            die(&w->seed, "records have not come to their end");
         turn(w);
     }
     quiet(w);
@@ -1264,10 +1229,10 @@ static void finish(struct world *w)
             check_end(w, g, p);
     close_broker(w);
     if (!open_broker(w))
-        die(w, "does not open again in the end");
+        die(&w->seed, "does not open again in the end");
     judge(w);
     if (!through(w))
-        die(w, "records are there again");
+        die(&w->seed, "records are there again");
     close_broker(w);
 }
 
@@ -1281,8 +1246,7 @@ static void start(struct world *w, uint64_t seed, bool verbose)
     uint32_t i;
     int g, p;
 
-    w->seed = w->rng = seed;
-    w->verbose = verbose;
+    seed_init(&w->seed, seed, verbose);
     w->io = io_sim_new(seed ^ 0x7368);
     buf_init(&w->inflated, LIMIT_BATCH_INFLATED);
     for (g = 0; g < GROUPS; g++) {
@@ -1306,7 +1270,7 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
     uint32_t i;
 
     start(w, seed, verbose);
-    if (setjmp(w->out)) {
+    if (setjmp(w->seed.out)) {
         s->failed++;
         return;
     }
@@ -1331,25 +1295,14 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 100, first = 1, i;
+    struct seed_args a;
+    uint64_t i;
     struct sums s = {0};
-    bool verbose = false;
-    int k;
 
-    for (k = 1; k < argc; k++) {
-        if (strcmp(argv[k], "--seeds") == 0 && k + 1 < argc) {
-            seeds = strtoull(argv[++k], NULL, 10);
-        } else if (strcmp(argv[k], "--seed") == 0 && k + 1 < argc) {
-            first = strtoull(argv[++k], NULL, 10);
-        } else if (strcmp(argv[k], "--verbose") == 0) {
-            verbose = true;
-        } else {
-            fprintf(stderr, "usage: share --seeds N [--seed S] [--verbose]\n");
-            return 2;
-        }
-    }
-    for (i = first; i < first + seeds; i++)
-        run_seed(i, verbose, &s);
+    if (!seed_args_read(&a, "share", argc, argv))
+        return 2;
+    for (i = a.first; i < a.first + a.count; i++)
+        run_seed(i, a.verbose, &s);
     printf("%" PRIu64 " records; %" PRIu64 " deliveries, %" PRIu64 " of them again; %" PRIu64
            " accepted, %" PRIu64 " dead letters; %" PRIu64 " settlements refused, %" PRIu64
            " failed; %" PRIu64 " cursors set, %" PRIu64 " trims; %" PRIu64 " crashes\n",

@@ -26,6 +26,7 @@
 #include "io/sim.h"
 #include "journal/batch.h"
 #include "journal/journal.h"
+#include "seed.h"
 
 #define LOGS          5
 #define UNITS_MAX     4000
@@ -52,7 +53,7 @@ struct unit {
 };
 
 struct world {
-    uint64_t seed, rng;
+    struct seed seed;
     struct io *io;
     struct journal *j;
     struct plog *log[LOGS];
@@ -73,11 +74,6 @@ struct world {
     unsigned trims_n;
     uint64_t acked, crashes, reopened;
 };
-
-static uint64_t rnd(struct world *w)
-{
-    return rng_next(&w->rng);
-}
 
 __attribute__((format(printf, 2, 3))) static void fail(struct world *w, const char *fmt, ...)
 {
@@ -275,12 +271,13 @@ static void do_append(struct world *w)
         return;
     u = xcalloc(1, sizeof *u);
     u->number = w->units_n;
-    u->batches = rnd(w) % 10 == 0 ? 0 : 1 + (unsigned)(rnd(w) % RECORDS_MAX);
-    u->os = rnd(w) % 8 == 0;
-    u->counted = !u->os && (u->batches == 0 || rnd(w) % 3 == 0);
+    u->batches =
+        rng_next(&w->seed.rng) % 10 == 0 ? 0 : 1 + (unsigned)(rng_next(&w->seed.rng) % RECORDS_MAX);
+    u->os = rng_next(&w->seed.rng) % 8 == 0;
+    u->counted = !u->os && (u->batches == 0 || rng_next(&w->seed.rng) % 3 == 0);
     for (b = 0; b < u->batches; b++) {
-        u->logs[b] = (unsigned)(rnd(w) % LOGS);
-        u->records[b] = 1 + (unsigned)(rnd(w) % 5);
+        u->logs[b] = (unsigned)(rng_next(&w->seed.rng) % LOGS);
+        u->records[b] = 1 + (unsigned)(rng_next(&w->seed.rng) % 5);
         batch_builder_init(&bb[b], CODEC_NONE, 1u << 20);
         u->en[b].type = ENTRY_BATCH;
         u->en[b].plog = w->log[u->logs[b]];
@@ -323,7 +320,7 @@ static void trim_done(struct journal_unit *ju, enum err e)
 
 static void do_trim(struct world *w)
 {
-    unsigned log = (unsigned)(rnd(w) % LOGS), i;
+    unsigned log = (unsigned)(rng_next(&w->seed.rng) % LOGS), i;
     struct plog_info pi;
     struct trim *t = NULL;
     int64_t to;
@@ -334,7 +331,8 @@ static void do_trim(struct world *w)
     plog_info_get(w->log[log], &pi);
     if (!t || pi.end_offset == pi.start_offset)
         return;
-    to = pi.start_offset + (int64_t)(rnd(w) % (uint64_t)(pi.end_offset - pi.start_offset + 1));
+    to = pi.start_offset +
+         (int64_t)(rng_next(&w->seed.rng) % (uint64_t)(pi.end_offset - pi.start_offset + 1));
     memset(t, 0, sizeof *t);
     t->w = w;
     t->log = log;
@@ -351,7 +349,7 @@ static void do_trim(struct world *w)
 
 static void do_read(struct world *w)
 {
-    struct plog *p = w->log[rnd(w) % LOGS];
+    struct plog *p = w->log[rng_next(&w->seed.rng) % LOGS];
     struct plog_read r = {0};
     struct plog_info pi;
     struct errinfo info = {0};
@@ -361,7 +359,8 @@ static void do_read(struct world *w)
     if (pi.end_offset == pi.start_offset)
         return;
     e = plog_read(p,
-                  pi.start_offset + (int64_t)(rnd(w) % (uint64_t)(pi.end_offset - pi.start_offset)),
+                  pi.start_offset + (int64_t)(rng_next(&w->seed.rng) %
+                                              (uint64_t)(pi.end_offset - pi.start_offset)),
                   4096, &r, &info);
     if (e == ERR_CORRUPT && !io_sim_crashed(w->io))
         fail(w, "a read while running: %s", info.text);
@@ -555,7 +554,7 @@ static void work(struct world *w, unsigned steps)
     unsigned i;
 
     for (i = 0; i < steps && !w->failed; i++) {
-        switch (rnd(w) % 16) {
+        switch (rng_next(&w->seed.rng) % 16) {
         case 0:
         case 1:
         case 2:
@@ -575,9 +574,9 @@ static void work(struct world *w, unsigned steps)
             do_read(w);
             break;
         case 10:
-            if (rnd(w) % 10 == 0)
+            if (rng_next(&w->seed.rng) % 10 == 0)
                 journal_checkpoint(w->j, NULL);
-            else if (rnd(w) % 4 == 0)
+            else if (rng_next(&w->seed.rng) % 4 == 0)
                 io_sim_advance(w->io, 200000000);
             break;
         default:
@@ -588,9 +587,9 @@ static void work(struct world *w, unsigned steps)
 
 static void plan_fault(struct world *w)
 {
-    uint64_t in = 1 + rnd(w) % 400;
+    uint64_t in = 1 + rng_next(&w->seed.rng) % 400;
 
-    switch (rnd(w) % 8) {
+    switch (rng_next(&w->seed.rng) % 8) {
     case 0:
         io_sim_fail(w->io, in, ERR_IO, false);
         break;
@@ -598,10 +597,10 @@ static void plan_fault(struct world *w)
         io_sim_fail(w->io, in, ERR_IO, true);
         break;
     case 2:
-        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(w) % 2);
+        io_sim_fail(w->io, in, ERR_NO_SPACE, rng_next(&w->seed.rng) % 2);
         break;
     case 3:
-        io_sim_capacity(w->io, (1 + rnd(w) % 6) * (128u << 10));
+        io_sim_capacity(w->io, (1 + rng_next(&w->seed.rng) % 6) * (128u << 10));
         break;
     default:
         io_sim_crash_at(w->io, in);
@@ -610,10 +609,10 @@ static void plan_fault(struct world *w)
 
 static void cycle(struct world *w)
 {
-    bool clean = rnd(w) % 5 == 0;
+    bool clean = rng_next(&w->seed.rng) % 5 == 0;
 
-    if (rnd(w) % 6 == 0)
-        io_sim_crash_at(w->io, 1 + rnd(w) % 60); /* during recovery */
+    if (rng_next(&w->seed.rng) % 6 == 0)
+        io_sim_crash_at(w->io, 1 + rng_next(&w->seed.rng) % 60); /* during recovery */
     if (open_log(w)) {
         io_sim_crash_at(w->io, 0); /* it was for recovery */
         if (!io_sim_crashed(w->io))
@@ -621,7 +620,7 @@ static void cycle(struct world *w)
         if (!w->failed) {
             if (!clean)
                 plan_fault(w);
-            work(w, 100 + (unsigned)(rnd(w) % 400));
+            work(w, 100 + (unsigned)(rng_next(&w->seed.rng) % 400));
         }
         close_log(w);
     }
@@ -641,8 +640,7 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *acked, uint64_t *cra
     uint64_t i;
     unsigned c;
 
-    w->seed = w->rng = seed;
-    w->verbose = verbose;
+    seed_init(&w->seed, seed, verbose);
     w->io = io_sim_new(seed ^ 0x5eed);
     for (c = 0; c < CYCLES && !w->failed; c++)
         cycle(w);
@@ -666,25 +664,13 @@ static bool run_seed(uint64_t seed, bool verbose, uint64_t *acked, uint64_t *cra
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 200, first = 1, passed = 0, failed = 0, acked = 0, crashes = 0, s;
-    bool verbose = false;
-    int i;
+    struct seed_args a;
+    uint64_t passed = 0, failed = 0, acked = 0, crashes = 0, s;
 
-    for (i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc)
-            seeds = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
-            first = strtoull(argv[++i], NULL, 10);
-            seeds = 1;
-        } else if (strcmp(argv[i], "--verbose") == 0) {
-            verbose = true;
-        } else {
-            fprintf(stderr, "usage: sim [--seeds N] [--seed S] [--verbose]\n");
-            return 2;
-        }
-    }
-    for (s = first; s < first + seeds; s++) {
-        if (run_seed(s, verbose, &acked, &crashes))
+    if (!seed_args_read(&a, "sim", argc, argv))
+        return 2;
+    for (s = a.first; s < a.first + a.count; s++) {
+        if (run_seed(s, a.verbose, &acked, &crashes))
             passed++;
         else
             failed++;

@@ -23,7 +23,6 @@
  * else. One thread; the same seed does the same. */
 #include <inttypes.h>
 #include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +34,7 @@
 #include "io/sim.h"
 #include "journal/batch.h"
 #include "journal/journal.h"
+#include "seed.h"
 
 #define DIR       "/d"
 #define PARTS     2u /* of each topic */
@@ -135,9 +135,9 @@ struct world {
     struct io *io;
     struct broker *b;
     struct topic *t[2];
-    uint64_t rng, seed, checks;
-    bool verbose, os, faulty; /* calls to the disk may fail */
-    jmp_buf out;
+    struct seed seed;
+    uint64_t checks;
+    bool os, faulty; /* calls to the disk may fail */
     struct idem idem[IDEMS];
     struct actor actor[ACTORS];
     struct txn_note txn[TXNS_MAX];
@@ -150,36 +150,6 @@ struct world {
         st_full;
 };
 
-__attribute__((noreturn, format(printf, 2, 3))) static void die(struct world *w, const char *fmt,
-                                                                ...)
-{
-    va_list ap;
-
-    fprintf(stderr, "seed %" PRIu64 ": ", w->seed);
-    va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    fprintf(stderr, "\n");
-    longjmp(w->out, 1);
-}
-
-__attribute__((format(printf, 2, 3))) static void say(struct world *w, const char *fmt, ...)
-{
-    va_list ap;
-
-    if (!w->verbose)
-        return;
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-}
-
-static uint64_t rnd(struct world *w, uint64_t n)
-{
-    return rng_next(&w->rng) % n;
-}
-
 /* Errors that a client repeats: the disk's, or too much under way. */
 static bool passing(enum err e)
 {
@@ -190,7 +160,7 @@ static bool passing(enum err e)
 /* An answer gets lost on its way to the client. */
 static bool lost(struct world *w)
 {
-    return rnd(w, 30) == 0;
+    return rnd(&w->seed, 30) == 0;
 }
 
 /* ---- batches ---- */
@@ -228,12 +198,12 @@ static void flight_begin(struct flight *f)
 static void flight_add(struct world *w, struct flight *f, const struct val *v)
 {
     static uint8_t value[2000];
-    size_t len = VALUE_MIN + rnd(w, rnd(w, 4) ? 100 : sizeof value - VALUE_MIN);
+    size_t len = VALUE_MIN + rnd(&w->seed, rnd(&w->seed, 4) ? 100 : sizeof value - VALUE_MIN);
 
     val_put(value, v);
     if (batch_builder_add(&f->bb, io_wall_ms(w->io), SLICE_NULL, slice_of(value, len), NULL, 0,
                           NULL))
-        die(w, "the batch builder is full");
+        die(&w->seed, "the batch builder is full");
 }
 
 static void flight_done(struct append *a, void *arg, enum err e)
@@ -248,11 +218,11 @@ static void flight_send(struct world *w, struct flight *f, struct partition *p, 
     struct slice bytes;
 
     if (batch_builder_finish(&f->bb, txn ? BATCH_TRANSACTIONAL : 0, id, epoch, sequence, &bytes))
-        die(w, "no batch");
+        die(&w->seed, "no batch");
     f->a = append_new(w->b, flight_done, f);
     append_txn_starts(f->a);
     if (append_batch(f->a, p, bytes, &f->slot, &info))
-        die(w, "append_batch: %s", info.text);
+        die(&w->seed, "append_batch: %s", info.text);
     f->e = append_submit(f->a, true, NULL);
     if (f->e) {
         f->done = true;
@@ -279,7 +249,7 @@ static void flight_wait(struct world *w, struct flight *f)
 
     for (i = 0; !f->done; i++) {
         if (i == 1000)
-            die(w, "an append is never answered");
+            die(&w->seed, "an append is never answered");
         broker_step(w->b);
     }
 }
@@ -306,7 +276,7 @@ static enum err call_wait(struct world *w, struct call *c, enum err e)
         return e;
     for (i = 0; !c->done; i++) {
         if (i == 1000)
-            die(w, "a call is never answered");
+            die(&w->seed, "a call is never answered");
         broker_step(w->b);
     }
     return c->e;
@@ -352,17 +322,17 @@ static void idem_answers(struct world *w, uint32_t who, uint32_t part)
             w->st_acked++;
             n++;
         } else if (q->f.e == ERR_OK) {
-            die(w, "producer %u: a batch was taken, the one before it was not", who);
+            die(&w->seed, "producer %u: a batch was taken, the one before it was not", who);
         } else if (q->f.e == ERR_SEQUENCE_ORDER && n == i) {
             refused = true;
         } else if (q->f.e != ERR_SEQUENCE_ORDER && !passing(q->f.e)) {
-            die(w, "producer %u: %s", who, err_code(q->f.e));
+            die(&w->seed, "producer %u: %s", who, err_code(q->f.e));
         }
     }
     memmove(l->q, l->q + n, (l->n - n) * sizeof *l->q);
     l->n -= n;
     if (refused && !w->os)
-        die(w, "producer %u: what follows on all that was confirmed is out of order", who);
+        die(&w->seed, "producer %u: what follows on all that was confirmed is out of order", who);
     l->lost = l->lost || refused;
 }
 
@@ -401,7 +371,7 @@ static void idem_anew(struct idem *m)
 static void idem_turn(struct world *w, uint32_t who, bool more)
 {
     struct idem *m = &w->idem[who];
-    uint32_t part = (uint32_t)rnd(w, PARTS), i;
+    uint32_t part = (uint32_t)rnd(&w->seed, PARTS), i;
     struct lane *l = &m->lane[part];
     struct call c = {0};
     bool settled;
@@ -425,7 +395,7 @@ static void idem_turn(struct world *w, uint32_t who, bool more)
 
         memset(q, 0, sizeof *q);
         q->serial = l->next;
-        q->count = 1 + (uint32_t)rnd(w, 3);
+        q->count = 1 + (uint32_t)rnd(&w->seed, 3);
         q->sequence = l->sequence;
         l->next += q->count;
         l->sequence += (int32_t)q->count;
@@ -436,7 +406,7 @@ static void idem_turn(struct world *w, uint32_t who, bool more)
         if (i && !l->q[i - 1].sent)
             break;
         idem_send(w, who, part, &l->q[i]);
-        if (rnd(w, 2))
+        if (rnd(&w->seed, 2))
             break;
     }
 }
@@ -475,8 +445,9 @@ static void actor_drop(struct world *w, struct actor *a, bool certain)
 static void actor_fenced(struct world *w, struct actor *a, enum err e, const char *what)
 {
     if (!a->txn || io_wall_ms(w->io) - a->started_ms < TIMEOUT)
-        die(w, "%s: %s: %s, and nobody has fenced it", actor_name[a - w->actor], what, err_code(e));
-    say(w, "%s: timed out", actor_name[a - w->actor]);
+        die(&w->seed, "%s: %s: %s, and nobody has fenced it", actor_name[a - w->actor], what,
+            err_code(e));
+    say(&w->seed, "%s: timed out", actor_name[a - w->actor]);
     actor_drop(w, a, true);
     a->id = -1;
     a->own = false;
@@ -501,7 +472,7 @@ static void actor_init(struct world *w, struct actor *a)
     }
     if (e) {
         if (!passing(e))
-            die(w, "%s: init: %s", actor_name[a - w->actor], err_code(e));
+            die(&w->seed, "%s: init: %s", actor_name[a - w->actor], err_code(e));
         return;
     }
     if (lost(w))
@@ -513,7 +484,7 @@ static void actor_init(struct world *w, struct actor *a)
     }
     actor_drop(w, a, false);
     if (c.id == a->prev_id && c.epoch <= a->prev_epoch)
-        die(w, "%s: init gave no new epoch", actor_name[a - w->actor]);
+        die(&w->seed, "%s: init gave no new epoch", actor_name[a - w->actor]);
     a->id = c.id;
     a->epoch = c.epoch;
     memset(a->sequence, 0, sizeof a->sequence);
@@ -531,7 +502,7 @@ static void actor_leave(struct actor *a, bool own)
 /* What is committed behind the group's offset; whether there is something. */
 static bool copier_read(struct world *w, struct actor *a)
 {
-    uint32_t part = (uint32_t)(a - w->actor), max = 1 + (uint32_t)rnd(w, COPY_MAX);
+    uint32_t part = (uint32_t)(a - w->actor), max = 1 + (uint32_t)rnd(&w->seed, COPY_MAX);
     struct partition *p = topic_partition(w->t[0], (int32_t)part);
     struct reader_conf rc = {
         .selector = SLICE_LIT("in"), .partition = (int32_t)part, .from = READ_FROM_OFFSET};
@@ -561,17 +532,17 @@ static void actor_begin(struct world *w, struct actor *a)
     if (w->txns + 1 == TXNS_MAX || (copies(w, a) && !copier_read(w, a)))
         return;
     if (!copies(w, a))
-        a->want = 1 + (uint32_t)rnd(w, 6);
+        a->want = 1 + (uint32_t)rnd(&w->seed, 6);
     a->started_ms = io_wall_ms(w->io);
-    a->commit = rnd(w, 4) != 0;
-    a->raise = rnd(w, 2);
+    a->commit = rnd(&w->seed, 4) != 0;
+    a->raise = rnd(&w->seed, 2);
     a->txn = ++w->txns;
-    if (rnd(w, 2))
+    if (rnd(&w->seed, 2))
         e = call_wait(w, &c, txn_begin(w->b, name_of(w, a), a->id, a->epoch, call_done, &c, NULL));
     if (e && !passing(e))
-        die(w, "%s: begin: %s", actor_name[a - w->actor], err_code(e));
+        die(&w->seed, "%s: begin: %s", actor_name[a - w->actor], err_code(e));
     if (e) /* the first batch may begin it, too */
-        say(w, "%s: begin: %s", actor_name[a - w->actor], err_code(e));
+        say(&w->seed, "%s: begin: %s", actor_name[a - w->actor], err_code(e));
 }
 
 /* The next record, or the same again if it is not known to be there. */
@@ -584,7 +555,7 @@ static void actor_put(struct world *w, struct actor *a)
     if (!a->put) {
         a->val = copies(w, a) ? (struct val){COPY, who, a->txn, who, (uint64_t)a->copy[a->records]}
                               : (struct val){WRITE, who, a->txn, 0, a->records};
-        a->part = (uint32_t)rnd(w, PARTS);
+        a->part = (uint32_t)rnd(&w->seed, PARTS);
         a->put = true;
     }
     flight_begin(&f);
@@ -605,7 +576,7 @@ static void actor_put(struct world *w, struct actor *a)
         actor_leave(a, false);
         actor_fenced(w, a, f.e, "put");
     } else if (!passing(f.e)) {
-        die(w, "%s: put: %s", actor_name[who], err_code(f.e));
+        die(&w->seed, "%s: put: %s", actor_name[who], err_code(f.e));
     }
 }
 
@@ -622,7 +593,7 @@ static void copier_offsets(struct world *w, struct actor *a)
         actor_leave(a, false);
         actor_fenced(w, a, e, "offsets");
     } else if (e && !passing(e)) {
-        die(w, "%s: offsets: %s", actor_name[a - w->actor], err_code(e));
+        die(&w->seed, "%s: offsets: %s", actor_name[a - w->actor], err_code(e));
     }
     a->offsets = !e && !lost(w);
 }
@@ -645,7 +616,7 @@ static void actor_end(struct world *w, struct actor *a)
     }
     if (e) {
         if (!passing(e))
-            die(w, "%s: end: %s", actor_name[a - w->actor], err_code(e));
+            die(&w->seed, "%s: end: %s", actor_name[a - w->actor], err_code(e));
         return;
     }
     if (lost(w))
@@ -660,7 +631,7 @@ static void actor_end(struct world *w, struct actor *a)
     }
     actor_drop(w, a, true);
     if (a->raise != (c.epoch != a->epoch || c.id != a->id))
-        die(w, "%s: an end %s a new epoch", actor_name[a - w->actor],
+        die(&w->seed, "%s: an end %s a new epoch", actor_name[a - w->actor],
             a->raise ? "without" : "with");
     a->id = c.id;
     a->epoch = c.epoch;
@@ -677,7 +648,7 @@ static void zombie_turn(struct world *w, struct actor *a)
     struct flight f;
     enum err e;
 
-    switch (rnd(w, 4)) {
+    switch (rnd(&w->seed, 4)) {
     case 0:
         flight_begin(&f);
         flight_add(w, &f, &v);
@@ -688,8 +659,8 @@ static void zombie_turn(struct world *w, struct actor *a)
         break;
     case 1:
         e = call_wait(w, &c,
-                      txn_end(w->b, name_of(w, a), a->zombie_id, a->zombie_epoch, rnd(w, 2),
-                              rnd(w, 2), call_done, &c, NULL));
+                      txn_end(w->b, name_of(w, a), a->zombie_id, a->zombie_epoch, rnd(&w->seed, 2),
+                              rnd(&w->seed, 2), call_done, &c, NULL));
         break;
     case 2:
         e = call_wait(w, &c,
@@ -702,22 +673,22 @@ static void zombie_turn(struct world *w, struct actor *a)
                                   SLICE_LIT("g"), &o, 1, call_done, &c, NULL));
     }
     if (!e)
-        die(w, "%s: somebody who was fenced has success", actor_name[a - w->actor]);
+        die(&w->seed, "%s: somebody who was fenced has success", actor_name[a - w->actor]);
     w->st_zombies++;
 }
 
 static void actor_turn(struct world *w, struct actor *a, bool more)
 {
-    if (a->zombie_id >= 0 && rnd(w, 8) == 0)
+    if (a->zombie_id >= 0 && rnd(&w->seed, 8) == 0)
         zombie_turn(w, a);
     if (a->id < 0) {
         actor_init(w, a);
-    } else if (rnd(w, more ? 60 : 1000) == 0) {
-        actor_leave(a, rnd(w, 2));
+    } else if (rnd(&w->seed, more ? 60 : 1000) == 0) {
+        actor_leave(a, rnd(&w->seed, 2));
     } else if (!a->txn) {
         if (more)
             actor_begin(w, a);
-    } else if (a->asked || (!a->put && a->records > 0 && rnd(w, 12) == 0 && !a->commit)) {
+    } else if (a->asked || (!a->put && a->records > 0 && rnd(&w->seed, 12) == 0 && !a->commit)) {
         actor_end(w, a);
     } else if (a->put || a->records < a->want) {
         actor_put(w, a);
@@ -740,7 +711,7 @@ static bool tail_open(struct world *w, struct tail *t)
 
     if (!t->r && reader_open(w->b, &rc, &t->r, &info)) {
         if (!io_sim_crashed(w->io) && !w->faulty)
-            die(w, "a reader does not open: %s", info.text);
+            die(&w->seed, "a reader does not open: %s", info.text);
         return false;
     }
     return true;
@@ -756,15 +727,16 @@ static void tail_turn(struct world *w, struct tail *t, uint64_t most)
         return;
     while (most-- && !(e = reader_next(t->r, &rec, &info))) {
         if (rec.position <= t->last)
-            die(w, "a reader gives position %" PRIu64 " after %" PRIu64, rec.position, t->last);
+            die(&w->seed, "a reader gives position %" PRIu64 " after %" PRIu64, rec.position,
+                t->last);
         if (t->n == RECS_MAX)
-            die(w, "a reader gives too much");
+            die(&w->seed, "a reader gives too much");
         t->last = t->given[t->n++] = rec.position;
     }
     if (e && e != ERR_AGAIN && !io_sim_crashed(w->io) && !w->faulty)
-        die(w, "a reader: %s %s", err_code(e), info.text);
+        die(&w->seed, "a reader: %s %s", err_code(e), info.text);
     t->resume = reader_position(t->r);
-    if (rnd(w, 10) == 0)
+    if (rnd(&w->seed, 10) == 0)
         reader_close(&t->r);
 }
 
@@ -773,7 +745,7 @@ static void tail_turn(struct world *w, struct tail *t, uint64_t most)
 static struct rec *rec_add(struct world *w)
 {
     if (w->recs == RECS_MAX)
-        die(w, "there are more records than were written");
+        die(&w->seed, "there are more records than were written");
     return &w->rec[w->recs++];
 }
 
@@ -784,7 +756,7 @@ static void judge_marker(struct world *w, uint32_t from, int64_t producer, const
     uint32_t i;
 
     if (commit > 1)
-        die(w, "a marker that is none");
+        die(&w->seed, "a marker that is none");
     for (i = from; i < w->recs; i++)
         if (w->rec[i].producer == producer && w->rec[i].decided == 0)
             w->rec[i].decided = commit ? 1 : 2;
@@ -799,7 +771,7 @@ static void judge_batch(struct world *w, uint8_t topic, uint8_t part, uint32_t f
 
     buf_init(&scratch, 1u << 20);
     if (!batch_crc_ok(b->data) || batch_iter_init(&it, b->data, &scratch))
-        die(w, "a batch is damaged");
+        die(&w->seed, "a batch is damaged");
     while (batch_iter_next(&it, &r) == ERR_OK) {
         struct rec *rec;
 
@@ -815,7 +787,7 @@ static void judge_batch(struct world *w, uint8_t topic, uint8_t part, uint32_t f
                             .producer = it.info.producer_id,
                             .position = b->position + (uint64_t)(r.offset - b->base_offset)};
         if (!val_get(r.value, &rec->v))
-            die(w, "a record that nobody wrote");
+            die(&w->seed, "a record that nobody wrote");
     }
     buf_fini(&scratch);
 }
@@ -832,11 +804,11 @@ static void judge_read(struct world *w, uint8_t topic, uint8_t part)
 
     plog_info_get(partition_log(p), &now);
     while (at < now.end_offset) {
-        if (plog_read(partition_log(p), at, 1 + rnd(w, 20000), &rd, &info) || rd.n == 0)
-            die(w, "reading at %" PRId64 ": %s", at, info.text);
+        if (plog_read(partition_log(p), at, 1 + rnd(&w->seed, 20000), &rd, &info) || rd.n == 0)
+            die(&w->seed, "reading at %" PRId64 ": %s", at, info.text);
         for (i = 0; i < rd.n; i++) {
             if (rd.batch[i].base_offset != at)
-                die(w, "offset %" PRId64 " is missing", at);
+                die(&w->seed, "offset %" PRId64 " is missing", at);
             judge_batch(w, topic, part, from, &rd.batch[i]);
             at = rd.batch[i].last_offset + 1;
         }
@@ -847,7 +819,7 @@ static void judge_read(struct world *w, uint8_t topic, uint8_t part)
         if (w->rec[i].decided == 0)
             lso = w->rec[i].offset;
     if (partition_lso(p) != lso)
-        die(w, "the last stable offset is %" PRId64 ", not %" PRId64, partition_lso(p), lso);
+        die(&w->seed, "the last stable offset is %" PRId64 ", not %" PRId64, partition_lso(p), lso);
 }
 
 static void judge_idem(struct world *w)
@@ -861,9 +833,9 @@ static void judge_idem(struct world *w)
         if (r->v.kind != IDEM)
             continue;
         if (r->topic != 0 || r->v.lane != r->part || r->v.who >= IDEMS)
-            die(w, "a producer's record is elsewhere");
+            die(&w->seed, "a producer's record is elsewhere");
         if (w->os ? r->v.serial < next[r->v.who][r->part] : r->v.serial != next[r->v.who][r->part])
-            die(w,
+            die(&w->seed,
                 "producer %u: record %" PRIu64 " where %" PRIu64 " should be (offset %" PRId64 ")",
                 r->v.who, r->v.serial, next[r->v.who][r->part], r->offset);
         next[r->v.who][r->part] = r->v.serial + 1;
@@ -871,7 +843,8 @@ static void judge_idem(struct world *w)
     for (i = 0; i < IDEMS; i++)
         for (k = 0; k < PARTS; k++)
             if (!w->os && next[i][k] < w->idem[i].lane[k].acked)
-                die(w, "producer %u: record %" PRIu64 " was confirmed and is lost", i, next[i][k]);
+                die(&w->seed, "producer %u: record %" PRIu64 " was confirmed and is lost", i,
+                    next[i][k]);
 }
 
 static void judge_txns(struct world *w)
@@ -885,9 +858,9 @@ static void judge_txns(struct world *w)
         if (v->kind == IDEM)
             continue;
         if (v->txn == 0 || v->txn > w->txns || (v->kind == COPY) != w->rec[i].topic)
-            die(w, "a record of a transaction that there is not");
+            die(&w->seed, "a record of a transaction that there is not");
         if (v->kind == WRITE && have[v->txn] >> v->serial & 1)
-            die(w, "transaction %u has record %" PRIu64 " twice", v->txn, v->serial);
+            die(&w->seed, "transaction %u has record %" PRIu64 " twice", v->txn, v->serial);
         if (v->kind == WRITE)
             have[v->txn] |= 1ull << v->serial;
         committed[v->txn] += w->rec[i].decided == 1;
@@ -898,8 +871,8 @@ static void judge_txns(struct world *w)
 
         if (committed[i] == n->n ? n->n && (n->fate == NOT_ASKED || n->fate == ABORTED)
                                  : committed[i] || n->fate == COMMITTED)
-            die(w, "of transaction %u %u of %u records are committed; that was %s", i, committed[i],
-                n->n, fates[n->fate]);
+            die(&w->seed, "of transaction %u %u of %u records are committed; that was %s", i,
+                committed[i], n->n, fates[n->fate]);
     }
     free(committed);
     free(have);
@@ -918,7 +891,8 @@ static void judge_copies(struct world *w, uint32_t part)
     plog_info_get(partition_log(p), &now);
     group = group_offset_get(w->b, SLICE_LIT("g"), p, &at) ? 0 : at.offset;
     if (group < w->group[part])
-        die(w, "the group's offset went back from %" PRId64 " to %" PRId64, w->group[part], group);
+        die(&w->seed, "the group's offset went back from %" PRId64 " to %" PRId64, w->group[part],
+            group);
     w->group[part] = group;
     copies = xcalloc((size_t)now.end_offset + 1, 1);
     for (i = 0; i < w->recs; i++) {
@@ -927,14 +901,15 @@ static void judge_copies(struct world *w, uint32_t part)
         if (r->v.kind != COPY || r->v.lane != part || r->decided != 1)
             continue;
         if ((int64_t)r->v.serial >= now.end_offset || copies[r->v.serial]++)
-            die(w, "offset %" PRIu64 " of partition %u was copied twice", r->v.serial, part);
+            die(&w->seed, "offset %" PRIu64 " of partition %u was copied twice", r->v.serial, part);
     }
     for (i = 0; i < w->recs; i++) {
         const struct rec *r = &w->rec[i];
 
         if (r->topic == 0 && r->part == part &&
             copies[r->offset] != (r->decided == 1 && r->offset < group))
-            die(w, "offset %" PRId64 " of partition %u, %s, %s, and the group is at %" PRId64,
+            die(&w->seed,
+                "offset %" PRId64 " of partition %u, %s, %s, and the group is at %" PRId64,
                 r->offset, part, r->decided == 1 ? "committed" : "not committed",
                 copies[r->offset] ? "was copied" : "was not copied", group);
     }
@@ -959,23 +934,23 @@ static void judge_reader(struct world *w)
     enum err e;
 
     if (reader_open(w->b, &rc, &r, &info))
-        die(w, "a reader does not open: %s", info.text);
+        die(&w->seed, "a reader does not open: %s", info.text);
     while (!(e = reader_next(r, &rec, &info))) {
         while (i < w->recs && w->rec[i].decided == 2)
             i++;
         if (i == w->recs || w->rec[i].decided != 1 || w->rec[i].position != rec.position ||
             w->rec[i].offset != rec.offset || w->rec[i].part != rec.partition)
-            die(w, "a reader gives position %" PRIu64 ", not %" PRIu64, rec.position,
+            die(&w->seed, "a reader gives position %" PRIu64 ", not %" PRIu64, rec.position,
                 i < w->recs ? w->rec[i].position : 0);
         i++;
     }
     if (e != ERR_AGAIN)
-        die(w, "a reader: %s %s", err_code(e), info.text);
+        die(&w->seed, "a reader: %s %s", err_code(e), info.text);
     reader_close(&r);
     while (i < w->recs && w->rec[i].decided == 2)
         i++;
     if (i < w->recs && w->rec[i].decided == 1)
-        die(w, "a reader stops before position %" PRIu64, w->rec[i].position);
+        die(&w->seed, "a reader stops before position %" PRIu64, w->rec[i].position);
 }
 
 /* What the readers that follow were given is committed, and they missed nothing up to there. */
@@ -988,11 +963,12 @@ static void judge_tail(struct world *w, const struct tail *t)
         if (w->rec[i].decided != 1 || !(all || w->rec[i].topic == 1))
             continue;
         if (w->rec[i].position != t->given[n++])
-            die(w, "a reader was given position %" PRIu64 ", not %" PRIu64, t->given[n - 1],
+            die(&w->seed, "a reader was given position %" PRIu64 ", not %" PRIu64, t->given[n - 1],
                 w->rec[i].position);
     }
     if (n < t->n)
-        die(w, "a reader was given position %" PRIu64 ", which is not committed", t->given[n]);
+        die(&w->seed, "a reader was given position %" PRIu64 ", which is not committed",
+            t->given[n]);
 }
 
 /* Everything, after opening or in the end. Sorts the records by position. */
@@ -1032,7 +1008,7 @@ static enum err topics_make(struct world *w)
         c.durability = i == 0 && w->os ? DURABILITY_OS : DURABILITY_FSYNC;
         e = topic_create_wait(w->b, slice_str(name[i]), PARTS, &c, &info);
         if (e && e != ERR_TOPIC_EXISTS && !passing(e))
-            die(w, "create: %s", info.text);
+            die(&w->seed, "create: %s", info.text);
         if (e && e != ERR_TOPIC_EXISTS)
             return e;
         w->t[i] = topic_find(w->b, slice_str(name[i]));
@@ -1078,7 +1054,7 @@ static bool open_broker(struct world *w)
 
     if (e) {
         if (!io_sim_crashed(w->io) && e != ERR_NO_SPACE && e != ERR_IO)
-            die(w, "does not open: %s: %s", err_code(e), info.text);
+            die(&w->seed, "does not open: %s: %s", err_code(e), info.text);
         return false;
     }
     if (topics_make(w)) {
@@ -1102,18 +1078,18 @@ static void crashed(struct world *w)
     for (i = COPIERS; i < ACTORS; i++) {
         actor_drop(w, &w->actor[i], false);
         if (w->actor[i].id >= 0)
-            actor_leave(&w->actor[i], rnd(w, 2));
+            actor_leave(&w->actor[i], rnd(&w->seed, 2));
     }
 }
 
 static void turn(struct world *w, bool more)
 {
-    switch (rnd(w, 16)) {
+    switch (rnd(&w->seed, 16)) {
     case 0:
     case 1:
     case 2:
     case 3:
-        idem_turn(w, (uint32_t)rnd(w, IDEMS), more);
+        idem_turn(w, (uint32_t)rnd(&w->seed, IDEMS), more);
         break;
     case 4:
     case 5:
@@ -1121,20 +1097,21 @@ static void turn(struct world *w, bool more)
     case 7:
     case 8:
     case 9:
-        actor_turn(w, &w->actor[rnd(w, ACTORS)], more);
+        actor_turn(w, &w->actor[rnd(&w->seed, ACTORS)], more);
         break;
     case 10:
     case 11:
-        tail_turn(w, &w->tail[rnd(w, TAILS)], rnd(w, 2) ? UINT64_MAX : rnd(w, 8));
+        tail_turn(w, &w->tail[rnd(&w->seed, TAILS)],
+                  rnd(&w->seed, 2) ? UINT64_MAX : rnd(&w->seed, 8));
         break;
     case 12:
         broker_background(w->b);
         break;
     case 13:
-        if (rnd(w, 20) == 0)
+        if (rnd(&w->seed, 20) == 0)
             journal_checkpoint(broker_journal(w->b), NULL);
-        else if (rnd(w, 6) == 0)
-            io_sim_advance(w->io, rnd(w, 12) ? 100000000u : 4000000000u);
+        else if (rnd(&w->seed, 6) == 0)
+            io_sim_advance(w->io, rnd(&w->seed, 12) ? 100000000u : 4000000000u);
         break;
     default:
         broker_step(w->b);
@@ -1143,21 +1120,21 @@ static void turn(struct world *w, bool more)
 
 static void fault_plan(struct world *w)
 {
-    uint64_t in = 1 + rnd(w, 600);
+    uint64_t in = 1 + rnd(&w->seed, 600);
 
-    switch (rnd(w, 8)) {
+    switch (rnd(&w->seed, 8)) {
     case 0:
         w->faulty = true;
-        io_sim_fail(w->io, in, ERR_IO, rnd(w, 2));
+        io_sim_fail(w->io, in, ERR_IO, rnd(&w->seed, 2));
         break;
     case 1:
         w->faulty = true;
-        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(w, 2));
+        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(&w->seed, 2));
         break;
     case 2:
     case 3:
         w->st_full++;
-        io_sim_capacity(w->io, (3 + rnd(w, 10)) * (64u << 10));
+        io_sim_capacity(w->io, (3 + rnd(&w->seed, 10)) * (64u << 10));
         break;
     default:
         io_sim_crash_at(w->io, in);
@@ -1174,11 +1151,11 @@ static void faults_end(struct world *w)
 
 static void cycle(struct world *w)
 {
-    bool clean = rnd(w, 5) == 0;
-    uint32_t i, n = 200 + (uint32_t)rnd(w, 500);
+    bool clean = rnd(&w->seed, 5) == 0;
+    uint32_t i, n = 200 + (uint32_t)rnd(&w->seed, 500);
 
-    if (rnd(w, 6) == 0)
-        io_sim_crash_at(w->io, 1 + rnd(w, 80)); /* while it opens */
+    if (rnd(&w->seed, 6) == 0)
+        io_sim_crash_at(w->io, 1 + rnd(&w->seed, 80)); /* while it opens */
     if (open_broker(w)) {
         io_sim_crash_at(w->io, 0);
         if (!io_sim_crashed(w->io)) {
@@ -1188,7 +1165,7 @@ static void cycle(struct world *w)
         }
         for (i = 0; i < n; i++) {
             turn(w, true);
-            if (i == n / 2 && rnd(w, 2)) /* there is room again */
+            if (i == n / 2 && rnd(&w->seed, 2)) /* there is room again */
                 io_sim_capacity(w->io, UINT64_MAX);
         }
         close_broker(w);
@@ -1220,11 +1197,11 @@ static void finish(struct world *w)
     uint32_t i, n;
 
     if (!open_broker(w))
-        die(w, "does not open in the end");
+        die(&w->seed, "does not open in the end");
     judge(w);
     for (n = 0; !idle(w); n++) {
         if (n == 20000)
-            die(w, "something has no end");
+            die(&w->seed, "something has no end");
         turn(w, false);
     }
     for (i = 0; i < TAILS; i++)
@@ -1234,7 +1211,7 @@ static void finish(struct world *w)
     for (i = 0; i < w->recs; i++)
         n += w->rec[i].decided == 1;
     if (w->tail[0].n != n)
-        die(w, "a reader was given %u of %u records", w->tail[0].n, n);
+        die(&w->seed, "a reader was given %u of %u records", w->tail[0].n, n);
     close_broker(w);
 }
 
@@ -1248,8 +1225,7 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
     struct world *w = xcalloc(1, sizeof *w);
     uint32_t i;
 
-    w->seed = w->rng = seed;
-    w->verbose = verbose;
+    seed_init(&w->seed, seed, verbose);
     w->os = seed % 5 == 0;
     w->io = io_sim_new(seed ^ 0x7478);
     w->rec = xcalloc(RECS_MAX, sizeof *w->rec);
@@ -1259,7 +1235,7 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
         w->idem[i].id = -1;
     for (i = 0; i < ACTORS; i++)
         w->actor[i].id = w->actor[i].prev_id = w->actor[i].zombie_id = -1;
-    if (setjmp(w->out)) {
+    if (setjmp(w->seed.out)) {
         s->failed++;
         return;
     }
@@ -1284,25 +1260,14 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 100, first = 1, i;
+    struct seed_args a;
+    uint64_t i;
     struct sums s = {0};
-    bool verbose = false;
-    int k;
 
-    for (k = 1; k < argc; k++) {
-        if (strcmp(argv[k], "--seeds") == 0 && k + 1 < argc) {
-            seeds = strtoull(argv[++k], NULL, 10);
-        } else if (strcmp(argv[k], "--seed") == 0 && k + 1 < argc) {
-            first = strtoull(argv[++k], NULL, 10);
-        } else if (strcmp(argv[k], "--verbose") == 0) {
-            verbose = true;
-        } else {
-            fprintf(stderr, "usage: txn --seeds N [--seed S] [--verbose]\n");
-            return 2;
-        }
-    }
-    for (i = first; i < first + seeds; i++)
-        run_seed(i, verbose, &s);
+    if (!seed_args_read(&a, "txn", argc, argv))
+        return 2;
+    for (i = a.first; i < a.first + a.count; i++)
+        run_seed(i, a.verbose, &s);
     printf("%" PRIu64 " batches confirmed, %" PRIu64 " of them repeated; %" PRIu64
            " transactions committed, %" PRIu64 " aborted; %" PRIu64 " records copied; %" PRIu64
            " tries of the fenced refused; %" PRIu64 " crashes; all checked %" PRIu64 " times\n",

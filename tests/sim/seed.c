@@ -1,0 +1,81 @@
+/* See seed.h. */
+#include "seed.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "io/io.h"
+
+void seed_init(struct seed *s, uint64_t number, bool verbose)
+{
+    s->number = s->rng = number;
+    s->verbose = verbose;
+    s->calm = false;
+}
+
+bool seed_args_read(struct seed_args *a, const char *name, int argc, char **argv)
+{
+    bool counted = false;
+    int k;
+
+    *a = (struct seed_args){.first = 1, .count = 100};
+    for (k = 1; k < argc; k++) {
+        if (strcmp(argv[k], "--seeds") == 0 && k + 1 < argc) {
+            a->count = strtoull(argv[++k], NULL, 10);
+            counted = true;
+        } else if (strcmp(argv[k], "--seed") == 0 && k + 1 < argc) {
+            a->first = strtoull(argv[++k], NULL, 10);
+            if (!counted)
+                a->count = 1;
+        } else if (strcmp(argv[k], "--verbose") == 0) {
+            a->verbose = true;
+        } else {
+            fprintf(stderr, "usage: %s --seeds N [--seed S] [--verbose]\n", name);
+            return false;
+        }
+    }
+    return true;
+}
+
+void die(struct seed *s, const char *fmt, ...)
+{
+    va_list ap;
+
+    fprintf(stderr, "seed %" PRIu64 ": ", s->number);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "\n");
+    longjmp(s->out, 1);
+}
+
+void say(const struct seed *s, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (!s->verbose)
+        return;
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("\n");
+}
+
+uint64_t rnd(struct seed *s, uint64_t n)
+{
+    return rng_next(&s->rng) % n;
+}
+
+bool mishap(struct seed *s, uint64_t n)
+{
+    return !s->calm && rnd(s, n) == 0;
+}
+
+int64_t now_ms(struct io *io)
+{
+    return (int64_t)(io_mono_ns(io) / 1000000u);
+}

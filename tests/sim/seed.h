@@ -1,0 +1,48 @@
+/* What all simulations with many seeds have in common: random numbers, giving up, telling.
+ *
+ * A world has a struct seed; whoever finds something wrong says so by die(), which goes back to
+ * where the seed was begun (setjmp on `out`). One thread. */
+#ifndef WEIR_TESTS_SIM_SEED_H
+#define WEIR_TESTS_SIM_SEED_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct io;
+
+struct seed {
+    uint64_t number, rng;
+    bool verbose;
+    bool calm; /* nothing goes wrong any more */
+    jmp_buf out;
+};
+
+/* What a program was called with. */
+struct seed_args {
+    uint64_t first, count;
+    bool verbose;
+};
+
+void seed_init(struct seed *s, uint64_t number, bool verbose);
+
+/* False, and usage was printed, if something else than --seeds N, --seed S, --verbose is there.
+ * --seed alone runs that one. */
+bool seed_args_read(struct seed_args *a, const char *name, int argc, char **argv);
+
+/* Says what is wrong and goes to `out`. */
+__attribute__((noreturn, format(printf, 2, 3))) void die(struct seed *s, const char *fmt, ...);
+
+/* A line, if verbose. */
+__attribute__((format(printf, 2, 3))) void say(const struct seed *s, const char *fmt, ...);
+
+/* 0 .. n - 1. */
+uint64_t rnd(struct seed *s, uint64_t n);
+
+/* Something that goes wrong one time in n, unless all is to be calm. */
+bool mishap(struct seed *s, uint64_t n);
+
+/* Of the simulated clock. */
+int64_t now_ms(struct io *io);
+
+#endif
