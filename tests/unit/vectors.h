@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/hex.h"
 
 /* NULL if the file is not there: skip. */
@@ -78,11 +79,7 @@ static inline uint64_t test_seed(void)
 
 static inline uint64_t test_random(uint64_t *state)
 {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    return rng_next(state);
 }
 
 /* 0 .. n - 1 */

@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+#include "base/hash.h"
+
 /* ---- calls, waited for ---- */
 
 /* A producer that has a transactional id. */
@@ -1241,10 +1243,7 @@ struct model {
 
 static uint64_t rnd(struct model *m, uint64_t n)
 {
-    uint64_t z = (m->rng += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    return (z ^ (z >> 29)) % n;
+    return rng_next(&m->rng) % n;
 }
 
 static struct partition *m_partition(struct model *m, int i)

@@ -1,17 +1,14 @@
 /* Output queues: against a plain buffer, under random use; lent pieces; the pool's bounds. */
 #include "net/outq.h"
 
+#include "base/hash.h"
 #include "fixture.h"
 
 static uint64_t seed = 1;
 
-static uint64_t rnd(void) /* splitmix64 */
+static uint64_t rnd(void)
 {
-    uint64_t z = (seed += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
+    return rng_next(&seed);
 }
 
 static unsigned lent, released;
