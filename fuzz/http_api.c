@@ -13,13 +13,13 @@
 #include "auth/auth.h"
 #include "base/assert.h"
 #include "base/buf.h"
+#include "base/jtext.h"
 #include "broker/broker.h"
 #include "io/sim.h"
 #include "net/conn.h"
 #include "net/http_int.h"
 #include "net/loop.h"
 #include "proto/http/http_events.h"
-#include "proto/http/jtext.h"
 
 #define INPUT_MAX 16384u
 #define TURNS_MAX 2000u

@@ -18,10 +18,10 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/jtext.h"
 #include "base/slice.h"
 #include "base/stream_name.h"
 #include "journal/batch.h"
-#include "proto/http/jtext.h"
 
 /* Lengths in bytes of decoded text. Topic names have Kafka's own limit, checked by the broker. */
 #define EVENT_TYPE_MAX      255

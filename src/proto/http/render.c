@@ -4,10 +4,10 @@
 
 #include "base/assert.h"
 #include "base/hex.h"
+#include "base/jtext.h"
 #include "base/timefmt.h"
 #include "base/utf8.h"
 #include "proto/http/event.h"
-#include "proto/http/jtext.h"
 
 /* Everything in the object whose size does not depend on the record. */
 #define FIXED_BYTES 512

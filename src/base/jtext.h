@@ -4,8 +4,8 @@
  * nesting has a limit. Numbers keep their text; their range is not looked at.
  *
  * Why not a library: docs/why/json.md. Pure functions; no I/O; any thread. */
-#ifndef WEIR_PROTO_HTTP_JTEXT_H
-#define WEIR_PROTO_HTTP_JTEXT_H
+#ifndef WEIR_BASE_JTEXT_H
+#define WEIR_BASE_JTEXT_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* The JSON scanner: the grammar case by case, differences from jansson on mutated texts, numbers,
  * escapes. */
-#include "proto/http/jtext.h"
+#include "base/jtext.h"
 
 #include <stdarg.h>
 #include <stddef.h>

@@ -5,7 +5,7 @@
  * a look: quotes, backslashes, control characters, bytes of multi-byte UTF-8.
  *
  * Invariants: p never passes end; after false, why is set and nothing is consumed any more. */
-#include "proto/http/jtext.h"
+#include "base/jtext.h"
 
 #ifdef __SSE2__
 #include <emmintrin.h>
