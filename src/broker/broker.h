@@ -73,6 +73,8 @@ enum topic_lake_partition {
     LAKE_PARTITION_BUCKET,
     LAKE_PARTITION_NONE,
 };
+enum topic_lake_format { LAKE_ICEBERG = 0, LAKE_JSONL = 1 };
+enum topic_lake_jsonl { LAKE_JSONL_PLAIN = 0, LAKE_JSONL_GZIP, LAKE_JSONL_ZSTD };
 #define TOPIC_RATIO_ONE 1000000000 /* 1 of min_cleanable_ratio */
 struct topic_conf {
     int64_t retention_ms;    /* -1 for ever */
@@ -89,6 +91,7 @@ struct topic_conf {
     int64_t lake_max_bytes, lake_max_s, lake_snapshots_ms, lake_retention_ms;
     uint8_t lake_enable, lake_partition,
         lake_columns; /* lake_partition: enum topic_lake_partition */
+    uint8_t lake_format, lake_jsonl_codec; /* enum topic_lake_format, topic_lake_jsonl */
     /* without effect: kept and reported */
     int64_t file_delete_delay_ms, flush_messages, flush_ms, segment_jitter_ms, segment_ms;
     int64_t local_retention_bytes, local_retention_ms;

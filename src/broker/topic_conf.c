@@ -18,6 +18,8 @@ enum kind {
     WORDS_COMPRESSION,
     WORDS_TIMESTAMP,
     WORDS_LAKE,
+    WORDS_LAKE_FORMAT,
+    WORDS_LAKE_JSONL,
     LIST_CLEANUP,
     LIST_REPLICAS
 };
@@ -33,6 +35,8 @@ static const char *const words[][WORDS_MAX] = {
     [WORDS_TIMESTAMP] = {"CreateTime", "LogAppendTime"},
     [WORDS_LAKE] = {"hour(timestamp)", "day(timestamp)", "month(timestamp)", "partition",
                     "bucket[16](key)", "none"},
+    [WORDS_LAKE_FORMAT] = {"iceberg", "jsonl"},
+    [WORDS_LAKE_JSONL] = {"none", "gzip", "zstd"},
     [LIST_CLEANUP] = {"", "delete", "compact", "compact,delete"},
     [LIST_REPLICAS] = {"", "*"},
 };
@@ -47,6 +51,8 @@ static const enum topic_conf_type types[] = {
     [WORDS_COMPRESSION] = TOPIC_CONF_STRING,
     [WORDS_TIMESTAMP] = TOPIC_CONF_STRING,
     [WORDS_LAKE] = TOPIC_CONF_STRING,
+    [WORDS_LAKE_FORMAT] = TOPIC_CONF_STRING,
+    [WORDS_LAKE_JSONL] = TOPIC_CONF_STRING,
     [LIST_CLEANUP] = TOPIC_CONF_LIST,
     [LIST_REPLICAS] = TOPIC_CONF_LIST,
 };

@@ -105,3 +105,7 @@ CONF_ROW(41, "lake.snapshot.retention.ms", "", lake_snapshots_ms, LONG, 60000, I
          "removed")
 CONF_ROW(42, "lake.retention.ms", "", lake_retention_ms, LONG, -1, INT64_MAX, -1,
          "files whose records are all older than it leave the table; -1 for ever")
+CONF_ROW(43, "lake.format", "", lake_format, WORDS_LAKE_FORMAT, 0, 1, 0,
+         "what the topic is in the lake: an iceberg table, or a folder of JSON lines (jsonl)")
+CONF_ROW(44, "lake.jsonl.compression", "", lake_jsonl_codec, WORDS_LAKE_JSONL, 0, 2, 2,
+         "of files of JSON lines: none, gzip or zstd")

@@ -119,6 +119,8 @@ static const struct {
     {"index.interval.bytes", TOPIC_CONF_INT, "4096", "0", "0", "2147483648"},
     {"lake.columns", TOPIC_CONF_BOOLEAN, "true", "false", "false", "0"},
     {"lake.enable", TOPIC_CONF_BOOLEAN, "false", "true", "true", "1"},
+    {"lake.format", TOPIC_CONF_STRING, "iceberg", "jsonl", "jsonl", "parquet"},
+    {"lake.jsonl.compression", TOPIC_CONF_STRING, "zstd", "gzip", "gzip", "lz4"},
     {"lake.max.bytes", TOPIC_CONF_LONG, "1048576", "1024", "1024", "1023"},
     {"lake.max.seconds", TOPIC_CONF_LONG, "60", "1", "1", "0"},
     {"lake.partition", TOPIC_CONF_STRING, "hour(timestamp)", "bucket[16](key)", "bucket[16](key)",
