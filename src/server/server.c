@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -360,13 +361,29 @@ static uint64_t log_now_ms(void *arg)
     return io_mono_ns(io_real()) / 1000000;
 }
 
+/* Of a server that was killed in the middle of a query. */
+static void spilled_remove(void *arg, const char *name)
+{
+    char path[PATH_MAX];
+
+    if (snprintf(path, sizeof path, "%s/%s", (const char *)arg, name) < (int)sizeof path)
+        io_unlink(io_real(), path, NULL);
+}
+
 static enum err sql_start(struct server *s, struct errinfo *info)
 {
-    struct sql_conf sc = {.broker = s->broker};
+    char spill[PATH_MAX];
+    struct sql_conf sc = {.broker = s->broker,
+                          .memory_bytes = (uint64_t)s->c->sql_memory.n,
+                          .temp_bytes = (uint64_t)s->c->sql_spill.n,
+                          .threads = (unsigned)s->c->sql_threads.n};
     enum err e = server_lake_new(s->c, &s->lake, info);
 
     if (e)
         return e;
+    snprintf(spill, sizeof spill, "%s/sql-tmp", s->c->data.text);
+    io_list(io_real(), spill, spilled_remove, spill, NULL);
+    sc.temp_dir = sc.temp_bytes ? spill : NULL;
     sc.cold = server_lake_cold(s->lake);
     sc.dirs = server_lake_dirs(s->lake, &sc.dirs_n);
     e = sql_open(&sc, &s->sql, info);

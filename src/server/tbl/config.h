@@ -98,6 +98,9 @@ CONFIG(lake_file_bytes, "lake.file_bytes", SIZE, "128MiB", 1048576, 4294967296, 
 CONFIG(lake_cache_bytes, "lake.cache_bytes", SIZE, "1GiB", 1048576, 1099511627776, "bytes", "Copies of objects on S3 that queries asked for, kept in the data directory.")
 CONFIG(lake_orphan_ms, "lake.orphan_age", TIME, "1d", 1000, 3153600000000, "time",
        "Files of a table that no snapshot has are removed when so old; more than any write takes.")
+CONFIG(sql_memory, "sql.memory", SIZE, "0", 0, 1099511627776, "bytes", "Of all queries together; 0: a quarter of the machine's. What does not fit goes to the data directory.")
+CONFIG(sql_spill, "sql.spill_bytes", SIZE, "10GiB", 0, 1099511627776, "bytes", "That queries put into the data directory at most, while they run; 0: a query that does not fit into memory fails.")
+CONFIG(sql_threads, "sql.threads", NUMBER, "0", 0, 1024, "threads", "That queries use in all; 0: one for each processor.")
 CONFIG(log_level, "log.level", CHOICE, "info", 0, 0, "error|warn|info|debug", "Least important messages that are written to standard error.")
 CONFIG(log_format, "log.format", CHOICE, "text", 0, 0, "text|json", "Form of the messages.")
 CONFIG(drain_ms, "shutdown.grace", TIME, "10s", 0, 3600000, "time", "Time that connections get to finish when the server stops.")
