@@ -2,6 +2,7 @@
 #include "base/json_write.h"
 
 #include "base/endian.h"
+#include "base/hex.h"
 #include "base/utf8.h"
 
 static enum err escaped(struct buf *b, uint8_t c)
@@ -94,6 +95,33 @@ enum err json_write_u64(struct buf *b, uint64_t v)
         v /= 10;
     } while (v);
     return buf_append(b, t + i, sizeof t - (size_t)i);
+}
+
+enum err json_write_base64(struct buf *b, struct slice s)
+{
+    enum err e = buf_reserve(b, BASE64_LEN(s.len) + 3);
+
+    if (e)
+        return e;
+    b->ptr[b->len++] = '"';
+    base64_encode(s.ptr, s.len, (char *)b->ptr + b->len);
+    b->len += BASE64_LEN(s.len);
+    b->ptr[b->len++] = '"';
+    return ERR_OK;
+}
+
+enum err json_write_bytes(struct buf *b, const char *name, struct slice s)
+{
+    enum err e;
+
+    if (slice_is_null(s))
+        return buf_printf(b, "\"%s\":null", name);
+    if (utf8_valid(s)) {
+        e = buf_printf(b, "\"%s\":", name);
+        return e ? e : json_write_string(b, s);
+    }
+    e = buf_printf(b, "\"%s_base64\":", name);
+    return e ? e : json_write_base64(b, s);
 }
 
 enum err json_write_i64(struct buf *b, int64_t v)

@@ -33,33 +33,6 @@ void text_unescape(const char *s, struct buf *out)
 
 /* ---- JSON, out ---- */
 
-static enum err put_base64(struct buf *out, struct slice s)
-{
-    enum err e = buf_reserve(out, BASE64_LEN(s.len) + 3);
-
-    if (e)
-        return e;
-    out->ptr[out->len++] = '"';
-    base64_encode(s.ptr, s.len, (char *)out->ptr + out->len);
-    out->len += BASE64_LEN(s.len);
-    out->ptr[out->len++] = '"';
-    return ERR_OK;
-}
-
-static enum err put_bytes(struct buf *out, const char *name, struct slice s)
-{
-    enum err e;
-
-    if (slice_is_null(s))
-        return buf_printf(out, ",\"%s\":null", name);
-    if (utf8_valid(s)) {
-        e = buf_printf(out, ",\"%s\":", name);
-        return e ? e : json_write_string(out, s);
-    }
-    e = buf_printf(out, ",\"%s_base64\":", name);
-    return e ? e : put_base64(out, s);
-}
-
 static enum err put_header(struct buf *out, const struct record_header *h)
 {
     enum err e = buf_append_u8(out, '[');
@@ -72,7 +45,7 @@ static enum err put_header(struct buf *out, const struct record_header *h)
         e = json_write_string(out, h->value);
     } else if (!e) {
         e = buf_append_str(out, "{\"base64\":");
-        e = e ? e : put_base64(out, h->value);
+        e = e ? e : json_write_base64(out, h->value);
         e = e ? e : buf_append_u8(out, '}');
     }
     return e ? e : buf_append_u8(out, ']');
@@ -87,8 +60,10 @@ enum err record_json_write(struct buf *out, const struct placed_record *p)
     e = e ? e
           : buf_printf(out, ",\"partition\":%d,\"offset\":%" PRId64 ",\"timestamp\":%" PRId64,
                        (int)p->partition, p->r->offset, p->r->timestamp_ms);
-    e = e ? e : put_bytes(out, "key", p->r->key);
-    e = e ? e : put_bytes(out, "value", p->r->value);
+    e = e ? e : buf_append_u8(out, ',');
+    e = e ? e : json_write_bytes(out, "key", p->r->key);
+    e = e ? e : buf_append_u8(out, ',');
+    e = e ? e : json_write_bytes(out, "value", p->r->value);
     if (!e && p->headers_n)
         e = buf_append_str(out, ",\"headers\":[");
     for (i = 0; i < p->headers_n && !e; i++) {

@@ -87,6 +87,28 @@ static void numbers(void **state)
     buf_fini(&b);
 }
 
+static void bytes(void **state)
+{
+    struct buf b;
+    size_t max;
+
+    buf_init(&b, 1000);
+    assert_int_equal(json_write_bytes(&b, "k", SLICE_NULL), ERR_OK);
+    assert_int_equal(json_write_bytes(&b, "k", SLICE_LIT("")), ERR_OK);
+    assert_int_equal(json_write_bytes(&b, "k", SLICE_LIT("a\"\xc3\xa4")), ERR_OK);
+    assert_int_equal(json_write_bytes(&b, "k", SLICE_LIT("\xff\0\1")), ERR_OK);
+    assert_int_equal(json_write_base64(&b, SLICE_LIT("")), ERR_OK);
+    buf_append_u8(&b, 0);
+    assert_string_equal((char *)b.ptr, "\"k\":null\"k\":\"\"\"k\":\"a\\\"\xc3\xa4\""
+                                       "\"k_base64\":\"/wAB\"\"\"");
+    buf_fini(&b);
+    for (max = 1; max < 17; max++) {
+        buf_init(&b, max);
+        assert_int_equal(json_write_bytes(&b, "k", SLICE_LIT("\xff\0\1")), ERR_TOO_LARGE);
+        buf_fini(&b);
+    }
+}
+
 static void max_is_kept(void **state)
 {
     struct buf b;
@@ -106,7 +128,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings), cmocka_unit_test(not_utf8),    cmocka_unit_test(any_place),
-        cmocka_unit_test(numbers), cmocka_unit_test(max_is_kept),
+        cmocka_unit_test(numbers), cmocka_unit_test(max_is_kept), cmocka_unit_test(bytes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
