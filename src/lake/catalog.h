@@ -42,6 +42,9 @@ struct catalog_rest_conf {
     const char *prefix;                                         /* if config does not say */
     const char *token;                                          /* a bearer token, or: */
     const char *client_id, *client_secret, *oauth2_uri, *scope; /* OAuth 2 client credentials */
+    const char *token_file;      /* has the token; read again when it is refused */
+    const char *credential_file; /* has ID:SECRET, the client's; read for each token */
+    bool vended;                 /* ask for credentials of the tables' storage */
     const char *ca_file;
     uint32_t timeout_ms; /* of a request; 0: 30 s */
     const _Atomic bool *stop;

@@ -21,6 +21,7 @@
 #include "io/thread.h"
 #include "lake/catalog_int.h"
 #include "lake/json.h"
+#include "lake/secret.h"
 
 #define TRIES          5u
 #define COMMIT_TRIES   3u
@@ -31,15 +32,18 @@
 #define PATH_MAX_      2048u
 #define URL_MAX_       8192u
 #define TOKEN_EARLY_MS 60000 /* a token is renewed so long before its end */
+#define TOKEN_MAX      8192u
 
 struct catalog_rest {
     struct catalog c;
     struct catalog_rest_conf conf; /* texts owned */
     struct io_mutex lock;
-    CURL *curl;          /* lock, as all that follows */
-    char *uri, *prefix;  /* as config says; prefix NULL: none */
-    char *token;         /* in use; NULL: none yet */
-    int64_t token_until; /* 0: for ever */
+    CURL *curl;                   /* lock, as all that follows */
+    char *uri, *prefix;           /* as config says; prefix NULL: none */
+    char *token;                  /* in use; NULL: none yet */
+    int64_t token_until;          /* 0: for ever */
+    int64_t token_early;          /* renewed so long before, ms */
+    json_t *defaults, *overrides; /* config's; constant once ready */
     bool ready;
 };
 
@@ -85,7 +89,7 @@ struct sending {
 static void send_once(struct catalog_rest *r, const struct sending *s, struct answer *a)
 {
     struct curl_slist *h = NULL;
-    char line[8300];
+    char line[TOKEN_MAX + 64];
 
     curl_easy_reset(r->curl);
     curl_easy_setopt(r->curl, CURLOPT_URL, s->url);
@@ -113,6 +117,8 @@ static void send_once(struct catalog_rest *r, const struct sending *s, struct an
         snprintf(line, sizeof line, "Authorization: Bearer %s", r->token);
         h = curl_slist_append(h, line);
     }
+    if (s->authorized && r->conf.vended)
+        h = curl_slist_append(h, "X-Iceberg-Access-Delegation: vended-credentials");
     curl_easy_setopt(r->curl, CURLOPT_HTTPHEADER, h);
     a->status = 0;
     buf_clear(&a->body);
@@ -189,13 +195,77 @@ static void append_form(struct catalog_rest *r, struct buf *b, const char *name,
     curl_free(text);
 }
 
+/* The first line of a file, without spaces around it, into out, which secret_fini ends. */
+static enum err line_read(const char *path, struct buf *out, struct errinfo *info)
+{
+    char *p;
+    enum err e;
+
+    buf_init(out, TOKEN_MAX);
+    e = secret_read(path, out, info);
+    e = e ? e : buf_append_u8(out, 0);
+    if (e)
+        return e;
+    p = (char *)out->ptr;
+    out->len = strcspn(p, "\r\n");
+    while (out->len && p[out->len - 1] == ' ')
+        out->len--;
+    p[out->len] = 0;
+    return out->len ? ERR_OK : errinfo_set(info, ERR_CONFIG, "%s is empty", path);
+}
+
+/* The form that asks for a token. */
+static enum err token_form(struct catalog_rest *r, struct buf *form, struct errinfo *info)
+{
+    const char *id = r->conf.client_id, *secret = r->conf.client_secret;
+    struct buf line;
+    char *colon;
+    enum err e = ERR_OK;
+
+    buf_init(&line, TOKEN_MAX);
+    if (r->conf.credential_file) {
+        e = line_read(r->conf.credential_file, &line, info);
+        colon = e ? NULL : strchr((char *)line.ptr, ':');
+        if (!e && !colon)
+            e = errinfo_set(info, ERR_CONFIG, "%s does not have the form ID:SECRET",
+                            r->conf.credential_file);
+        if (colon)
+            *colon = 0;
+        id = e ? NULL : (const char *)line.ptr;
+        secret = colon ? colon + 1 : NULL;
+    }
+    if (!e) {
+        append_form(r, form, "grant_type", "client_credentials");
+        append_form(r, form, "client_id", id);
+        append_form(r, form, "client_secret", secret);
+        append_form(r, form, "scope", r->conf.scope ? r->conf.scope : "catalog");
+        e = buf_append_u8(form, 0);
+    }
+    secret_fini(&line);
+    return e;
+}
+
+static enum err token_take(struct catalog_rest *r, const json_t *o, struct errinfo *info)
+{
+    const char *text = json_get_text(o, "access_token");
+    int64_t seconds = json_int_or(o, "expires_in", 0);
+
+    if (!text || strlen(text) > TOKEN_MAX)
+        return errinfo_set(info, ERR_UNAUTHENTICATED,
+                           "the answer of the token endpoint has no access_token");
+    free(r->token);
+    r->token = xstrdup(text);
+    r->token_until = seconds > 0 && seconds < INT32_MAX ? io_wall_ms(r->c.io) + seconds * 1000 : 0;
+    r->token_early = seconds * 1000 / 4 < TOKEN_EARLY_MS ? seconds * 1000 / 4 : TOKEN_EARLY_MS;
+    return ERR_OK;
+}
+
 /* Gets a token by the client's credentials. */
 static enum err token_get(struct catalog_rest *r, struct errinfo *info)
 {
     char url[URL_MAX_];
     struct sending s = {.method = "POST", .url = url, .media = "application/x-www-form-urlencoded"};
     struct answer a = {0};
-    const char *text;
     struct buf form;
     json_t *o;
     enum err e;
@@ -204,11 +274,7 @@ static enum err token_get(struct catalog_rest *r, struct errinfo *info)
              r->conf.oauth2_uri ? "" : "/v1/oauth/tokens");
     buf_init(&form, 65536);
     buf_init(&a.body, 1u << 20);
-    append_form(r, &form, "grant_type", "client_credentials");
-    append_form(r, &form, "client_id", r->conf.client_id);
-    append_form(r, &form, "client_secret", r->conf.client_secret);
-    append_form(r, &form, "scope", r->conf.scope ? r->conf.scope : "catalog");
-    e = buf_append_u8(&form, 0);
+    e = token_form(r, &form, info);
     s.body = (const char *)form.ptr;
     for (unsigned i = 0; !e && i < TRIES; i++) {
         send_once(r, &s, &a);
@@ -216,30 +282,41 @@ static enum err token_get(struct catalog_rest *r, struct errinfo *info)
             break;
     }
     e = e ? e : judge(&a, false, "getting a token", info);
+    if (e == ERR_INVALID) /* as OAuth 2 says that a client is not known */
+        e = ERR_UNAUTHENTICATED;
     o = e ? NULL : json_loadb((const char *)a.body.ptr, a.body.len, 0, NULL);
-    text = json_get_text(o, "access_token");
-    if (!e && !text)
-        e = errinfo_set(info, ERR_UNAUTHENTICATED, "the catalog's answer has no access_token");
+    e = e ? e : token_take(r, o, info);
+    json_decref(o);
+    secret_fini(&form);
+    secret_fini(&a.body);
+    return e;
+}
+
+static enum err token_read(struct catalog_rest *r, struct errinfo *info)
+{
+    struct buf line;
+    enum err e = line_read(r->conf.token_file, &line, info);
+
     if (!e) {
         free(r->token);
-        r->token = xstrdup(text);
-        r->token_until = json_int_or(o, "expires_in", 0) > 0
-                             ? io_wall_ms(r->c.io) + json_int_or(o, "expires_in", 0) * 1000
-                             : 0;
+        r->token = xstrdup((const char *)line.ptr);
     }
-    json_decref(o);
-    buf_fini(&form);
-    buf_fini(&a.body);
+    secret_fini(&line);
     return e;
+}
+
+static bool renewable(const struct catalog_rest *r)
+{
+    return r->conf.token_file || r->conf.client_id || r->conf.credential_file;
 }
 
 static enum err token_ready(struct catalog_rest *r, bool anew, struct errinfo *info)
 {
-    bool old = r->token_until && io_wall_ms(r->c.io) > r->token_until - TOKEN_EARLY_MS;
+    bool old = r->token_until && io_wall_ms(r->c.io) > r->token_until - r->token_early;
 
-    if (!r->conf.client_id || (r->token && !old && !anew))
+    if (!renewable(r) || (r->token && !old && !anew))
         return ERR_OK;
-    return token_get(r, info);
+    return r->conf.token_file ? token_read(r, info) : token_get(r, info);
 }
 
 /* ---- requests with all attempts ---- */
@@ -261,7 +338,7 @@ static enum err request_url(struct catalog_rest *r, const char *method, const ch
     buf_init(&a.body, LIMIT_LAKE_METADATA);
     for (unsigned i = 0; !e && i < TRIES; i++) {
         send_once(r, &s, &a);
-        if (!a.failed && (a.status == 401 || a.status == 419) && r->conf.client_id && !renewed) {
+        if (!a.failed && (a.status == 401 || a.status == 419) && renewable(r) && !renewed) {
             renewed = true;
             e = token_ready(r, true, info);
             continue;
@@ -291,6 +368,8 @@ static void config_take(struct catalog_rest *r, const json_t *o)
 
     prefix = prefix ? prefix : r->conf.prefix ? r->conf.prefix : json_get_text(defaults, "prefix");
     r->prefix = dup_or_null(prefix);
+    r->defaults = json_incref((json_t *)(uintptr_t)defaults);
+    r->overrides = json_incref((json_t *)(uintptr_t)overrides);
     if (uri) {
         free(r->uri);
         r->uri = xstrdup(uri);
@@ -380,14 +459,49 @@ static void table_path(const struct table_name *t, const char *rest, char out[PA
     snprintf(out, PATH_MAX_, "namespaces/%s/tables/%s%s", space, t->name, rest);
 }
 
+/* Of the credentials for several places, those of the one that is nearest to the table. */
+static const json_t *credentials_of(const json_t *answer, const char *base)
+{
+    const json_t *best = NULL, *one;
+    size_t i, len = 0;
+
+    json_array_foreach(json_object_get(answer, "storage-credentials"), i, one)
+    {
+        const char *prefix = json_get_text(one, "prefix");
+        size_t n = prefix ? strlen(prefix) : 0;
+
+        if (prefix && strncmp(prefix, base, n) == 0 && (!best || n > len)) {
+            best = json_object_get(one, "config");
+            len = n;
+        }
+    }
+    return best;
+}
+
+static json_t *config_of(const struct catalog_rest *r, const json_t *answer, const char *base)
+{
+    const json_t *const layers[] = {r->defaults, json_object_get(answer, "config"),
+                                    credentials_of(answer, base), r->overrides};
+    json_t *o = json_object();
+
+    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
+        if (json_is_object(layers[i]))
+            json_object_update(o, (json_t *)(uintptr_t)layers[i]);
+    return o;
+}
+
 /* The table in an answer, which it takes. */
-static enum err table_take(json_t *answer, struct metadata **out, struct errinfo *info)
+static enum err table_take(const struct catalog *c, json_t *answer, struct metadata **out,
+                           struct errinfo *info)
 {
     const char *location = json_get_text(answer, "metadata-location");
     json_t *doc = json_incref(json_object_get(answer, "metadata"));
     enum err e = doc ? metadata_take(doc, location, out, info)
                      : errinfo_set(info, ERR_CORRUPT, "the catalog's answer has no metadata");
 
+    if (!e)
+        (*out)->config =
+            config_of((const struct catalog_rest *)(const void *)c, answer, metadata_base(*out));
     json_decref(answer);
     return e;
 }
@@ -401,7 +515,7 @@ static enum err rest_load(struct catalog *c, const struct table_name *t, struct 
 
     table_path(t, "", path);
     e = request(c, "GET", path, NULL, false, &o, info);
-    return e ? e : table_take(o, out, info);
+    return e ? e : table_take(c, o, out, info);
 }
 
 static enum err rest_create(struct catalog *c, const struct table_name *t, const json_t *asked,
@@ -422,7 +536,7 @@ static enum err rest_create(struct catalog *c, const struct table_name *t, const
         return rest_load(c, t, out, info) == ERR_OK ? ERR_OK : ERR_UNCERTAIN;
     if (e == ERR_CONFLICT)
         e = ERR_EXISTS;
-    return e ? e : table_take(o, out, info);
+    return e ? e : table_take(c, o, out, info);
 }
 
 /* The snapshot that the updates add; -1: none. */
@@ -469,8 +583,13 @@ static enum err rest_commit(struct catalog *c, const struct table_name *t,
     table_path(t, "", path);
     for (unsigned i = 0; i < COMMIT_TRIES; i++) {
         e = request(c, "POST", path, body, true, &o, info);
-        if (e == ERR_CONFLICT && sent && !has_snapshot(c, t, id, out, &yes) && yes)
-            e = ERR_OK; /* by the attempt before */
+        if (e == ERR_CONFLICT && sent) { /* perhaps by the attempt before */
+            if (has_snapshot(c, t, id, out, &yes))
+                e = ERR_UNCERTAIN;
+            else if (yes)
+                e = ERR_OK;
+            break;
+        }
         if (e != ERR_UNCERTAIN || id < 0)
             break;
         sent = true;
@@ -484,7 +603,7 @@ static enum err rest_commit(struct catalog *c, const struct table_name *t,
     json_decref(body);
     if (e || yes)
         return e;
-    e = table_take(o, out, info);
+    e = table_take(c, o, out, info);
     return e ? ERR_UNCERTAIN : ERR_OK;
 }
 
@@ -511,7 +630,7 @@ static enum err rest_adopt(struct catalog *c, const struct table_name *t, const 
     json_decref(body);
     if (e == ERR_CONFLICT)
         e = ERR_EXISTS;
-    return e ? e : table_take(o, out, info);
+    return e ? e : table_take(c, o, out, info);
 }
 
 /* ---- lists ---- */
@@ -640,15 +759,18 @@ static enum err rest_space_drop(struct catalog *c, const char *space, struct err
 static void rest_close(struct catalog *c)
 {
     struct catalog_rest *r = rest_of(c);
-    const char *const texts[] = {r->conf.uri,        r->conf.warehouse, r->conf.prefix,
-                                 r->conf.token,      r->conf.client_id, r->conf.client_secret,
-                                 r->conf.oauth2_uri, r->conf.scope,     r->conf.ca_file};
+    const char *const texts[] = {r->conf.uri,        r->conf.warehouse,      r->conf.prefix,
+                                 r->conf.token,      r->conf.client_id,      r->conf.client_secret,
+                                 r->conf.oauth2_uri, r->conf.scope,          r->conf.ca_file,
+                                 r->conf.token_file, r->conf.credential_file};
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         free((void *)(uintptr_t)texts[i]);
     free(r->uri);
     free(r->prefix);
     free(r->token);
+    json_decref(r->defaults);
+    json_decref(r->overrides);
     curl_easy_cleanup(r->curl);
     io_mutex_fini(&r->lock);
     free(r);
@@ -678,7 +800,8 @@ enum err catalog_rest_open(const struct catalog_rest_conf *conf, struct io *io,
         (strncmp(conf->uri, "http://", 7) != 0 && strncmp(conf->uri, "https://", 8) != 0) ||
         strlen(conf->uri) > 1024)
         return errinfo_set(info, ERR_CONFIG, "the catalog's uri must be http:// or https://");
-    if ((conf->token && strlen(conf->token) > 8192) || !conf->client_id != !conf->client_secret)
+    if ((conf->token && strlen(conf->token) > TOKEN_MAX) ||
+        !conf->client_id != !conf->client_secret)
         return errinfo_set(info, ERR_CONFIG, "the catalog's credentials are not whole");
     r = xcalloc(1, sizeof *r);
     r->c = (struct catalog){.ops = &rest_ops, .io = io};
@@ -692,6 +815,8 @@ enum err catalog_rest_open(const struct catalog_rest_conf *conf, struct io *io,
     r->conf.oauth2_uri = dup_or_null(conf->oauth2_uri);
     r->conf.scope = dup_or_null(conf->scope);
     r->conf.ca_file = dup_or_null(conf->ca_file);
+    r->conf.token_file = dup_or_null(conf->token_file);
+    r->conf.credential_file = dup_or_null(conf->credential_file);
     r->uri = xstrdup(conf->uri);
     while (*r->uri && r->uri[strlen(r->uri) - 1] == '/')
         r->uri[strlen(r->uri) - 1] = 0;

@@ -19,6 +19,7 @@
 #include "base/timefmt.h"
 #include "base/topic_name.h"
 #include "lake/catalog.h"
+#include "lake/jsonl.h"
 #include "lake/lake_int.h"
 
 #define ROUND_MS      200u
@@ -40,6 +41,7 @@ static uint64_t now_ns(void)
 
 enum err lake_ready(struct lake *l, struct errinfo *info)
 {
+    struct catalog_rest_conf cc = l->conf.catalog;
     struct store_conf sc = l->conf.store;
     enum err e = ERR_OK;
 
@@ -50,8 +52,10 @@ enum err lake_ready(struct lake *l, struct errinfo *info)
         if (!e)
             e = store_open(&sc, &l->store, info);
     }
+    cc.stop = &l->stop;
     if (!e && !l->catalog)
-        e = catalog_dir_open(l->store, io_real(), &l->catalog, info);
+        e = cc.uri ? catalog_rest_open(&cc, io_real(), &l->catalog, info)
+                   : catalog_dir_open(l->store, io_real(), &l->catalog, info);
     io_mutex_unlock(&l->ready_lock);
     return e;
 }
@@ -198,6 +202,28 @@ static bool outcome(struct lake *l, struct table *t, const char *what, enum err 
     return false;
 }
 
+/* ---- a topic's turn: tables and folders of lines ---- */
+
+static bool is_jsonl(struct topic *topic)
+{
+    struct topic_conf c;
+
+    topic_conf_get(topic, &c);
+    return c.lake_format == LAKE_JSONL;
+}
+
+static enum err compact(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
+{
+    t->commits_since = 0;
+    return is_jsonl(topic) ? jsonl_compact(l, t, topic, info) : table_compact(l, t, topic, info);
+}
+
+static enum err expire(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
+{
+    t->maintained_ns = now_ns();
+    return is_jsonl(topic) ? jsonl_expire(l, t, topic, info) : table_expire(l, t, topic, info);
+}
+
 static enum err flush_all(struct lake *l, struct table *t, struct topic *topic, unsigned most,
                           struct errinfo *info)
 {
@@ -205,7 +231,8 @@ static enum err flush_all(struct lake *l, struct table *t, struct topic *topic, 
     enum err e = ERR_OK;
 
     while (!e && more && most--) {
-        e = table_flush(l, t, topic, &more, info);
+        e = is_jsonl(topic) ? jsonl_flush(l, t, topic, &more, info)
+                            : table_flush(l, t, topic, &more, info);
         /* somebody else's commit came between: look again, at once */
         if (e == ERR_CONFLICT && most)
             e = ERR_OK, more = true;
@@ -222,11 +249,9 @@ static enum err job_run(struct lake *l, struct table *t, struct topic *topic, en
     case LAKE_FLUSH:
         return flush_all(l, t, topic, UINT32_MAX, info);
     case LAKE_COMPACT:
-        t->commits_since = 0;
-        return table_compact(l, t, topic, info);
+        return compact(l, t, topic, info);
     default:
-        t->maintained_ns = now_ns();
-        return table_expire(l, t, topic, info);
+        return expire(l, t, topic, info);
     }
 }
 
@@ -260,17 +285,13 @@ static void maintain(struct lake *l, struct table *t, struct topic *topic)
 {
     struct errinfo info = {0};
 
-    if (t->md && t->commits_since >= COMPACT_EVERY) {
-        t->commits_since = 0;
-        if (!outcome(l, t, "compact", table_compact(l, t, topic, &info), &info))
-            return;
-    }
+    if (t->md && t->commits_since >= COMPACT_EVERY &&
+        !outcome(l, t, "compact", compact(l, t, topic, &info), &info))
+        return;
     if (t->maintained_ns == 0)
         t->maintained_ns = now_ns();
-    if (t->md && now_ns() - t->maintained_ns > EXPIRE_NS) {
-        t->maintained_ns = now_ns();
-        outcome(l, t, "expire", table_expire(l, t, topic, &info), &info);
-    }
+    if ((t->md || t->jsonl) && now_ns() - t->maintained_ns > EXPIRE_NS)
+        outcome(l, t, "expire", expire(l, t, topic, &info), &info);
 }
 
 static void turn(struct lake *l, struct table *t, struct topic *topic)
@@ -281,8 +302,10 @@ static void turn(struct lake *l, struct table *t, struct topic *topic)
     topic_conf_get(topic, &c);
     io_mutex_lock(&l->lock);
     t->enabled = c.lake_enable;
+    t->shown_jsonl = c.lake_format == LAKE_JSONL;
     io_mutex_unlock(&l->lock);
-    if (memcmp(t->uuid, topic_uuid(topic), sizeof t->uuid) != 0) {
+    if (memcmp(t->uuid, topic_uuid(topic), sizeof t->uuid) != 0 ||
+        (t->base && t->jsonl != (c.lake_format == LAKE_JSONL))) {
         table_unload(t);
         table_changed(l, t);
         memcpy(t->uuid, topic_uuid(topic), sizeof t->uuid);
@@ -392,6 +415,7 @@ void lake_close(struct lake **lp)
         table_free(t);
     }
     lake_cache_fini(l);
+    places_fini(l);
     catalog_close(&l->catalog);
     store_close(&l->store);
     io_event_fini(&l->wake);
@@ -467,8 +491,9 @@ static enum err put_table(const struct lake *l, const struct table *t, struct bu
     if (!e)
         e = json_write_string(out, slice_str(t->name));
     if (!e)
-        e = buf_printf(out, ",\"enabled\":%s,\"table\":\"%s.%s\",\"snapshot\":",
-                       t->enabled ? "true" : "false", l->conf.namespace_, t->name);
+        e = buf_printf(out, ",\"enabled\":%s,\"format\":\"%s\",\"table\":\"%s.%s\",\"snapshot\":",
+                       t->enabled ? "true" : "false", t->shown_jsonl ? "jsonl" : "iceberg",
+                       l->conf.namespace_, t->name);
     if (!e)
         e = t->snapshot_id < 0 ? buf_append_str(out, "null")
                                : buf_printf(out, "%" PRId64, t->snapshot_id);

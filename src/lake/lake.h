@@ -26,6 +26,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "lake/catalog.h"
 #include "lake/store.h"
 #include "lake/value.h"
 
@@ -106,6 +107,7 @@ struct lake_parquet {
 struct lake_conf {
     struct broker *broker;
     struct store_conf store; /* texts must stay while the lake is open; .stop is the lake's */
+    struct catalog_rest_conf catalog; /* uri NULL: tables are found in the store itself */
     const char *dir;         /* folder for files on their way, made if missing */
     const char *namespace_;  /* of the tables: "weir" */
     struct lake_parquet parquet;

@@ -44,7 +44,7 @@ enum err file_key(const struct table *t, const struct ice_value *partition,
     uint32_t i;
 
     buf_init(&b, STORE_KEY_MAX + 1);
-    e = buf_printf(&b, "%s/data/", t->base);
+    e = buf_printf(&b, "%sdata/", t->base);
     for (i = 0; !e && i < t->spec->n; i++) {
         const struct spec_field *f = &t->spec->field[i];
 
@@ -59,7 +59,7 @@ enum err file_key(const struct table *t, const struct ice_value *partition,
         e = buf_printf(&b, "%s.parquet", name);
     if (e) { /* too long for a key: without folders the file is as good */
         buf_clear(&b);
-        e = buf_printf(&b, "%s/data/%s.parquet", t->base, name);
+        e = buf_printf(&b, "%sdata/%s.parquet", t->base, name);
     }
     if (e)
         e = errinfo_set(info, e, "the names of the table's files are too long");
@@ -177,17 +177,18 @@ void file_metrics(const struct columns *c, const struct lake_file_stats *st,
 
 /* ---- files ---- */
 
-enum err file_upload(struct lake *l, const char *tmp, const char *key,
+enum err file_upload(struct lake *l, const struct table *t, const char *tmp, const char *key,
                      const struct lake_file_stats *st, struct arena *a, struct data_file *f,
                      struct errinfo *info)
 {
     struct store_source src = {.path = tmp, .len = st->bytes};
+    struct store *store = place_store(l, t->place);
     char at[STORE_LOCATION_MAX + 1];
     enum err e;
 
-    e = store_location(l->store, key, at, info);
+    e = store_location(store, key, at, info);
     if (!e)
-        e = store_put(l->store, key, &src, NULL, NULL, info);
+        e = store_put(store, key, &src, NULL, NULL, info);
     if (e)
         return e;
     f->content = DATA_ROWS;
@@ -219,7 +220,7 @@ static enum err group_write(struct lake *l, struct table *t, struct topic *topic
     if (st.rows)
         e = file_key(t, g->value, key, info);
     if (!e && st.rows)
-        e = file_upload(l, tmp, key, &st, a, file, info);
+        e = file_upload(l, t, tmp, key, &st, a, file, info);
     if (!e && st.rows) {
         file->partition = (struct ice_value *)(uintptr_t)g->value;
         file_metrics(&t->columns, &st, g, a, file);
@@ -229,7 +230,7 @@ static enum err group_write(struct lake *l, struct table *t, struct topic *topic
     return e;
 }
 
-void files_forget(struct lake *l, const struct data_file *file, size_t n)
+void files_forget(struct store *store, const struct data_file *file, size_t n)
 {
     size_t i;
 
@@ -238,9 +239,9 @@ void files_forget(struct lake *l, const struct data_file *file, size_t n)
         const char *key;
 
         snprintf(at, sizeof at, "%.*s", (int)file[i].path.len, (const char *)file[i].path.ptr);
-        key = store_key(l->store, at);
+        key = store_key(store, at);
         if (key)
-            (void)store_delete(l->store, &key, 1, NULL);
+            (void)store_delete(store, &key, 1, NULL);
     }
 }
 
@@ -261,7 +262,7 @@ static enum err groups_write(struct lake *l, struct table *t, struct topic *topi
             ++*n;
     }
     if (e)
-        files_forget(l, file, *n);
+        files_forget(place_store(l, t->place), file, *n);
     return e;
 }
 
@@ -292,7 +293,7 @@ static enum err schema_grow(struct lake *l, struct table *t, const struct scan *
 }
 
 /* Records gone before they were in the table. */
-static void lost_say(struct lake *l, struct table *t, uint64_t lost)
+void table_lost(struct lake *l, struct table *t, uint64_t lost)
 {
     if (!lost)
         return;
@@ -301,6 +302,20 @@ static void lost_say(struct lake *l, struct table *t, uint64_t lost)
     io_mutex_unlock(&l->lock);
     LOG(l->conf.log, LOG_WARN, "records were deleted before they were in the lake",
         LOG_STR("topic", t->name), LOG_U64("records", lost));
+}
+
+void table_flushed(struct lake *l, struct table *t, uint64_t files, uint64_t rows, uint64_t bytes)
+{
+    io_mutex_lock(&l->lock);
+    t->commits++;
+    t->files += files;
+    t->records += rows;
+    t->bytes += bytes;
+    t->last_commit_ms = io_wall_ms(io_real());
+    io_mutex_unlock(&l->lock);
+    t->commits_since++;
+    atomic_fetch_add(&l->commits, 1);
+    atomic_fetch_add(&l->records, rows);
 }
 
 static void flushed(struct lake *l, struct table *t, const struct data_file *file, size_t n)
@@ -312,16 +327,7 @@ static void flushed(struct lake *l, struct table *t, const struct data_file *fil
         rows += (uint64_t)file[i].records;
         bytes += (uint64_t)file[i].bytes;
     }
-    io_mutex_lock(&l->lock);
-    t->commits++;
-    t->files += n;
-    t->records += rows;
-    t->bytes += bytes;
-    t->last_commit_ms = io_wall_ms(io_real());
-    io_mutex_unlock(&l->lock);
-    t->commits_since++;
-    atomic_fetch_add(&l->commits, 1);
-    atomic_fetch_add(&l->records, rows);
+    table_flushed(l, t, n, rows, bytes);
 }
 
 static bool moved(const struct table *t, const struct scan *s)
@@ -334,26 +340,29 @@ static enum err scan_commit(struct lake *l, struct table *t, struct topic *topic
 {
     struct snapshot_change c = {.operation = SNAPSHOT_APPEND};
     struct data_file *file = xcalloc(s->groups_n + 1, sizeof *file);
+    struct place *place = NULL; /* of the files, also when the table is unloaded */
     struct schema *schema = NULL;
     struct arena a;
     enum err e;
 
     arena_init(&a, ARENA_CHUNK, ARENA_MAX);
-    lost_say(l, t, s->lost);
+    table_lost(l, t, s->lost);
     e = schema_grow(l, t, s, &schema, &c.last_column, info);
     if (!e)
         e = groups_write(l, t, topic, s, &a, file, &c.added_n, info);
     if (e) {
         table_unload(t);
     } else {
+        place = place_ref(t->place);
         c.added = file;
         c.schema = schema;
         e = table_commit(l, t, &c, s->covered, info);
         if (e == ERR_CONFLICT) /* certainly not in the table; after others they may be */
-            files_forget(l, file, c.added_n);
+            files_forget(place_store(l, place), file, c.added_n);
     }
     if (!e)
         flushed(l, t, file, c.added_n);
+    place_unref(&place);
     schema_free(&schema);
     free(file);
     arena_fini(&a);

@@ -5,8 +5,10 @@
  *   lake_scan.c      which records a flush takes, and into which partitions of the table they go
  *   lake_flush.c     a flush: scan, Parquet, upload, commit
  *   lake_table.c     loading, creating and committing the table
+ *   lake_place.c     the stores that tables' objects are in
  *   lake_maintain.c  compaction, expiry, orphans
  *   lake_view.c      what readers see
+ *   jsonl*.c         topics that are folders of JSON lines instead: jsonl.h
  */
 #ifndef WEIR_LAKE_LAKE_INT_H
 #define WEIR_LAKE_LAKE_INT_H
@@ -64,6 +66,29 @@ const struct lake_column *columns_find(const struct columns *c, int32_t id);
 enum err columns_evolve(struct lake *l, struct schema *s, void *fields, int32_t *last_id,
                         bool *changed, struct errinfo *info);
 
+/* ---- places ---- */
+
+struct place {
+    struct place *next; /* lake->lock */
+    _Atomic uint32_t refs;
+    char *base;          /* the table's location */
+    json_t *said;        /* the catalog, of its storage */
+    struct store *store; /* whose URL is base */
+    int64_t until_ms;    /* when its credentials end; 0: they do not */
+};
+/* Where the table lies; *out is to be unreferenced, and NULL if it is the lake's own store.
+ * ERR_UNSUPPORTED: out of reach. */
+enum err place_get(struct lake *l, const struct metadata *md, struct place **out,
+                   struct errinfo *info);
+/* The newest place that has the location; NULL: none, it may be in the lake's own store. */
+struct place *place_of(struct lake *l, const char *location);
+struct place *place_ref(struct place *p);
+void place_unref(struct place **p); /* *p may be NULL */
+/* Whether its table should be loaded anew, for other credentials. p may be NULL. */
+bool place_old(const struct place *p);
+struct store *place_store(const struct lake *l, const struct place *p);
+void places_fini(struct lake *l);
+
 /* ---- a topic's table ---- */
 
 struct job_tickets {
@@ -74,8 +99,8 @@ struct job_tickets {
 struct table {
     struct table *next; /* lake->lock */
     char *name;
-    uint8_t uuid[16]; /* of the topic */
-    bool enabled;     /* lake->lock: seen in the last round */
+    uint8_t uuid[16];          /* of the topic */
+    bool enabled, shown_jsonl; /* lake->lock: seen in the last round */
     struct job_tickets job[LAKE_JOBS];
     /* lake->lock: for status */
     uint64_t commits, files, records, bytes, failures, lost;
@@ -88,10 +113,13 @@ struct table {
     struct lake_view *view; /* lake->lock: of view_version; NULL: none */
     uint64_t view_version;
     /* the lake's thread */
-    struct metadata *md; /* NULL: not loaded */
+    struct metadata *md;   /* NULL: not loaded */
+    bool jsonl;            /* loaded as JSON lines: jsonl.h */
+    uint64_t jsonl_number; /* of the newest commit; 0: none */
     struct columns columns;
     struct spec *spec;
-    char *base;       /* key of the table's folder in the store */
+    struct place *place;
+    char *base; /* key of the table's folder in the place's store, "" or with a '/' at its end */
     int64_t *covered; /* next offset of each partition that is not in the table */
     int32_t partitions_n;
     uint32_t failed;        /* in a row */
@@ -116,6 +144,7 @@ struct lake {
     uint64_t cache_bytes;
     struct io_mutex lock;
     struct table *tables; /* lock; entries stay until lake_close */
+    struct place *places; /* lock */
     _Atomic uint64_t commits, failures, bytes, records, compactions, expired, orphans;
 };
 
@@ -150,12 +179,17 @@ enum err lake_ready(struct lake *l, struct errinfo *info);
 /* Loads or makes the table; fills in md, columns, spec, covered. */
 enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
 void table_unload(struct table *t);
+/* Fills in covered from a list of offsets (may be NULL): where it has none, where the log began. */
+enum err table_covered(struct table *t, struct topic *topic, const json_t *list,
+                       struct errinfo *info);
+/* The covered offsets for status, and for retention. */
+void table_covered_show(struct lake *l, struct table *t);
 /* covered NULL: as it is. ERR_CONFLICT: somebody else changed the table, and it is certain that this
  * change is not in it; ERR_UNCERTAIN. After any error the table is unloaded. */
 enum err table_commit(struct lake *l, struct table *t, struct snapshot_change *c,
                       const int64_t *covered, struct errinfo *info);
 struct table_name table_name_of(const struct lake *l, const struct table *t);
-struct lake_env lake_env_of(const struct lake *l);
+struct lake_env table_env(const struct lake *l, const struct table *t);
 
 /* The table's metadata says that it is this topic's? ERR_EXISTS. */
 enum err table_topic_check(const struct metadata *md, struct topic *topic, struct errinfo *info);
@@ -167,13 +201,17 @@ void lake_view_unref(struct lake_view *v);
 
 /* ---- flush, maintenance ---- */
 
+/* Says that records were gone before they were in the lake. */
+void table_lost(struct lake *l, struct table *t, uint64_t records);
+/* Counts a commit. */
+void table_flushed(struct lake *l, struct table *t, uint64_t files, uint64_t rows, uint64_t bytes);
 /* *more: there is more to take at once. */
 enum err table_flush(struct lake *l, struct table *t, struct topic *topic, bool *more,
                      struct errinfo *info);
 enum err table_compact(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
 enum err table_expire(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
 /* Puts a Parquet file at tmp into the store and fills in e's file; texts live in a. */
-enum err file_upload(struct lake *l, const char *tmp, const char *key,
+enum err file_upload(struct lake *l, const struct table *t, const char *tmp, const char *key,
                      const struct lake_file_stats *st, struct arena *a, struct data_file *f,
                      struct errinfo *info);
 /* Bounds and counts of the leaves. own: the group whose exact bounds are known, or NULL. */
@@ -181,7 +219,7 @@ void file_metrics(const struct columns *c, const struct lake_file_stats *st,
                   const struct group *own, struct arena *a, struct data_file *f);
 void tmp_path(const struct lake *l, char out[512]);
 /* A new key for a file of a partition: "weir/t/data/timestamp_hour=…/NAME.parquet". */
-void files_forget(struct lake *l, const struct data_file *file, size_t n);
+void files_forget(struct store *store, const struct data_file *file, size_t n);
 enum err file_key(const struct table *t, const struct ice_value *partition,
                   char out[STORE_KEY_MAX + 1], struct errinfo *info);
 bool lake_stopping(const struct lake *l);

@@ -146,7 +146,7 @@ static enum err survey_make(struct lake *l, struct table *t, uint64_t bytes_max,
                             struct survey *s, struct errinfo *info)
 {
     struct snapshot_scan scan = {.file = on_file, .arg = s};
-    struct lake_env env = lake_env_of(l);
+    struct lake_env env = table_env(l, t);
     enum err e;
 
     memset(s, 0, sizeof *s);
@@ -257,8 +257,8 @@ static void tmp_remove(char (*tmp)[512], uint32_t n)
         io_unlink(io_real(), tmp[i], NULL);
 }
 
-static enum err fetch_all(struct lake *l, const struct seen *s, uint32_t n, char (*tmp)[512],
-                          uint32_t *got, struct errinfo *info)
+static enum err fetch_all(struct lake *l, const struct table *t, const struct seen *s, uint32_t n,
+                          char (*tmp)[512], uint32_t *got, struct errinfo *info)
 {
     char at[STORE_LOCATION_MAX + 1];
     enum err e = ERR_OK;
@@ -268,14 +268,14 @@ static enum err fetch_all(struct lake *l, const struct seen *s, uint32_t n, char
 
         snprintf(at, sizeof at, "%.*s", (int)s[*got].file.path.len,
                  (const char *)s[*got].file.path.ptr);
-        key = store_key(l->store, at);
+        key = store_key(place_store(l, t->place), at);
         if (!key)
             return errinfo_set(info, ERR_UNSUPPORTED, "the file %.150s is outside of the store",
                                at);
         if (lake_stopping(l))
             return errinfo_set(info, ERR_CANCELLED, "the server stops");
         tmp_path(l, tmp[*got]);
-        e = store_get_file(l->store, key, tmp[*got], NULL, info);
+        e = store_get_file(place_store(l, t->place), key, tmp[*got], NULL, info);
     }
     return e;
 }
@@ -308,7 +308,7 @@ static enum err rewrite(struct lake *l, struct table *t, const struct seen *s, u
     if (!e)
         e = file_key(t, s[0].file.partition, key, info);
     if (!e)
-        e = file_upload(l, out, key, &st, a, f, info);
+        e = file_upload(l, t, out, key, &st, a, f, info);
     if (!e) {
         f->partition = s[0].file.partition;
         file_metrics(&t->columns, &st, NULL, a, f);
@@ -326,9 +326,10 @@ static enum err merge(struct lake *l, struct table *t, const struct seen *s, uin
     struct snapshot_change c = {.operation = SNAPSHOT_REPLACE};
     char(*tmp)[512] = xcalloc(n, sizeof *tmp);
     struct slice removed[FILES_MAX];
+    struct place *place; /* of the file, also when the table is unloaded */
     struct data_file f = {0};
     uint32_t i, got;
-    enum err e = fetch_all(l, s, n, tmp, &got, info);
+    enum err e = fetch_all(l, t, s, n, tmp, &got, info);
 
     if (!e)
         e = rewrite(l, t, s, n, tmp, a, &f, info);
@@ -338,13 +339,15 @@ static enum err merge(struct lake *l, struct table *t, const struct seen *s, uin
         return e;
     for (i = 0; i < n; i++)
         removed[i] = s[i].file.path;
+    place = place_ref(t->place);
     c.added = &f;
     c.added_n = 1;
     c.removed = removed;
     c.removed_n = n;
     e = table_commit(l, t, &c, NULL, info);
     if (e == ERR_CONFLICT)
-        files_forget(l, &f, 1);
+        files_forget(place_store(l, place), &f, 1);
+    place_unref(&place);
     if (!e)
         atomic_fetch_add(&l->compactions, 1);
     return e;
@@ -417,15 +420,16 @@ enum err table_expire(struct lake *l, struct table *t, struct topic *topic, stru
 {
     struct table_name name = table_name_of(l, t);
     int64_t now = io_wall_ms(io_real());
-    struct lake_env env = lake_env_of(l);
     struct expire_result r = {0};
     struct topic_conf c;
+    struct lake_env env;
     uint64_t n = 0;
     enum err e = table_load(l, t, topic, info);
 
     topic_conf_get(topic, &c);
     if (!e && c.lake_retention_ms >= 0)
         e = rows_expire(l, t, now - c.lake_retention_ms, info);
+    env = table_env(l, t);
     if (!e)
         e = snapshot_expire(&env, l->catalog, &name, now - c.lake_snapshots_ms, KEEP, &r, info);
     atomic_fetch_add(&l->expired, r.snapshots);
@@ -433,10 +437,11 @@ enum err table_expire(struct lake *l, struct table *t, struct topic *topic, stru
     table_unload(t); /* the table's metadata is another now */
     if (!e)
         e = table_load(l, t, topic, info);
+    env = table_env(l, t);
     if (!e)
         e = snapshot_orphans(&env, t->md, now - l->conf.orphan_age_ms, &n, info);
     atomic_fetch_add(&l->orphans, n);
     if (!e)
-        e = store_sweep(l->store, now - l->conf.orphan_age_ms, &n, info);
+        e = store_sweep(env.store, now - l->conf.orphan_age_ms, &n, info);
     return e;
 }

@@ -19,9 +19,9 @@ struct table_name table_name_of(const struct lake *l, const struct table *t)
     return (struct table_name){l->conf.namespace_, t->name};
 }
 
-struct lake_env lake_env_of(const struct lake *l)
+struct lake_env table_env(const struct lake *l, const struct table *t)
 {
-    return (struct lake_env){l->store, io_real()};
+    return (struct lake_env){place_store(l, t->place), io_real()};
 }
 
 void table_unload(struct table *t)
@@ -29,11 +29,14 @@ void table_unload(struct table *t)
     metadata_free(&t->md);
     columns_fini(&t->columns);
     spec_free(&t->spec);
+    place_unref(&t->place);
     free(t->base);
     t->base = NULL;
     free(t->covered);
     t->covered = NULL;
     t->partitions_n = 0;
+    t->jsonl = false;
+    t->jsonl_number = 0;
 }
 
 /* ---- making ---- */
@@ -118,16 +121,15 @@ void table_changed(struct lake *l, struct table *t)
         lake_view_unref(old);
 }
 
-static enum err covered_parse(struct table *t, struct topic *topic, struct errinfo *info)
+enum err table_covered(struct table *t, struct topic *topic, const json_t *list,
+                       struct errinfo *info)
 {
-    const char *text = snapshot_offsets(t->md);
-    json_t *list = text ? json_loads(text, 0, NULL) : NULL, *v;
+    const json_t *v;
     enum err e = ERR_OK;
     int32_t i;
 
-    if (text && !json_is_array(list))
-        e = errinfo_set(info, ERR_CORRUPT, "%s of the table \"%.100s\" is no list",
-                        SNAPSHOT_OFFSETS, t->name);
+    t->partitions_n = topic_partitions(topic);
+    t->covered = xcalloc((size_t)t->partitions_n + 1, sizeof *t->covered);
     for (i = 0; !e && i < t->partitions_n; i++) {
         struct plog_info now;
 
@@ -142,33 +144,60 @@ static enum err covered_parse(struct table *t, struct topic *topic, struct errin
                             "it written anew",
                             t->name, (int)i, t->covered[i], now.end_offset);
     }
+    return e;
+}
+
+static enum err covered_parse(struct table *t, struct topic *topic, struct errinfo *info)
+{
+    const char *text = snapshot_offsets(t->md);
+    json_t *list = text ? json_loads(text, 0, NULL) : NULL;
+    enum err e;
+
+    if (text && !json_is_array(list))
+        e = errinfo_set(info, ERR_CORRUPT, "%s of the table \"%.100s\" is no list",
+                        SNAPSHOT_OFFSETS, t->name);
+    else
+        e = table_covered(t, topic, list, info);
     json_decref(list);
     return e;
+}
+
+/* A new text: what the keys of the table's objects begin with. */
+static char *base_key(const struct lake *l, const struct table *t)
+{
+    char base[STORE_LOCATION_MAX + 1];
+    const char *key;
+    char *out;
+    size_t n;
+
+    if (t->place)
+        return xstrdup("");
+    snprintf(base, sizeof base, "%s", metadata_base(t->md));
+    for (n = strlen(base); n && base[n - 1] == '/';)
+        base[--n] = 0;
+    key = store_key(l->store, base);
+    ASSERT(key); /* by place_get */
+    n = strlen(key);
+    out = xmalloc(n + 2);
+    snprintf(out, n + 2, "%s/", key);
+    return out;
 }
 
 /* What follows from t->md. */
 static enum err table_adopt(struct lake *l, struct table *t, struct topic *topic,
                             struct errinfo *info)
 {
-    char base[STORE_LOCATION_MAX + 1];
     struct schema *s = NULL;
-    const char *key;
-    size_t n;
     enum err e;
 
     columns_fini(&t->columns);
     spec_free(&t->spec);
     free(t->base);
     t->base = NULL;
-    snprintf(base, sizeof base, "%s", metadata_base(t->md));
-    n = strlen(base);
-    while (n && base[n - 1] == '/')
-        base[--n] = 0;
-    key = store_key(l->store, base);
-    if (!key)
-        return errinfo_set(info, ERR_UNSUPPORTED, "the table lies at %.100s, outside of %.80s",
-                           base, store_url(l->store));
-    t->base = xstrdup(key);
+    place_unref(&t->place);
+    if ((e = place_get(l, t->md, &t->place, info)))
+        return e;
+    t->base = base_key(l, t);
     if ((e = table_topic_check(t->md, topic, info)) || (e = metadata_schema(t->md, -1, &s, info)))
         return e;
     e = columns_from_schema(s, &t->columns, info);
@@ -192,7 +221,7 @@ static void covered_let_go(struct lake *l, const struct table *t)
     topic_unref(&topic);
 }
 
-static void covered_show(struct lake *l, struct table *t)
+void table_covered_show(struct lake *l, struct table *t)
 {
     size_t bytes = (size_t)t->partitions_n * sizeof *t->shown;
 
@@ -200,7 +229,7 @@ static void covered_show(struct lake *l, struct table *t)
     t->shown = xrealloc(t->shown, bytes + 1);
     memcpy(t->shown, t->covered, bytes);
     t->shown_n = (uint32_t)t->partitions_n;
-    t->snapshot_id = metadata_current_id(t->md);
+    t->snapshot_id = t->jsonl ? (int64_t)t->jsonl_number : metadata_current_id(t->md);
     io_mutex_unlock(&l->lock);
     covered_let_go(l, t);
 }
@@ -210,7 +239,7 @@ enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct
     struct table_name name = table_name_of(l, t);
     enum err e = ERR_OK;
 
-    if (t->md && t->partitions_n == topic_partitions(topic))
+    if (t->md && t->partitions_n == topic_partitions(topic) && !place_old(t->place))
         return ERR_OK;
     if ((e = lake_ready(l, info)))
         return e;
@@ -220,15 +249,12 @@ enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct
         e = table_make(l, t, topic, info);
     if (!e)
         e = table_adopt(l, t, topic, info);
-    if (!e) {
-        t->partitions_n = topic_partitions(topic);
-        t->covered = xcalloc((size_t)t->partitions_n + 1, sizeof *t->covered);
+    if (!e)
         e = covered_parse(t, topic, info);
-    }
     if (e)
         table_unload(t);
     else
-        covered_show(l, t);
+        table_covered_show(l, t);
     return e;
 }
 
@@ -280,7 +306,7 @@ enum err table_commit(struct lake *l, struct table *t, struct snapshot_change *c
     char *text = covered ? covered_text(covered, t->partitions_n) : NULL;
     const char *const summary[] = {SNAPSHOT_OFFSETS, text};
     struct table_name name = table_name_of(l, t);
-    struct lake_env env = lake_env_of(l);
+    struct lake_env env = table_env(l, t);
     enum err e;
 
     c->summary = summary;
@@ -289,7 +315,7 @@ enum err table_commit(struct lake *l, struct table *t, struct snapshot_change *c
     if (!e && covered)
         memcpy(t->covered, covered, (size_t)t->partitions_n * sizeof *covered);
     if (!e)
-        covered_show(l, t);
+        table_covered_show(l, t);
     else
         table_unload(t);
     table_changed(l, t);

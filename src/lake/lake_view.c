@@ -23,6 +23,7 @@
 struct view {
     struct lake_view v; /* first */
     _Atomic uint32_t refs;
+    struct place *place;
     struct columns columns;
     struct arena arena;
     uint32_t cap;
@@ -141,11 +142,14 @@ static enum err view_fill(struct lake *l, const struct metadata *md, const struc
                           struct view *w, struct errinfo *info)
 {
     struct snapshot_scan scan = {.file = on_file, .arg = w};
-    struct lake_env env = lake_env_of(l);
     const json_t *snapshot = NULL;
     struct schema *s = NULL;
+    struct lake_env env;
     enum err e = snapshot_pick(md, at, &snapshot, info);
 
+    if (!e)
+        e = place_get(l, md, &w->place, info);
+    env = (struct lake_env){place_store(l, w->place), io_real()};
     if (!e)
         e = metadata_schema(md, -1, &s, info);
     if (!e)
@@ -170,6 +174,7 @@ void lake_view_unref(struct lake_view *v)
         return;
     columns_fini(&w->columns);
     arena_fini(&w->arena);
+    place_unref(&w->place);
     free(v->file);
     free(v->boundary);
     free(w);
@@ -222,16 +227,23 @@ enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at
                        struct lake_view **out, struct errinfo *info)
 {
     struct slice name = slice_str(topic_name(topic));
+    struct lake_view *old = NULL;
     struct table *t;
     uint64_t version = 0;
+    struct topic_conf c;
     enum err e;
 
     *out = NULL;
+    topic_conf_get(topic, &c);
+    if (c.lake_format == LAKE_JSONL)
+        return errinfo_set(info, ERR_NOT_FOUND, "the topic \"%s\" is a folder of JSON lines",
+                           topic_name(topic));
     io_mutex_lock(&l->lock);
     t = lake_table_find(l, name);
     if (t) {
         version = t->version;
-        if (t->view && t->view_version == version && at->kind == LAKE_AT_NOW)
+        if (t->view && t->view_version == version && at->kind == LAKE_AT_NOW &&
+            !place_old(((struct view *)t->view)->place))
             *out = ref(t->view);
     }
     io_mutex_unlock(&l->lock);
@@ -243,11 +255,13 @@ enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at
     if (e || at->kind != LAKE_AT_NOW)
         return e;
     io_mutex_lock(&l->lock);
-    if (!t->view && t->version == version) {
+    if (t->version == version) {
+        old = t->view; /* whose credentials end */
         t->view = ref(*out);
         t->view_version = version;
     }
     io_mutex_unlock(&l->lock);
+    lake_view_release(&old);
     return ERR_OK;
 }
 
@@ -366,10 +380,10 @@ static struct cached *cached_new(struct lake *l, const char *location, uint64_t 
 }
 
 /* cache_lock is held, also while a copy is made: they come one after the other. */
-static enum err copy_pin(struct lake *l, const char *location, uint64_t bytes, char path[512],
-                         struct errinfo *info)
+static enum err copy_pin(struct lake *l, struct store *store, const char *location, uint64_t bytes,
+                         char path[512], struct errinfo *info)
 {
-    const char *key = store_key(l->store, location);
+    const char *key = store_key(store, location);
     struct cached *c = cached_take(l, location);
     enum err e = ERR_OK;
 
@@ -378,7 +392,7 @@ static enum err copy_pin(struct lake *l, const char *location, uint64_t bytes, c
     if (!c)
         c = cached_new(l, location, bytes);
     if (!c->there)
-        e = store_get_file(l->store, key, c->path, NULL, info);
+        e = store_get_file(store, key, c->path, NULL, info);
     if (e) {
         cached_free(l, c);
         return e;
@@ -392,29 +406,29 @@ static enum err copy_pin(struct lake *l, const char *location, uint64_t bytes, c
     return ERR_OK;
 }
 
-static bool is_folder(const struct lake *l)
-{
-    return strncmp(store_url(l->store), "file://", 7) == 0;
-}
-
 enum err lake_file_pin(struct lake *l, const char *location, uint64_t bytes, char path[512],
                        struct errinfo *info)
 {
-    const char *key;
     enum err e = lake_ready(l, info);
+    struct place *place;
+    struct store *store;
+    const char *key;
 
     if (e)
         return e;
-    if (is_folder(l)) {
-        key = store_key(l->store, location);
-        if (!key || (size_t)snprintf(path, 512, "%s/%s", store_url(l->store) + 7, key) >= 512)
+    place = place_of(l, location);
+    store = place_store(l, place);
+    if (strncmp(store_url(store), "file://", 7) == 0) { /* the lake's own: it has no place */
+        key = store_key(store, location);
+        if (!key || (size_t)snprintf(path, 512, "%s/%s", store_url(store) + 7, key) >= 512)
             return errinfo_set(info, ERR_UNSUPPORTED, "%.150s is outside of the store, or too long",
                                location);
         return ERR_OK;
     }
     io_mutex_lock(&l->cache_lock);
-    e = copy_pin(l, location, bytes, path, info);
+    e = copy_pin(l, store, location, bytes, path, info);
     io_mutex_unlock(&l->cache_lock);
+    place_unref(&place);
     return e;
 }
 
@@ -422,8 +436,6 @@ void lake_file_unpin(struct lake *l, const char *location)
 {
     struct cached *c;
 
-    if (is_folder(l))
-        return;
     io_mutex_lock(&l->cache_lock);
     for (c = l->cache; c && strcmp(c->location, location) != 0; c = c->next)
         ;

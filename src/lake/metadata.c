@@ -137,6 +137,7 @@ struct metadata *metadata_clone(const struct metadata *md)
     c->doc = json_deep_copy(md->doc);
     ASSERT(c->doc);
     c->location = md->location ? xstrdup(md->location) : NULL;
+    c->config = json_incref(md->config);
     return c;
 }
 
@@ -145,6 +146,7 @@ void metadata_free(struct metadata **md)
     if (!*md)
         return;
     json_decref((*md)->doc);
+    json_decref((*md)->config);
     free((*md)->location);
     free((*md)->etag);
     free(*md);

@@ -23,6 +23,7 @@ struct metadata {
     json_t *doc;
     char *location; /* of the file it came from; NULL: of none yet */
     char *etag;     /* of a catalog's answer; NULL: none */
+    json_t *config; /* what a catalog says of access to its storage: texts; NULL: nothing */
 };
 
 /* From a file's text. ERR_CORRUPT with what is wrong, ERR_UNSUPPORTED for a version other than 2. */

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "io/io.h"
+#include "lake/secret.h"
 #include "lake/store_int.h"
 
 #define FILE_MAX  (256u << 10)
@@ -89,26 +90,6 @@ static void line_take(struct store_creds *c, struct slice line, const char *prof
         value_take(&c->session_token, value);
 }
 
-static enum err file_read(const char *path, struct buf *out, struct errinfo *info)
-{
-    struct io_file *f = NULL;
-    uint64_t size = 0;
-    size_t got = 0;
-    enum err e = io_open(io_real(), path, IO_RDONLY, &f, info);
-
-    if (!e)
-        e = io_size(f, &size, info);
-    if (!e && size > FILE_MAX)
-        e = errinfo_set(info, ERR_CONFIG, "%s is too large for a file of credentials", path);
-    if (!e)
-        e = buf_reserve(out, size + 1);
-    if (!e)
-        e = io_pread(f, out->ptr, size, 0, &got, info);
-    out->len = got;
-    io_close(&f);
-    return e;
-}
-
 static enum err file_creds(const char *path, const char *profile, struct store_creds *c,
                            struct errinfo *info)
 {
@@ -118,7 +99,7 @@ static enum err file_creds(const char *path, const char *profile, struct store_c
     enum err e;
 
     buf_init(&text, FILE_MAX + 1);
-    e = file_read(path, &text, info);
+    e = secret_read(path, &text, info);
     rest = buf_slice(&text);
     while (!e && rest.len) {
         const uint8_t *nl = memchr(rest.ptr, '\n', rest.len);
@@ -128,9 +109,7 @@ static enum err file_creds(const char *path, const char *profile, struct store_c
         n += nl != NULL;
         rest = slice_of(rest.ptr + n, rest.len - n);
     }
-    if (text.ptr)
-        OPENSSL_cleanse(text.ptr, text.cap);
-    buf_fini(&text);
+    secret_fini(&text);
     if (!e && (!c->access_key || !c->secret_key))
         e = errinfo_set(info, ERR_UNAUTHENTICATED,
                         "%s has no aws_access_key_id and aws_secret_access_key for profile %s",

@@ -25,6 +25,7 @@ struct server_lake {
     const char *dirs[2];
     unsigned dirs_n;
     struct store_conf store;
+    bool elsewhere; /* the tables are in another catalog */
     struct sql_cold cold;
 };
 
@@ -429,6 +430,19 @@ static struct store_conf store_of(const struct config *c, const struct server_la
                                .deadline_ms = (uint32_t)c->lake_deadline_ms.n};
 }
 
+static struct catalog_rest_conf catalog_of(const struct config *c)
+{
+    return (struct catalog_rest_conf){.uri = text_or_null(&c->lake_catalog_uri),
+                                      .warehouse = text_or_null(&c->lake_catalog_warehouse),
+                                      .prefix = text_or_null(&c->lake_catalog_prefix),
+                                      .token_file = text_or_null(&c->lake_catalog_token),
+                                      .credential_file = text_or_null(&c->lake_catalog_credential),
+                                      .oauth2_uri = text_or_null(&c->lake_catalog_oauth2),
+                                      .scope = text_or_null(&c->lake_catalog_scope),
+                                      .vended = c->lake_catalog_access.n == 0,
+                                      .ca_file = text_or_null(&c->lake_catalog_ca)};
+}
+
 enum err server_lake_new(const struct config *c, struct server_lake **out, struct errinfo *info)
 {
     struct server_lake *l = xcalloc(1, sizeof *l);
@@ -465,6 +479,7 @@ enum err server_lake_open(struct server_lake *l, const struct config *c, struct 
         .sql = sql, .memory_bytes = (uint64_t)c->lake_memory.n, .dirs = dirs, .dirs_n = 1};
     struct lake_conf lc = {.broker = b,
                            .store = l->store,
+                           .catalog = catalog_of(c),
                            .dir = l->dir,
                            .namespace_ = c->lake_namespace.text,
                            .log = log,
@@ -482,6 +497,7 @@ enum err server_lake_open(struct server_lake *l, const struct config *c, struct 
     enum err e;
 
     l->broker = b;
+    l->elsewhere = lc.catalog.uri != NULL;
     e = parquet_open(&pc, &l->parquet, info);
     return e ? e : lake_open(&lc, &l->lake, info);
 }
@@ -505,5 +521,5 @@ struct lake *server_lake_get(struct server_lake *l)
 
 const struct store_conf *server_lake_store(const struct server_lake *l)
 {
-    return &l->store;
+    return l->elsewhere ? NULL : &l->store;
 }

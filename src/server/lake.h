@@ -26,7 +26,7 @@ enum err server_lake_open(struct server_lake *l, const struct config *c, struct 
 /* Queries have ended; *l may be NULL. */
 void server_lake_close(struct server_lake **l);
 struct lake *server_lake_get(struct server_lake *l);
-/* Where the tables lie; as long as l. */
+/* Where the tables lie, as long as l; NULL: in another catalog. */
 const struct store_conf *server_lake_store(const struct server_lake *l);
 
 #endif

@@ -80,6 +80,17 @@ CONFIG(inflight_bytes, "journal.inflight_bytes", SIZE, "64MiB", 1048576, 4294967
 CONFIG(lake_url, "lake.url", TEXT, "", 0, 400, "url",
        "Where topics with lake.enable have their tables: file:///DIR or s3://BUCKET/PREFIX. Empty: the folder lake in the data directory.")
 CONFIG(lake_namespace, "lake.namespace", TEXT, "weir", 1, 200, "name", "Namespace of the tables.")
+CONFIG(lake_catalog_uri, "lake.catalog.uri", TEXT, "", 0, 400, "url",
+       "Iceberg REST catalog that the tables are made in, without /v1. Empty: the tables are found in lake.url itself, and served below /iceberg.")
+CONFIG(lake_catalog_warehouse, "lake.catalog.warehouse", TEXT, "", 0, 400, "name", "What that catalog calls the warehouse; many need it.")
+CONFIG(lake_catalog_prefix, "lake.catalog.prefix", TEXT, "", 0, 200, "name", "Of the catalog's paths, if its own configuration does not say.")
+CONFIG(lake_catalog_token, "lake.catalog.token_file", TEXT, "", 0, 400, "path", "File with a bearer token for the catalog. Read again when the token is refused.")
+CONFIG(lake_catalog_credential, "lake.catalog.credential_file", TEXT, "", 0, 400, "path", "File with ID:SECRET, for which OAuth 2 gives tokens (client credentials). Read for each token.")
+CONFIG(lake_catalog_oauth2, "lake.catalog.oauth2_uri", TEXT, "", 0, 400, "url", "Token endpoint. Empty: v1/oauth/tokens of the catalog.")
+CONFIG(lake_catalog_scope, "lake.catalog.scope", TEXT, "", 0, 200, "text", "Scope of the tokens asked for. Empty: catalog.")
+CONFIG(lake_catalog_access, "lake.catalog.access", CHOICE, "vended", 0, 0, "vended|own",
+       "Credentials for the tables' storage: those that the catalog gives (if it gives none: own), or those of lake.s3. One of the listed words.")
+CONFIG(lake_catalog_ca, "lake.catalog.ca", TEXT, "", 0, 400, "path", "PEM file with authorities that sign the catalog's certificate. Empty: the system's.")
 CONFIG(lake_endpoint, "lake.s3.endpoint", TEXT, "", 0, 255, "url",
        "https://HOST[:PORT] of S3-compatible storage. Empty: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS of the region.")
 CONFIG(lake_region, "lake.s3.region", TEXT, "", 0, 64, "name", "Region that requests are signed for (auto for R2). Empty: AWS_REGION, else us-east-1.")
