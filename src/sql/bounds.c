@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "base/timefmt.h"
 #include "sql/sql_int.h"
+#include "sql/tree.h"
 
 #define DEPTH_MAX 200
 
@@ -100,21 +101,9 @@ struct walk {
     int64_t now_ms;
 };
 
-static const char *str(const json_t *n, const char *key)
-{
-    const char *s = json_string_value(json_object_get(n, key));
-
-    return s ? s : "";
-}
-
-static bool is(const json_t *n, const char *key, const char *value)
-{
-    return !strcmp(str(n, key), value);
-}
-
 static const struct sql_param *param_of(const struct walk *w, const json_t *n)
 {
-    unsigned long i = strtoul(str(n, "identifier"), NULL, 10);
+    unsigned long i = strtoul(tree_str(n, "identifier"), NULL, 10);
 
     return i >= 1 && i <= w->plan->rq->params_n ? &w->plan->rq->params[i - 1] : NULL;
 }
@@ -130,14 +119,14 @@ static bool whole(const struct walk *w, const json_t *n, int64_t *out)
     const json_t *value = json_object_get(n, "value"), *v;
     const struct sql_param *p;
 
-    if (is(n, "class", "CONSTANT")) {
+    if (tree_is(n, "class", "CONSTANT")) {
         v = json_object_get(value, "value");
         if (!json_is_integer(v))
             return false;
         *out = json_integer_value(v);
         return true;
     }
-    if (is(n, "class", "PARAMETER") && (p = param_of(w, n))) {
+    if (tree_is(n, "class", "PARAMETER") && (p = param_of(w, n))) {
         if (p->type == SQL_BIGINT) {
             *out = p->i64;
             return true;
@@ -185,9 +174,9 @@ static bool interval_text(const char *s, int64_t *most)
 /* 1 or '1'. */
 static bool interval_count(const struct walk *w, const json_t *n, int64_t *out)
 {
-    const char *text = str(json_object_get(n, "value"), "value");
+    const char *text = tree_str(json_object_get(n, "value"), "value");
 
-    return whole(w, n, out) || (is(n, "class", "CONSTANT") && field_i64(slice_str(text), out));
+    return whole(w, n, out) || (tree_is(n, "class", "CONSTANT") && field_i64(slice_str(text), out));
 }
 
 /* An interval: INTERVAL '1 hour', or INTERVAL 1 HOUR, which is to_hours(CAST(1 …)). */
@@ -203,22 +192,23 @@ static bool interval(const struct walk *w, const json_t *n, int64_t *most)
     int64_t v;
     size_t i;
 
-    if (is(n, "class", "CAST") && !strcmp(str(json_object_get(n, "cast_type"), "id"), "INTERVAL") &&
-        is(child, "class", "CONSTANT"))
-        return interval_text(str(json_object_get(child, "value"), "value"), most);
-    if (!is(n, "class", "FUNCTION"))
+    if (tree_is(n, "class", "CAST") &&
+        !strcmp(tree_str(json_object_get(n, "cast_type"), "id"), "INTERVAL") &&
+        tree_is(child, "class", "CONSTANT"))
+        return interval_text(tree_str(json_object_get(child, "value"), "value"), most);
+    if (!tree_is(n, "class", "FUNCTION"))
         return false;
     arg = json_array_get(json_object_get(n, "children"), 0);
     for (;;) {
-        if (is(arg, "class", "CAST"))
+        if (tree_is(arg, "class", "CAST"))
             arg = json_object_get(arg, "child");
-        else if (is(arg, "function_name", "trunc"))
+        else if (tree_is(arg, "function_name", "trunc"))
             arg = json_array_get(json_object_get(arg, "children"), 0);
         else
             break;
     }
     for (i = 0; i < sizeof to / sizeof *to; i++)
-        if (is(n, "function_name", to[i].name) && interval_count(w, arg, &v) && v >= 0 &&
+        if (tree_is(n, "function_name", to[i].name) && interval_count(w, arg, &v) && v >= 0 &&
             v < 1000000) {
             *most = v * to[i].ms;
             return true;
@@ -232,10 +222,10 @@ static bool is_now(const json_t *n)
                                         "transaction_timestamp"};
     size_t i;
 
-    if (!is(n, "class", "FUNCTION"))
+    if (!tree_is(n, "class", "FUNCTION"))
         return false;
     for (i = 0; i < sizeof names / sizeof *names; i++)
-        if (is(n, "function_name", names[i]))
+        if (tree_is(n, "function_name", names[i]))
             return true;
     return false;
 }
@@ -253,7 +243,7 @@ static bool moment(const struct walk *w, const json_t *n, int64_t *lo, int64_t *
         *lo = w->now_ms - 1;
         return true;
     }
-    if (is(n, "class", "FUNCTION") && is(n, "function_name", "-")) {
+    if (tree_is(n, "class", "FUNCTION") && tree_is(n, "function_name", "-")) {
         args = json_object_get(n, "children");
         if (json_array_size(args) != 2 || !is_now(json_array_get(args, 0)) ||
             !interval(w, json_array_get(args, 1), &most))
@@ -261,7 +251,7 @@ static bool moment(const struct walk *w, const json_t *n, int64_t *lo, int64_t *
         *lo = w->now_ms - most - 7200000; /* days may have 25 hours */
         return true;
     }
-    if (is(n, "class", "PARAMETER") && (p = param_of(w, n))) {
+    if (tree_is(n, "class", "PARAMETER") && (p = param_of(w, n))) {
         if (p->type == SQL_TIMESTAMP_TZ)
             *lo = p->i64 / 1000 - 1;
         else if (p->type != SQL_VARCHAR || !time_parse(p->bytes, lo))
@@ -270,17 +260,18 @@ static bool moment(const struct walk *w, const json_t *n, int64_t *lo, int64_t *
         return true;
     }
     child = n;
-    if (is(n, "class", "CAST")) {
-        id = str(json_object_get(n, "cast_type"), "id");
+    if (tree_is(n, "class", "CAST")) {
+        id = tree_str(json_object_get(n, "cast_type"), "id");
         if (strcmp(id, "TIMESTAMP") != 0 && strcmp(id, "TIMESTAMP WITH TIME ZONE") != 0 &&
             strcmp(id, "DATE") != 0)
             return false;
         child = json_object_get(n, "child");
     }
-    if (!is(child, "class", "CONSTANT") ||
-        !time_parse(slice_str(str(json_object_get(child, "value"), "value")), lo))
+    if (!tree_is(child, "class", "CONSTANT") ||
+        !time_parse(slice_str(tree_str(json_object_get(child, "value"), "value")), lo))
         return false;
-    if (is(n, "class", "CAST") && !strcmp(str(json_object_get(n, "cast_type"), "id"), "DATE"))
+    if (tree_is(n, "class", "CAST") &&
+        !strcmp(tree_str(json_object_get(n, "cast_type"), "id"), "DATE"))
         *lo -= *lo % 86400000; /* what is cast away */
     *hi = *lo + 1;
     return true;
@@ -330,9 +321,10 @@ static void narrow_topic(const struct walk *w, enum op op, const json_t *value, 
     const struct sql_param *p;
     struct slice s = SLICE_NULL;
 
-    if (is(value, "class", "CONSTANT"))
-        s = slice_str(str(json_object_get(value, "value"), "value"));
-    else if (is(value, "class", "PARAMETER") && (p = param_of(w, value)) && p->type == SQL_VARCHAR)
+    if (tree_is(value, "class", "CONSTANT"))
+        s = slice_str(tree_str(json_object_get(value, "value"), "value"));
+    else if (tree_is(value, "class", "PARAMETER") && (p = param_of(w, value)) &&
+             p->type == SQL_VARCHAR)
         s = p->bytes;
     if (op != OP_EQ || s.len == 0 || s.len >= sizeof d->topic)
         return;
@@ -378,7 +370,7 @@ static const char *column_of(const json_t *n, const char *alias, bool only)
 {
     const json_t *names = json_object_get(n, "column_names");
 
-    if (!is(n, "class", "COLUMN_REF"))
+    if (!tree_is(n, "class", "COLUMN_REF"))
         return NULL;
     if (json_array_size(names) == 1 && only)
         return json_string_value(json_array_get(names, 0));
@@ -397,16 +389,16 @@ static void conjunct(const struct walk *w, const json_t *n, const char *alias, b
 
     if (depth > DEPTH_MAX)
         return;
-    if (is(n, "type", "CONJUNCTION_AND")) {
+    if (tree_is(n, "type", "CONJUNCTION_AND")) {
         json_array_foreach(children, i, v) conjunct(w, v, alias, only, b, depth + 1);
-    } else if (is(n, "type", "COMPARE_BETWEEN")) {
+    } else if (tree_is(n, "type", "COMPARE_BETWEEN")) {
         column = column_of(json_object_get(n, "input"), alias, only);
         if (column) {
             narrow(w, column, OP_GE, json_object_get(n, "lower"), b);
             narrow(w, column, OP_LE, json_object_get(n, "upper"), b);
         }
-    } else if (is(n, "class", "COMPARISON")) {
-        enum op op = op_of(str(n, "type"));
+    } else if (tree_is(n, "class", "COMPARISON")) {
+        enum op op = op_of(tree_str(n, "type"));
         const json_t *l = json_object_get(n, "left"), *r = json_object_get(n, "right");
 
         if (op == OP_NONE)
@@ -415,7 +407,7 @@ static void conjunct(const struct walk *w, const json_t *n, const char *alias, b
             narrow(w, column, op, r, b);
         else if ((column = column_of(r, alias, only)))
             narrow(w, column, op_swap(op), l, b);
-    } else if (is(n, "type", "COMPARE_IN") && json_array_size(children) > 1) {
+    } else if (tree_is(n, "type", "COMPARE_IN") && json_array_size(children) > 1) {
         int64_t x, lo = INT64_MAX, hi = INT64_MIN;
 
         column = column_of(json_array_get(children, 0), alias, only);
@@ -479,9 +471,9 @@ static void mention(struct plan *p, const char *name, const struct demand *d)
 /* How many tables a FROM has. */
 static unsigned from_count(const json_t *n)
 {
-    if (is(n, "type", "JOIN"))
+    if (tree_is(n, "type", "JOIN"))
         return from_count(json_object_get(n, "left")) + from_count(json_object_get(n, "right"));
-    return is(n, "type", "EMPTY") ? 0 : 1;
+    return tree_is(n, "type", "EMPTY") ? 0 : 1;
 }
 
 static void from_walk(struct walk *w, const json_t *n, const json_t *where, bool only, int depth)
@@ -490,13 +482,13 @@ static void from_walk(struct walk *w, const json_t *n, const json_t *where, bool
 
     if (depth > DEPTH_MAX)
         return;
-    if (is(n, "type", "JOIN")) {
-        if (is(n, "ref_type", "ASOF") || is(n, "ref_type", "POSITIONAL"))
+    if (tree_is(n, "type", "JOIN")) {
+        if (tree_is(n, "ref_type", "ASOF") || tree_is(n, "ref_type", "POSITIONAL"))
             where = NULL;
         from_walk(w, json_object_get(n, "left"), where, only, depth + 1);
         from_walk(w, json_object_get(n, "right"), where, only, depth + 1);
-    } else if (is(n, "type", "BASE_TABLE")) {
-        const char *name = str(n, "table_name"), *alias = str(n, "alias");
+    } else if (tree_is(n, "type", "BASE_TABLE")) {
+        const char *name = tree_str(n, "table_name"), *alias = tree_str(n, "alias");
 
         if (where && json_is_null(json_object_get(n, "sample")) &&
             json_array_size(json_object_get(n, "column_name_alias")) == 0)
@@ -520,7 +512,7 @@ static void selects_walk(struct walk *w, const json_t *n, int depth)
     }
     if (!json_is_object(n))
         return;
-    if (is(n, "type", "SELECT_NODE")) {
+    if (tree_is(n, "type", "SELECT_NODE")) {
         const json_t *from = json_object_get(n, "from_table");
         bool plain = json_is_null(json_object_get(n, "sample"));
 
@@ -544,8 +536,8 @@ static void mentions_count(struct walk *w, const json_t *n, int depth)
     }
     if (!json_is_object(n))
         return;
-    if (is(n, "type", "BASE_TABLE")) {
-        struct plan_bounds *x = bounds_get(w->plan, str(n, "table_name"), &fresh);
+    if (tree_is(n, "type", "BASE_TABLE")) {
+        struct plan_bounds *x = bounds_get(w->plan, tree_str(n, "table_name"), &fresh);
 
         x->mentions--;
         if (fresh || x->mentions < 0) {
@@ -558,28 +550,9 @@ static void mentions_count(struct walk *w, const json_t *n, int depth)
 
 /* ---- the whole ---- */
 
-static void tree_error(struct plan_tree *out, enum plan_tree_error e, const char *message)
-{
-    out->error = e;
-    out->message = xstrdup(message);
-}
-
-static void tree_failed(const json_t *root, struct plan_tree *out)
-{
-    const char *at = str(root, "position");
-
-    if (is(root, "error_type", "not implemented")) {
-        tree_error(out, PLAN_TREE_KIND, "");
-        return;
-    }
-    tree_error(out, PLAN_TREE_SYNTAX, str(root, "error_message"));
-    out->position_known = *at != 0;
-    out->position = strtoul(at, NULL, 10);
-}
-
-/* The tree has the largest uint64 for "no place", and may have numbers that no int64 holds: those
+/* It has the largest uint64 for "no place", and may have numbers that no int64 holds: those
  * are read as reals then, which narrow nothing. */
-static json_t *tree_load(struct slice json)
+json_t *tree_load(struct slice json)
 {
     static const char none[] = "18446744073709551615";
     char *text = xmemdup(json.ptr, json.len), *at = text, *end = text + json.len;
@@ -595,6 +568,25 @@ static json_t *tree_load(struct slice json)
         root = json_loadb(text, json.len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
     free(text);
     return root;
+}
+
+static void tree_error(struct plan_tree *out, enum plan_tree_error e, const char *message)
+{
+    out->error = e;
+    out->message = xstrdup(message);
+}
+
+static void tree_failed(const json_t *root, struct plan_tree *out)
+{
+    const char *at = tree_str(root, "position");
+
+    if (tree_is(root, "error_type", "not implemented")) {
+        tree_error(out, PLAN_TREE_KIND, "");
+        return;
+    }
+    tree_error(out, PLAN_TREE_SYNTAX, tree_str(root, "error_message"));
+    out->position_known = *at != 0;
+    out->position = strtoul(at, NULL, 10);
 }
 
 void plan_tree_read(struct plan *p, struct slice json, int64_t now_ms, struct plan_tree *out)

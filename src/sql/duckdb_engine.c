@@ -42,6 +42,33 @@ enum err engine_exec(duckdb_connection c, const char *text, struct errinfo *info
     return e;
 }
 
+enum err engine_ask(duckdb_connection c, const char *text, struct slice param, struct buf *out,
+                    char **error)
+{
+    duckdb_prepared_statement st = NULL;
+    duckdb_result res;
+    duckdb_data_chunk chunk;
+    duckdb_value v = ddb.create_varchar_length((const char *)param.ptr, param.len);
+    enum err e = ERR_INTERNAL;
+
+    *error = NULL;
+    memset(&res, 0, sizeof res);
+    if (ddb.prepare(c, text, &st) == DuckDBError) {
+        *error = xstrdup(ddb.prepare_error(st) ? ddb.prepare_error(st) : "");
+    } else if (ddb.bind_value(st, 1, v) == DuckDBError ||
+               ddb.execute_prepared(st, &res) == DuckDBError) {
+        *error = xstrdup(ddb.result_error(&res) ? ddb.result_error(&res) : "");
+    } else if ((chunk = ddb.fetch_chunk(res))) {
+        e = buf_append_slice(out, sql_string_get(ddb.vector_get_data(
+                                      ddb.data_chunk_get_vector(chunk, 0))));
+        ddb.destroy_data_chunk(&chunk);
+    }
+    ddb.destroy_value(&v);
+    ddb.destroy_result(&res);
+    ddb.destroy_prepare(&st);
+    return e;
+}
+
 void engine_quiet(duckdb_connection c)
 {
     duckdb_result r;

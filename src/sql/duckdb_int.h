@@ -44,6 +44,10 @@ void engine_disconnect(struct engine *e, duckdb_connection *c);
 /* Ends what the last statement left running: threads of a stream that was not read to its end, and
  * the states of its scans, which point into its plan. */
 void engine_quiet(duckdb_connection c);
+/* The one text that a statement with a text as its parameter gives, appended to out. ERR_TOO_LARGE:
+ * out's maximum. ERR_INTERNAL: *error is what DuckDB says of it, the caller's to free (else NULL). */
+enum err engine_ask(duckdb_connection c, const char *text, struct slice param, struct buf *out,
+                    char **error);
 /* Runs statements that give nothing. */
 enum err engine_exec(duckdb_connection c, const char *text, struct errinfo *info);
 /* The caller's plan while it prepares and runs statements on this thread; NULL: none. What a

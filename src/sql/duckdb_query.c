@@ -178,39 +178,19 @@ static bool unknown_column(const struct run *r)
 
 /* ---- parsing ---- */
 
-/* The statement's tree as JSON; false: fault is set, or the statement is of a kind that has none
- * (*tree is null then). out owns it. */
+/* The statement's tree as JSON; false: fault is set. */
 static bool tree_get(struct run *r, struct buf *out)
 {
-    duckdb_prepared_statement st = NULL;
-    duckdb_result res;
-    duckdb_data_chunk chunk;
-    duckdb_value v;
-    bool ok = false;
+    char *error;
+    enum err e = engine_ask(r->c, "SELECT json_serialize_sql($1::VARCHAR)",
+                            slice_of(r->text.text, r->text.len), out, &error);
 
-    memset(&res, 0, sizeof res);
-    if (ddb.prepare(r->c, "SELECT json_serialize_sql($1::VARCHAR)", &st) == DuckDBError) {
-        fault_duckdb(r, ddb.prepare_error(st));
-        ddb.destroy_prepare(&st);
-        return false;
-    }
-    v = ddb.create_varchar_length(r->text.text, r->text.len);
-    ddb.bind_value(st, 1, v);
-    ddb.destroy_value(&v);
-    if (ddb.execute_prepared(st, &res) == DuckDBError) {
-        fault_duckdb(r, ddb.result_error(&res));
-    } else if ((chunk = ddb.fetch_chunk(res))) {
-        struct slice s = sql_string_get(
-            (const struct sql_string *)ddb.vector_get_data(ddb.data_chunk_get_vector(chunk, 0)));
-
-        ok = buf_append_slice(out, s) == ERR_OK;
-        if (!ok)
-            fault_set(&r->fault, ERR_TOO_LARGE, "54000", "the statement is too large");
-        ddb.destroy_data_chunk(&chunk);
-    }
-    ddb.destroy_result(&res);
-    ddb.destroy_prepare(&st);
-    return ok;
+    if (e == ERR_TOO_LARGE)
+        fault_set(&r->fault, ERR_TOO_LARGE, "54000", "the statement is too large");
+    else if (e)
+        fault_duckdb(r, error);
+    free(error);
+    return !e;
 }
 
 static bool parse_failed(struct run *r, const struct plan_tree *t)
