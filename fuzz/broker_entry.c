@@ -83,6 +83,7 @@ static void small(uint8_t type, struct slice s)
     struct entry_topic_create create;
     struct entry_topic_alter alter;
     struct entry_topic_flags flags;
+    struct entry_tier_start tier;
     struct entry_group_offset offset;
     struct entry_cursor cursor;
     struct slice group;
@@ -94,6 +95,8 @@ static void small(uint8_t type, struct slice s)
         same(s, out, entry_topic_alter_write(out, &alter));
     if (type == ENTRY_TOPIC_DELETE && !entry_topic_delete_read(s, &id))
         same(s, out, entry_topic_delete_write(out, id));
+    if (type == ENTRY_TIER_START && !entry_tier_start_read(s, &tier))
+        same(s, out, entry_tier_start_write(out, &tier));
     if (type == ENTRY_TOPIC_FLAGS && !entry_topic_flags_read(s, &flags))
         same(s, out, entry_topic_flags_write(out, &flags));
     if (type == ENTRY_GROUP_OFFSET && !entry_group_offset_read(s, &offset))

@@ -281,7 +281,7 @@ static enum err apply_dedup(struct broker *b, struct slice data, int64_t wall_ms
     return e;
 }
 
-/* The entries of cursors; and those that are not known. */
+/* The entries of cursors and of what is in the lake; and those that are not known. */
 static enum err apply_cursor(struct broker *b, uint8_t type, struct slice data,
                              struct errinfo *info)
 {
@@ -298,6 +298,8 @@ static enum err apply_cursor(struct broker *b, uint8_t type, struct slice data,
         if (!(e = entry_cursor_ranges_read(data, &ranges)))
             cursor_apply_ranges(b, &ranges, NULL);
         return e;
+    case ENTRY_TIER_START:
+        return topics_apply_tier(b, data);
     default:
         return errinfo_set(info, ERR_FORMAT,
                            "the log has an entry of type %u, which this version does not know",
@@ -453,6 +455,7 @@ static void hook_tick(void *arg, int64_t wall_ms)
     txns_tick(b, wall_ms);
     retention_tick(b, wall_ms);
     compaction_tick(b, wall_ms);
+    tier_tick(b);
 }
 
 static const struct journal_hooks hooks = {
@@ -501,6 +504,7 @@ static enum err conf_check(const struct broker *b, struct errinfo *info)
 
 static void broker_free(struct broker *b)
 {
+    tier_free(b); /* its passes have topics */
     producers_fini(b);
     coordinator_free(&b->coordinator);
     cursors_fini(b);
@@ -538,6 +542,7 @@ static struct broker *broker_new(const struct broker_conf *conf)
     io_cond_init(&b->ticket_cond);
     io_cond_init(&b->wait_cond);
     list_init(&b->pattern_waiters);
+    list_init(&b->waking);
     topics_init(b);
     groups_init(b);
     cursors_init(b);

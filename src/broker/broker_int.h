@@ -6,6 +6,7 @@
  *   b->items_lock       groups and key-value items, their dirty lists
  *   b->topics_lock      names, ids, uids, pending creations, dirty topics, trims
  *   dedup shard lock    see dedup.c
+ *   the tier's lock     see tier.c
  *   b->wait_lock        waiters
  *   the journal's own locks
  *   b->producers.lock   producers, transactions
@@ -32,6 +33,7 @@
 #include "broker/kv.h"
 #include "broker/producer.h"
 #include "broker/state.h"
+#include "broker/tier.h"
 #include "broker/topic.h"
 #include "io/io.h"
 #include "io/thread.h"
@@ -70,7 +72,8 @@ struct broker {
     struct cursors cursors; /* its own lock */
 
     struct coordinator *coordinator;
-    struct notices *notices; /* NULL: nothing is told; see notices.h */
+    struct notices *notices;   /* NULL: nothing is told; see notices.h */
+    struct tier *_Atomic tier; /* NULL: not started; stays until the end; see tier.h */
     struct dedup *dedup;
     struct producers producers; /* its own lock */
 
@@ -93,7 +96,7 @@ struct broker {
     struct io_mutex wait_lock;
     struct io_cond wait_cond;         /* `waking` ended */
     struct list_head pattern_waiters; /* wait_lock */
-    struct waiter *waking;            /* wait_lock; its wake is running */
+    struct list_head waking;          /* wait_lock: wakes that run, see waiter.c */
     _Atomic uint32_t waiters_n;       /* armed */
     struct recent recent_parts;       /* uids of partitions committed to */
     struct recent recent_topics;      /* ids of topics made, altered or deleted */
@@ -169,7 +172,7 @@ void broker_ticket_end(struct broker *b, uint64_t ticket);
 
 /* waiter.c. The topic was made, altered or deleted: wakes its readers and those of patterns. */
 void broker_topic_changed(struct broker *b, struct topic *t);
-/* The writer thread: these topics have new records. */
+/* These topics have new records, or something else to look at. */
 void waiters_wake(struct broker *b, struct topic **topics, uint32_t n);
 /* Arms w unless `commits` of t (NULL: of the broker) is no longer `seen`; whether it did. */
 bool waiter_arm(struct broker *b, struct topic *t, uint64_t seen, struct waiter *w);
@@ -177,6 +180,9 @@ void recent_add(struct recent *r, uint32_t id); /* writer thread */
 /* What was added since *seen, at most RECENT_MAX ids, into out; *seen goes on. UINT32_MAX: too much
  * to say. */
 uint32_t recent_since(struct recent *r, uint64_t *seen, uint32_t *out);
+/* tier.c. Closes what nobody has read for some time; background thread. */
+void tier_tick(struct broker *b);
+void tier_free(struct broker *b);
 void retention_tick(struct broker *b, int64_t wall_ms);
 
 /* append.c: the error of a batch, or a record, larger than the topic takes. */

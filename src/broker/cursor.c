@@ -376,16 +376,14 @@ static bool is_free(const struct cursor_range *x, int64_t now_ms)
 
 int64_t cursor_next(struct cursor *c, const struct cursor_conf *conf, int64_t now_ms)
 {
-    struct plog_info log;
-    int64_t at = -1;
+    int64_t at = -1, start = partition_start(c->p);
     uint32_t i;
 
-    plog_info_get(c->p->log, &log);
     cursor__lock(c);
     if (!atomic_load(&c->gone)) {
         c->conf = *conf;
-        if (log.start_offset > c->r.start) {
-            cursor__advance(c, log.start_offset);
+        if (start > c->r.start) {
+            cursor__advance(c, start);
             cursor__dirty(c);
         }
         for (i = 0; i < c->r.n && at < 0; i++)

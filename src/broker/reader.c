@@ -36,6 +36,8 @@
 #define LIST_TOPICS    256u
 #define NO_TIME        INT64_MIN
 
+enum seek { SEEK_NOTHING, SEEK_POSITION, SEEK_TIME };
+
 struct cbuf;
 
 struct place {
@@ -46,6 +48,7 @@ struct place {
     struct cbuf *buf;    /* batches from `next` on, or NULL */
     uint32_t heap_at;
     uint32_t uid_next; /* place + 1 in the same bucket */
+    uint8_t seek;      /* enum seek: `next` is to be found among older records first */
     bool fresh;        /* nothing was read: trimming is no loss when reading from the start */
 };
 
@@ -102,6 +105,8 @@ struct reader {
     uint32_t given;       /* place whose record was given out last, or NO_PLACE */
     uint32_t gone_topics; /* deletions heard of since the places were swept */
     bool busy;
+    bool cold;          /* the next record is being read from the lake */
+    uint64_t cold_seen; /* commits when that was asked for */
     uint32_t scan_limit;
 
     struct list_head bufs; /* least recently used first */
@@ -304,6 +309,16 @@ static void place_look(struct reader *r, uint32_t c)
     heap_push(r, c);
 }
 
+/* Has the lake older records, of which some may be wanted? */
+static bool place_older(const struct reader *r, struct place *c, const struct plog_info *now)
+{
+    if (partition_start(c->p) >= now->start_offset)
+        return false;
+    if (r->by_time)
+        return now->gone_ts < 0 || r->time_ms <= now->gone_ts;
+    return now->gone_position == 0 || c->pos < now->gone_position;
+}
+
 /* Where reading of a partition begins. One that joins later has nothing wanted below what was seen.
  */
 static enum err place_start(struct reader *r, struct place *c, struct errinfo *info)
@@ -313,12 +328,16 @@ static enum err place_start(struct reader *r, struct place *c, struct errinfo *i
 
     plog_info_get(c->p->log, &now);
     c->pos = r->begun ? r->position : r->start;
-    if (r->by_time && !r->begun) {
-        e = plog_seek_time(c->p->log, r->time_ms, &c->next, info);
+    if (r->by_time && !r->begun)
         c->from_ms = r->time_ms;
-    } else if (r->from_start && !r->begun) {
-        c->next = now.start_offset;
+    if (r->from_start && !r->begun) {
+        c->next = partition_start(c->p);
         c->fresh = true;
+    } else if (!r->begun && place_older(r, c, &now)) {
+        c->next = partition_start(c->p);
+        c->seek = r->by_time ? SEEK_TIME : SEEK_POSITION;
+    } else if (r->by_time && !r->begun) {
+        e = plog_seek_time(c->p->log, r->time_ms, &c->next, info);
     } else if (now.position_end <= c->pos) {
         c->next = now.end_offset;
     } else {
@@ -549,13 +568,13 @@ static size_t read_bytes(const struct reader *r)
 /* ERR_OFFSET_RANGE from the log: trimmed below us. */
 static enum err place_trimmed(struct reader *r, struct place *c, struct errinfo *info)
 {
-    int64_t lost = r->rd->start_offset - c->next, at = c->next;
+    int64_t start = partition_start(c->p), lost = start - c->next, at = c->next;
 
     if (lost <= 0)
         return errinfo_set(info, ERR_OFFSET_RANGE,
                            "offset %" PRId64 " of \"%s\" partition %d is beyond the end", at,
                            c->p->topic->name, (int)c->p->index);
-    c->next = r->rd->start_offset;
+    c->next = start;
     if (c->fresh)
         return ERR_AGAIN;
     return errinfo_set(info, ERR_OFFSET_RANGE,
@@ -564,15 +583,43 @@ static enum err place_trimmed(struct reader *r, struct place *c, struct errinfo 
                        lost, c->p->topic->name, (int)c->p->index, at);
 }
 
-/* Reads batches from the place's next offset on. ERR_EOF: there are none. ERR_AGAIN: try again. */
+static _Atomic uint64_t *commits_of(struct reader *r)
+{
+    return r->topic ? &r->topic->commits : &r->b->commits;
+}
+
+/* Finds where to begin among older records, or in the log if none of them is wanted. ERR_AGAIN: it is
+ * being looked for. */
+static enum err place_seek(struct reader *r, struct place *c, struct errinfo *info)
+{
+    bool by_time = c->seek == SEEK_TIME;
+    int64_t value = by_time ? c->from_ms : (int64_t)c->pos, ts;
+    enum err e =
+        tier_find(c->p, by_time ? TIER_BY_TIME : TIER_BY_POSITION, value, &c->next, &ts, info);
+
+    if (e == ERR_EOF)
+        e = by_time ? plog_seek_time(c->p->log, value, &c->next, info)
+                    : plog_seek_position(c->p->log, c->pos, &c->next, info);
+    if (!e)
+        c->seek = SEEK_NOTHING;
+    return e;
+}
+
+/* Reads batches from the place's next offset on. ERR_EOF: there are none. ERR_AGAIN: try again, at
+ * once unless r->cold is set. */
 static enum err place_load(struct reader *r, uint32_t n, struct errinfo *info)
 {
     struct place *c = &r->cur[n];
+    bool cold = true;
     enum err e;
 
     if (!r->rd)
         r->rd = xcalloc(1, sizeof *r->rd);
-    e = plog_read(c->p->log, c->next, read_bytes(r), r->rd, info);
+    r->cold_seen = atomic_load(commits_of(r));
+    e = c->seek ? place_seek(r, c, info) : ERR_OK;
+    if (!e)
+        e = partition_read(c->p, &c->next, read_bytes(r), r->rd, &cold, info);
+    r->cold = e == ERR_AGAIN && cold;
     if (e == ERR_OFFSET_RANGE)
         return place_trimmed(r, c, info);
     if (e)
@@ -663,7 +710,7 @@ static enum err place_peek(struct reader *r, uint32_t n, struct errinfo *info)
     for (;;) {
         if (!c->buf) {
             e = place_load(r, n, info);
-            if (e == ERR_AGAIN)
+            if (e == ERR_AGAIN && !r->cold)
                 continue;
             if (e)
                 return e;
@@ -794,7 +841,7 @@ enum err reader_next(struct reader *r, struct reader_record *out, struct errinfo
 
     ASSERT(r->magic == READER_MAGIC);
     given_end(r);
-    r->busy = false;
+    r->busy = r->cold = false;
     for (;;) {
         if (r->position_max && r->position >= r->position_max)
             return drained(r);
@@ -844,17 +891,17 @@ bool reader_busy(const struct reader *r)
     return r->busy;
 }
 
+bool reader_fetching(const struct reader *r)
+{
+    return r->cold;
+}
+
 uint64_t reader_position(const struct reader *r)
 {
     return r->position;
 }
 
 /* ---- waiting ---- */
-
-static _Atomic uint64_t *commits_of(struct reader *r)
-{
-    return r->topic ? &r->topic->commits : &r->b->commits;
-}
 
 static bool something(struct reader *r)
 {
@@ -867,6 +914,8 @@ static bool something(struct reader *r)
 bool reader_wait(struct reader *r, struct waiter *w)
 {
     given_end(r);
+    if (r->cold)
+        return waiter_arm(r->b, r->topic, r->cold_seen, w);
     if (something(r))
         return false;
     if (r->heap_n == 0) { /* an idle reader is small */
@@ -907,7 +956,7 @@ bool reader_block(struct reader *r, int64_t timeout_ms)
         now = io_mono_ns(r->b->conf.io);
     }
     waiter_cancel(&bw.w); /* a wake that was late is over after this */
-    woken = woken || atomic_load(commits_of(r)) != r->commits_seen;
+    woken = woken || atomic_load(commits_of(r)) != (r->cold ? r->cold_seen : r->commits_seen);
     io_event_fini(&bw.event);
     return woken;
 }
@@ -959,10 +1008,10 @@ static enum err from_offset(struct reader *r, int64_t offset, struct errinfo *in
     r->scattered = atomic_load(&r->topic->scattered);
     c = place_add(r, topic_partition(r->topic, r->partition));
     plog_info_get(c->p->log, &now);
-    if (offset < now.start_offset || offset > now.end_offset)
+    if (offset < partition_start(c->p) || offset > now.end_offset)
         return errinfo_set(info, ERR_OFFSET_RANGE,
                            "offset %" PRId64 " is not in the log (%" PRId64 " to %" PRId64 ")",
-                           offset, now.start_offset, now.end_offset);
+                           offset, partition_start(c->p), now.end_offset);
     c->next = offset;
     return ERR_OK;
 }

@@ -202,6 +202,21 @@ enum err entry_topic_flags_read(struct slice data, struct entry_topic_flags *e)
     return rd_end(&r, e->id != 0 && (e->flags & ~TOPIC_FLAGS_ALL) == 0);
 }
 
+size_t entry_tier_start_write(uint8_t dst[ENTRY_TIER_START_BYTES], const struct entry_tier_start *e)
+{
+    return (size_t)(put64(put32(put32(dst, e->topic), e->partition), (uint64_t)e->offset) - dst);
+}
+
+enum err entry_tier_start_read(struct slice data, struct entry_tier_start *e)
+{
+    struct rd r = rd_of(data);
+
+    e->topic = rd32(&r);
+    e->partition = rd32(&r);
+    e->offset = (int64_t)rd64(&r);
+    return rd_end(&r, e->topic != 0 && e->partition < LIMIT_PARTITIONS && e->offset >= 0);
+}
+
 _Static_assert(LIMIT_GROUP_METADATA <= UINT16_MAX,
                "an offset's metadata has a length of two bytes");
 
@@ -595,6 +610,8 @@ static const char tables_sql[] =
     "CREATE TABLE IF NOT EXISTS partitions(topic INTEGER NOT NULL, partition INTEGER NOT NULL,"
     " uid INTEGER NOT NULL, start_offset INTEGER NOT NULL, PRIMARY KEY(topic, partition))"
     " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS tiers(topic INTEGER NOT NULL, partition INTEGER NOT NULL,"
+    " start INTEGER NOT NULL, PRIMARY KEY(topic, partition)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS stream_groups(group_id TEXT PRIMARY KEY,"
     " generation INTEGER NOT NULL, leader TEXT, members TEXT NOT NULL, assignment TEXT NOT NULL,"
     " updated_at INTEGER NOT NULL) WITHOUT ROWID;"

@@ -37,6 +37,8 @@
  *   30 CURSOR_RANGES u64 epoch, u32 topic id, u32 partition, u16 group length, group, u32 n,
  *                    n x { i64 first offset, u32 records, u8 state (enum cursor_saved), u16
  *                    deliveries }; ignored if the cursor has another epoch
+ *   31 TIER_START    u32 topic id, u32 partition, i64 offset: records from it on that the local log has
+ *                    no longer are in the lake; ignored if an earlier one was greater
  *   conf             u8 n, n x { u8 code (tbl/topic_configs.h), i64 value }: what differs from the
  *                    broker's defaults
  *
@@ -44,6 +46,7 @@
  *   topics(id INTEGER PRIMARY KEY, name, uuid, created_at, partitions, partitions_first, flags,
  *          conf)                            conf: lines name=value of what differs from the defaults
  *   partitions(topic, partition, uid, start_offset)             PRIMARY KEY(topic, partition)
+ *   tiers(topic, partition, start)                              PRIMARY KEY(topic, partition)
  *   stream_groups(group_id PRIMARY KEY, generation, leader, members, assignment, updated_at)
  *   group_kinds(group_id PRIMARY KEY, kind, protocol_type, empty_at)
  *   stream_offsets(group_id, topic, partition, offset, metadata, committed_at, topic_id)
@@ -92,6 +95,7 @@ enum broker_entry {
     ENTRY_GROUP_OFFSET_DELETE,
     ENTRY_CURSOR,
     ENTRY_CURSOR_RANGES,
+    ENTRY_TIER_START,
     ENTRY_BROKER_END
 };
 
@@ -122,6 +126,10 @@ struct entry_topic_alter {
 };
 struct entry_topic_flags {
     uint32_t id, flags;
+};
+struct entry_tier_start {
+    uint32_t topic, partition;
+    int64_t offset;
 };
 struct entry_group_offset {
     uint32_t topic, partition;
@@ -197,6 +205,9 @@ size_t entry_topic_create_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry
 size_t entry_topic_alter_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_topic_alter *e);
 size_t entry_topic_delete_write(uint8_t dst[ENTRY_SMALL_MAX], uint32_t id);
 size_t entry_topic_flags_write(uint8_t dst[ENTRY_SMALL_MAX], const struct entry_topic_flags *e);
+#define ENTRY_TIER_START_BYTES 16u
+size_t entry_tier_start_write(uint8_t dst[ENTRY_TIER_START_BYTES],
+                              const struct entry_tier_start *e);
 size_t entry_group_offset_size(const struct entry_group_offset *e);
 size_t entry_group_offset_write(uint8_t *dst, const struct entry_group_offset *e);
 size_t entry_group_delete_write(uint8_t dst[ENTRY_SMALL_MAX], struct slice group);
@@ -227,6 +238,7 @@ enum err entry_topic_create_read(struct slice data, struct entry_topic_create *e
 enum err entry_topic_alter_read(struct slice data, struct entry_topic_alter *e);
 enum err entry_topic_delete_read(struct slice data, uint32_t *id);
 enum err entry_topic_flags_read(struct slice data, struct entry_topic_flags *e);
+enum err entry_tier_start_read(struct slice data, struct entry_tier_start *e);
 enum err entry_group_offset_read(struct slice data, struct entry_group_offset *e);
 enum err entry_group_delete_read(struct slice data, struct slice *group);
 enum err entry_producer_ids_read(struct slice data, int64_t *next);

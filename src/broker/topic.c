@@ -51,6 +51,7 @@ struct partition *topic__partition_make(struct topic *t, int32_t index, uint32_t
     p->index = index;
     p->uid = uid;
     p->start_saved = start;
+    atomic_init(&p->tier_start, -1);
     p->log = plog_new(t->broker->journal, uid, start, p);
     return p;
 }

@@ -24,6 +24,10 @@ struct partition {
     uint64_t trim_at;     /* topics_lock: number of its last struct trim, plus 1 */
     struct ptxn *txn;     /* producers.lock; NULL: never had a transaction */
     _Atomic int64_t hold; /* see partition_hold */
+    /* The first offset kept in the lake of those that the local log has no longer; at or beyond the
+     * local start: none is kept there; -1: none ever was. Only grows. */
+    _Atomic int64_t tier_start;
+    _Atomic int64_t expired;  /* see partition_expired */
     _Atomic int64_t unstable; /* first offset of an open transaction, plus 1; 0: none */
 };
 
@@ -91,6 +95,7 @@ void topics_fini(struct broker *b);
 
 enum err topics_load(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 enum err topics_apply(struct broker *b, uint8_t type, struct slice data, struct errinfo *info);
+enum err topics_apply_tier(struct broker *b, struct slice data);        /* ENTRY_TIER_START */
 struct partition *topics_partition_uid(struct broker *b, uint32_t uid); /* NULL: none */
 /* After replay: start offsets that moved since the checkpoint are to be saved with the next. */
 void topics_recovered(struct broker *b);
@@ -101,6 +106,9 @@ enum err topics_save(struct broker *b, struct sqlite3 *db, uint64_t ticket, stru
 void topics_saved(struct broker *b, bool committed);
 
 /* ---- for the other files ---- */
+
+/* tier_start is at least `start` from now on; saved: and that is journalled (writer thread). */
+void partition_tier_raise(struct partition *p, int64_t start, bool saved);
 
 /* The log starts at `start` from now on; writer thread, in the done() of the unit. */
 void partition_trimmed(struct partition *p, int64_t start, uint64_t ticket);

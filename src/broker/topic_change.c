@@ -538,16 +538,76 @@ void partition_trimmed(struct partition *p, int64_t start, uint64_t ticket)
     atomic_fetch_add_explicit(&b->st_trims, 1, memory_order_relaxed);
 }
 
+int64_t partition_start(const struct partition *p)
+{
+    int64_t tier = atomic_load(&p->tier_start); /* first: it never moves beyond what is said next */
+    struct plog_info now;
+
+    plog_info_get(p->log, &now);
+    return tier >= 0 && tier < now.start_offset ? tier : now.start_offset;
+}
+
+void partition_expired(struct partition *p, int64_t offset)
+{
+    atomic_store(&p->expired, offset);
+}
+
+void partition_tier_raise(struct partition *p, int64_t start, bool saved)
+{
+    struct broker *b = p->topic->broker;
+
+    io_mutex_lock(&b->topics_lock);
+    if (start > atomic_load(&p->tier_start))
+        atomic_store(&p->tier_start, start);
+    if (saved)
+        topic__dirty(p->topic);
+    io_mutex_unlock(&b->topics_lock);
+}
+
+/* A trim's unit: the local log's new start, if it moves, and the one of what is in the lake. */
+struct trim_data {
+    struct journal_entry entry[2];
+    struct partition *p;
+    int64_t offset;
+    bool local, tier;
+    uint8_t start[8], tier_start[ENTRY_TIER_START_BYTES];
+};
+
 static void trim_commit(struct change *c, enum err e)
 {
-    if (!e)
-        partition_trimmed(plog_owner(c->entry.plog), (int64_t)le64_load(c->data), c->ticket);
+    struct trim_data *d = (struct trim_data *)c->data;
+
+    if (!e && d->local)
+        partition_trimmed(d->p, d->offset, c->ticket);
+    if (!e && d->tier)
+        partition_tier_raise(d->p, d->offset, true);
+}
+
+static void trim_entries(struct change *c, struct partition *p, int64_t offset, bool local,
+                         bool tier)
+{
+    struct trim_data *d = (struct trim_data *)c->data;
+    struct entry_tier_start ts = {p->topic->id, (uint32_t)p->index, offset};
+
+    *d = (struct trim_data){.p = p, .offset = offset, .local = local, .tier = tier};
+    c->unit.entries = d->entry;
+    c->unit.n = 0;
+    le64_store(d->start, (uint64_t)offset);
+    if (local)
+        d->entry[c->unit.n++] = (struct journal_entry){
+            .type = ENTRY_LOG_START, .plog = p->log, .data = slice_of(d->start, 8)};
+    entry_tier_start_write(d->tier_start, &ts);
+    if (tier)
+        d->entry[c->unit.n++] = (struct journal_entry){
+            .type = ENTRY_TIER_START, .data = slice_of(d->tier_start, sizeof d->tier_start)};
 }
 
 static enum err trim(struct partition *p, int64_t offset, bool block, broker_done_fn done,
                      void *arg, struct errinfo *info)
 {
     struct broker *b = p->topic->broker;
+    int64_t start = partition_start(p);
+    struct topic_conf conf;
     struct plog_info now;
     struct change *c;
 
@@ -557,20 +617,20 @@ static enum err trim(struct partition *p, int64_t offset, bool block, broker_don
     if (offset < 0 || offset > now.end_offset)
         return errinfo_set(info, ERR_OFFSET_RANGE,
                            "offset %" PRId64 " is not in the log (%" PRId64 " to %" PRId64 ")",
-                           offset, now.start_offset, now.end_offset);
+                           offset, start, now.end_offset);
     if (topic_deleted(p->topic))
         return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted");
-    if (offset <= now.start_offset) {
+    if (offset <= start) {
         struct errinfo none = {0};
 
         if (done)
             done(arg, ERR_OK, &none);
         return ERR_OK;
     }
-    c = change_new(b, ENTRY_LOG_START, 8, done, arg);
-    le64_store(c->data, (uint64_t)offset);
-    c->entry.data.len = 8;
-    c->entry.plog = p->log;
+    topic_conf_get(p->topic, &conf);
+    c = change_new(b, ENTRY_LOG_START, sizeof(struct trim_data), done, arg);
+    trim_entries(c, p, offset, offset > now.start_offset,
+                 conf.lake_enable || atomic_load(&p->tier_start) >= 0);
     c->topic = topic_ref(p->topic);
     c->check = change_topic_alive;
     c->commit = trim_commit;

@@ -115,6 +115,27 @@ static enum err apply_flags(struct broker *b, struct slice data)
     return ERR_OK;
 }
 
+enum err topics_apply_tier(struct broker *b, struct slice data)
+{
+    struct entry_tier_start en;
+    struct topic *t;
+    enum err e = entry_tier_start_read(data, &en);
+
+    if (e)
+        return e;
+    io_mutex_lock(&b->topics_lock);
+    t = topics__id_find(b, en.topic);
+    if (t && en.partition < (uint32_t)topic_partitions(t)) {
+        struct partition *p = topic_partition_at(t, (int32_t)en.partition);
+
+        if (en.offset > atomic_load(&p->tier_start))
+            atomic_store(&p->tier_start, en.offset);
+        topic__dirty(t);
+    }
+    io_mutex_unlock(&b->topics_lock);
+    return ERR_OK;
+}
+
 enum err topics_apply(struct broker *b, uint8_t type, struct slice data, struct errinfo *info)
 {
     enum err e;
@@ -222,6 +243,35 @@ static enum err load_topic(struct broker *b, struct sqlite3_stmt *st, struct sql
     return ERR_OK;
 }
 
+/* What is in the lake. Checkpoints of earlier versions have no such table. */
+static enum err load_tiers(struct broker *b, struct sqlite3 *db, struct errinfo *info)
+{
+    struct sqlite3_stmt *st = NULL;
+    bool there = false;
+    enum err e = state_table_there(db, "tiers", &there, info);
+    int rc = SQLITE_DONE;
+
+    if (e || !there)
+        return e;
+    e = state_prepare(db, "SELECT topic, partition, start FROM tiers", &st, info);
+    io_mutex_lock(&b->topics_lock);
+    while (!e && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        int64_t id = sqlite3_column_int64(st, 0), index = sqlite3_column_int64(st, 1);
+        int64_t start = sqlite3_column_int64(st, 2);
+        struct topic *t = id > 0 && id < UINT32_MAX ? topics__id_find(b, (uint32_t)id) : NULL;
+
+        if (!t || index < 0 || index >= topic_partitions(t) || start < 0)
+            e = bad_row(info, "tiers", id);
+        else
+            atomic_store(&topic_partition_at(t, (int32_t)index)->tier_start, start);
+    }
+    io_mutex_unlock(&b->topics_lock);
+    if (!e && rc != SQLITE_DONE)
+        e = state_sql_err(db, rc, "reading tiers", info);
+    sqlite3_finalize(st);
+    return e;
+}
+
 enum err topics_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
 {
     struct sqlite3_stmt *st = NULL, *parts = NULL;
@@ -249,6 +299,8 @@ enum err topics_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
     sqlite3_finalize(st);
     sqlite3_finalize(parts);
     if (!e)
+        e = load_tiers(b, db, info);
+    if (!e)
         e = state_meta_get(db, "next_topic_id", &next_id, info);
     if (!e)
         e = state_meta_get(db, "next_uid", &next_uid, info);
@@ -262,7 +314,7 @@ enum err topics_load(struct broker *b, struct sqlite3 *db, struct errinfo *info)
 }
 
 struct topic_stmts {
-    struct sqlite3_stmt *put, *del, *part_put, *part_del, *start;
+    struct sqlite3_stmt *put, *del, *part_put, *part_del, *start, *tier_put, *tier_del;
 };
 
 static enum err stmts_make(struct sqlite3 *db, struct topic_stmts *s, struct errinfo *info)
@@ -281,6 +333,10 @@ static enum err stmts_make(struct sqlite3 *db, struct topic_stmts *s, struct err
         e = state_prepare(
             db, "UPDATE partitions SET start_offset = ? WHERE topic = ? AND partition = ?",
             &s->start, info);
+    if (!e)
+        e = state_prepare(db, "INSERT OR REPLACE INTO tiers VALUES(?,?,?)", &s->tier_put, info);
+    if (!e)
+        e = state_prepare(db, "DELETE FROM tiers WHERE topic = ?", &s->tier_del, info);
     return e;
 }
 
@@ -291,8 +347,27 @@ static enum err save_deleted(struct sqlite3 *db, struct topic_stmts *s, uint32_t
 
     sqlite3_bind_int64(s->del, 1, id);
     sqlite3_bind_int64(s->part_del, 1, id);
+    sqlite3_bind_int64(s->tier_del, 1, id);
     e = state_step(db, s->del, info);
-    return e ? e : state_step(db, s->part_del, info);
+    if (!e)
+        e = state_step(db, s->part_del, info);
+    return e ? e : state_step(db, s->tier_del, info);
+}
+
+/* Not cut at the checkpoint's ticket: what is in memory is in the journal, and a start of the local log
+ * that is not saved yet has its own entry. */
+static enum err save_tier(struct sqlite3 *db, struct topic_stmts *s, const struct topic *t,
+                          int32_t index, struct errinfo *info)
+{
+    int64_t start =
+        atomic_load(&topic_partition_at((struct topic *)(uintptr_t)t, index)->tier_start);
+
+    if (start < 0)
+        return ERR_OK;
+    sqlite3_bind_int64(s->tier_put, 1, t->id);
+    sqlite3_bind_int64(s->tier_put, 2, index);
+    sqlite3_bind_int64(s->tier_put, 3, start);
+    return state_step(db, s->tier_put, info);
 }
 
 /* t is referenced; conf and n were copied under the lock. */
@@ -318,6 +393,8 @@ static enum err save_topic(struct sqlite3 *db, struct topic_stmts *s, struct top
         sqlite3_bind_int64(s->part_put, 2, i);
         sqlite3_bind_int64(s->part_put, 3, topic_partition_at(t, i)->uid);
         e = state_step(db, s->part_put, info);
+        if (!e)
+            e = save_tier(db, s, t, i, info);
     }
     return e;
 }
@@ -390,6 +467,8 @@ enum err topics_save(struct broker *b, struct sqlite3 *db, uint64_t ticket, stru
     sqlite3_finalize(s.part_put);
     sqlite3_finalize(s.part_del);
     sqlite3_finalize(s.start);
+    sqlite3_finalize(s.tier_put);
+    sqlite3_finalize(s.tier_del);
     io_mutex_lock(&b->topics_lock);
     next_id = b->topics.next_id;
     next_uid = b->topics.next_uid;

@@ -9,11 +9,27 @@
  * the look and the arming is seen either by the comparison or by step 5.
  *
  * wake runs without wait_lock held; `waking` names the waiter meanwhile, and waiter_cancel waits
- * for its end unless called by that very wake. A waiter is not touched after its wake returned. */
+ * for its end unless called by that very wake. A waiter is not touched after its wake returned.
+ * Threads that fetch older records (tier.c) wake, too: several wakes may run at once. */
 #include "broker/broker_int.h"
+
+/* A wake that runs; on the stack of its thread. */
+struct waking {
+    struct list_node link; /* b->waking */
+    struct waiter *w;
+};
 
 /* The waiter whose wake this thread is running. */
 static _Thread_local struct waiter *waking_here;
+
+/* wait_lock held. */
+static bool is_waking(struct broker *b, const struct waiter *w)
+{
+    struct waking *k;
+
+    list_for_each(k, &b->waking, struct waking, link) if (k->w == w) return true;
+    return false;
+}
 
 void recent_add(struct recent *r, uint32_t id)
 {
@@ -91,7 +107,7 @@ void waiter_cancel(struct waiter *w)
         w->armed = false;
         atomic_fetch_sub(&b->waiters_n, 1);
     }
-    while (b->waking == w && waking_here != w)
+    while (waking_here != w && is_waking(b, w))
         io_cond_wait(&b->wait_cond, &b->wait_lock);
     io_mutex_unlock(&b->wait_lock);
 }
@@ -109,17 +125,18 @@ static void fire(struct broker *b, struct list_head *list)
     list_init(list);
     while (!list_empty(&now)) {
         struct waiter *w = list_entry(list_pop_front(&now), struct waiter, link), *outer;
+        struct waking k = {.w = w};
 
         w->armed = false;
         atomic_fetch_sub(&b->waiters_n, 1);
-        b->waking = w;
+        list_push_back(&b->waking, &k.link);
         outer = waking_here;
         waking_here = w;
         io_mutex_unlock(&b->wait_lock);
         w->wake(w);
         io_mutex_lock(&b->wait_lock);
         waking_here = outer;
-        b->waking = NULL;
+        list_remove(&k.link);
         io_cond_broadcast(&b->wait_cond);
     }
 }

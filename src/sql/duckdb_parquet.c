@@ -153,41 +153,59 @@ static void message_of(const char *json, char *out, size_t cap)
     }
 }
 
+/* A statement that runs, as a stream. */
+struct statement {
+    struct engine *engine;
+    duckdb_connection c;
+    duckdb_prepared_statement st;
+    duckdb_pending_result pending;
+    duckdb_result res;
+};
+
+static enum err statement_start(struct statement *s, const char *text, struct errinfo *info)
+{
+    char why[sizeof info->text];
+    enum err err = ERR_SQL;
+
+    if (ddb.prepare(s->c, text, &s->st) == DuckDBError) {
+        message_of(ddb.prepare_error(s->st), why, sizeof why);
+    } else if (ddb.pending_prepared_streaming(s->st, &s->pending) == DuckDBError) {
+        message_of(ddb.pending_error(s->pending), why, sizeof why);
+    } else if (ddb.execute_pending(s->pending, &s->res) == DuckDBError) {
+        message_of(ddb.result_error(&s->res), why, sizeof why);
+        err = error_of(ddb.result_error_type(&s->res));
+    } else {
+        return ERR_OK;
+    }
+    return errinfo_set(info, err, "%s", why);
+}
+
+static void statement_end(struct statement *s)
+{
+    ddb.destroy_result(&s->res);
+    if (s->pending)
+        ddb.destroy_pending(&s->pending);
+    if (s->st)
+        ddb.destroy_prepare(&s->st);
+    engine_quiet(s->c);
+    engine_disconnect(s->engine, &s->c);
+}
+
 /* Runs text as a stream; plan (may be NULL): where its tables are. */
 static enum err statement_run(struct engine *e, struct plan *plan, const char *text, chunk_fn fn,
                               void *arg, struct errinfo *info)
 {
-    duckdb_connection c;
-    duckdb_prepared_statement st = NULL;
-    duckdb_pending_result pending = NULL;
-    duckdb_result res;
-    char why[sizeof info->text];
-    enum err err = engine_connect(e, &c, info);
+    struct statement s = {.engine = e};
+    enum err err = engine_connect(e, &s.c, info);
 
     if (err)
         return err;
     engine_plan_set(plan);
-    memset(&res, 0, sizeof res);
-    if (ddb.prepare(c, text, &st) == DuckDBError) {
-        message_of(ddb.prepare_error(st), why, sizeof why);
-        err = errinfo_set(info, ERR_SQL, "%s", why);
-    } else if (ddb.pending_prepared_streaming(st, &pending) == DuckDBError) {
-        message_of(ddb.pending_error(pending), why, sizeof why);
-        err = errinfo_set(info, ERR_SQL, "%s", why);
-    } else if (ddb.execute_pending(pending, &res) == DuckDBError) {
-        message_of(ddb.result_error(&res), why, sizeof why);
-        err = errinfo_set(info, error_of(ddb.result_error_type(&res)), "%s", why);
-    } else {
-        err = chunks_give(c, &res, fn, arg, info);
-    }
+    err = statement_start(&s, text, info);
+    if (!err)
+        err = chunks_give(s.c, &s.res, fn, arg, info);
     engine_plan_set(NULL);
-    ddb.destroy_result(&res);
-    if (pending)
-        ddb.destroy_pending(&pending);
-    if (st)
-        ddb.destroy_prepare(&st);
-    engine_quiet(c);
-    engine_disconnect(e, &c);
+    statement_end(&s);
     if (err && plan && plan->fault.code) {
         err = plan->fault.code;
         errinfo_set(info, err, "%s", plan->fault.message);
@@ -570,36 +588,47 @@ static unsigned headers_get(struct reading *r, const struct sql_vector *v, uint6
 }
 
 /* Columns: offset, timestamp, position, key, value, headers. */
+static void record_get(struct reading *r, const struct sql_chunk *c, uint32_t i,
+                       struct parquet_record *rec)
+{
+    rec->partition = r->partition;
+    rec->offset = ((const int64_t *)c->column[0].data)[i];
+    rec->timestamp_ms = ((const int64_t *)c->column[1].data)[i];
+    rec->position = sql_valid(&c->column[2], i) ? ((const uint64_t *)c->column[2].data)[i] : 0;
+    rec->key = text_at(&c->column[3], i);
+    rec->value = text_at(&c->column[4], i);
+    rec->headers = r->headers;
+    rec->headers_n = headers_get(r, &c->column[5], i);
+}
+
 static bool rows_give(void *arg, const struct sql_columns *columns, const struct sql_chunk *c)
 {
     struct reading *r = arg;
-    struct parquet_record rec = {.partition = r->partition, .headers = r->headers};
+    struct parquet_record rec;
     uint32_t i;
 
     for (i = 0; i < c->rows; i++) {
-        rec.offset = ((const int64_t *)c->column[0].data)[i];
-        rec.timestamp_ms = ((const int64_t *)c->column[1].data)[i];
-        rec.position = sql_valid(&c->column[2], i) ? ((const uint64_t *)c->column[2].data)[i] : 0;
-        rec.key = text_at(&c->column[3], i);
-        rec.value = text_at(&c->column[4], i);
-        rec.headers_n = headers_get(r, &c->column[5], i);
+        record_get(r, c, i, &rec);
         if (!r->fn(r->arg, &rec))
             return false;
     }
     return true;
 }
 
-static const struct sql_column *column_of(const struct parquet_read *r, enum sql_source s)
+static const struct sql_column *column_of(const struct sql_column *columns, uint32_t n,
+                                          enum sql_source s)
 {
     uint32_t i;
 
-    for (i = 0; i < r->columns_n; i++)
-        if (r->columns[i].source == s && r->columns[i].field_id)
-            return &r->columns[i];
+    for (i = 0; i < n; i++)
+        if (columns[i].source == s && columns[i].field_id)
+            return &columns[i];
     return NULL;
 }
 
-static enum err read_text(struct buf *b, const struct parquet_read *r)
+/* SELECT and what a record is made of. */
+static enum err read_columns(struct buf *b, const struct sql_column *columns, uint32_t n,
+                             bool places_only)
 {
     static const struct {
         enum sql_source source;
@@ -612,31 +641,54 @@ static enum err read_text(struct buf *b, const struct parquet_read *r)
         {SQL_FROM_VALUE, "", "", "NULL::BLOB"},
         {SQL_FROM_HEADERS, "", "", "[]::STRUCT(\"key\" VARCHAR, \"value\" BLOB)[]"},
     };
-    const struct sql_column *offset = column_of(r, SQL_FROM_OFFSET);
-    const struct sql_column *partition = column_of(r, SQL_FROM_PARTITION), *c;
     enum err e = buf_append_str(b, "SELECT ");
     size_t i;
 
     for (i = 0; !e && i < sizeof want / sizeof *want; i++) {
-        c = column_of(r, want[i].source);
+        const struct sql_column *c =
+            places_only && i > 2 ? NULL : column_of(columns, n, want[i].source);
+
         e = buf_printf(b, "%s%s", i ? ", " : "", c ? want[i].before : want[i].none);
         if (!e && c)
             e = text_quote(b, c->name, '"');
         if (!e && c)
             e = buf_append_str(b, want[i].after);
     }
+    return e;
+}
+
+/* WHERE partition = … AND offset BETWEEN …; both columns are there. */
+static enum err read_where(struct buf *b, const struct sql_column *columns, uint32_t n,
+                           int32_t partition, int64_t from, int64_t to)
+{
+    enum err e = buf_append_str(b, " WHERE ");
+
+    if (!e)
+        e = text_quote(b, column_of(columns, n, SQL_FROM_PARTITION)->name, '"');
+    if (!e)
+        e = buf_printf(b, " = %d AND ", (int)partition);
+    if (!e)
+        e = text_quote(b, column_of(columns, n, SQL_FROM_OFFSET)->name, '"');
+    return e ? e : buf_printf(b, " BETWEEN %" PRId64 " AND %" PRId64, from, to - 1);
+}
+
+static enum err places_check(const struct sql_column *columns, uint32_t n, struct errinfo *info)
+{
+    if (column_of(columns, n, SQL_FROM_OFFSET) && column_of(columns, n, SQL_FROM_PARTITION))
+        return ERR_OK;
+    return errinfo_set(info, ERR_INVALID, "the table has no offset or partition");
+}
+
+static enum err read_text(struct buf *b, const struct parquet_read *r)
+{
+    enum err e = read_columns(b, r->columns, r->columns_n, false);
+
     if (!e)
         e = files_list(b, r->files, r->files_n, r->columns, r->columns_n);
     if (!e)
-        e = buf_append_str(b, " WHERE ");
+        e = read_where(b, r->columns, r->columns_n, r->partition, r->from, r->to);
     if (!e)
-        e = text_quote(b, partition->name, '"');
-    if (!e)
-        e = buf_printf(b, " = %d AND ", (int)r->partition);
-    if (!e)
-        e = text_quote(b, offset->name, '"');
-    if (!e)
-        e = buf_printf(b, " BETWEEN %" PRId64 " AND %" PRId64 " ORDER BY 1", r->from, r->to - 1);
+        e = buf_append_str(b, " ORDER BY 1");
     return e ? e : buf_append_u8(b, 0);
 }
 
@@ -647,10 +699,10 @@ enum err parquet_read(struct parquet *p, const struct parquet_read *r,
     struct reading *x;
     struct engine *engine;
     struct buf b;
-    enum err e;
+    enum err e = places_check(r->columns, r->columns_n, info);
 
-    if (!column_of(r, SQL_FROM_OFFSET) || !column_of(r, SQL_FROM_PARTITION))
-        return errinfo_set(info, ERR_INVALID, "the table has no offset or partition");
+    if (e)
+        return e;
     if (r->files_n == 0 || r->from >= r->to)
         return ERR_OK;
     e = parquet_engine(p, &engine, info);
@@ -668,6 +720,119 @@ enum err parquet_read(struct parquet *p, const struct parquet_read *r,
     buf_fini(&b);
     free(x);
     return e;
+}
+
+/* ---- one after the other ---- */
+
+struct parquet_cursor {
+    struct statement st;
+    struct result result;
+    bool described;
+    duckdb_data_chunk data; /* NULL: none */
+    struct sql_chunk chunk; /* of data */
+    uint32_t row;
+    struct parquet_record record;
+    struct reading reading;
+};
+
+static enum err cursor_text(struct buf *b, const struct parquet_scan *s)
+{
+    const struct sql_column *ts = column_of(s->columns, s->columns_n, SQL_FROM_TIMESTAMP);
+    const struct sql_column *pos = column_of(s->columns, s->columns_n, SQL_FROM_POSITION);
+    enum err e = read_columns(b, s->columns, s->columns_n, s->places_only);
+
+    if (!e)
+        e = files_list(b, &s->file, 1, s->columns, s->columns_n);
+    if (!e)
+        e = read_where(b, s->columns, s->columns_n, s->partition, s->from, s->to);
+    if (!e && s->ts_min_ms != INT64_MIN && ts) {
+        e = buf_append_str(b, " AND epoch_ms(");
+        if (!e)
+            e = text_quote(b, ts->name, '"');
+        if (!e)
+            e = buf_printf(b, ") >= %" PRId64, s->ts_min_ms);
+    }
+    if (!e && s->position_min && pos) {
+        e = buf_append_str(b, " AND ");
+        if (!e)
+            e = text_quote(b, pos->name, '"');
+        if (!e)
+            e = buf_printf(b, " >= %" PRIu64, s->position_min);
+    }
+    if (!e && s->sorted)
+        e = buf_append_str(b, " ORDER BY 1");
+    return e ? e : buf_append_u8(b, 0);
+}
+
+enum err parquet_cursor_open(struct parquet *p, const struct parquet_scan *s,
+                             struct parquet_cursor **out, struct errinfo *info)
+{
+    struct parquet_cursor *c;
+    struct engine *engine;
+    struct buf b;
+    enum err e = places_check(s->columns, s->columns_n, info);
+
+    *out = NULL;
+    if (!e)
+        e = parquet_engine(p, &engine, info);
+    if (e)
+        return e;
+    c = xcalloc(1, sizeof *c);
+    c->st.engine = engine;
+    c->reading.partition = s->partition;
+    e = engine_connect(engine, &c->st.c, info);
+    if (e) {
+        free(c);
+        return e;
+    }
+    buf_init(&b, TEXT_MAX);
+    e = cursor_text(&b, s);
+    e = e ? errinfo_set(info, e, "the file has too many columns")
+          : statement_start(&c->st, (const char *)b.ptr, info);
+    buf_fini(&b);
+    if (!e)
+        e = result_init(&c->result, c->st.c, ddb.column_count(&c->st.res), result_name, result_type,
+                        &c->st.res, info);
+    c->described = !e;
+    if (e)
+        parquet_cursor_close(&c);
+    *out = c;
+    return e;
+}
+
+enum err parquet_cursor_next(struct parquet_cursor *c, const struct parquet_record **out,
+                             struct errinfo *info)
+{
+    while (!c->data || c->row >= c->chunk.rows) {
+        if (c->data)
+            ddb.destroy_data_chunk(&c->data);
+        c->data = ddb.fetch_chunk(c->st.res);
+        c->row = 0;
+        if (!c->data) {
+            const char *why = ddb.result_error(&c->st.res);
+
+            return why && *why ? errinfo_set(info, ERR_IO, "%s", why) : ERR_EOF;
+        }
+        result_chunk(&c->result, c->data, &c->chunk);
+    }
+    record_get(&c->reading, &c->chunk, c->row++, &c->record);
+    *out = &c->record;
+    return ERR_OK;
+}
+
+void parquet_cursor_close(struct parquet_cursor **cp)
+{
+    struct parquet_cursor *c = *cp;
+
+    if (!c)
+        return;
+    if (c->data)
+        ddb.destroy_data_chunk(&c->data);
+    if (c->described)
+        result_fini(&c->result);
+    statement_end(&c->st);
+    free(c);
+    *cp = NULL;
 }
 
 enum err parquet_query(struct parquet *p, const char *text, chunk_fn chunk, void *arg,

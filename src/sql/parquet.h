@@ -110,6 +110,26 @@ enum err parquet_read(struct parquet *p, const struct parquet_read *r,
                       bool (*fn)(void *arg, const struct parquet_record *rec), void *arg,
                       struct errinfo *info);
 
+/* The same, one record at a time, out of one file, as they lie in it; for many at once. */
+struct parquet_cursor;
+struct parquet_scan {
+    const char *file;
+    const struct sql_column *columns; /* of the table */
+    uint32_t columns_n;
+    int32_t partition;
+    int64_t from, to;      /* offsets, `to` not included */
+    int64_t ts_min_ms;     /* only records with at least this timestamp; INT64_MIN: all */
+    uint64_t position_min; /* and this position */
+    bool sorted;           /* by offset, if they do not lie in that order */
+    bool places_only;      /* without keys, values and headers */
+};
+enum err parquet_cursor_open(struct parquet *p, const struct parquet_scan *s,
+                             struct parquet_cursor **out, struct errinfo *info);
+/* *out is valid until the next call. ERR_EOF behind the last. */
+enum err parquet_cursor_next(struct parquet_cursor *c, const struct parquet_record **out,
+                             struct errinfo *info);
+void parquet_cursor_close(struct parquet_cursor **c);
+
 /* Any SELECT over the files that the instance may read: for maintenance and tests. chunk as in
  * struct sql_sink. */
 enum err parquet_query(struct parquet *p, const char *text,

@@ -62,6 +62,7 @@ ERR_ROW(ERR_CANCELLED,          "cancelled",               503,  7, "cancelled")
 ERR_ROW(ERR_CLOSED,             "closed",                  503, 13, "it is closed")
 /* storage */
 ERR_ROW(ERR_IO,                 "io_error",                500, 56, "reading or writing storage failed")
+ERR_ROW(ERR_TIER,               "lake_unavailable",        503, 56, "older records cannot be read from the lake now; try again")
 ERR_ROW(ERR_NO_SPACE,           "no_space",                507, 56, "the disk is full; free some room")
 ERR_ROW(ERR_READ_ONLY,          "read_only",               503, 56, "a write failed earlier: writes are refused until a restart")
 ERR_ROW(ERR_CORRUPT,            "corrupt",                 500,  2, "stored data is damaged")

@@ -90,11 +90,17 @@
 #define LIMIT_SQL_FIELD_NAME 255u            /* bytes of the name of such a field */
 #define LIMIT_SQL_SOURCE (16u << 20)         /* text that stands for a topic with its files */
 #define LIMIT_SQL_TOPICS 10000u              /* that one statement mentions */
+#define LIMIT_TRANSFORMS 1000u
+#define LIMIT_TRANSFORM_WORKERS 2u           /* threads: steps that run at once */
 #define LIMIT_LAKE_COLUMNS 4000u             /* of a topic's table; further fields stay in the value alone */
 #define LIMIT_LAKE_GROUPS 256u               /* partitions of a table that one commit writes to */
 #define LIMIT_LAKE_RANGES 65536u             /* runs of offsets that one commit takes */
 #define LIMIT_LAKE_FLUSH_RECORDS (2u << 20)  /* records of one commit */
 #define LIMIT_LAKE_FLUSH_BYTES (128u << 20)  /* and bytes of their batches */
+#define LIMIT_TIER_CACHE (64u << 20)         /* bytes of batches made of older records, in memory */
+#define LIMIT_TIER_OPEN 24u                  /* passes over older records with files open */
+#define LIMIT_TIER_PASSES 1024u              /* and in all */
+#define LIMIT_TIER_SEARCHES 256u             /* results of searches in older records, kept */
 #define LIMIT_LAKE_TOPICS 10000u             /* topics with lake.enable */
 #define LIMIT_STORE_LIST 5000000u            /* files of a local folder that one listing may name */
 #define LIMIT_STORE_ANSWER (8u << 20)        /* XML of one answer of an S3 store */

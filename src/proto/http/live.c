@@ -5,10 +5,12 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "broker/tier.h"
 #include "proto/http/live_int.h"
 #include "proto/http/render.h"
 
 #define FEED_BUCKETS   1024u
+#define FETCH_POLL_MS  5u
 #define ITEM_BYTES_MAX (256u << 20) /* a record of the largest size, escaped or as base64 */
 
 struct feed {
@@ -343,6 +345,15 @@ static void catch_up_later(struct follower *f)
     loop_post(f->ctx->loop, &f->task);
 }
 
+/* What is read from the lake may have come. */
+static void follower_fetched(struct loop_timer *t)
+{
+    struct follower *f = list_entry(t, struct follower, fetching);
+
+    if (f->state == CATCHING_UP)
+        catch_up(f);
+}
+
 static void follower_task(struct loop_task *t)
 {
     struct follower *f = list_entry(t, struct follower, task);
@@ -384,6 +395,8 @@ static bool catch_up_step(struct follower *f, size_t *bytes)
     if (e == ERR_AGAIN) {
         if (reader_busy(f->reader))
             catch_up_later(f);
+        else if (reader_fetching(f->reader))
+            loop_timer_arm(f->ctx->loop, &f->fetching, FETCH_POLL_MS);
         else
             go_live(f);
         return false;
@@ -483,6 +496,7 @@ enum err follower_init(struct follower *f, struct rq *rq, const struct selection
     }
     f->state = PAUSED;
     f->task.fn = follower_task;
+    loop_timer_init(&f->fetching, follower_fetched);
     f->holds = 1;
     l->memory_n++;
     return ERR_OK;
@@ -522,6 +536,7 @@ void follower_drained(struct follower *f)
 
 void follower_close(struct follower *f)
 {
+    loop_timer_cancel(f->ctx->loop, &f->fetching);
     if (f->feed)
         feed_leave(f);
     if (f->reader)

@@ -59,6 +59,7 @@ struct follower {
     bool has_selector, has_token, lagged, lost;
     char token[AUTH_TOKEN_LEN];
     struct loop_task task, end_task;
+    struct loop_timer fetching; /* CATCHING_UP, and the next record is being read from the lake */
     bool posted;
     metric *open;   /* gauge that counts it */
     unsigned holds; /* memory is kept while not 0 */

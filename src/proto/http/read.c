@@ -14,6 +14,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "broker/tier.h"
 #include "net/ws.h"
 #include "proto/http/http_int.h"
 #include "proto/http/render.h"
@@ -146,9 +147,16 @@ static enum err put(struct read *r, const struct reader_record *rec)
     return ERR_OK;
 }
 
-/* The end of the log without an event for this page. */
+/* The end of the log without an event for this page; or what comes next is read from the lake, which
+ * is no end. */
 static void wait_or_answer(struct read *r)
 {
+    if (reader_fetching(r->reader) && !r->deadline_ms) {
+        r->waiting = reader_wait(r->reader, &r->waiter);
+        if (!r->waiting)
+            again(r);
+        return;
+    }
     if (r->deadline_ms && loop_now_ms(r->rq->ctx->loop) < r->deadline_ms) {
         r->waiting = reader_wait(r->reader, &r->waiter);
         if (!r->waiting)

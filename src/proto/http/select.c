@@ -4,6 +4,7 @@
 
 #include "base/timefmt.h"
 #include "base/topic_name.h"
+#include "broker/tier.h"
 #include "journal/journal.h"
 #include "proto/http/http_int.h"
 
@@ -104,6 +105,8 @@ static bool topic_lost(struct topic *t, const struct reader_conf *c)
 
     for (i = 0; i < n; i++) {
         plog_info_get(partition_log(topic_partition(t, i)), &now);
+        if (partition_start(topic_partition(t, i)) < now.start_offset)
+            continue; /* what is gone here is in the lake */
         if (c->from == READ_FROM_POSITION ? c->position < now.gone_position
                                           : c->time_ms <= now.gone_ts)
             return true;

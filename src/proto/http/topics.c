@@ -8,6 +8,7 @@
 #include "base/json_write.h"
 #include "base/mem.h"
 #include "base/timefmt.h"
+#include "broker/tier.h"
 #include "journal/journal.h"
 #include "proto/http/http_int.h"
 
@@ -43,7 +44,7 @@ static enum err put_topic(struct rq *rq, struct topic *t)
         struct plog_info now;
 
         plog_info_get(partition_log(topic_partition(t, i)), &now);
-        records += (uint64_t)(now.end_offset - now.start_offset);
+        records += (uint64_t)(now.end_offset - partition_start(topic_partition(t, i)));
         bytes += now.bytes;
     }
     c.e = buf_printf(&rq->out,
@@ -377,8 +378,11 @@ void route_partitions(struct rq *rq)
         struct plog_info now;
 
         plog_info_get(partition_log(topic_partition(t, i)), &now);
-        e = buf_printf(&rq->out, "%s{\"partition\":%d,\"start\":%lld,\"end\":%lld,\"bytes\":%llu}",
-                       i ? "," : "", (int)i, (long long)now.start_offset, (long long)now.end_offset,
+        e = buf_printf(&rq->out,
+                       "%s{\"partition\":%d,\"start\":%lld,\"local_start\":%lld,\"end\":%lld,"
+                       "\"bytes\":%llu}",
+                       i ? "," : "", (int)i, (long long)partition_start(topic_partition(t, i)),
+                       (long long)now.start_offset, (long long)now.end_offset,
                        (unsigned long long)now.bytes);
     }
     topic_unref(&t);

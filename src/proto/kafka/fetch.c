@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "base/tbl/limits.h"
+#include "broker/tier.h"
 #include "io/io.h"
 #include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
@@ -335,7 +336,7 @@ static void part_read(struct fetch *f, struct part *pt, struct partition *p, int
     struct errinfo info = {0};
     struct spans sp = {0};
     int64_t next = pt->offset;
-    bool more = next < end;
+    bool more = next < end, cold = false;
     enum err e = ERR_OK;
 
     if (pt->max_bytes >= 0 && room > (size_t)pt->max_bytes)
@@ -347,13 +348,13 @@ static void part_read(struct fetch *f, struct part *pt, struct partition *p, int
         size_t want = room > pt->bytes ? room - pt->bytes : 1;
 
         kr->r.memory_only = !f->away;
-        e = plog_read(partition_log(p), next, want < READ_BYTES ? want : READ_BYTES, &kr->r, &info);
+        e = partition_read(p, &next, want < READ_BYTES ? want : READ_BYTES, &kr->r, &cold, &info);
         more = !e && batches_take(f, pt, kr, end, room, &sp, &next);
     }
-    if (f->away && pt->bytes && next < end)
+    if (f->away && pt->bytes && next < end && !cold)
         ahead_note(f, pt, next);
-    if (e == ERR_AGAIN)
-        f->blocked = sp.n == 0; /* else what was found is enough */
+    if (e == ERR_AGAIN)                  /* what is in the lake is waited for as what is to come */
+        f->blocked = sp.n == 0 && !cold; /* else what was found is enough */
     else if (e && sp.n == 0)
         pt->s.error_code = read_code(e, f->by_id);
     pt->s.records.spans = sp.v;
@@ -384,6 +385,7 @@ static void part_aborted(struct fetch *f, struct part *pt, struct partition *p, 
 /* Errors that are seen before reading. */
 static bool part_check(struct fetch *f, struct part *pt, const struct plog_info *now)
 {
+    /* now's start_offset is that of the local log, the part's is the log's */
     if (pt->leader_epoch > 0) {
         pt->s.error_code = KE_UNKNOWN_LEADER_EPOCH;
     } else if (pt->last_epoch >= 0 && pt->offset > now->end_offset) {
@@ -391,7 +393,7 @@ static bool part_check(struct fetch *f, struct part *pt, const struct plog_info 
         pt->s.diverging_epoch.end_offset = now->end_offset;
         f->found_error = true; /* to be told at once */
         return false;
-    } else if (pt->offset < now->start_offset || pt->offset > now->end_offset) {
+    } else if (pt->offset < pt->s.log_start_offset || pt->offset > now->end_offset) {
         pt->s.error_code = KE_OFFSET_OUT_OF_RANGE;
     }
     return pt->s.error_code == KE_NONE;
@@ -418,7 +420,7 @@ static void part_fetch(struct fetch *f, struct part *pt)
     plog_info_get(partition_log(p), &now);
     pt->s.high_watermark = now.end_offset;
     pt->s.last_stable_offset = lso;
-    pt->s.log_start_offset = now.start_offset;
+    pt->s.log_start_offset = partition_start(p);
     if (!part_check(f, pt, &now))
         return;
     part_read(f, pt, p, committed ? lso : now.end_offset);

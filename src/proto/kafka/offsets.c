@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/tbl/limits.h"
+#include "broker/tier.h"
 #include "journal/batch.h"
 #include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
@@ -57,8 +58,8 @@ static enum err seek_record(struct partition *p, int64_t from, int64_t end, int6
     return e;
 }
 
-static void at_time(struct partition *p, int64_t end, int64_t ts,
-                    struct kafka_list_offsets_response_partition *o)
+static void at_local_time(struct partition *p, int64_t end, int64_t ts,
+                          struct kafka_list_offsets_response_partition *o)
 {
     struct errinfo info;
     int64_t from;
@@ -71,6 +72,28 @@ static void at_time(struct partition *p, int64_t end, int64_t ts,
     o->error_code = kafka_code(e);
 }
 
+/* Among older records first. False: they are being looked through. */
+static bool at_time(struct partition *p, int64_t end, int64_t ts,
+                    struct kafka_list_offsets_response_partition *o)
+{
+    struct errinfo info;
+    struct plog_info now;
+    enum err e = ERR_EOF;
+
+    plog_info_get(partition_log(p), &now);
+    if (now.gone_ts < 0 || ts <= now.gone_ts)
+        e = tier_find(p, TIER_BY_TIME, ts, &o->offset, &o->timestamp, &info);
+    if (e == ERR_AGAIN)
+        return false;
+    if (e)
+        o->offset = o->timestamp = -1;
+    if (e == ERR_EOF)
+        at_local_time(p, end, ts, o);
+    else
+        o->error_code = kafka_code(e);
+    return true;
+}
+
 static void at_max(struct partition *p, int64_t end,
                    struct kafka_list_offsets_response_partition *o)
 {
@@ -78,10 +101,11 @@ static void at_max(struct partition *p, int64_t end,
 
     plog_info_get(partition_log(p), &now);
     if (now.start_offset < now.end_offset)
-        at_time(p, end, now.max_timestamp_ms, o);
+        at_local_time(p, end, now.max_timestamp_ms, o);
 }
 
-static void list_one(struct partition *p, bool committed, int64_t ts,
+/* False: to be asked again when the topic has something new. */
+static bool list_one(struct partition *p, bool committed, int64_t ts,
                      struct kafka_list_offsets_response_partition *o)
 {
     struct plog_info now;
@@ -94,21 +118,26 @@ static void list_one(struct partition *p, bool committed, int64_t ts,
         o->offset = end;
         break;
     case AT_EARLIEST:
+        o->offset = partition_start(p);
+        break;
     case AT_EARLIEST_LOCAL:
         o->offset = now.start_offset;
         break;
     case AT_LATEST_TIERED:
-        break; /* nothing is */
+        if (partition_covered(p) > partition_start(p))
+            o->offset = partition_covered(p) - 1;
+        break;
     case AT_MAX_TIMESTAMP:
         at_max(p, end, o);
         break;
     default:
         if (ts < 0)
             o->error_code = KE_UNSUPPORTED_VERSION;
-        else
-            at_time(p, end, ts, o);
+        else if (!at_time(p, end, ts, o))
+            return false;
     }
     o->leader_epoch = o->offset < 0 ? -1 : 0;
+    return true;
 }
 
 struct listing {
@@ -117,7 +146,51 @@ struct listing {
     uint32_t topic_at, part_at; /* what is to be looked at next */
     struct topic *t;            /* of topic_at; referenced */
     int16_t code;
+    struct kreq *q;
+    struct waiter waiter; /* older records are being looked through */
+    atomic_bool woken;
 };
+
+static void list_go(struct kreq *q);
+
+/* Any thread. */
+static void list_wake(struct waiter *w)
+{
+    struct listing *l = list_entry(w, struct listing, waiter);
+
+    if (!atomic_exchange(&l->woken, true))
+        kreq_post(l->q, list_go);
+}
+
+static void list_over(struct kreq *q)
+{
+    struct listing *l = q->state_of;
+
+    topic_unref(&l->t);
+    kreq_done(q);
+}
+
+/* The connection is gone. */
+static void list_cancel(struct kreq *q)
+{
+    struct listing *l = q->state_of;
+
+    if (atomic_exchange(&l->woken, true))
+        return; /* list_go is on its way */
+    waiter_cancel(&l->waiter);
+    list_over(q);
+}
+
+static void list_wait(struct kreq *q, uint64_t seen)
+{
+    struct listing *l = q->state_of;
+
+    atomic_store(&l->woken, false);
+    l->waiter.wake = list_wake;
+    q->cancel = list_cancel;
+    if (!topic_wait(l->t, seen, &l->waiter))
+        list_wake(&l->waiter);
+}
 
 /* Once for each topic. */
 static void list_topic(struct kreq *q, struct listing *l)
@@ -133,12 +206,13 @@ static void list_topic(struct kreq *q, struct listing *l)
     s->partitions = kreq_alloc(q, want->partitions_n, sizeof *s->partitions);
 }
 
-static void list_partition(struct kreq *q, struct listing *l)
+/* False: see list_one. */
+static bool list_partition(struct kreq *q, struct listing *l)
 {
     const struct kafka_list_offsets_request_partition *want =
         &l->m.topics[l->topic_at].partitions[l->part_at];
     struct kafka_list_offsets_response_topic *s = &l->s.topics[l->topic_at];
-    struct kafka_list_offsets_response_partition *o = &s->partitions[s->partitions_n++];
+    struct kafka_list_offsets_response_partition *o = &s->partitions[s->partitions_n];
     struct partition *p = l->t ? topic_partition(l->t, want->partition_index) : NULL;
 
     kafka_list_offsets_response_partition_init(o);
@@ -147,10 +221,12 @@ static void list_partition(struct kreq *q, struct listing *l)
     o->error_code = l->code ? l->code : p ? KE_NONE : KE_UNKNOWN_TOPIC_OR_PARTITION;
     if (!o->error_code && want->current_leader_epoch > 0)
         o->error_code = KE_UNKNOWN_LEADER_EPOCH;
-    if (!o->error_code)
-        list_one(p, l->m.isolation_level == 1, want->timestamp, o);
+    if (!o->error_code && !list_one(p, l->m.isolation_level == 1, want->timestamp, o))
+        return false;
     if (q->version < 4)
         o->leader_epoch = -1; /* there is no room for another */
+    s->partitions_n++;
+    return true;
 }
 
 /* A search by time reads and inflates: the rest may be for the next turn. */
@@ -158,11 +234,21 @@ static void list_go(struct kreq *q)
 {
     struct listing *l = q->state_of;
 
+    q->cancel = NULL;
+    if (!q->kc) { /* it went while somebody looked */
+        list_over(q);
+        return;
+    }
     while (l->topic_at < l->m.topics_n && q->state != KREQ_DONE) {
-        if (l->part_at == 0)
+        if (l->part_at == 0 && !l->t)
             list_topic(q, l);
         if (q->state != KREQ_DONE && l->part_at < l->m.topics[l->topic_at].partitions_n) {
-            list_partition(q, l);
+            uint64_t seen = l->t ? topic_commits(l->t) : 0;
+
+            if (!list_partition(q, l)) {
+                list_wait(q, seen);
+                return;
+            }
             l->part_at++;
         }
         if (q->state == KREQ_DONE || l->part_at >= l->m.topics[l->topic_at].partitions_n) {
@@ -188,6 +274,7 @@ void kafka_on_list_offsets(struct kreq *q)
     if (!l->s.topics)
         return;
     l->s.topics_n = l->m.topics_n;
+    l->q = q;
     q->state_of = l;
     list_go(q);
 }

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "broker/batch_recode.h"
+#include "broker/tier.h"
 #include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
 
@@ -265,7 +266,6 @@ static void part_result(struct produce *pr, struct part *o,
                         struct kafka_produce_response_partition *s)
 {
     struct append_place place;
-    struct plog_info now;
     enum err e;
 
     if (o->added) {
@@ -280,8 +280,7 @@ static void part_result(struct produce *pr, struct part *o,
     }
     s->base_offset = place.offset;
     s->log_append_time_ms = place.log_time ? place.timestamp_ms : -1;
-    plog_info_get(partition_log(o->p), &now);
-    s->log_start_offset = now.start_offset;
+    s->log_start_offset = partition_start(o->p);
 }
 
 static bool response_fill(struct kreq *q, struct produce *pr, struct kafka_produce_response *s)

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "broker/producer.h"
+#include "broker/tier.h"
 #include "io/io.h"
 #include "journal/batch.h"
 #include "proto/kafka/groups.h"
@@ -193,6 +194,8 @@ static enum err row_read(struct share_fetch *f, struct row *row, int64_t at, str
     struct partition *p = topic_partition(row->sp->t, row->sp->index);
     struct have *h = &f->have;
     struct errinfo info = {0};
+    int64_t from = at;
+    bool cold = false;
     enum err e = h->e;
 
     if (h->kr && h->t == row->sp->t && h->index == row->sp->index && h->at == at) {
@@ -202,13 +205,13 @@ static enum err row_read(struct share_fetch *f, struct row *row, int64_t at, str
     }
     *out = kread_get(f->q->kl, &f->reads);
     (*out)->r.memory_only = true;
-    e = plog_read(partition_log(p), at, READ_BYTES, &(*out)->r, &info);
-    if (e == ERR_AGAIN && f->records == 0) {
+    e = partition_read(p, &from, READ_BYTES, &(*out)->r, &cold, &info);
+    if (e == ERR_AGAIN && !cold && f->records == 0) {
         have_drop(f);
         f->blocked = true;
         h->t = topic_ref(row->sp->t);
         h->index = row->sp->index;
-        h->at = at;
+        h->at = from;
     }
     return e;
 }
@@ -443,7 +446,7 @@ static int64_t start_offset(const struct share_fetch *f, struct partition *p)
     plog_info_get(log, &info);
     switch (f->conf.reset) {
     case SHARE_EARLIEST:
-        return info.start_offset;
+        return partition_start(p);
     case SHARE_DURATION:
         if (plog_seek_time(log, io_wall_ms(broker_io(f->q->b)) - f->conf.reset_ms, &offset, NULL))
             return info.end_offset;

@@ -7,6 +7,7 @@
 
 #include "base/tbl/limits.h"
 #include "base/topic_name.h"
+#include "broker/tier.h"
 #include "journal/journal.h"
 #include "proto/kafka/admin_int.h"
 
@@ -557,7 +558,7 @@ static void trim_one(struct kreq *q, struct topic *t, int64_t offset, struct kga
         o->error_code = KE_OFFSET_OUT_OF_RANGE;
         return;
     }
-    o->low_watermark = offset > now.start_offset ? offset : now.start_offset;
+    o->low_watermark = offset > partition_start(p) ? offset : partition_start(p);
     kgather_begin(job);
     e = partition_trim(p, offset, kgather_done, job, &info);
     if (e)

@@ -116,11 +116,131 @@ static void test_walk(void **state)
     fx_end(&f);
 }
 
+/* Where the log begins in all, and here. */
+static void starts_are(struct topic *t, int64_t all, int64_t local)
+{
+    assert_int_equal(partition_start(topic_partition(t, 0)), all);
+    assert_int_equal(start_of(t), local);
+}
+
+static void tick(struct fx *f, int64_t wall_ms)
+{
+    retention_tick(f->b, wall_ms);
+    broker_step(f->b);
+}
+
+static struct topic *again(struct fx *f, struct topic *t, bool saved)
+{
+    topic_unref(&t);
+    if (saved)
+        fx_checkpoint(f);
+    fx_crash(f);
+    return topic_find(f->b, SLICE_LIT("tiered"));
+}
+
+/* What the lake has leaves the local log by the local rule, and nothing else does; the whole log by the
+ * topic's own. */
+static void test_tiers(void **state)
+{
+    struct topic_conf c;
+    struct partition *p;
+    struct topic *t;
+    struct fx f;
+    int i;
+
+    fx_start(&f, false);
+    topic_conf_default(f.b, &c);
+    c.lake_enable = 1;
+    c.retention_ms = 100000;
+    c.local_retention_ms = 200;
+    assert_int_equal(topic_create_wait(f.b, SLICE_LIT("tiered"), 1, &c, NULL), ERR_OK);
+    t = topic_find(f.b, SLICE_LIT("tiered"));
+    p = topic_partition(t, 0);
+    for (i = 0; i < 10; i++)
+        put_at(&f, t, 100 * i);
+    tick(&f, 1000); /* nothing is in the lake yet */
+    starts_are(t, 0, 0);
+    partition_hold(p, 4);
+    tick(&f, 1000); /* six are covered by the rule, four by the lake */
+    starts_are(t, 0, 4);
+    t = again(&f, t, false);
+    starts_are(t, 0, 4);
+    p = topic_partition(t, 0);
+    tick(&f, 1000); /* after a restart nothing is known of the lake */
+    starts_are(t, 0, 4);
+    partition_hold(p, 9);
+    tick(&f, 1000);
+    starts_are(t, 0, 8);
+    t = again(&f, t, true);
+    starts_are(t, 0, 8);
+    p = topic_partition(t, 0);
+    partition_hold(p, 10);
+    partition_expired(p, 3);
+    tick(&f, 1000);
+    starts_are(t, 3, 8);
+    tick(&f, 200000); /* the local rule has all, the topic's one as far as the lake's thread said */
+    starts_are(t, 3, 10);
+    assert_int_equal(partition_trim_wait(p, 5, NULL), ERR_OK);
+    starts_are(t, 5, 10);
+    assert_int_equal(partition_trim_wait(p, 4, NULL), ERR_OK);
+    starts_are(t, 5, 10);
+    t = again(&f, t, true);
+    starts_are(t, 5, 10);
+    t = again(&f, t, false);
+    starts_are(t, 5, 10);
+    p = topic_partition(t, 0);
+    partition_expired(p, 10);
+    tick(&f, 200000);
+    starts_are(t, 10, 10);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
+/* Records that somebody deletes do not come back, whatever is on its way to the lake. */
+static void test_tier_trim(void **state)
+{
+    struct topic_conf c;
+    struct partition *p;
+    struct topic *t;
+    struct fx f;
+    int i;
+
+    fx_start(&f, false);
+    topic_conf_default(f.b, &c);
+    c.lake_enable = 1;
+    c.retention_ms = -1;
+    assert_int_equal(topic_create_wait(f.b, SLICE_LIT("tiered"), 1, &c, NULL), ERR_OK);
+    t = topic_find(f.b, SLICE_LIT("tiered"));
+    for (i = 0; i < 10; i++)
+        put_at(&f, t, 100 * i);
+    p = topic_partition(t, 0);
+    partition_hold(p, 10);
+    assert_int_equal(partition_trim_wait(p, 6, NULL), ERR_OK);
+    starts_are(t, 6, 6);
+    partition_tier_raise(p, 2, true); /* by a tick that began before */
+    starts_are(t, 6, 6);
+    t = again(&f, t, true);
+    starts_are(t, 6, 6);
+    p = topic_partition(t, 0);
+    partition_hold(p, 10);
+    tick(&f, 1000000); /* no local rule: all stays */
+    starts_are(t, 6, 6);
+    topic_conf_get(t, &c);
+    c.local_retention_bytes = 0;
+    assert_int_equal(topic_alter_wait(f.b, SLICE_LIT("tiered"), 0, &c, NULL), ERR_OK);
+    tick(&f, 1000000);
+    starts_are(t, 6, 10);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_tiers),
+        cmocka_unit_test(test_tier_trim),
     };
 
     return cmocka_run_group_tests_name("broker/retention", tests, NULL, NULL);

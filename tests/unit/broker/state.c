@@ -254,6 +254,7 @@ static enum err decode(uint8_t type, const uint8_t *p, size_t n)
 {
     uint8_t *heap = malloc(n ? n : 1);
     struct slice s = slice_of(heap, n);
+    struct entry_tier_start tier;
     struct entry_kv kv;
     uint32_t a, b;
     enum err e = ERR_CORRUPT;
@@ -281,6 +282,11 @@ static enum err decode(uint8_t type, const uint8_t *p, size_t n)
     case ENTRY_CURSOR_RANGES:
         e = decode_cursor(type, s);
         break;
+    case ENTRY_TIER_START:
+        e = entry_tier_start_read(s, &tier);
+        if (!e)
+            assert_true(tier.topic && tier.partition < LIMIT_PARTITIONS && tier.offset >= 0);
+        break;
     case ENTRY_KV:
         e = entry_kv_read(s, &kv);
         break;
@@ -301,6 +307,7 @@ static size_t make(uint8_t type, uint8_t *b)
         7, 2, 42, 1700000000001, SLICE_LIT("g"), SLICE_LIT("meta")};
     const struct entry_kv kv = {5, SLICE_LIT("ns"), SLICE_LIT("key"), SLICE_LIT("value")};
     const struct entry_txn_offset to = {4711, 3, o};
+    const struct entry_tier_start ts = {7, 2, 12345678901};
 
     switch (type) {
     case ENTRY_TOPIC_CREATE:
@@ -332,6 +339,8 @@ static size_t make(uint8_t type, uint8_t *b)
     case ENTRY_CURSOR:
     case ENTRY_CURSOR_RANGES:
         return cursor_entry(b, type);
+    case ENTRY_TIER_START:
+        return entry_tier_start_write(b, &ts);
     }
     fail_msg("no entry of type %u is made here", type);
     return 0;
