@@ -237,7 +237,6 @@ static void config_u64(duckdb_config c, const char *name, uint64_t v, const char
 static enum err db_open(struct engine *e, const struct engine_conf *conf, struct errinfo *info)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t memory = conf->memory_bytes ? conf->memory_bytes : memory_default();
     duckdb_config c = NULL;
     char *error = NULL;
     enum err err = ERR_OK;
@@ -245,7 +244,7 @@ static enum err db_open(struct engine *e, const struct engine_conf *conf, struct
     if (ddb.create_config(&c) == DuckDBError)
         return errinfo_set(info, ERR_NO_MEMORY, "DuckDB gives no configuration");
     config_u64(c, "threads", conf->threads ? conf->threads : cpus > 0 ? (uint64_t)cpus : 1, "");
-    config_u64(c, "memory_limit", memory / 1024, "KiB");
+    config_u64(c, "memory_limit", e->memory_bytes / 1024, "KiB");
     ddb.set_config(c, "temp_directory", conf->temp_dir ? conf->temp_dir : "");
     if (conf->temp_dir)
         config_u64(c, "max_temp_directory_size",
@@ -309,6 +308,8 @@ enum err engine_open(struct sql *s, const struct engine_conf *conf, struct engin
         return err;
     e = xcalloc(1, sizeof *e);
     e->sql = s;
+    e->memory_bytes = conf->memory_bytes ? conf->memory_bytes : memory_default();
+    memory_cap_add(e->memory_bytes);
     io_mutex_init(&e->lock);
     err = db_open(e, conf, info);
     if (!err)
@@ -346,6 +347,7 @@ void engine_close(struct engine **ep)
         ddb.disconnect(&e->idle[i]);
     if (e->db)
         ddb.close(&e->db);
+    memory_cap_drop(e->memory_bytes);
     io_mutex_fini(&e->lock);
     free(e);
     *ep = NULL;

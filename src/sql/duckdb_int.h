@@ -16,6 +16,16 @@ struct duckdb_api {
 /* Set once, under a lock in duckdb_load.c, before anything uses it; never unloaded. */
 extern struct duckdb_api ddb;
 
+/* ---- memory: duckdb_memory.c ---- */
+
+/* Takes the library's allocator in charge; once, before anything of it is used. */
+void memory_guard(void *lib);
+/* An instance with this limit opens, or has closed. */
+void memory_cap_add(uint64_t limit);
+void memory_cap_drop(uint64_t limit);
+/* Gives back what is free but kept. */
+void memory_give_back(void);
+
 /* ---- instances: duckdb_engine.c ---- */
 
 struct engine_conf {
@@ -28,6 +38,7 @@ struct engine_conf {
 };
 struct engine {
     duckdb_database db;
+    uint64_t memory_bytes; /* its limit */
     struct sql *sql;
     struct io_mutex lock;
     duckdb_connection idle[32]; /* lock */

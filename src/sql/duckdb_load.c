@@ -105,6 +105,7 @@ enum err library_load(const char *path, struct errinfo *info)
                             LIBRARY " is too old: it has no %s; 1.4 or later is needed", missing);
             dlclose(lib);
         } else {
+            memory_guard(lib);
             atomic_store(&loaded, true);
         }
     }

@@ -143,6 +143,7 @@ static void fault_duckdb(struct run *r, const char *error)
          *text = member_text(json, "exception_message");
     char *subtype = member_text(json, "error_subtype"), *name = member_text(json, "name");
     const struct exception *x = NULL;
+    char *advice;
     size_t i;
 
     for (i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
@@ -156,6 +157,8 @@ static void fault_duckdb(struct run *r, const char *error)
         if (r->plan.fault.hint)
             fault_hint(&r->fault, "%s", r->plan.fault.hint);
     } else {
+        if ((advice = strstr(text, "\n\nPossible solutions")))
+            *advice = 0; /* settings that nobody may set here */
         fault_set(&r->fault, x ? x->code : ERR_INTERNAL, x ? x->sqlstate : "XX000", "%s",
                   *text   ? text
                   : *type ? type
@@ -684,6 +687,8 @@ void query_run(struct sql_query *q)
     if (r->engine)
         engine_disconnect(r->engine, &r->c);
     engine_close(&r->own);
+    if (r->fault.code == ERR_NO_MEMORY)
+        memory_give_back();
     tell(q, &r->fault, &r->stats);
     if (r->has_result)
         result_fini(&r->result);

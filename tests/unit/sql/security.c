@@ -192,6 +192,35 @@ static void test_bad_queries(void **state)
     fx_end(&f);
 }
 
+/* What a single function makes is not counted by DuckDB, but its allocator has an end. */
+static void test_large_values(void **state)
+{
+    static const char *const bad[] = {
+        "SELECT length(repeat('x', 3000000000::BIGINT))",
+        "SELECT sum(length(repeat('x', 100000000 + range))) FROM range(1000)",
+        "SELECT len(range(1000000000))",
+        "SELECT len(list_resize([1], 1000000000, 0))",
+    };
+    struct sql_conf conf = {.threads = 2, .memory_bytes = 64u << 20};
+    struct answer a;
+    struct fx f;
+    size_t i;
+
+    fx_start_with(&f, &conf);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct sql_request rq = {.text = slice_str(bad[i])};
+
+        answer_init(&a);
+        fx_ask(&f, &rq, &a);
+        assert_int_equal(a.code, ERR_NO_MEMORY);
+        assert_string_equal(a.sqlstate, "53200");
+        assert_null(strstr(text_of(&a.error), "SET "));
+        answer_fini(&a);
+    }
+    fx_expect(&f, "SELECT length(repeat('x', 10000000))", "10000000\n");
+    fx_end(&f);
+}
+
 /* A smaller limit of one's own; a queue that is full; closing while queries run. */
 static void test_own_memory(void **state)
 {
@@ -256,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_authorised),
         cmocka_unit_test(test_timeout_and_cancel),
         cmocka_unit_test(test_bad_queries),
+        cmocka_unit_test(test_large_values),
         cmocka_unit_test(test_own_memory),
         cmocka_unit_test(test_queue),
     };
