@@ -1,40 +1,7 @@
 /* The lake's writer with a stand-in for Parquet: files of text, a line a record. Records come to the
  * table once each whatever fails: Parquet, the store, other writers' commits, restarts; a topic made
  * anew does not get the old one's table; rules of retention; columns that grow. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <dirent.h>
-#include <inttypes.h>
-#include <jansson.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "base/mem.h"
-#include "broker/broker.h"
-#include "io/io.h"
-#include "io/thread.h"
-#include "journal/batch.h"
-#include "journal/journal.h"
-#include "lake/lake.h"
-
-#define TOPIC "orders"
-
-struct fx {
-    struct broker *b;
-    struct lake *l;
-    char dir[64], data[80], url[100], tmp[100];
-    _Atomic unsigned fail_writes; /* so many writes of files fail */
-    _Atomic unsigned writes, rewrites;
-};
+#include "fixture.h"
 
 /* ---- the stand-in for Parquet ---- */
 
@@ -170,138 +137,21 @@ static void fields_each(void *fields, void (*fn)(void *fn_arg, const char *name,
     fn(fn_arg, "Offset", f->b);
 }
 
-/* ---- fixture ---- */
-
-static void fx_open(struct fx *f)
+static struct lake_parquet parquet_of(struct fx *f)
 {
-    struct broker_conf bc = {
-        .dir = f->data, .io = io_real(), .threads = true, .journal_file_bytes = 4u << 20};
-    struct lake_conf lc = {.store = {.url = f->url},
-                           .dir = f->tmp,
-                           .namespace_ = "weir",
-                           .orphan_age_ms = 1,
-                           .parquet = {.arg = f,
-                                       .write = write_file,
-                                       .rewrite = rewrite_files,
-                                       .stats_fini = stats_fini,
-                                       .fields_new = fields_new,
-                                       .fields_value = fields_value,
-                                       .fields_each = fields_each,
-                                       .fields_free = free}};
-    struct errinfo info = {0};
-
-    if (broker_open(&bc, &f->b, &info))
-        fail_msg("%s", info.text);
-    lc.broker = f->b;
-    if (lake_open(&lc, &f->l, &info))
-        fail_msg("%s", info.text);
-}
-
-static void fx_close(struct fx *f)
-{
-    lake_close(&f->l);
-    broker_close(&f->b);
-}
-
-static int setup(void **state)
-{
-    struct fx *f = xcalloc(1, sizeof *f);
-
-    snprintf(f->dir, sizeof f->dir, "/tmp/weir-lake-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    snprintf(f->data, sizeof f->data, "%s/data", f->dir);
-    snprintf(f->tmp, sizeof f->tmp, "%s/tmp", f->dir);
-    snprintf(f->url, sizeof f->url, "file://%s/lake", f->dir);
-    fx_open(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fx *f = *state;
-    char command[128];
-    int rc;
-
-    fx_close(f);
-    snprintf(command, sizeof command, "rm -rf '%s'", f->dir);
-    rc = system(command);
-    free(f);
-    return rc;
-}
-
-static void topic_make(struct fx *f, int32_t partitions, const char *how)
-{
-    struct errinfo info = {0};
-    struct topic_conf c;
-
-    topic_conf_default(f->b, &c);
-    assert_int_equal(topic_conf_set(&c, SLICE_LIT("lake.enable"), SLICE_LIT("true"), &info), 0);
-    assert_int_equal(topic_conf_set(&c, SLICE_LIT("lake.partition"), slice_str(how), &info), 0);
-    if (topic_create_wait(f->b, SLICE_LIT(TOPIC), partitions, &c, &info))
-        fail_msg("%s", info.text);
+    return (struct lake_parquet){.arg = f,
+                                 .write = write_file,
+                                 .rewrite = rewrite_files,
+                                 .stats_fini = stats_fini,
+                                 .fields_new = fields_new,
+                                 .fields_value = fields_value,
+                                 .fields_each = fields_each,
+                                 .fields_free = free};
 }
 
 static void put(struct fx *f, int32_t partition, const char *value, unsigned times)
 {
-    struct topic *t = topic_find(f->b, SLICE_LIT(TOPIC));
-    struct append *a = append_new(f->b, NULL, NULL);
-    struct append_record r = {.timestamp_ms = -1, .value = slice_str(value)};
-    struct append_slot slot;
-    struct errinfo info = {0};
-
-    while (times--)
-        assert_int_equal(append_record(a, t, partition, &r, &slot, &info), ERR_OK);
-    assert_int_equal(append_submit_wait(a, &info), ERR_OK);
-    append_free(&a);
-    topic_unref(&t);
-}
-
-static json_t *status(struct fx *f)
-{
-    struct errinfo info = {0};
-    struct buf b;
-    json_t *j;
-
-    buf_init(&b, 1u << 20);
-    if (lake_status(f->l, SLICE_LIT(TOPIC), &b, &info))
-        fail_msg("%s", info.text);
-    j = json_loadb((const char *)b.ptr, b.len, 0, NULL);
-    assert_non_null(j);
-    buf_fini(&b);
-    return j;
-}
-
-/* Asks for the job and waits; the outcome's code. */
-static void job(struct fx *f, enum lake_job job, const char *name, char outcome[64])
-{
-    const struct timespec nap = {0, 2000000};
-    struct errinfo info = {0};
-    uint64_t ticket = 0;
-    bool over = false;
-
-    if (lake_request(f->l, SLICE_LIT(TOPIC), job, &ticket, &info))
-        fail_msg("%s", info.text);
-    while (!over) {
-        json_t *j = status(f), *s = json_object_get(json_object_get(j, "jobs"), name);
-
-        over = (uint64_t)json_integer_value(json_object_get(s, "done")) >= ticket;
-        snprintf(outcome, 64, "%s", json_string_value(json_object_get(s, "outcome")));
-        json_decref(j);
-        nanosleep(&nap, NULL);
-    }
-}
-
-static void job_fine(struct fx *f, enum lake_job which, const char *name)
-{
-    char outcome[64];
-
-    job(f, which, name, outcome);
-    if (strcmp(outcome, "ok") != 0) {
-        json_t *j = status(f);
-
-        fail_msg("%s: %s: %s", name, outcome, json_string_value(json_object_get(j, "message")));
-    }
+    put_at(f, partition, -1, value, times);
 }
 
 static struct lake_view *view(struct fx *f)
@@ -365,7 +215,7 @@ static void test_flush(void **state)
     struct fx *f = *state;
     uint32_t files;
 
-    topic_make(f, 3, "partition");
+    topic_make(f, 3, "lake.partition", "partition");
     put(f, 0, "x", 10);
     put(f, 2, "y", 5);
     job_fine(f, LAKE_FLUSH, "flush");
@@ -387,7 +237,7 @@ static void test_failures(void **state)
     char outcome[64], path[200];
     json_t *j;
 
-    topic_make(f, 1, "none");
+    topic_make(f, 1, "lake.partition", "none");
     put(f, 0, "x", 10);
     atomic_store(&f->fail_writes, 1);
     job(f, LAKE_FLUSH, "flush", outcome);
@@ -416,7 +266,7 @@ static void test_compact(void **state)
     struct fx *f = *state;
     uint32_t files, i;
 
-    topic_make(f, 2, "partition");
+    topic_make(f, 2, "lake.partition", "partition");
     for (i = 0; i < 6; i++) {
         put(f, 0, "x", 3);
         if (i < 3)
@@ -452,7 +302,7 @@ static void test_columns(void **state)
     struct fx *f = *state;
     struct lake_view *v;
 
-    topic_make(f, 1, "hour(timestamp)");
+    topic_make(f, 1, "lake.partition", "hour(timestamp)");
     put(f, 0, "whole", 1);
     job_fine(f, LAKE_FLUSH, "flush");
     v = view(f);
@@ -486,11 +336,11 @@ static void test_made_anew(void **state)
     char outcome[64];
     json_t *j;
 
-    topic_make(f, 1, "none");
+    topic_make(f, 1, "lake.partition", "none");
     put(f, 0, "x", 2);
     job_fine(f, LAKE_FLUSH, "flush");
     assert_int_equal(topic_delete_wait(f->b, SLICE_LIT(TOPIC), &info), ERR_OK);
-    topic_make(f, 1, "none");
+    topic_make(f, 1, "lake.partition", "none");
     put(f, 0, "new", 1);
     job(f, LAKE_FLUSH, "flush", outcome);
     assert_string_equal(outcome, "exists");
@@ -536,7 +386,7 @@ static void test_retention(void **state)
     struct topic_conf c;
     struct topic *t;
 
-    topic_make(f, 1, "none");
+    topic_make(f, 1, "lake.partition", "none");
     t = topic_find(f->b, SLICE_LIT(TOPIC));
     topic_conf_get(t, &c);
     topic_unref(&t);
@@ -591,7 +441,7 @@ static void test_readers(void **state)
     struct io_thread *t;
     unsigned i;
 
-    topic_make(r.f, 2, "partition");
+    topic_make(r.f, 2, "lake.partition", "partition");
     put(r.f, 0, "x", 1);
     job_fine(r.f, LAKE_FLUSH, "flush");
     assert_int_equal(io_thread_start("reader", IO_PRIO_NORMAL, read_views, &r, &t, NULL), ERR_OK);
