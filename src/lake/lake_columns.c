@@ -1,6 +1,8 @@
 /* The columns of a topic's table. See lake_int.h.
  *
- * The first twelve ids are the record's own; what JSON values have comes behind. Which member of the
+ * The first seven ids are the record's own; so are two columns that are known by their doc, because
+ * catalogs that number columns anew differ in how they go through the headers' children: level by
+ * level, or depth first. What JSON values have comes behind. Which member of the
  * value a column holds is in the column's doc, so that a table says it to everybody and the lake
  * finds it again: "value field: NAME", or "misfits of value field: NAME" for the text of values that
  * do not fit the field's own column. A type once given is kept: a table's column cannot become
@@ -126,22 +128,38 @@ static const struct schema_field *field_find(const struct schema *s, const char 
     return NULL;
 }
 
-static const struct own *own_find(int32_t id)
+static const struct own *own_find(const struct schema_field *f)
 {
     size_t i;
 
     for (i = 0; i < OWN; i++)
-        if (own[i].id == id)
+        if (own[i].id <= COLUMN_HEADERS ? own[i].id == f->id
+                                        : f->doc && strcmp(own[i].doc, f->doc) == 0)
             return &own[i];
     return NULL;
+}
+
+/* The ids of the headers' element, key and value; false: they are something else. */
+static bool headers_ids(const struct schema_field *f, int32_t id[3])
+{
+    const struct schema_field *e = f->child_n == 1 ? &f->child[0] : NULL;
+
+    if (!e || e->type.kind != ICE_STRUCT || e->child_n != 2 ||
+        e->child[0].type.kind != ICE_STRING || e->child[1].type.kind != ICE_BINARY)
+        return false;
+    id[0] = e->id;
+    id[1] = e->child[0].id;
+    id[2] = e->child[1].id;
+    return true;
 }
 
 static enum err column_own(const struct own *o, const struct schema_field *f, struct columns *out,
                            struct errinfo *info)
 {
     struct lake_column *c;
+    int32_t child[3] = {0};
 
-    if (f->type.kind != o->kind)
+    if (f->type.kind != o->kind || (o->id == COLUMN_HEADERS && !headers_ids(f, child)))
         return errinfo_set(info, ERR_UNSUPPORTED,
                            "the column \"%.60s\" has another type than a topic's table gives it",
                            f->name);
@@ -149,13 +167,9 @@ static enum err column_own(const struct own *o, const struct schema_field *f, st
     *c = (struct lake_column){.name = text_keep(out, f->name),
                               .source = o->source,
                               .kind = o->kind,
-                              .id = o->id,
+                              .id = f->id,
                               .required = f->required};
-    if (o->id == COLUMN_HEADERS) {
-        c->child_id[0] = COLUMN_HEADER;
-        c->child_id[1] = COLUMN_HEADER_KEY;
-        c->child_id[2] = COLUMN_HEADER_VALUE;
-    }
+    memcpy(c->child_id, child, sizeof child);
     return ERR_OK;
 }
 
@@ -167,7 +181,7 @@ enum err columns_from_schema(const struct schema *s, struct columns *out, struct
     memset(out, 0, sizeof *out);
     for (i = 0; !e && i < s->root.child_n; i++) {
         const struct schema_field *f = &s->root.child[i], *main_field;
-        const struct own *o = own_find(f->id);
+        const struct own *o = own_find(f);
         struct lake_column *c;
         const char *field;
         bool misfit;

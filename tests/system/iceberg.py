@@ -33,8 +33,8 @@ class Folder:
 class Bucket:
     """Below s3://bucket/PREFIX at an endpoint, past any proxy."""
 
-    def __init__(self, endpoint, prefix):
-        self.endpoint, self.prefix = endpoint, prefix
+    def __init__(self, endpoint, prefix, bucket="bucket"):
+        self.endpoint, self.prefix, self.bucket = endpoint, prefix + "/" if prefix else "", bucket
 
     def path(self, location):
         return "/" + urllib.parse.quote(location.replace("s3://", "", 1), safe="/-_.~")
@@ -54,21 +54,21 @@ class Bucket:
     def names(self, prefix):
         found, token = [], None
         while True:
-            q = {"list-type": "2", "prefix": self.prefix + "/" + prefix}
+            q = {"list-type": "2", "prefix": self.prefix + prefix}
             if token:
                 q["continuation-token"] = token
             query = "&".join("%s=%s" % (k, urllib.parse.quote(q[k], safe="-_.~")) for k in sorted(q))
-            status, _, body = s3.signed(self.endpoint, "GET", "/bucket?" + query)
+            status, _, body = s3.signed(self.endpoint, "GET", "/%s?%s" % (self.bucket, query))
             assert status == 200, body
             text = body.decode()
-            found += ["s3://bucket/" + k for k in re.findall(r"<Key>(.*?)</Key>", text)]
+            found += ["s3://%s/%s" % (self.bucket, k) for k in re.findall(r"<Key>(.*?)</Key>", text)]
             m = re.search(r"<NextContinuationToken>(.*?)</NextContinuationToken>", text)
             if "<IsTruncated>true" not in text or not m:
                 return sorted(found)
             token = m.group(1)
 
     def url(self):
-        return "s3://bucket/" + self.prefix
+        return ("s3://%s/%s" % (self.bucket, self.prefix)).rstrip("/")
 
 
 # ---- Avro ----------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Table:
         self.place = place
         versions = {}
         for n in place.names("%s/%s/metadata/" % (space, name)):
-            m = re.search(r"/v(\d+)\.metadata\.json$", n)
+            m = re.search(r"/v?(\d+)(?:-[0-9a-f-]{36})?\.metadata\.json$", n)
             if m:
                 versions[int(m.group(1))] = n
         assert versions, "there is no table %s" % name

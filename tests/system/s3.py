@@ -256,30 +256,41 @@ def free_port():
 
 
 @contextlib.contextmanager
-def seaweed():
-    """SeaweedFS with a bucket `bucket`; yields its endpoint."""
+def seaweed(tables=None):
+    """SeaweedFS with a bucket `bucket`; yields its endpoint. tables: the name of a bucket of Iceberg tables to be
+    made, too; then it yields (endpoint, URI of its catalog)."""
     weed = weed_binary()
     with scratch() as d:
         conf = os.path.join(d, "s3.json")
         with open(conf, "w") as f:
             json.dump({"identities": [{"name": "t", "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}],
                                        "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}, f)
-        ports = [free_port() for _ in range(8)]
+        ports = [free_port() for _ in range(9)]
         log = open(os.path.join(d, "log"), "wb")
         p = subprocess.Popen(
             [weed, "server", "-dir=" + d, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.config=" + conf,
              "-master.port=%d" % ports[0], "-master.port.grpc=%d" % ports[1], "-volume.port=%d" % ports[2],
              "-volume.port.grpc=%d" % ports[3], "-filer.port=%d" % ports[4], "-filer.port.grpc=%d" % ports[5],
              "-s3.port=%d" % ports[6], "-s3.port.grpc=%d" % ports[7], "-master.volumeSizeLimitMB=64",
-             "-volume.max=40", "-s3.port.iceberg=0"],
+             "-volume.max=40", "-s3.port.iceberg=%d" % (ports[8] if tables else 0), "-s3.port.lance=0"],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             endpoint = "http://127.0.0.1:%d" % ports[6]
             bucket_make(endpoint, p, d)
-            yield endpoint
+            if tables:
+                made = subprocess.run(
+                    [weed, "shell", "-master=127.0.0.1:%d.%d" % (ports[0], ports[1]),
+                     "-filer=127.0.0.1:%d.%d" % (ports[4], ports[5])], capture_output=True, timeout=60,
+                    input=b"s3tables.bucket -create -name %s -account 000000000000\n" % tables.encode())
+                assert b"ARN:" in made.stdout, made.stdout + made.stderr
+            yield (endpoint, "http://127.0.0.1:%d" % ports[8]) if tables else endpoint
         finally:
             p.terminate()
-            p.wait(30)
+            try:
+                p.wait(20)
+            except subprocess.TimeoutExpired:  # it waits for its clients
+                p.kill()
+                p.wait(10)
             log.close()
 
 
