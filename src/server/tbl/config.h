@@ -60,6 +60,25 @@ CONFIG(pgwire_conns_max, "pgwire.connections.max", NUMBER, "1000", 1, 100000, "c
 CONFIG(pgwire_conns_ip_max, "pgwire.connections.ip_max", NUMBER, "0", 0, 100000, "connections",
        "Of one address; 0 for no limit.")
 CONFIG(pgwire_idle_ms, "pgwire.idle", TIME, "1h", 0, 604800000, "time", "A connection without a message is closed after it; 0: never.")
+CONFIG(nats, "nats.listen", TEXT, "", 0, 1000, "addresses",
+       "Where NATS is served: HOST:PORT, several with commas; port 0 asks the system. Empty: nowhere.")
+CONFIG(nats_tls_cert, "nats.tls.cert", TEXT, "", 0, 400, "path",
+       "PEM file with the certificate and its chain: clients must use TLS. Empty: NATS is served in the clear. Read again on SIGHUP.")
+CONFIG(nats_tls_key, "nats.tls.key", TEXT, "", 0, 400, "path", "PEM file with the certificate's private key.")
+CONFIG(nats_tls_ca, "nats.tls.client_ca", TEXT, "", 0, 400, "path",
+       "PEM file with the authorities that clients' certificates must come from.")
+CONFIG(nats_tls_first, "nats.tls.first", BOOL, "false", 0, 0, "",
+       "The handshake comes before the server's INFO; clients must be told so, too.")
+CONFIG(nats_conns_max, "nats.connections.max", NUMBER, "65536", 1, 1000000, "connections", "Open at once; more are closed.")
+CONFIG(nats_conns_ip_max, "nats.connections.ip_max", NUMBER, "0", 0, 1000000, "connections",
+       "Of one address; 0 for no limit.")
+CONFIG(nats_subs_max, "nats.subscriptions.max", NUMBER, "0", 0, 10000000, "subscriptions", "Of one connection; 0 for no limit.")
+CONFIG(nats_payload, "nats.max_payload", SIZE, "1MiB", 1, 67108864, "size", "A message, its headers counted.")
+CONFIG(nats_ping_ms, "nats.ping.interval", TIME, "2m", 100, 86400000, "time", "Silent clients are sent a PING.")
+CONFIG(nats_pings, "nats.ping.max", NUMBER, "2", 1, 100, "pings", "Without an answer, before a connection is closed.")
+CONFIG(nats_login_ms, "nats.auth.timeout", TIME, "2s", 100, 3600000, "time", "For a client to log in, where it must.")
+CONFIG(nats_send_ms, "nats.write_deadline", TIME, "10s", 100, 3600000, "time",
+       "A client that takes none of its output for so long is closed as a slow consumer.")
 CONFIG(loops, "loops", NUMBER, "0", 0, 256, "threads", "Event loops; 0: one for each processor.")
 CONFIG(insecure, "insecure", BOOL, "false", 0, 0, "",
        "Allow a public address without TLS and tokens.")
@@ -89,7 +108,7 @@ CONFIG(lake_catalog_credential, "lake.catalog.credential_file", TEXT, "", 0, 400
 CONFIG(lake_catalog_oauth2, "lake.catalog.oauth2_uri", TEXT, "", 0, 400, "url", "Token endpoint. Empty: v1/oauth/tokens of the catalog.")
 CONFIG(lake_catalog_scope, "lake.catalog.scope", TEXT, "", 0, 200, "text", "Scope of the tokens asked for. Empty: catalog.")
 CONFIG(lake_catalog_access, "lake.catalog.access", CHOICE, "vended", 0, 0, "vended|own",
-       "Credentials for the tables' storage: those that the catalog gives (if it gives none: own), or those of lake.s3. One of the listed words.")
+       "Credentials for the tables' storage: those that the catalog gives (if it gives none: own), or those of lake.s3.")
 CONFIG(lake_catalog_ca, "lake.catalog.ca", TEXT, "", 0, 400, "path", "PEM file with authorities that sign the catalog's certificate. Empty: the system's.")
 CONFIG(lake_endpoint, "lake.s3.endpoint", TEXT, "", 0, 255, "url",
        "https://HOST[:PORT] of S3-compatible storage. Empty: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS of the region.")
@@ -112,6 +131,8 @@ CONFIG(lake_orphan_ms, "lake.orphan_age", TIME, "1d", 1000, 3153600000000, "time
 CONFIG(sql_memory, "sql.memory", SIZE, "0", 0, 1099511627776, "bytes", "Of all queries together; 0: a quarter of the machine's. What does not fit goes to the data directory.")
 CONFIG(sql_spill, "sql.spill_bytes", SIZE, "10GiB", 0, 1099511627776, "bytes", "That queries put into the data directory at most, while they run; 0: a query that does not fit into memory fails.")
 CONFIG(sql_threads, "sql.threads", NUMBER, "0", 0, 1024, "threads", "That queries use in all; 0: one for each processor.")
+CONFIG(transforms_dir, "transforms.dir", TEXT, "", 0, 400, "path",
+       "Folder whose *.sql files are applied as transforms when the server starts. Empty: none; those that were applied before run in any case.")
 CONFIG(log_level, "log.level", CHOICE, "info", 0, 0, "error|warn|info|debug", "Least important messages that are written to standard error.")
 CONFIG(log_format, "log.format", CHOICE, "text", 0, 0, "text|json", "Form of the messages.")
 CONFIG(drain_ms, "shutdown.grace", TIME, "10s", 0, 3600000, "time", "Time that connections get to finish when the server stops.")
