@@ -103,6 +103,7 @@ int cmd_check(const struct args *a);
 int cmd_repair(const struct args *a);
 int cmd_bench(const struct args *a);
 int cmd_sql(const struct args *a);
+int cmd_transforms(const struct args *a);
 int cmd_token(const struct args *a);
 int cmd_checkpoint(const struct args *a);
 int cmd_completion(const struct args *a);

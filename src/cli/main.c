@@ -61,6 +61,11 @@ static const struct opt tail_opts[] = {
 static const struct opt groups_opts[] = {
     SERVER_OPTS, {"json", NULL, "JSON instead of a table"}, END_OPTS};
 
+static const struct opt transforms_opts[] = {
+    SERVER_OPTS,
+    {"json", NULL, "JSON instead of a table"},
+    {"records", "N", "test: newest records of each partition; 1000"},
+    END_OPTS};
 static const struct opt lake_opts[] = {
     SERVER_OPTS,
     {"json", NULL, "JSON instead of a table"},
@@ -193,6 +198,15 @@ const struct command commands[] = {
      "small ones; expire drops old snapshots and files; backfill sets lake.enable and flushes.",
      "weir lake\nweir lake backfill orders\nweir lake status orders --json", lake_opts, 0, 2,
      cmd_lake},
+    {"transforms",
+     "[list | show NAME | status NAME | apply FILE|DIR … | test FILE | pause NAME | resume NAME | "
+     "delete NAME] …",
+     "statements that run over what comes into a topic",
+     "Without anything: list. apply takes files of SQL with a header of `-- key: value` lines, or\n"
+     "all *.sql of a folder; test shows the rows over the newest records and writes nothing.",
+     "weir transforms apply transforms/\nweir transforms test by-minute.sql --records 100000\n"
+     "weir transforms status by-minute",
+     transforms_opts, 0, ARGS_MAX, cmd_transforms},
     {"produce", "TOPIC [FILE …] …", "write lines as records, by Kafka's protocol",
      "Lines of the files (- or nothing: of standard input) become records, to any Kafka broker or\n"
      "with --data to a directory. Ends when they are durable; exit status 1 if one is not.\n"

@@ -38,7 +38,9 @@
 #include "proto/kafka/kafka.h"
 #include "proto/pgwire/pgwire.h"
 #include "server/lake.h"
+#include "server/transforms.h"
 #include "sql/sql.h"
+#include "transform/transforms.h"
 
 #define LOOPS_MAX 256
 
@@ -55,6 +57,7 @@ struct server {
     struct tls_conf *kafka_tls;
     struct sql *sql;
     struct server_lake *lake;
+    struct transforms *transforms;
     struct log log;
     struct pgwire *pgwire;
     struct tls_conf *pgwire_tls; /* its own; NULL: that of HTTP */
@@ -258,6 +261,7 @@ static void metrics(void *arg, struct buf *out)
         kafka_metrics(s->kafka, out);
     if (server_lake_get(s->lake))
         lake_metrics(server_lake_get(s->lake), out);
+    transforms_metrics(s->transforms, out);
     if (s->pgwire)
         pgwire_metrics(s->pgwire, out);
 }
@@ -296,6 +300,7 @@ static enum err http_start(struct server *s, bool open_without, struct errinfo *
                                  .limits = c->limits,
                                  .sql = s->sql,
                                  .lake = server_lake_get(s->lake),
+                                 .transforms = s->transforms,
                                  .iceberg = server_lake_store(s->lake),
                                  .metrics = metrics,
                                  .metrics_arg = s};
@@ -391,7 +396,8 @@ static enum err sql_start(struct server *s, struct errinfo *info)
                           .arg = (void *)(uintptr_t)s->c,
                           .now_ms = log_now_ms,
                           .level = (enum log_level)s->c->log_level.n};
-    return e ? e : server_lake_open(s->lake, s->c, s->broker, s->sql, &s->log, info);
+    e = e ? e : server_lake_open(s->lake, s->c, s->broker, s->sql, &s->log, info);
+    return e ? e : server_transforms_open(s->c, s->broker, s->sql, &s->log, &s->transforms, info);
 }
 
 /* Kafka's rules count for its users here, too. */
@@ -573,6 +579,7 @@ static void stop(struct server *s)
     kafka_free(&s->kafka);
     http_server_free(&s->http);
     http_proto_free(&s->proto);
+    transforms_close(&s->transforms);
     server_lake_close(&s->lake);
     sql_close(&s->sql);
     broker_close(&s->broker); /* before the loops: its threads may just be waking one */

@@ -20,6 +20,7 @@ struct http_proto;
 struct store_conf;
 struct lake;
 struct sql;
+struct transforms;
 
 struct http_limits {
 #define HTTP_LIMIT(name, def, least, most, unit, why) uint32_t name;
@@ -45,9 +46,10 @@ struct http_proto_conf {
     bool open_without_tokens;        /* bound to loopback only, or told to be open */
     const char *const *cors_origins; /* exact origins, or "*" alone; kept by the caller */
     unsigned cors_origins_n;
-    struct http_limits limits; /* see http_limits_default */
-    struct sql *sql;           /* for POST /sql; NULL: there is none */
-    struct lake *lake;         /* NULL: there is none */
+    struct http_limits limits;     /* see http_limits_default */
+    struct sql *sql;               /* for POST /sql; NULL: there is none */
+    struct lake *lake;             /* NULL: there is none */
+    struct transforms *transforms; /* NULL: there are none */
     /* Where the tables lie that /iceberg serves; NULL: none are served. */
     const struct store_conf *iceberg;
     /* Appended to /metrics after the broker's and ours; may be NULL (the server's own metrics). */

@@ -22,6 +22,7 @@
 #include "proto/http/http_events.h"
 #include "proto/http/metrics.h"
 #include "proto/http/publish.h"
+#include "rows/form.h"
 
 struct iceberg;
 struct live;
@@ -165,6 +166,13 @@ bool types_match(struct slice types, const struct reader_record *r);
 /* The best of the media types that the client accepts; -1: none. Without Accept the first. */
 int accept_pick(struct slice accept, const char *const *offers, unsigned n);
 
+/* ---- statements (sql.c) ---- */
+
+/* The form of rows that Accept asks for; -1: none of ours, which was answered. */
+int rq_rows_form(struct rq *rq);
+/* Answers with the statement's rows. text, params, inputs (one at most), limits of ask count. */
+void rq_sql(struct rq *rq, const struct sql_request *ask, enum rows_form form);
+
 /* ---- routes ---- */
 
 void route_hello(struct rq *rq);
@@ -198,6 +206,11 @@ void route_tokens_list(struct rq *rq);
 void route_token_create(struct rq *rq);
 void route_token_delete(struct rq *rq);
 void route_sql(struct rq *rq);
+void route_transforms_list(struct rq *rq);
+void route_transform_get(struct rq *rq);
+void route_transform_put(struct rq *rq);
+void route_transform_delete(struct rq *rq);
+void route_transform_act(struct rq *rq);
 
 /* Finds the route, checks the token, runs it. */
 void rq_dispatch(struct rq *rq);

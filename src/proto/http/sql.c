@@ -28,9 +28,10 @@ struct answer {
     struct rows_writer w;
     struct buf out;
     struct principal who;
-    bool everything; /* all topics may be read */
-    bool sent;       /* something went into the pipe */
-    enum err failed; /* in a callback, which ended the query */
+    struct topic *input; /* referenced; NULL: none */
+    bool everything;     /* all topics may be read */
+    bool sent;           /* something went into the pipe */
+    enum err failed;     /* in a callback, which ended the query */
     struct errinfo why;
 };
 
@@ -112,6 +113,7 @@ static void answer_free(struct answer *a)
 {
     rows_writer_fini(&a->w);
     buf_fini(&a->out);
+    topic_unref(&a->input);
     free(a);
 }
 
@@ -255,7 +257,7 @@ static void on_wake(void *arg)
 
 /* ---- the request ---- */
 
-static int form_wanted(struct rq *rq)
+int rq_rows_form(struct rq *rq)
 {
     static const char *const offers[] = {
         "application/json",   "application/x-ndjson",
@@ -265,27 +267,28 @@ static int form_wanted(struct rq *rq)
                                 ROWS_NDJSON, ROWS_CSV,    ROWS_ARROW};
     int i = accept_pick(http_header(rq->req, "accept"), offers, 6);
 
+    if (i < 0)
+        rq_problem(rq, 406, "not_acceptable", "no acceptable media type",
+                   "results come as application/json, application/x-ndjson, text/csv or "
+                   "application/vnd.apache.arrow.stream");
     return i < 0 ? i : forms[i];
 }
 
-static void run(struct rq *rq, const struct sql_asked *in, enum rows_form form)
+void rq_sql(struct rq *rq, const struct sql_request *ask, enum rows_form form)
 {
     struct http_proto *p = rq->ctx->proto;
     struct answer *a = xcalloc(1, sizeof *a);
     struct asked *s = xcalloc(1, sizeof *s);
-    struct sql_request r = {.text = in->text,
-                            .params = in->params,
-                            .params_n = in->params_n,
-                            .timeout_ms = in->timeout_ms,
-                            .rows_max = in->rows_max,
-                            .topic_allowed = may_read,
-                            .sink = &sink,
-                            .arg = a};
+    struct sql_request r = *ask;
     struct errinfo info = {0};
     enum err e;
 
+    r.topic_allowed = may_read;
+    r.sink = &sink;
+    r.arg = a;
     a->proto = p;
     a->who = *rq->who;
+    a->input = r.inputs_n ? topic_ref(r.inputs[0].topic) : NULL;
     a->everything = auth_permits_all(rq->who, AUTH_READ);
     rows_writer_init(&a->w, form);
     buf_init(&a->out, LIMIT_ROWS_ANSWER_ROW);
@@ -307,23 +310,30 @@ static void run(struct rq *rq, const struct sql_asked *in, enum rows_form form)
     rq_fail(rq, e, &info);
 }
 
+static void run(struct rq *rq, const struct sql_asked *in, enum rows_form form)
+{
+    const struct sql_request r = {.text = in->text,
+                                  .params = in->params,
+                                  .params_n = in->params_n,
+                                  .timeout_ms = in->timeout_ms,
+                                  .rows_max = in->rows_max};
+
+    rq_sql(rq, &r, form);
+}
+
 void route_sql(struct rq *rq)
 {
     struct errinfo info = {0};
     struct sql_asked in;
-    int form = form_wanted(rq);
+    int form;
     enum err e;
 
     if (!rq->ctx->proto->conf.sql) {
         rq_problem(rq, 501, "unsupported", "this server answers no SQL", NULL);
         return;
     }
-    if (form < 0) {
-        rq_problem(rq, 406, "not_acceptable", "no acceptable media type",
-                   "results come as application/json, application/x-ndjson, text/csv or "
-                   "application/vnd.apache.arrow.stream");
+    if ((form = rq_rows_form(rq)) < 0)
         return;
-    }
     e = sql_asked_parse(&in, http_header(rq->req, "content-type"), http_body(rq->req), &info);
     if (e)
         rq_fail(rq, e, &info);
