@@ -18,6 +18,7 @@
 #include "base/json_write.h"
 #include "base/timefmt.h"
 #include "base/topic_name.h"
+#include "broker/tier.h"
 #include "lake/catalog.h"
 #include "lake/jsonl.h"
 #include "lake/lake_int.h"
@@ -29,6 +30,7 @@
 #define BACKOFF_S_MAX 300u
 #define COMPACT_EVERY 16u /* commits */
 #define EXPIRE_NS     (600ull * 1000000000u)
+#define RETAIN_NS     (5ull * 1000000000u)
 
 static const char *const job_names[LAKE_JOBS] = {"flush", "compact", "expire"};
 
@@ -92,8 +94,7 @@ static void table_free(struct table *t)
     free(t);
 }
 
-/* The topic's entry, made if there is none. NULL: too many. */
-static struct table *table_of(struct lake *l, struct topic *topic)
+struct table *lake_table_of(struct lake *l, struct topic *topic)
 {
     struct table *t;
     uint32_t n = 0;
@@ -315,6 +316,10 @@ static void turn(struct lake *l, struct table *t, struct topic *topic)
     if (flush_due(l, t, topic, &c) &&
         !outcome(l, t, "flush", flush_all(l, t, topic, FLUSHES_MAX, &info), &info))
         return;
+    if (now_ns() - t->retained_ns > RETAIN_NS) {
+        t->retained_ns = now_ns();
+        lake_tier_retain(l, topic, &c);
+    }
     maintain(l, t, topic);
 }
 
@@ -329,7 +334,7 @@ static void discover(struct lake *l, char after[TOPIC_NAME_MAX + 1])
     after[0] = 0;
     for (i = 0; i < n; i++) {
         if (topic_enabled(list[i]))
-            table_of(l, list[i]);
+            lake_table_of(l, list[i]);
         if (n == TOPICS_STEP && i == n - 1)
             snprintf(after, TOPIC_NAME_MAX + 1, "%s", topic_name(list[i]));
         topic_unref(&list[i]);
@@ -392,6 +397,8 @@ enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errin
     io_mutex_init(&l->cache_lock);
     io_event_init(&l->wake);
     e = io_thread_start("weir-lake", IO_PRIO_BACKGROUND, lake_main, l, &l->thread, info);
+    if (!e && l->conf.parquet.cursor_open)
+        e = lake_tier_start(l, info);
     *out = l;
     if (e)
         lake_close(out);
@@ -410,6 +417,7 @@ void lake_close(struct lake **lp)
     io_event_signal(&l->wake);
     if (l->thread)
         io_thread_join(&l->thread);
+    tier_stop(l->conf.broker);
     while ((t = l->tables)) {
         l->tables = t->next;
         table_free(t);
@@ -450,7 +458,7 @@ enum err lake_request(struct lake *l, struct slice name, enum lake_job job, uint
         e = errinfo_set(info, ERR_CONFLICT,
                         "the topic \"%s\" is not in the lake: set its lake.enable to true",
                         topic_name(topic));
-    else if (!(t = table_of(l, topic)))
+    else if (!(t = lake_table_of(l, topic)))
         e = errinfo_set(info, ERR_LIMIT, "more than %u topics are in the lake", LIMIT_LAKE_TOPICS);
     topic_unref(&topic);
     if (e)

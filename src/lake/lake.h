@@ -32,6 +32,7 @@
 
 struct broker;
 struct lake;
+struct record_header; /* journal/batch.h */
 struct topic;
 
 /* ---- Parquet, by somebody else ---- */
@@ -59,6 +60,9 @@ struct lake_column {
     int32_t child_id[3]; /* headers: element, key, value */
     bool required;
 };
+/* Iceberg's schema of these columns as JSON, as its Java library puts it into the footers of Parquet
+ * files (iceberg.schema), where some readers look for the ids of an older file's columns. For free. */
+char *lake_columns_json(const struct lake_column *c, uint32_t n);
 struct lake_range {
     int32_t partition;
     int64_t from, to; /* offsets, `to` not included */
@@ -82,6 +86,25 @@ struct lake_file_stats {
 #define LAKE_SEEN_NUMBER  4u
 #define LAKE_SEEN_STRING  8u
 #define LAKE_SEEN_NESTED  16u
+/* A record of a file, and which of them are wanted: those of a partition with offsets in [from, to),
+ * with at least this timestamp (INT64_MIN: any) and position (0: any). */
+struct lake_record {
+    int64_t offset, timestamp_ms;
+    uint64_t position;
+    struct slice key, value; /* NULL ptr: null */
+    const struct record_header *headers;
+    unsigned headers_n;
+};
+struct lake_cursor_conf {
+    const char *path;
+    const struct lake_column *columns;
+    uint32_t columns_n;
+    int32_t partition;
+    int64_t from, to, ts_min_ms;
+    uint64_t position_min;
+    bool sorted;      /* by offset; else as they lie in the file */
+    bool places_only; /* without keys, values and headers */
+};
 struct lake_parquet {
     void *arg;
     /* Committed records of the ranges, in their order, into a new file at path. No file after an
@@ -94,6 +117,12 @@ struct lake_parquet {
                         const struct lake_column *c, uint32_t columns_n, const char *path,
                         struct lake_file_stats *out, struct errinfo *info);
     void (*stats_fini)(void *arg, struct lake_file_stats *s);
+    /* A file's records one after the other; *out of next is valid until the one after it. ERR_EOF.
+     * NULL: older records are not read from the lake. Any thread, each cursor one at a time. */
+    enum err (*cursor_open)(void *arg, const struct lake_cursor_conf *c, void **out,
+                            struct errinfo *info);
+    enum err (*cursor_next)(void *cursor, const struct lake_record **out, struct errinfo *info);
+    void (*cursor_close)(void *cursor);
     /* Fields of JSON values, learnt one value after another. */
     void *(*fields_new)(void *arg);
     void (*fields_value)(void *fields, struct slice value);
@@ -159,6 +188,8 @@ struct lake_view {
     uint32_t boundary_n;
     const struct lake_column *column;
     uint32_t columns_n;
+    /* Each file has all of the columns, under the names and with the types that they have now. */
+    bool uniform;
     void *private;
 };
 /* Blocks on the store, unless somebody asked since the last commit. ERR_NOT_FOUND: the topic has no

@@ -7,6 +7,7 @@
  *   lake_table.c     loading, creating and committing the table
  *   lake_place.c     the stores that tables' objects are in
  *   lake_maintain.c  compaction, expiry, orphans
+ *   lake_tier.c      older records for readers of the log
  *   lake_view.c      what readers see
  *   jsonl*.c         topics that are folders of JSON lines instead: jsonl.h
  */
@@ -127,7 +128,7 @@ struct table {
     uint64_t waiting_ns;    /* since when something waits; 0: nothing does */
     uint32_t start;         /* partition with which the next flush begins */
     uint32_t commits_since; /* the last compaction */
-    uint64_t maintained_ns;
+    uint64_t maintained_ns, retained_ns;
 };
 
 struct lake {
@@ -223,5 +224,13 @@ void files_forget(struct store *store, const struct data_file *file, size_t n);
 enum err file_key(const struct table *t, const struct ice_value *partition,
                   char out[STORE_KEY_MAX + 1], struct errinfo *info);
 bool lake_stopping(const struct lake *l);
+
+/* ---- older records: lake_tier.c ---- */
+
+enum err lake_tier_start(struct lake *l, struct errinfo *info);
+/* Tells the broker how far the topic's retention has come among what only the lake has. */
+void lake_tier_retain(struct lake *l, struct topic *topic, const struct topic_conf *c);
+/* The topic's entry, made if there is none. NULL: too many. */
+struct table *lake_table_of(struct lake *l, struct topic *topic);
 
 #endif

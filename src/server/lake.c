@@ -20,6 +20,7 @@ struct server_lake {
     struct broker *broker;
     struct lake *lake;
     struct parquet *parquet;
+    struct parquet *replay; /* an instance of its own: replays do not take a flush's memory */
     char url[PATH_MAX + 16];
     char dir[PATH_MAX + 16];
     const char *dirs[2];
@@ -138,15 +139,18 @@ static enum err write_file(void *arg, struct topic *t, const struct lake_range *
                               .columns = columns,
                               .columns_n = columns_n,
                               .path = path};
+    char *schema = lake_columns_json(c, columns_n);
     struct parquet_stats st;
     uint32_t i;
     enum err e;
 
     for (i = 0; i < ranges_n; i++)
         ranges[i] = (struct sql_range){r[i].partition, r[i].from, r[i].to};
+    w.schema = schema;
     e = parquet_write(l->parquet, &w, &st, info);
     if (!e)
         stats_of(&st, out);
+    free(schema);
     free(columns);
     free(ranges);
     return e;
@@ -165,6 +169,7 @@ static enum err rewrite_files(void *arg, const char *const *files, uint32_t file
                                 .columns_n = columns_n,
                                 .order = order,
                                 .path = path};
+    char *schema = lake_columns_json(c, columns_n);
     struct parquet_stats st;
     uint32_t i;
     enum err e;
@@ -172,11 +177,76 @@ static enum err rewrite_files(void *arg, const char *const *files, uint32_t file
     for (i = 0; i < columns_n && w.order_n < 2; i++)
         if (c[i].source == LAKE_PARTITION || c[i].source == LAKE_OFFSET)
             order[w.order_n++] = (struct parquet_order){.column = i};
+    w.schema = schema;
     e = parquet_rewrite(l->parquet, &w, &st, info);
     if (!e)
         stats_of(&st, out);
+    free(schema);
     free(columns);
     return e;
+}
+
+/* ---- records one after the other ---- */
+
+struct cursor {
+    struct parquet_cursor *c;
+    struct sql_column *columns;
+    struct lake_record record;
+};
+
+static void cursor_close(void *cursor)
+{
+    struct cursor *c = cursor;
+
+    parquet_cursor_close(&c->c);
+    free(c->columns);
+    free(c);
+}
+
+static enum err cursor_open(void *arg, const struct lake_cursor_conf *lc, void **out,
+                            struct errinfo *info)
+{
+    struct server_lake *l = arg;
+    struct cursor *c = xcalloc(1, sizeof *c);
+    struct parquet_scan s = {.file = lc->path,
+                             .columns = columns_of(lc->columns, lc->columns_n),
+                             .columns_n = lc->columns_n,
+                             .partition = lc->partition,
+                             .from = lc->from,
+                             .to = lc->to,
+                             .ts_min_ms = lc->ts_min_ms,
+                             .position_min = lc->position_min,
+                             .sorted = lc->sorted,
+                             .places_only = lc->places_only};
+    enum err e;
+
+    c->columns = (struct sql_column *)(uintptr_t)s.columns;
+    e = parquet_cursor_open(l->replay, &s, &c->c, info);
+    if (e) {
+        cursor_close(c);
+        return e;
+    }
+    *out = c;
+    return ERR_OK;
+}
+
+static enum err cursor_next(void *cursor, const struct lake_record **out, struct errinfo *info)
+{
+    const struct parquet_record *r;
+    struct cursor *c = cursor;
+    enum err e = parquet_cursor_next(c->c, &r, info);
+
+    if (e)
+        return e;
+    c->record = (struct lake_record){.offset = r->offset,
+                                     .timestamp_ms = r->timestamp_ms,
+                                     .position = r->position,
+                                     .key = r->key,
+                                     .value = r->value,
+                                     .headers = r->headers,
+                                     .headers_n = r->headers_n};
+    *out = &c->record;
+    return ERR_OK;
 }
 
 /* ---- fields of values ---- */
@@ -326,6 +396,7 @@ static enum err cold_snapshot(void *arg, struct topic *t, const struct sql_at *a
                                       .partitions_n = v->view->boundary_n,
                                       .columns = v->columns,
                                       .columns_n = v->view->columns_n,
+                                      .uniform = v->view->uniform,
                                       .private = v};
     return ERR_OK;
 }
@@ -490,6 +561,9 @@ enum err server_lake_open(struct server_lake *l, const struct config *c, struct 
                                        .write = write_file,
                                        .rewrite = rewrite_files,
                                        .stats_fini = stats_fini,
+                                       .cursor_open = cursor_open,
+                                       .cursor_next = cursor_next,
+                                       .cursor_close = cursor_close,
                                        .fields_new = fields_new,
                                        .fields_value = fields_value,
                                        .fields_each = fields_each,
@@ -499,6 +573,10 @@ enum err server_lake_open(struct server_lake *l, const struct config *c, struct 
     l->broker = b;
     l->elsewhere = lc.catalog.uri != NULL;
     e = parquet_open(&pc, &l->parquet, info);
+    pc.dirs = l->dirs;
+    pc.dirs_n = l->dirs_n;
+    if (!e)
+        e = parquet_open(&pc, &l->replay, info);
     return e ? e : lake_open(&lc, &l->lake, info);
 }
 
@@ -511,6 +589,7 @@ void server_lake_close(struct server_lake **lp)
         return;
     lake_close(&l->lake);
     parquet_close(&l->parquet);
+    parquet_close(&l->replay);
     free(l);
 }
 

@@ -1,0 +1,543 @@
+/* Older records out of a topic's table, as record batches: what src/broker/tier.h asks for.
+ *
+ * A pass reads the files of one view of the table that may have records of its partition, in order of
+ * their first offsets, each opened when its turn comes. Files may overlap (a table that is divided by
+ * time): the record with the least offset of all that are open comes next. Within a file a
+ * partition's records lie by offset; if somebody else wrote it otherwise, it is opened again, sorted.
+ *
+ * Batches have the records' own offsets, positions, timestamps, keys, values and headers; no producer, no
+ * transaction, create time, and the topic's compression. A batch ends where offsets or positions have
+ * a gap, for both count on within it.
+ *
+ * What the local log has deleted must be in the table: one that is covered up to less than where the
+ * local log begins (it was rolled back, or dropped and made anew) is an error, not a gap.
+ *
+ * Files that compaction has replaced stay for lake.snapshot.retention.ms. A pass that takes longer
+ * finds one gone: it goes on from its offset with a new view, once.
+ *
+ * Threads: a pass belongs to the tier's thread that calls it. retain is the lake's thread's. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/tier.h"
+#include "lake/lake_int.h"
+
+#define OPEN_MAX    64u
+#define BATCH_BYTES (256u << 10) /* of records, not compressed */
+
+struct source {
+    const struct lake_view_file *file; /* pinned */
+    void *cursor;
+    const struct lake_record *head; /* NULL: the cursor is to be asked */
+    int64_t last;                   /* offset given last; from - 1: none */
+    bool sorted;
+};
+
+struct tier_pass {
+    struct lake *l;
+    struct topic *topic; /* referenced */
+    int32_t partition;
+    int64_t next, to;
+    struct lake_view *view;
+    const struct lake_view_file **files; /* those wanted, by offset_min */
+    uint32_t files_n, files_at;          /* to be opened next */
+    struct source open[OPEN_MAX];
+    uint32_t open_n;
+    struct batch_builder builder;
+    int64_t base_offset; /* of the batch being built */
+    uint64_t base_position;
+    bool renewed; /* the view is new, and nothing was read since */
+};
+
+/* ---- which files ---- */
+
+static bool has(const struct lake_view_file *f, int32_t partition, int64_t from, int64_t to)
+{
+    return f->partition_min <= partition && partition <= f->partition_max && f->offset_min < to &&
+           f->offset_max >= from;
+}
+
+static int file_order(const void *a, const void *b)
+{
+    const struct lake_view_file *x = *(const struct lake_view_file *const *)a;
+    const struct lake_view_file *y = *(const struct lake_view_file *const *)b;
+
+    return x->offset_min < y->offset_min ? -1 : x->offset_min > y->offset_min;
+}
+
+/* Those with the partition's records in [from, to), to be freed. */
+static const struct lake_view_file **files_of(const struct lake_view *v, int32_t partition,
+                                              int64_t from, int64_t to, uint32_t *n)
+{
+    const struct lake_view_file **out = xcalloc((size_t)v->files_n + 1, sizeof *out);
+    uint32_t i;
+
+    *n = 0;
+    for (i = 0; i < v->files_n; i++)
+        if (has(&v->file[i], partition, from, to))
+            out[(*n)++] = &v->file[i];
+    qsort(out, *n, sizeof *out, file_order);
+    return out;
+}
+
+/* The table as it is now, checked to have all below `to`. */
+static enum err view_of(struct lake *l, struct topic *topic, int32_t partition, int64_t to,
+                        bool renew, struct lake_view **out, struct errinfo *info)
+{
+    const struct lake_at now = {LAKE_AT_NOW, 0};
+    struct table *t = lake_table_of(l, topic);
+    enum err e;
+
+    if (t && renew)
+        table_changed(l, t);
+    e = lake_view_get(l, topic, &now, out, info);
+    if (e)
+        return e;
+    if ((uint32_t)partition < (*out)->boundary_n && (*out)->boundary[partition] >= to)
+        return ERR_OK;
+    e = errinfo_set(info, ERR_CORRUPT,
+                    "the table of \"%.80s\" has partition %d up to offset %" PRId64
+                    " only, and the local log begins at %" PRId64,
+                    topic_name(topic), (int)partition,
+                    (uint32_t)partition < (*out)->boundary_n ? (*out)->boundary[partition] : 0, to);
+    lake_view_release(out);
+    return e;
+}
+
+/* ---- one file ---- */
+
+static enum err cursor_open(struct lake *l, const struct lake_view *v,
+                            const struct lake_view_file *f, struct lake_cursor_conf *c, void **out,
+                            struct errinfo *info)
+{
+    char path[512];
+    enum err e = lake_file_pin(l, f->location, f->bytes, path, info);
+
+    if (e)
+        return e;
+    c->path = path;
+    c->columns = v->column;
+    c->columns_n = v->columns_n;
+    e = l->conf.parquet.cursor_open(l->conf.parquet.arg, c, out, info);
+    if (e)
+        lake_file_unpin(l, f->location);
+    return e;
+}
+
+static void cursor_close(struct lake *l, const struct lake_view_file *f, void **cursor)
+{
+    if (*cursor)
+        l->conf.parquet.cursor_close(*cursor);
+    *cursor = NULL;
+    lake_file_unpin(l, f->location);
+}
+
+static enum err source_open(struct tier_pass *s, const struct lake_view_file *f, int64_t from,
+                            bool sorted, struct source *out, struct errinfo *info)
+{
+    struct lake_cursor_conf c = {.partition = s->partition,
+                                 .from = from,
+                                 .to = s->to,
+                                 .ts_min_ms = INT64_MIN,
+                                 .sorted = sorted};
+
+    *out = (struct source){.file = f, .last = from - 1, .sorted = sorted};
+    return cursor_open(s->l, s->view, f, &c, &out->cursor, info);
+}
+
+/* The source's next record into head; ERR_EOF. */
+static enum err source_next(struct tier_pass *s, struct source *o, struct errinfo *info)
+{
+    enum err e = s->l->conf.parquet.cursor_next(o->cursor, &o->head, info);
+
+    if (!e && o->head->offset > o->last) {
+        o->last = o->head->offset;
+        return ERR_OK;
+    }
+    o->head = NULL;
+    if (e)
+        return e;
+    if (o->sorted)
+        return errinfo_set(info, ERR_CORRUPT, "%.150s has offset %" PRId64 " of a partition twice",
+                           o->file->location, o->last);
+    cursor_close(s->l, o->file, &o->cursor); /* records read so far come again, and are passed by */
+    e = source_open(s, o->file, s->next, true, o, info);
+    return e ? e : source_next(s, o, info);
+}
+
+/* ---- all of them ---- */
+
+static void sources_close(struct tier_pass *s)
+{
+    while (s->open_n) {
+        struct source *o = &s->open[--s->open_n];
+
+        if (o->cursor)
+            cursor_close(s->l, o->file, &o->cursor);
+    }
+}
+
+/* Opens what may have records at or below `offset`. */
+static enum err sources_open(struct tier_pass *s, int64_t offset, struct errinfo *info)
+{
+    enum err e = ERR_OK;
+
+    while (!e && s->files_at < s->files_n && s->files[s->files_at]->offset_min <= offset) {
+        if (s->open_n == OPEN_MAX)
+            return errinfo_set(info, ERR_LIMIT,
+                               "more than %u files of the table have records around offset %" PRId64
+                               ": its lake.partition scatters what was written together",
+                               OPEN_MAX, offset);
+        e = source_open(s, s->files[s->files_at], s->next, false, &s->open[s->open_n], info);
+        if (!e) {
+            s->files_at++;
+            s->open_n++;
+        }
+    }
+    return e;
+}
+
+/* The open source whose record comes first; NULL in *out: all are at their end. */
+static enum err sources_least(struct tier_pass *s, struct source **out, struct errinfo *info)
+{
+    uint32_t i = 0;
+    enum err e;
+
+    *out = NULL;
+    while (i < s->open_n) {
+        struct source *o = &s->open[i];
+
+        e = o->head ? ERR_OK : source_next(s, o, info);
+        if (e == ERR_EOF) {
+            cursor_close(s->l, o->file, &o->cursor);
+            *o = s->open[--s->open_n];
+            *out = NULL; /* it may have moved */
+            i = 0;
+            continue;
+        }
+        if (e)
+            return e;
+        if (!*out || o->head->offset < (*out)->head->offset)
+            *out = o;
+        i++;
+    }
+    return ERR_OK;
+}
+
+/* The source with the next record. ERR_EOF. */
+static enum err record_find(struct tier_pass *s, struct source **out, struct errinfo *info)
+{
+    enum err e;
+
+    for (;;) {
+        e = sources_least(s, out, info);
+        if (e)
+            return e;
+        if (*out &&
+            (s->files_at == s->files_n || s->files[s->files_at]->offset_min > (*out)->head->offset))
+            return ERR_OK;
+        if (!*out && s->files_at == s->files_n)
+            return ERR_EOF;
+        e = sources_open(s, *out ? (*out)->head->offset : s->files[s->files_at]->offset_min, info);
+        if (e)
+            return e;
+    }
+}
+
+/* ---- a pass ---- */
+
+static enum err pass_view(struct tier_pass *s, bool renew, struct errinfo *info)
+{
+    enum err e;
+
+    sources_close(s);
+    free(s->files);
+    s->files = NULL;
+    s->files_n = s->files_at = 0;
+    lake_view_release(&s->view);
+    e = view_of(s->l, s->topic, s->partition, s->to, renew, &s->view, info);
+    if (!e)
+        s->files = files_of(s->view, s->partition, s->next, s->to, &s->files_n);
+    return e;
+}
+
+static void pass_close(struct tier_pass **sp)
+{
+    struct tier_pass *s = *sp;
+
+    if (!s)
+        return;
+    sources_close(s);
+    free(s->files);
+    lake_view_release(&s->view);
+    batch_builder_fini(&s->builder);
+    topic_unref(&s->topic);
+    free(s);
+    *sp = NULL;
+}
+
+static enum err pass_open(void *arg, struct partition *p, int64_t from, int64_t to,
+                          struct tier_pass **out, struct errinfo *info)
+{
+    struct tier_pass *s = xcalloc(1, sizeof *s);
+    struct topic_conf conf;
+    enum err e;
+
+    s->l = arg;
+    s->topic = topic_ref(partition_topic(p));
+    s->partition = partition_index(p);
+    s->next = from;
+    s->to = to;
+    topic_conf_get(s->topic, &conf);
+    batch_builder_init(&s->builder, (enum codec)topic_conf_codec(&conf), LIMIT_BATCH_BYTES);
+    e = pass_view(s, false, info);
+    if (e)
+        pass_close(&s);
+    *out = s;
+    return e;
+}
+
+/* The batch being built, if it has records, into out. */
+static enum err batch_end(struct tier_pass *s, struct tier_block *out, struct errinfo *info)
+{
+    int32_t n = s->builder.count;
+    struct slice bytes;
+    struct tier_batch *b;
+    enum err e;
+
+    if (n == 0)
+        return ERR_OK;
+    e = batch_builder_finish(&s->builder, 0, -1, -1, -1, &bytes);
+    if (!e)
+        e = buf_append_slice(&out->bytes, bytes);
+    if (e)
+        return errinfo_set(info, e, "the batch at offset %" PRId64 " cannot be made",
+                           s->base_offset);
+    if (out->n == out->cap) {
+        out->cap = out->cap ? out->cap * 2 : 8;
+        out->batch = xrealloc(out->batch, out->cap * sizeof *out->batch);
+    }
+    b = &out->batch[out->n++];
+    *b = (struct tier_batch){.at = (uint32_t)(out->bytes.len - bytes.len),
+                             .len = (uint32_t)bytes.len,
+                             .base_offset = s->base_offset,
+                             .last_offset = s->base_offset + n - 1,
+                             .max_ts = s->builder.max_ts,
+                             .position = s->base_position};
+    batch_set_base_offset(out->bytes.ptr + b->at, b->base_offset);
+    batch_set_leader_epoch(out->bytes.ptr + b->at, 0);
+    out->next = b->last_offset + 1;
+    batch_builder_reset(&s->builder);
+    return ERR_OK;
+}
+
+/* Puts a record behind those before it, in a new batch if it does not follow on them. */
+static enum err record_put(struct tier_pass *s, const struct lake_record *r, struct tier_block *out,
+                           struct errinfo *info)
+{
+    int32_t n = s->builder.count;
+    enum err e = ERR_OK;
+
+    if (n && (r->offset != s->base_offset + n || r->position != s->base_position + (uint64_t)n ||
+              batch_builder_bytes(&s->builder) >= BATCH_BYTES))
+        e = batch_end(s, out, info);
+    if (!e && s->builder.count == 0) {
+        s->base_offset = r->offset;
+        s->base_position = r->position;
+    }
+    if (!e && batch_builder_add(&s->builder, r->timestamp_ms, r->key, r->value, r->headers,
+                                r->headers_n, NULL)) {
+        e = batch_end(s, out, info); /* it is too large beside the others */
+        s->base_offset = r->offset;
+        s->base_position = r->position;
+        if (!e && (e = batch_builder_add(&s->builder, r->timestamp_ms, r->key, r->value, r->headers,
+                                         r->headers_n, NULL)))
+            errinfo_set(info, e, "the record at offset %" PRId64 " fits no batch", r->offset);
+    }
+    if (!e)
+        s->next = r->offset + 1;
+    return e;
+}
+
+static enum err records_put(struct tier_pass *s, size_t bytes, struct tier_block *out,
+                            struct errinfo *info)
+{
+    struct source *o;
+    enum err e = ERR_OK;
+
+    while (!e && out->bytes.len + batch_builder_bytes(&s->builder) < bytes) {
+        e = record_find(s, &o, info);
+        if (e)
+            break;
+        if (o->head->offset >= s->next) /* else it was read before its file was opened again */
+            e = record_put(s, o->head, out, info);
+        o->head = NULL;
+    }
+    return e;
+}
+
+static enum err pass_next(struct tier_pass *s, size_t bytes, struct tier_block *out,
+                          struct errinfo *info)
+{
+    enum err e, ended;
+
+    e = buf_reserve(&out->bytes, bytes + BATCH_BYTES);
+    for (; !e;) {
+        e = records_put(s, bytes, out, info);
+        ended = batch_end(s, out, e && e != ERR_EOF ? NULL : info);
+        if (out->n && !ended) {
+            s->renewed = false;
+            return ERR_OK; /* what failed behind it fails again when it is asked for */
+        }
+        if (ended)
+            return ended;
+        if (e == ERR_EOF || s->renewed)
+            return e;
+        s->renewed = true;
+        e = pass_view(s, true, info);
+    }
+    return e;
+}
+
+/* ---- searching ---- */
+
+/* The file's first record that is wanted, if it is before *offset. */
+static enum err file_find(struct lake *l, const struct lake_view *v, const struct lake_view_file *f,
+                          struct lake_cursor_conf c, int64_t *offset, int64_t *ts_ms,
+                          struct errinfo *info)
+{
+    const struct lake_record *r;
+    void *cursor = NULL;
+    enum err e;
+
+    if (c.to > *offset)
+        c.to = *offset;
+    e = cursor_open(l, v, f, &c, &cursor, info);
+    if (e)
+        return e;
+    e = l->conf.parquet.cursor_next(cursor, &r, info);
+    if (!e) {
+        *offset = r->offset;
+        *ts_ms = r->timestamp_ms;
+    }
+    cursor_close(l, f, &cursor);
+    return e == ERR_EOF ? ERR_OK : e;
+}
+
+static enum err find(void *arg, struct partition *p, enum tier_by by, int64_t value, int64_t from,
+                     int64_t to, int64_t *offset, int64_t *ts_ms, struct errinfo *info)
+{
+    struct lake_cursor_conf c = {.partition = partition_index(p),
+                                 .from = from,
+                                 .to = to,
+                                 .ts_min_ms = by == TIER_BY_TIME ? value : INT64_MIN,
+                                 .position_min = by == TIER_BY_POSITION ? (uint64_t)value : 0,
+                                 .sorted = true,
+                                 .places_only = true};
+    const struct lake_view_file **files;
+    struct lake_view *v = NULL;
+    uint32_t i, n;
+    enum err e = view_of(arg, partition_topic(p), c.partition, to, false, &v, info);
+
+    if (e)
+        return e;
+    *offset = to;
+    files = files_of(v, c.partition, from, to, &n);
+    for (i = 0; !e && i < n && files[i]->offset_min < *offset; i++)
+        if (by == TIER_BY_TIME ? files[i]->time_max_us / 1000 >= value
+                               : files[i]->position_max >= value)
+            e = file_find(arg, v, files[i], c, offset, ts_ms, info);
+    free(files);
+    lake_view_release(&v);
+    return e ? e : *offset < to ? ERR_OK : ERR_EOF;
+}
+
+enum err lake_tier_start(struct lake *l, struct errinfo *info)
+{
+    const struct tier_ops ops = {
+        .arg = l, .open = pass_open, .next = pass_next, .close = pass_close, .find = find};
+
+    return tier_start(l->conf.broker, &ops, info);
+}
+
+/* ---- how far retention has come ---- */
+
+struct limits {
+    int64_t time_us;  /* files whose records are all older go; INT64_MIN: no rule */
+    uint64_t bytes;   /* of the partition, here and there; UINT64_MAX: no rule */
+    uint64_t started; /* bytes of the local log */
+};
+
+/* A file that several partitions share counts for each as its part of it. */
+static uint64_t share(const struct lake_view_file *f)
+{
+    uint64_t n = (uint64_t)(f->partition_max - f->partition_min) + 1;
+
+    return f->partition_min < 0 || f->partition_max == INT64_MAX ? f->bytes : f->bytes / n;
+}
+
+/* The first offset that the rules keep: files go from the start, while the first of them is too old, or
+ * there is too much without it. */
+static int64_t kept_from(const struct lake_view_file **files, uint32_t n, const struct limits *m,
+                         int64_t local)
+{
+    uint64_t all = m->started;
+    uint32_t i;
+
+    for (i = 0; i < n; i++)
+        all += share(files[i]);
+    for (i = 0; i < n; i++) {
+        if (files[i]->time_max_us >= m->time_us &&
+            (m->bytes == UINT64_MAX || all < m->bytes + share(files[i])))
+            return files[i]->offset_min;
+        all -= share(files[i]);
+    }
+    return local;
+}
+
+static void partition_retain(struct partition *p, const struct lake_view *v, struct limits m)
+{
+    int64_t start = partition_start(p), at;
+    const struct lake_view_file **files;
+    struct plog_info now;
+    uint32_t n;
+
+    plog_info_get(partition_log(p), &now);
+    if (start >= now.start_offset)
+        return;
+    m.started = now.bytes;
+    files = files_of(v, partition_index(p), start, now.start_offset, &n);
+    at = kept_from(files, n, &m, now.start_offset);
+    free(files);
+    partition_expired(p, at > start ? at : start);
+}
+
+void lake_tier_retain(struct lake *l, struct topic *topic, const struct topic_conf *c)
+{
+    const struct lake_at at = {LAKE_AT_NOW, 0};
+    int64_t ms = c->retention_ms;
+    struct limits m = {INT64_MIN,
+                       c->retention_bytes < 0 ? UINT64_MAX : (uint64_t)c->retention_bytes, 0};
+    struct lake_view *v = NULL;
+    bool some = false;
+    int32_t i;
+
+    for (i = 0; i < topic_partitions(topic) && !some; i++) {
+        struct partition *p = topic_partition(topic, i);
+        struct plog_info now;
+
+        plog_info_get(partition_log(p), &now);
+        some = partition_start(p) < now.start_offset;
+    }
+    /* what leaves the table cannot be read from it */
+    if (c->lake_retention_ms >= 0 && (ms < 0 || c->lake_retention_ms < ms))
+        ms = c->lake_retention_ms;
+    if (!some || (ms < 0 && c->retention_bytes < 0) || lake_view_get(l, topic, &at, &v, NULL))
+        return;
+    if (ms >= 0)
+        m.time_us = (io_wall_ms(io_real()) - ms) * 1000;
+    for (i = 0; i < topic_partitions(topic); i++)
+        partition_retain(topic_partition(topic, i), v, m);
+    lake_view_release(&v);
+}
