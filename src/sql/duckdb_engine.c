@@ -102,6 +102,23 @@ static void replace_by_text(duckdb_replacement_scan_info info, const struct buf 
     ddb.destroy_value(&v);
 }
 
+/* A table whose past is seen. */
+static enum err past_source(const struct plan_table *t, uint32_t index, struct buf *out)
+{
+    enum err e = buf_append_str(out, "SELECT * FROM (");
+
+    if (!e)
+        e = t->has_cold ? table_source(t, index, out)
+                        : buf_printf(out, "SELECT * FROM weir_table(%u)", (unsigned)index);
+    if (e)
+        return e;
+    return buf_printf(out,
+                      t->past.kind == SQL_AT_POSITION
+                          ? ") WHERE position <= %lld"
+                          : ") WHERE timestamp <= make_timestamptz(%lld * 1000)",
+                      (long long)t->past.value);
+}
+
 #define MESSAGES "topic, partition, \"offset\", key, value, headers, timestamp"
 
 static enum err message_source(void *arg, struct plan_table *t, uint32_t i)
@@ -157,7 +174,7 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
     }
     if (!t)
         return;
-    if (!t->has_cold) {
+    if (!t->has_cold && t->past.kind == SQL_AT_NOW) {
         ddb.replacement_scan_set_function_name(info, "weir_table");
         v = ddb.create_int64(index);
         ddb.replacement_scan_add_parameter(info, v);
@@ -165,7 +182,7 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
         return;
     }
     buf_init(&text, LIMIT_SQL_SOURCE);
-    if (table_source(t, index, &text)) {
+    if (t->past.kind == SQL_AT_NOW ? table_source(t, index, &text) : past_source(t, index, &text)) {
         ddb.replacement_scan_set_error(info, "the table has too many files for one query");
     } else {
         replace_by_text(info, &text);

@@ -77,7 +77,6 @@ enum err table_source(const struct plan_table *t, uint32_t index, struct buf *ou
 /* A list of paths, or of anything, as SQL text. */
 enum err text_quote(struct buf *out, const char *s, char quote);
 enum err text_schema(struct buf *out, const struct sql_column *columns, uint32_t n);
-const char *column_type_name(const struct sql_column *c);
 
 /* ---- filling vectors: duckdb_fill.c ---- */
 

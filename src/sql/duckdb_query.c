@@ -206,6 +206,9 @@ static bool parse_failed(struct run *r, const struct plan_tree *t)
     } else if (t->error == PLAN_TREE_KIND) {
         fault_set(&r->fault, ERR_SQL, "0A000",
                   "only SELECT and EXPLAIN are allowed: topics are written by producing records");
+        if (strcasestr(r->text.full, "pivot"))
+            fault_hint(&r->fault, "a PIVOT names its columns: PIVOT … ON status IN ('open', "
+                                  "'paid'); to find them is another statement");
     } else if (t->error == PLAN_TREE_MANY) {
         fault_set(&r->fault, ERR_SQL, "42601", "one statement at a time");
     } else if (t->error == PLAN_TREE_FUNCTION) {

@@ -193,30 +193,56 @@ static enum err table_of_input(struct plan *p, const struct sql_input *in, struc
     return e;
 }
 
+static const struct sql_at at_now = {.kind = SQL_AT_NOW};
+
 static enum err cold_take(struct plan_table *t, const struct sql_at *at, const struct sql_bounds *b,
                           struct errinfo *why)
 {
     const struct sql_cold *cold = t->plan->sql->conf.cold;
     enum err e;
 
-    if (!cold) {
-        if (at->kind != SQL_AT_NOW)
-            return errinfo_set(why, ERR_UNSUPPORTED, "\"%s\" has no snapshots to look back to",
-                               topic_name(t->view.topic));
+    if (!cold && at->kind == SQL_AT_SNAPSHOT)
+        return errinfo_set(why, ERR_UNSUPPORTED, "\"%s\" has no snapshots to look back to",
+                           topic_name(t->view.topic));
+    if (!cold)
         return ERR_OK;
+    e = cold->snapshot(cold->arg, t->view.topic, at->kind == SQL_AT_POSITION ? &at_now : at, b,
+                       &t->cold, why);
+    if (e == ERR_NOT_FOUND && at->kind != SQL_AT_NOW && at->kind != SQL_AT_SNAPSHOT) {
+        struct errinfo other;
+
+        /* No table, or none yet at that time? */
+        e = cold->snapshot(cold->arg, t->view.topic, &at_now, b, &t->cold, &other);
+        if (!e) {
+            cold->release(cold->arg, &t->cold);
+            return ERR_NOT_FOUND;
+        }
     }
-    e = cold->snapshot(cold->arg, t->view.topic, at, b, &t->cold, why);
-    if (e == ERR_NOT_FOUND && at->kind == SQL_AT_NOW)
+    if (e == ERR_NOT_FOUND && at->kind != SQL_AT_SNAPSHOT)
         return ERR_OK;
     t->has_cold = !e;
     t->view.strict = t->has_cold; /* what is deleted now is in newer files: plan again */
     return e;
 }
 
+/* What is seen of the past, where it is no snapshot: up to a record, or a time of records. */
+static void past_set(struct plan_table *t, const struct sql_at *at, struct sql_bounds *b)
+{
+    if (at->kind == SQL_AT_POSITION) {
+        t->past = *at;
+        if ((uint64_t)at->value < b->position_max)
+            b->position_max = (uint64_t)at->value;
+    } else if (at->kind == SQL_AT_TIME_MS && !t->has_cold) {
+        t->past = *at;
+        if (at->value < b->ts_max_ms)
+            b->ts_max_ms = at->value;
+    }
+}
+
 static enum err table_of_topic(struct plan *p, struct topic *topic, const struct plan_bounds *pb,
                                const struct sql_at *at, struct plan_table *t)
 {
-    const struct sql_bounds *b = pb ? &pb->b : &scan_unbounded;
+    struct sql_bounds own = pb ? pb->b : scan_unbounded, *b = &own;
     struct errinfo why;
     enum err e;
 
@@ -224,6 +250,7 @@ static enum err table_of_topic(struct plan *p, struct topic *topic, const struct
     /* The log's ends first: the files may have more than that, but nothing between is missing. */
     scan_view_take(&t->view, p->sql->conf.broker, topic);
     e = cold_take(t, at, b, &why);
+    past_set(t, at, b);
     if (!e)
         e = scan_view_cut(&t->view, b, t->has_cold ? t->cold.boundary : NULL,
                           t->has_cold ? t->cold.end : NULL, t->has_cold ? t->cold.partitions_n : 0,
@@ -239,6 +266,26 @@ static enum err table_of_topic(struct plan *p, struct topic *topic, const struct
         t->has_cold = false;
     }
     return ERR_OK;
+}
+
+enum err plan_topic_columns(struct plan *p, struct topic *topic, struct sql_column **out,
+                            uint32_t *n)
+{
+    struct plan_table *t = xcalloc(1, sizeof *t); /* of no statement */
+    struct errinfo why;
+    enum err e;
+
+    t->plan = p;
+    scan_view_take(&t->view, p->sql->conf.broker, topic);
+    e = cold_take(t, &at_now, &scan_unbounded, &why);
+    if (!e)
+        schema_columns(p->sql, &t->view, t->has_cold ? &t->cold : NULL, false, &t->columns,
+                       &t->columns_n, &t->learnt_from);
+    *out = t->columns;
+    *n = t->columns_n;
+    t->columns = NULL;
+    table_free(t);
+    return e;
 }
 
 static enum err topic_of(struct plan *p, const char *name, struct topic **out)
@@ -270,8 +317,6 @@ static void at_split(const char *name, char topic[TOPIC_NAME_MAX + 64], struct s
                : sign[1] == 'p' ? SQL_AT_POSITION
                                 : SQL_AT_NOW;
 }
-
-static const struct sql_at at_now = {.kind = SQL_AT_NOW};
 
 enum err plan_table_find(struct plan *p, const char *name, struct plan_table **out, uint32_t *index)
 {

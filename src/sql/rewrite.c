@@ -376,22 +376,72 @@ static void at_put(const struct tokens *t, struct slice s, const struct at *a, s
         buf_append_u8(out, ' ');
 }
 
-/* The statement without AT clauses; empty: it has none. */
-static void at_rewrite(struct slice s, struct buf *out)
+/* ---- what there is ---- */
+
+#define SHOW_TABLES                                                                        \
+    "SELECT CASE table_schema WHEN 'weir' THEN 'weir.' ELSE '' END || table_name AS name " \
+    "FROM weir.tables ORDER BY ALL"
+#define SHOW_ALL_TABLES                                                              \
+    "SELECT table_catalog AS database, table_schema AS schema, table_name AS name, " \
+    "list(column_name ORDER BY ordinal_position) AS column_names, "                  \
+    "list(data_type ORDER BY ordinal_position) AS column_types, false AS temporary " \
+    "FROM weir.columns GROUP BY ALL ORDER BY ALL"
+
+/* SHOW [ALL] TABLES, which list topics as tables of DuckDB's are not; NULL: it is another. */
+static const char *show_text(const struct tokens *t, struct slice s)
+{
+    uint32_t n = t->n && token_is(t, t->n - 1, s, ";") ? t->n - 1 : t->n;
+
+    if (!token_is(t, 0, s, "show"))
+        return NULL;
+    if (n == 2 && token_is(t, 1, s, "tables"))
+        return SHOW_TABLES;
+    return n == 3 && token_is(t, 1, s, "all") && token_is(t, 2, s, "tables") ? SHOW_ALL_TABLES
+                                                                             : NULL;
+}
+
+/* information_schema.tables and .columns at token i. */
+static bool schema_find(const struct tokens *t, uint32_t i, struct slice s)
+{
+    return token_is(t, i, s, "information_schema") && token_is(t, i + 1, s, ".") &&
+           (token_is(t, i + 2, s, "tables") || token_is(t, i + 2, s, "columns"));
+}
+
+/* Ours, in as many characters. */
+static void schema_put(const struct tokens *t, uint32_t i, struct slice s, struct buf *out)
+{
+    buf_printf(out, "%-*s", (int)(t->v[i + 2].to - t->v[i].from),
+               token_is(t, i + 2, s, "tables") ? "weir.tables" : "weir.columns");
+}
+
+/* The statement without AT clauses, and with what lists topics; empty: it has neither. */
+static void names_rewrite(struct slice s, struct buf *out)
 {
     struct tokens t = {.n = 0};
     struct at a;
-    uint32_t i;
+    uint32_t i, first;
     size_t done = 0;
+    bool schema;
 
     tokens_make(&t, s);
-    for (i = 1; i < t.n; i++) {
-        if (!at_find(&t, i, s, &a) || t.v[a.table].from < done)
+    if (show_text(&t, s)) {
+        buf_append_str(out, show_text(&t, s));
+        t.n = 0;
+    }
+    for (i = 0; i < t.n; i++) {
+        schema = schema_find(&t, i, s);
+        if (!schema && !at_find(&t, i, s, &a))
             continue;
-        buf_append(out, s.ptr + done, t.v[a.table].from - done);
-        at_put(&t, s, &a, out);
-        done = t.v[a.end].to;
-        i = a.end;
+        first = schema ? i : a.table;
+        if (t.v[first].from < done)
+            continue;
+        buf_append(out, s.ptr + done, t.v[first].from - done);
+        if (schema)
+            schema_put(&t, i, s, out);
+        else
+            at_put(&t, s, &a, out);
+        i = schema ? i + 2 : a.end;
+        done = t.v[i].to;
     }
     if (done)
         buf_append(out, s.ptr + done, s.len - done);
@@ -439,7 +489,7 @@ void rewrite_make(struct rewrite *r, struct slice original)
     struct buf plain;
 
     buf_init(&plain, 2 * (size_t)LIMIT_SQL_TEXT + 4096);
-    at_rewrite(original, &plain);
+    names_rewrite(original, &plain);
     arrows_rewrite(r, plain.len ? buf_slice(&plain) : original);
     buf_fini(&plain);
 }

@@ -118,6 +118,8 @@ enum sql_type schema_misfit(struct sql *s, struct topic *t, struct slice field,
                             const struct field_value *v);
 void schemas_init(struct sql *s);
 void schemas_fini(struct sql *s);
+/* SQL's name of a column's type; duckdb_scan.c. */
+const char *column_type_name(const struct sql_column *c);
 void columns_free(struct sql_column **columns, uint32_t n);
 struct sql_column *columns_copy(const struct sql_column *columns, uint32_t n);
 
@@ -135,6 +137,7 @@ struct plan_table {
                              type is a fault, not NULL */
     bool has_cold;        /* cold is set and has files */
     struct sql_cold_snapshot cold;
+    struct sql_at past; /* SQL_AT_POSITION, SQL_AT_TIME_MS: records up to it, and it, are seen */
     bool in_order;                /* rows come as the view has them: one thread reads */
     _Atomic uint64_t rows, bytes; /* scanned */
 };
@@ -185,6 +188,8 @@ void plan_tree_fini(struct plan_tree *t);
 /* The table of this name: *out NULL and ERR_OK: no topic is called so. Errors are in p->fault. */
 enum err plan_table_find(struct plan *p, const char *name, struct plan_table **out,
                          uint32_t *index);
+/* The columns of a topic's table as a statement sees them now; the caller's: columns_free. */
+enum err plan_topic_columns(struct plan *p, struct topic *t, struct sql_column **out, uint32_t *n);
 /* All topics that may be read, for stream_messages: fn with each one's table. */
 enum err plan_messages(struct plan *p, enum err (*fn)(void *arg, struct plan_table *t, uint32_t i),
                        void *arg);

@@ -349,6 +349,104 @@ static void snapshots_collect(struct plan *p, struct cells *out)
         cold->snapshots(cold->arg, snapshot_allowed, p, snapshot_row, out);
 }
 
+/* ---- tables and columns ---- */
+
+static void table_row(struct cells *out, const char *schema, const char *name, const char *type)
+{
+    put_text(out, SLICE_LIT("weir"));
+    put_text(out, slice_str(schema));
+    put_text(out, slice_str(name));
+    put_text(out, slice_str(type));
+    put_text(out, SLICE_LIT("NO"));
+}
+
+static void topic_table_row(struct plan *p, struct topic *t, struct cells *out)
+{
+    table_row(out, "main", topic_name(t), "BASE TABLE");
+}
+
+static const struct system_column tables_columns[] = {{"table_catalog", SQL_VARCHAR},
+                                                      {"table_schema", SQL_VARCHAR},
+                                                      {"table_name", SQL_VARCHAR},
+                                                      {"table_type", SQL_VARCHAR},
+                                                      {"is_insertable_into", SQL_VARCHAR}};
+
+/* Behind "weir." in a name of a system table; the name itself: it is in the schema main. */
+static const char *schema_split(const char *name, const char **rest)
+{
+    bool own = !strncmp(name, "weir.", 5);
+
+    *rest = own ? name + 5 : name;
+    return own ? "weir" : "main";
+}
+
+static void tables_collect(struct plan *p, struct cells *out)
+{
+    const char *name, *schema;
+    uint32_t i;
+
+    topics_each(p, out, topic_table_row);
+    for (i = 0; i < system_tables_n; i++) {
+        schema = schema_split(system_tables[i].name, &name);
+        table_row(out, schema, name, "VIEW");
+    }
+    table_row(out, "main", "stream_messages", "VIEW");
+}
+
+static void column_row(struct cells *out, const char *schema, const char *table, const char *column,
+                       uint32_t number, const char *type)
+{
+    put_text(out, SLICE_LIT("weir"));
+    put_text(out, slice_str(schema));
+    put_text(out, slice_str(table));
+    put_text(out, slice_str(column));
+    put_i64(out, (int64_t)number + 1);
+    put_null(out);
+    put_text(out, SLICE_LIT("YES"));
+    put_text(out, slice_str(type));
+}
+
+static const char *type_name(const struct sql_column *c)
+{
+    return c->type == SQL_TIMESTAMP_TZ ? "TIMESTAMP WITH TIME ZONE" : column_type_name(c);
+}
+
+static void topic_column_rows(struct plan *p, struct topic *t, struct cells *out)
+{
+    struct sql_column *c;
+    uint32_t n, i;
+
+    if (plan_topic_columns(p, t, &c, &n))
+        return; /* its lake's metadata cannot be read now: those of others can */
+    for (i = 0; i < n; i++)
+        column_row(out, "main", topic_name(t), c[i].name, i, type_name(&c[i]));
+    columns_free(&c, n);
+}
+
+static const struct system_column columns_columns[] = {
+    {"table_catalog", SQL_VARCHAR},   {"table_schema", SQL_VARCHAR},
+    {"table_name", SQL_VARCHAR},      {"column_name", SQL_VARCHAR},
+    {"ordinal_position", SQL_BIGINT}, {"column_default", SQL_VARCHAR},
+    {"is_nullable", SQL_VARCHAR},     {"data_type", SQL_VARCHAR}};
+
+static void columns_collect(struct plan *p, struct cells *out)
+{
+    const struct system_table *t;
+    const char *name, *schema;
+    uint32_t i, k;
+
+    topics_each(p, out, topic_column_rows);
+    for (i = 0; i < system_tables_n; i++) {
+        t = &system_tables[i];
+        schema = schema_split(t->name, &name);
+        for (k = 0; k < t->columns_n; k++) {
+            const struct sql_column c = {.type = t->column[k].type};
+
+            column_row(out, schema, name, t->column[k].name, k, type_name(&c));
+        }
+    }
+}
+
 #define TABLE(name, function, x)                                                           \
     {                                                                                      \
         name, function, x##_columns, sizeof x##_columns / sizeof *x##_columns, x##_collect \
@@ -358,6 +456,8 @@ const struct system_table system_tables[] = {
     TABLE("weir.partitions", "weir_partitions", partitions),
     TABLE("weir.groups", "weir_groups", groups),
     TABLE("weir.snapshots", "weir_snapshots", snapshots),
+    TABLE("weir.tables", "weir_tables", tables),
+    TABLE("weir.columns", "weir_columns", columns),
     TABLE("stream_offsets", "weir_offsets", offsets),
     TABLE("stream_groups", "weir_published", published),
 };

@@ -322,6 +322,61 @@ static void test_types(void **state)
     fx_end(&f);
 }
 
+/* What there is, as clients ask it. */
+static void test_lists(void **state)
+{
+    struct sql_request pivot = {.text = SLICE_LIT("PIVOT orders ON id USING count(*)")};
+    struct topic *t;
+    struct answer a;
+    struct fx f;
+
+    fx_start(&f);
+    t = fx_topic(&f, "orders", 1);
+    fx_put(&f, t, 0, "a", "{\"id\":1,\"paid\":true}");
+    fx_expect(&f, "SHOW TABLES;",
+              "orders\nstream_groups\nstream_messages\nstream_offsets\nweir.columns\n"
+              "weir.groups\nweir.partitions\nweir.snapshots\nweir.tables\nweir.topics\n");
+    fx_expect(&f,
+              "SELECT table_name, table_type FROM information_schema.tables WHERE table_name LIKE "
+              "'o%'",
+              "orders|BASE TABLE\n");
+    fx_expect(&f,
+              "SELECT column_name, data_type, ordinal_position FROM information_schema.columns c "
+              "WHERE c.table_name = 'orders' AND ordinal_position IN (5, 11, 12) ORDER BY 3",
+              "timestamp|TIMESTAMP WITH TIME ZONE|5\nid|BIGINT|11\npaid|BOOLEAN|12\n");
+    fx_expect(&f, "PIVOT (SELECT id, paid FROM orders) ON id IN (1, 2) USING count(*)",
+              "t|1|0\n");
+    answer_init(&a);
+    fx_ask(&f, &pivot, &a);
+    assert_int_equal(a.code, ERR_SQL);
+    assert_non_null(strstr(text_of(&a.hint), "IN ('open'"));
+    answer_fini(&a);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
+/* A topic without a lake as of a record, or of a time of records. */
+static void test_past(void **state)
+{
+    struct topic *t;
+    struct fx f;
+    int i;
+
+    fx_start(&f);
+    t = fx_topic(&f, "orders", 1);
+    for (i = 0; i < 5; i++)
+        fx_put(&f, t, 0, "a", "{\"id\":1}");
+    fx_expect(&f, "SELECT max(position) - min(position), count(*) FROM orders AT (POSITION => 3)",
+              "2|3\n");
+    fx_expect(&f,
+              "SELECT count(*) FROM orders o JOIN orders AT (POSITION => 2) p USING (\"offset\")",
+              "2\n");
+    fx_expect(&f, "SELECT count(*) FROM orders AT (TIMESTAMP => '2020-01-01')", "0\n");
+    fx_expect(&f, "SELECT count(id) FROM orders AT (TIMESTAMP => '2220-01-01')", "5\n");
+    topic_unref(&t);
+    fx_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,7 +384,8 @@ int main(void)
         cmocka_unit_test(test_change),  cmocka_unit_test(test_parameters),
         cmocka_unit_test(test_limits),  cmocka_unit_test(test_narrow),
         cmocka_unit_test(test_system),  cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_types),   cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_past),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,6 +46,16 @@ static void test_at(void **state)
     check("FROM a AT (VERSION => now())", "FROM a AT (VERSION => now())");
 }
 
+static void test_names(void **state)
+{
+    check("SELECT 1 FROM information_schema.tables", "SELECT 1 FROM weir.tables");
+    check("FROM Information_Schema . columns c, a AT (VERSION => 1)",
+          "FROM weir.columns                 c, \"a@v=1\" AS a");
+    check("FROM information_schema.schemata", "FROM information_schema.schemata");
+    check("SELECT 'information_schema.tables'", "SELECT 'information_schema.tables'");
+    check("SHOW orders", "SHOW orders");
+}
+
 static void test_explain(void **state)
 {
     struct rewrite r;
@@ -74,10 +84,8 @@ static void test_origin(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_arrows),
-        cmocka_unit_test(test_at),
-        cmocka_unit_test(test_explain),
-        cmocka_unit_test(test_origin),
+        cmocka_unit_test(test_arrows),  cmocka_unit_test(test_at),     cmocka_unit_test(test_names),
+        cmocka_unit_test(test_explain), cmocka_unit_test(test_origin),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
