@@ -51,6 +51,9 @@ struct sql_cold_snapshot {
      * column (by its field id) have NULL there. */
     const struct sql_column *columns;
     uint32_t columns_n;
+    /* Each file has all columns, under these names and with these types: they need not be looked
+     * for by their ids. */
+    bool uniform;
     void *private; /* the lake's: what keeps the files from being deleted, and owns the arrays */
 };
 

@@ -59,8 +59,8 @@ enum err engine_ask(duckdb_connection c, const char *text, struct slice param, s
                ddb.execute_prepared(st, &res) == DuckDBError) {
         *error = xstrdup(ddb.result_error(&res) ? ddb.result_error(&res) : "");
     } else if ((chunk = ddb.fetch_chunk(res))) {
-        e = buf_append_slice(out, sql_string_get(ddb.vector_get_data(
-                                      ddb.data_chunk_get_vector(chunk, 0))));
+        e = buf_append_slice(
+            out, sql_string_get(ddb.vector_get_data(ddb.data_chunk_get_vector(chunk, 0))));
         ddb.destroy_data_chunk(&chunk);
     }
     ddb.destroy_value(&v);
@@ -192,10 +192,13 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
 
 /* ---- weir_text: bytes as text ---- */
 
+/* What is text already stays where it is: the vector that is given lives until the next is asked
+ * for, and who keeps a row longer copies it, as with those of scans. */
 static void text_function(duckdb_function_info info, duckdb_data_chunk in, duckdb_vector out)
 {
     duckdb_vector v = ddb.data_chunk_get_vector(in, 0);
     const duckdb_string_t *from = ddb.vector_get_data(v);
+    duckdb_string_t *to = ddb.vector_get_data(out);
     const uint64_t *valid = ddb.vector_get_validity(v);
     idx_t i, n = ddb.data_chunk_get_size(in);
 
@@ -208,7 +211,7 @@ static void text_function(duckdb_function_info info, duckdb_data_chunk in, duckd
         }
         s = sql_string_get((const struct sql_string *)&from[i]);
         if (text_valid(s)) {
-            ddb.vector_assign_string_element_len(out, i, (const char *)s.ptr, s.len);
+            to[i] = from[i];
         } else {
             char *t = xmalloc(text_escaped_len(s));
 
@@ -305,6 +308,9 @@ static enum err lock_down(duckdb_connection c, const struct engine_conf *conf, s
         e = engine_exec(c, "SET enable_external_access = false", info);
     if (!e)
         e = engine_exec(c, "SET GLOBAL TimeZone = 'UTC'", info);
+    if (!e)
+        e = engine_exec(c, "SET GLOBAL parquet_metadata_cache = true",
+                        info); /* files never change */
     if (!e)
         e = engine_exec(c, "SET lock_configuration = true", info);
     return e;

@@ -438,10 +438,14 @@ enum err table_source(const struct plan_table *t, uint32_t index, struct buf *b)
             e = text_quote(b, t->cold.files[i].path, '\'');
     }
     if (!e)
-        e = buf_append_str(b, "], ");
-    if (!e)
+        e = buf_append_str(b, "], hive_partitioning = false");
+    if (!e && !t->cold.uniform) /* it costs as much as the rest of planning */
+        e = buf_append_str(b, ", ");
+    if (!e && !t->cold.uniform)
         e = text_schema(b, t->columns, t->columns_n);
     if (!e)
-        e = buf_printf(b, ") UNION ALL SELECT * FROM weir_table(%u)", (unsigned)index);
+        e = buf_append_str(b, ")");
+    if (!e && t->cut.rows) /* statistics do not get through a union of nothing */
+        e = buf_printf(b, " UNION ALL SELECT * FROM weir_table(%u)", (unsigned)index);
     return e;
 }
