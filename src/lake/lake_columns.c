@@ -44,23 +44,51 @@ static struct ice_type type_of(enum ice_kind k)
     return (struct ice_type){.kind = k};
 }
 
+static void headers_add(struct schema_field *f, const int32_t id[3])
+{
+    struct schema_field *e = schema_add(f, id[0], "element", type_of(ICE_STRUCT), true), *v;
+
+    schema_add(e, id[1], "key", type_of(ICE_STRING), true);
+    v = schema_add(e, id[2], "value", type_of(ICE_BINARY), false);
+    ASSERT(v);
+}
+
 struct schema *columns_first_schema(void)
 {
+    static const int32_t ids[3] = {COLUMN_HEADER, COLUMN_HEADER_KEY, COLUMN_HEADER_VALUE};
     struct schema *s = schema_new(0);
-    struct schema_field *f, *e, *v;
+    struct schema_field *f;
     size_t i;
 
     for (i = 0; i < OWN; i++) {
         f = schema_add(&s->root, own[i].id, own[i].name, type_of(own[i].kind), own[i].required);
         f->doc = xstrdup(own[i].doc);
-        if (own[i].id != COLUMN_HEADERS)
-            continue;
-        e = schema_add(f, COLUMN_HEADER, "element", type_of(ICE_STRUCT), true);
-        schema_add(e, COLUMN_HEADER_KEY, "key", type_of(ICE_STRING), true);
-        v = schema_add(e, COLUMN_HEADER_VALUE, "value", type_of(ICE_BINARY), false);
-        ASSERT(v);
+        if (own[i].id == COLUMN_HEADERS)
+            headers_add(f, ids);
     }
     return s;
+}
+
+char *lake_columns_json(const struct lake_column *c, uint32_t n)
+{
+    struct schema *s = schema_new(0);
+    char *text;
+    uint32_t i;
+    json_t *o;
+
+    for (i = 0; i < n; i++) {
+        struct schema_field *f =
+            schema_add(&s->root, c[i].id, c[i].name, type_of(c[i].kind), c[i].required);
+
+        if (c[i].source == LAKE_HEADERS)
+            headers_add(f, c[i].child_id);
+    }
+    o = schema_json(s);
+    text = json_dumps(o, JSON_COMPACT);
+    ASSERT(text);
+    json_decref(o);
+    schema_free(&s);
+    return text;
 }
 
 static const char *text_keep(struct columns *c, const char *text)

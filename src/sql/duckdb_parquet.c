@@ -281,7 +281,7 @@ static enum err order_by(struct buf *b, const struct sql_column *columns, uint32
 }
 
 static enum err copy_options(struct buf *b, const char *path, const char *codec, uint32_t rows,
-                             const struct sql_column *columns, uint32_t n)
+                             const struct sql_column *columns, uint32_t n, const char *schema)
 {
     enum err e = buf_append_str(b, ") TO ");
 
@@ -292,8 +292,12 @@ static enum err copy_options(struct buf *b, const char *path, const char *codec,
                        codec ? codec : "zstd", rows ? rows : 122880u);
     if (!e)
         e = field_ids(b, columns, n);
+    if (!e && schema)
+        e = buf_append_str(b, ", KV_METADATA {\"iceberg.schema\": ");
+    if (!e && schema)
+        e = text_quote(b, schema, '\'');
     if (!e)
-        e = buf_append_str(b, ")");
+        e = buf_append_str(b, schema ? "})" : ")");
     return e ? e : buf_append_u8(b, 0);
 }
 
@@ -492,7 +496,9 @@ static enum err write_text(struct buf *b, const struct parquet_write *w)
         e = buf_printf(b, " WHERE %s", w->where);
     if (!e)
         e = order_by(b, w->columns, w->columns_n, w->order, w->order_n);
-    return e ? e : copy_options(b, w->path, w->codec, w->row_group_rows, w->columns, w->columns_n);
+    return e ? e
+             : copy_options(b, w->path, w->codec, w->row_group_rows, w->columns, w->columns_n,
+                            w->schema);
 }
 
 enum err parquet_write(struct parquet *p, const struct parquet_write *w, struct parquet_stats *out,
@@ -552,7 +558,8 @@ enum err parquet_rewrite(struct parquet *p, const struct parquet_rewrite *w,
     if (!e)
         e = order_by(&b, w->columns, w->columns_n, w->order, w->order_n);
     if (!e)
-        e = copy_options(&b, w->path, w->codec, w->row_group_rows, w->columns, w->columns_n);
+        e = copy_options(&b, w->path, w->codec, w->row_group_rows, w->columns, w->columns_n,
+                         w->schema);
     if (e)
         errinfo_set(info, e, "too many files for one statement");
     else

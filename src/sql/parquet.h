@@ -63,6 +63,7 @@ struct parquet_write {
     uint32_t row_group_rows; /* 0 = 122,880 */
     /* NULL, or a condition in SQL over the columns: only such rows (one value of a partition spec) */
     const char *where;
+    const char *schema; /* Iceberg's schema as JSON, for the footer; NULL: none */
 };
 /* ERR_EXISTS: the path is there. ERR_OFFSET_RANGE: a range is not in the local log. Otherwise what
  * reading the log or writing the file answers. On an error there is no file. */
@@ -80,6 +81,7 @@ struct parquet_rewrite {
     uint32_t order_n;
     const char *drop;
     const char *path, *codec;
+    const char *schema; /* as above */
     uint32_t row_group_rows;
 };
 enum err parquet_rewrite(struct parquet *p, const struct parquet_rewrite *w,
