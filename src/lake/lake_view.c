@@ -27,6 +27,8 @@ struct view {
     struct columns columns;
     struct arena arena;
     uint32_t cap;
+    int32_t *leaf; /* ids of the columns that have values of their own, while it is built */
+    uint32_t leaves_n;
     struct errinfo *info;
 };
 
@@ -47,6 +49,60 @@ static void bounds_of(const struct data_file *f, int32_t column, enum ice_kind k
     for (i = 0; i < f->upper.n; i++)
         if (f->upper.at[i].id == column && ice_value_read(t, f->upper.at[i].bytes, &v))
             *max = v.i;
+}
+
+/* Whether the file has values (be they null) of all the table's columns. */
+static bool has_leaves(const struct view *w, const struct id_counts *c)
+{
+    uint32_t i, k, at = 0;
+
+    for (i = 0; i < w->leaves_n; i++) {
+        for (k = 0; k < c->n && c->at[(at + k) % c->n].id != w->leaf[i]; k++)
+            ;
+        if (k == c->n)
+            return false;
+        at += k + 1; /* they mostly come in the same order */
+    }
+    return true;
+}
+
+static void on_leaf(void *arg, const struct schema_field *f)
+{
+    struct view *w = arg;
+
+    w->leaf = xrealloc(w->leaf, (w->leaves_n + 1) * sizeof *w->leaf);
+    w->leaf[w->leaves_n++] = f->id;
+}
+
+/* Whether the fields that both have are called the same and have the same type. */
+static bool fields_agree(const struct schema_field *now, const struct schema *then)
+{
+    uint32_t i;
+
+    for (i = 0; i < now->child_n; i++) {
+        const struct schema_field *f = &now->child[i], *g = schema_find(then, f->id);
+
+        if (g && (strcmp(f->name, g->name) != 0 || f->type.kind != g->type.kind ||
+                  !fields_agree(f, then)))
+            return false;
+    }
+    return true;
+}
+
+/* Whether columns never changed but that some were added. */
+static bool schemas_agree(const struct metadata *md, const struct schema *now)
+{
+    const json_t *list = json_object_get(md->doc, "schemas"), *o;
+    struct schema *then = NULL;
+    bool same = true;
+    size_t i;
+
+    json_array_foreach(list, i, o)
+    {
+        same = same && schema_parse(o, &then, NULL) == ERR_OK && fields_agree(&now->root, then);
+        schema_free(&then);
+    }
+    return same;
 }
 
 static enum err on_file(void *arg, const struct manifest_entry *e, const struct spec *spec)
@@ -74,6 +130,7 @@ static enum err on_file(void *arg, const struct manifest_entry *e, const struct 
     bounds_of(&e->file, COLUMN_OFFSET, ICE_LONG, &f->offset_min, &f->offset_max);
     bounds_of(&e->file, COLUMN_POSITION, ICE_LONG, &f->position_min, &f->position_max);
     bounds_of(&e->file, COLUMN_TIMESTAMP, ICE_TIMESTAMPTZ, &f->time_min_us, &f->time_max_us);
+    w->v.uniform = w->v.uniform && has_leaves(w, &e->file.value_counts);
     w->v.files_n++;
     return ERR_OK;
 }
@@ -154,6 +211,10 @@ static enum err view_fill(struct lake *l, const struct metadata *md, const struc
         e = metadata_schema(md, -1, &s, info);
     if (!e)
         e = columns_from_schema(s, &w->columns, info);
+    if (!e) {
+        w->v.uniform = schemas_agree(md, s);
+        schema_each_leaf(s, on_leaf, w);
+    }
     schema_free(&s);
     if (e)
         return e;
@@ -175,6 +236,7 @@ void lake_view_unref(struct lake_view *v)
     columns_fini(&w->columns);
     arena_fini(&w->arena);
     place_unref(&w->place);
+    free(w->leaf);
     free(v->file);
     free(v->boundary);
     free(w);
