@@ -25,6 +25,7 @@ static const struct opt serve_opts[] = {
     {"http", "ADDR:PORT", "where HTTP and WebSocket are served (default 127.0.0.1:8787)"},
     {"kafka", "ADDR:PORT", "where Kafka's protocol is served (default nowhere)"},
     {"pgwire", "ADDR:PORT", "where PostgreSQL's protocol is served (default nowhere)"},
+    {"nats", "ADDR:PORT", "where NATS is served (default nowhere)"},
     {"config", "FILE", "YAML file with settings"},
     {"set", "KEY=VALUE", "any setting of `weir config show`; may be repeated"},
     {"tls-cert", "FILE", "certificate chain, PEM"},

@@ -512,6 +512,13 @@ enum err config_check(const struct config *c, struct errinfo *info)
         return errinfo_set(info, ERR_CONFIG,
                            "pgwire.tls.cert and pgwire.tls.key go together: %s is not set",
                            c->pgwire_tls_cert.n ? "pgwire.tls.key" : "pgwire.tls.cert");
+    if ((c->nats_tls_cert.n == 0) != (c->nats_tls_key.n == 0))
+        return errinfo_set(info, ERR_CONFIG,
+                           "nats.tls.cert and nats.tls.key go together: %s is not set",
+                           c->nats_tls_cert.n ? "nats.tls.key" : "nats.tls.cert");
+    if (c->nats_tls_ca.n && !c->nats_tls_cert.n)
+        return errinfo_set(info, ERR_CONFIG,
+                           "nats.tls.client_ca needs nats.tls.cert and nats.tls.key");
     if (c->file_bytes.n % 4096)
         return errinfo_set(info, ERR_CONFIG, "journal.file_bytes must be a multiple of 4 KiB");
     return ERR_OK;

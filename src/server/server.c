@@ -36,6 +36,7 @@
 #include "net/tls.h"
 #include "proto/http/http_events.h"
 #include "proto/kafka/kafka.h"
+#include "proto/nats/nats.h"
 #include "proto/pgwire/pgwire.h"
 #include "server/lake.h"
 #include "server/transforms.h"
@@ -60,6 +61,8 @@ struct server {
     struct transforms *transforms;
     struct log log;
     struct pgwire *pgwire;
+    struct nats *nats;
+    struct tls_conf *nats_tls;
     struct tls_conf *pgwire_tls; /* its own; NULL: that of HTTP */
     const char *cors[64];
     unsigned cors_n;
@@ -170,12 +173,28 @@ static enum err pgwire_safety_check(const struct server *s, struct errinfo *info
         c->pgwire.text, c->data.text);
 }
 
+static enum err nats_safety_check(const struct server *s, struct errinfo *info)
+{
+    const struct config *c = s->c;
+    bool public_addr = false;
+
+    each_part(c->nats.text, note_public, &public_addr);
+    if (!public_addr || c->insecure.n ||
+        (c->nats_tls_cert.n && (c->nats_tls_ca.n || has_tokens(s->broker))))
+        return ERR_OK;
+    return errinfo_set(info, ERR_CONFIG,
+                       "%s is reachable by others: set nats.tls.cert and nats.tls.key, and make a "
+                       "token (`weir token create --admin --data %s`) or let in only clients with "
+                       "certificates (nats.tls.client_ca), or allow it with --insecure",
+                       c->nats.text, c->data.text);
+}
+
 static enum err safety_check(struct server *s, bool *open_without, struct errinfo *info)
 {
     bool public_addr = false;
     enum err e = kafka_safety_check(s, info);
 
-    if (e || (e = pgwire_safety_check(s, info)))
+    if (e || (e = pgwire_safety_check(s, info)) || (e = nats_safety_check(s, info)))
         return e;
 
     each_part(s->c->http.text, note_public, &public_addr);
@@ -264,6 +283,8 @@ static void metrics(void *arg, struct buf *out)
     transforms_metrics(s->transforms, out);
     if (s->pgwire)
         pgwire_metrics(s->pgwire, out);
+    if (s->nats)
+        nats_metrics(s->nats, out);
 }
 
 static enum err broker_start(struct server *s, struct errinfo *info)
@@ -436,6 +457,34 @@ static enum err pgwire_start(struct server *s, struct errinfo *info)
     return pgwire_new(&pc, &s->pgwire, info);
 }
 
+static enum err nats_start(struct server *s, struct errinfo *info)
+{
+    const struct config *c = s->c;
+    struct nats_conf nc = {.io = io_real(),
+                           .auth = http_proto_auth(s->proto),
+                           .loops = s->loops,
+                           .loops_n = s->loops_n,
+                           .conns_max = (uint32_t)c->nats_conns_max.n,
+                           .conns_ip_max = (uint32_t)c->nats_conns_ip_max.n,
+                           .subs_max = (uint32_t)c->nats_subs_max.n,
+                           .payload_max = (uint32_t)c->nats_payload.n,
+                           .ping_ms = (uint32_t)c->nats_ping_ms.n,
+                           .pings_lost = (uint32_t)c->nats_pings.n,
+                           .login_ms = (uint32_t)c->nats_login_ms.n,
+                           .send_ms = (uint32_t)c->nats_send_ms.n,
+                           .tls_first = c->nats_tls_first.n};
+    enum err e;
+
+    if (!c->nats.n)
+        return ERR_OK;
+    if (c->nats_tls_cert.n && (e = tls_conf_new(c->nats_tls_cert.text, c->nats_tls_key.text,
+                                                c->nats_tls_ca.n ? c->nats_tls_ca.text : NULL,
+                                                &s->nats_tls, info)))
+        return e;
+    nc.tls = s->nats_tls;
+    return nats_new(&nc, &s->nats, info);
+}
+
 struct listen_arg {
     struct server *s;
     struct errinfo *info;
@@ -487,6 +536,22 @@ static enum err pgwire_listen_one(void *arg, const char *addr)
         printf("pgwire listening on %s\n", addr);
     else
         printf("pgwire listening on %.*s:%u\n", (int)(colon - addr), addr, port);
+    return ERR_OK;
+}
+
+static enum err nats_listen_one(void *arg, const char *addr)
+{
+    struct listen_arg *a = arg;
+    const char *colon = strrchr(addr, ':');
+    uint16_t port = 0;
+    enum err e = nats_listen(a->s->nats, addr, &port, a->info);
+
+    if (e)
+        return e;
+    if (strncmp(addr, "unix:", 5) == 0)
+        printf("nats listening on %s\n", addr);
+    else
+        printf("nats listening on nats://%.*s:%u\n", (int)(colon - addr), addr, port);
     return ERR_OK;
 }
 
@@ -544,11 +609,12 @@ static enum err start(struct server *s, struct errinfo *info)
         return e;
     if ((e = loops_make(s, info)) || (e = sql_start(s, info)) ||
         (e = http_start(s, open_without, info)) || (e = kafka_start(s, info)) ||
-        (e = pgwire_start(s, info)))
+        (e = pgwire_start(s, info)) || (e = nats_start(s, info)))
         return e;
     if ((e = each_part(s->c->http.text, listen_one, &a)) ||
         (e = each_part(s->c->kafka.text, kafka_listen_one, &a)) ||
-        (e = each_part(s->c->pgwire.text, pgwire_listen_one, &a)) || (e = loops_start(s, info)))
+        (e = each_part(s->c->pgwire.text, pgwire_listen_one, &a)) ||
+        (e = each_part(s->c->nats.text, nats_listen_one, &a)) || (e = loops_start(s, info)))
         return e;
     fflush(stdout);
     notify("READY=1");
@@ -575,6 +641,7 @@ static void stop(struct server *s)
         loop_stop(s->loops[i]);
     for (i = 0; i < s->started; i++)
         io_thread_join(&s->threads[i]);
+    nats_free(&s->nats);
     pgwire_free(&s->pgwire); /* which asks Kafka's rules */
     kafka_free(&s->kafka);
     http_server_free(&s->http);
@@ -588,6 +655,7 @@ static void stop(struct server *s)
     tls_conf_free(&s->tls);
     tls_conf_free(&s->kafka_tls);
     tls_conf_free(&s->pgwire_tls);
+    tls_conf_free(&s->nats_tls);
     for (i = 0; i < s->cors_n; i++)
         free((void *)(uintptr_t)s->cors[i]);
 }
@@ -598,7 +666,8 @@ static void others_wait(struct server *s)
     uint64_t end = io_mono_ns(io_real()) + (uint64_t)s->c->drain_ms.n * 1000000u;
     struct timespec t = {0, 5000000};
 
-    while (((s->kafka && kafka_open(s->kafka)) || (s->pgwire && pgwire_open(s->pgwire))) &&
+    while (((s->kafka && kafka_open(s->kafka)) || (s->pgwire && pgwire_open(s->pgwire)) ||
+            (s->nats && nats_open(s->nats))) &&
            io_mono_ns(io_real()) < end)
         nanosleep(&t, NULL);
 }
@@ -606,13 +675,14 @@ static void others_wait(struct server *s)
 /* SIGHUP. After an error the certificates, or the users and keys, stay as they were. */
 static void files_reload(struct server *s)
 {
-    bool any = s->tls || s->kafka_tls || s->pgwire_tls || (s->kafka && s->c->kafka_sasl.n) ||
+    bool any = s->tls || s->kafka_tls || s->pgwire_tls || s->nats_tls || (s->kafka && s->c->kafka_sasl.n) ||
                (s->pgwire && s->c->pgwire_users.n);
     struct errinfo why = {0};
 
     if ((s->tls && tls_conf_reload(s->tls, &why)) ||
         (s->kafka_tls && tls_conf_reload(s->kafka_tls, &why)) ||
-        (s->pgwire_tls && tls_conf_reload(s->pgwire_tls, &why)))
+        (s->pgwire_tls && tls_conf_reload(s->pgwire_tls, &why)) ||
+        (s->nats_tls && tls_conf_reload(s->nats_tls, &why)))
         say(s->c, 0, "certificates stay as they were: %s", why.text);
     else if (s->kafka && kafka_reload(s->kafka, &why))
         say(s->c, 0, "Kafka's users and keys stay as they were: %s", why.text);
@@ -653,6 +723,8 @@ static void serve(struct server *s, int sigfd)
             kafka_drain(s->kafka);
         if (s->pgwire)
             pgwire_drain(s->pgwire);
+        if (s->nats)
+            nats_drain(s->nats);
         http_server_drain(s->http, (uint32_t)s->c->drain_ms.n, on_drained, s);
     }
 }

@@ -1,0 +1,481 @@
+/* A client's connection: INFO, CONNECT, what it publishes and subscribes to, pings. See nats_int.h.
+ *
+ * Lines are taken from the loop's buffer where they lie; only one that is cut by the end of a read
+ * is kept, and completed by the next. Errors are told in nats-server's words, which clients compare
+ * with; after most of them the connection ends, as there. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/json_write.h"
+#include "base/mem.h"
+#include "io/io.h"
+#include "proto/nats/nats_int.h"
+#include "proto/nats/subject.h"
+
+#define IN_KEPT     4096u /* bytes of memory that a connection keeps for cut lines */
+#define SUBS_LIMIT  10000000u
+#define CLOSE_AFTER true /* what is queued is sent first */
+
+/* ---- answers ---- */
+
+static void say(struct nconn *nc, struct slice text)
+{
+    conn_send(nc->c, text);
+}
+
+static void say_error(struct nconn *nc, const char *text)
+{
+    char line[NATS_LINE_MAX + 64];
+    int n = snprintf(line, sizeof line, "-ERR '%s'\r\n", text);
+
+    say(nc, slice_of(line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1));
+}
+
+static void end(struct nconn *nc, const char *text)
+{
+    say_error(nc, text);
+    conn_close(nc->c, CLOSE_AFTER, CONN_LOCAL);
+}
+
+static void ok(struct nconn *nc)
+{
+    if (nc->verbose)
+        say(nc, SLICE_LIT("+OK\r\n"));
+}
+
+/* About something that the client may not do; the connection goes on. */
+static void violation(struct nconn *nc, const char *what, struct slice subject)
+{
+    char text[NATS_LINE_MAX + 64];
+
+    snprintf(text, sizeof text, "Permissions Violation for %s \"%.*s\"", what, (int)subject.len,
+             (const char *)subject.ptr);
+    say_error(nc, text);
+}
+
+static void say_info(struct nconn *nc)
+{
+    const struct nats *n = nc->l->n;
+    struct buf b;
+
+    buf_init(&b, 8192);
+    buf_printf(&b, "INFO {\"server_id\":\"%s\",\"server_name\":\"weir\",\"version\":\"%s\",", n->id,
+               NATS_VERSION);
+    buf_append_str(&b, "\"proto\":1,\"go\":\"\",\"git_commit\":\"\",\"host\":");
+    json_write_string(&b, slice_str(n->host));
+    buf_printf(&b, ",\"port\":%u,\"headers\":true,\"max_payload\":%u,\"client_id\":%llu", n->port,
+               n->conf.payload_max, (unsigned long long)nc->id);
+    buf_append_str(&b, ",\"client_ip\":");
+    json_write_string(&b, slice_str(nc->remote_ip));
+    if (nats_login_needed(nc->l))
+        buf_printf(&b, ",\"auth_required\":true,\"nonce\":\"%s\"", nc->nonce);
+    if (n->conf.tls)
+        buf_append_str(&b, ",\"tls_required\":true");
+    if (nc->lame)
+        buf_append_str(&b, ",\"ldm\":true");
+    buf_append_str(&b, "}\r\n");
+    say(nc, buf_slice(&b));
+    buf_fini(&b);
+}
+
+/* ---- subscriptions ---- */
+
+void nsub_end(struct nsub *s)
+{
+    struct nconn *nc = s->c;
+
+    atomic_store_explicit(&s->gone, true, memory_order_release);
+    interest_remove(&nc->account->interest, &s->in);
+    map_remove(&nc->subs, s->sid);
+    nstat_add(&nc->l->subs, (uint64_t)-1);
+    nats_retire_sub(nc->l, s);
+}
+
+static void subs_end(struct nconn *nc)
+{
+    uint32_t at = 0;
+    void *s;
+
+    while (map_next(&nc->subs, &at, NULL, &s)) {
+        nsub_end(s);
+        at = 0;
+    }
+}
+
+static struct nsub *sub_new(struct nconn *nc, const struct nats_line *line)
+{
+    size_t n = line->subject.len + line->queue.len + line->sid.len;
+    struct nsub *s = xcalloc(1, sizeof *s + n);
+    char *at = s->text;
+
+    s->c = nc;
+    memcpy(at, line->subject.ptr, line->subject.len);
+    s->in.subject = slice_of(at, line->subject.len);
+    at += line->subject.len;
+    memcpy(at, line->sid.ptr, line->sid.len);
+    s->sid = slice_of(at, line->sid.len);
+    at += line->sid.len;
+    if (line->queue.len) {
+        memcpy(at, line->queue.ptr, line->queue.len);
+        s->in.queue = slice_of(at, line->queue.len);
+    }
+    atomic_init(&s->gone, false);
+    return s;
+}
+
+static void on_sub(struct nconn *nc, const struct nats_line *line)
+{
+    uint32_t max = nc->l->n->conf.subs_max;
+    struct nsub *s;
+
+    if (!subject_valid(line->subject)) {
+        say_error(nc, "Invalid Subject");
+        return;
+    }
+    if (!nats_may_subscribe(nc, line->subject)) {
+        violation(nc, "Subscription to", line->subject);
+        return;
+    }
+    if (map_find(&nc->subs, line->sid)) { /* as it was */
+        ok(nc);
+        return;
+    }
+    if (max && nc->subs.n >= max) {
+        end(nc, "maximum subscriptions exceeded");
+        return;
+    }
+    s = sub_new(nc, line);
+    if (map_put(&nc->subs, s->sid, s)) {
+        free(s);
+        end(nc, "maximum subscriptions exceeded");
+        return;
+    }
+    if (interest_add(&nc->account->interest, &s->in)) {
+        map_remove(&nc->subs, s->sid);
+        free(s);
+        end(nc, "maximum subscriptions exceeded");
+        return;
+    }
+    nstat_add(&nc->l->subs, 1);
+    ok(nc);
+}
+
+static void on_unsub(struct nconn *nc, const struct nats_line *line)
+{
+    struct nsub *s = map_find(&nc->subs, line->sid);
+
+    if (s && line->max > 0 && (uint64_t)line->max > s->delivered)
+        s->max = (uint64_t)line->max;
+    else if (s)
+        nsub_end(s);
+    ok(nc);
+}
+
+/* ---- publishing ---- */
+
+/* Nobody is there to answer: the one who asks is told, if it wants to be. */
+static void no_responders(struct nconn *nc, const struct nats_line *line)
+{
+    static const char head[] = "NATS/1.0 503\r\nNats-Subject: ";
+    struct nsub *s = nats_own_sub(nc, line->reply);
+    struct buf b;
+    size_t n;
+
+    if (!s)
+        return;
+    n = sizeof head - 1 + line->subject.len + 4;
+    buf_init(&b, 4 * NATS_LINE_MAX);
+    buf_append_str(&b, "HMSG ");
+    buf_append_slice(&b, line->reply);
+    buf_append_str(&b, " ");
+    buf_append_slice(&b, s->sid);
+    buf_printf(&b, " %zu %zu\r\n%s", n, n, head);
+    buf_append_slice(&b, line->subject);
+    buf_append_str(&b, "\r\n\r\n\r\n");
+    say(nc, buf_slice(&b));
+    buf_fini(&b);
+    if (++s->delivered == s->max)
+        nsub_end(s);
+}
+
+static void on_pub(struct nconn *nc, const struct nats_line *line)
+{
+    struct nloop *l = nc->l;
+    struct nmsg m = {.subject = line->subject,
+                     .reply = line->reply,
+                     .body = line->body,
+                     .header_len = line->header_len,
+                     .from = nc};
+
+    if (line->op == NATS_HPUB && !nc->headers) {
+        end(nc, "message headers not supported");
+        return;
+    }
+    nc->in_msgs++;
+    nc->in_bytes += line->body.len;
+    nstat_add(&l->msgs_in, 1);
+    nstat_add(&l->bytes_in, line->body.len);
+    if (nc->pedantic && !subject_literal(line->subject))
+        say_error(nc, "Invalid Publish Subject");
+    if (!nats_may_publish(nc, line->subject)) {
+        violation(nc, "Publish to", line->subject);
+        return;
+    }
+    ok(nc);
+    if (nats_route(l, nc->account, &m) == 0 && line->reply.len && nc->no_responders)
+        no_responders(nc, line);
+}
+
+/* ---- CONNECT ---- */
+
+static bool flag(json_t *o, const char *name, bool otherwise)
+{
+    json_t *v = json_object_get(o, name);
+
+    return json_is_boolean(v) ? json_is_true(v) : otherwise;
+}
+
+static void options(struct nconn *nc, json_t *o)
+{
+    nc->verbose = flag(o, "verbose", nc->verbose);
+    nc->pedantic = flag(o, "pedantic", nc->pedantic);
+    nc->echo = flag(o, "echo", nc->echo);
+    nc->headers = flag(o, "headers", nc->headers);
+    nc->no_responders = flag(o, "no_responders", nc->no_responders);
+    nc->protocol = (int)json_integer_value(json_object_get(o, "protocol"));
+}
+
+static void refuse(struct nconn *nc, const char *text)
+{
+    nstat_add(&nc->l->refused, 1);
+    end(nc, text);
+}
+
+static void on_connect(struct nconn *nc, const struct nats_line *line)
+{
+    json_error_t why;
+    json_t *o = json_loadb((const char *)line->json.ptr, line->json.len, 0, &why);
+
+    if (!json_is_object(o)) {
+        json_decref(o);
+        end(nc, "Unknown Protocol Operation");
+        return;
+    }
+    if (nc->connected)
+        subs_end(nc); /* it may be somebody else from now on */
+    options(nc, o);
+    if (nats_login(nc, o)) {
+        refuse(nc, "Authorization Violation");
+    } else if (nc->protocol < 0 || nc->protocol > 1) {
+        end(nc, "invalid client protocol");
+    } else if (nc->no_responders && !nc->headers) {
+        end(nc, "no responders requires headers support");
+    } else {
+        nc->connected = true;
+        conn_deadline(nc->c, nc->l->n->conf.ping_ms);
+        ok(nc);
+    }
+    json_decref(o);
+}
+
+/* ---- lines ---- */
+
+static void on_bad(struct nconn *nc, enum nats_op op)
+{
+    if (op == NATS_LONG_LINE)
+        end(nc, "maximum control line exceeded");
+    else if (op == NATS_LARGE)
+        end(nc, "Maximum Payload Violation");
+    else
+        end(nc, "Unknown Protocol Operation");
+}
+
+static void on_line(struct nconn *nc, const struct nats_line *line)
+{
+    if (!nc->connected && line->op != NATS_CONNECT && nats_login_needed(nc->l)) {
+        refuse(nc, "Authorization Violation");
+        return;
+    }
+    switch (line->op) {
+    case NATS_PUB:
+    case NATS_HPUB:
+        on_pub(nc, line);
+        break;
+    case NATS_SUB:
+        on_sub(nc, line);
+        break;
+    case NATS_UNSUB:
+        on_unsub(nc, line);
+        break;
+    case NATS_PING:
+        say(nc, SLICE_LIT("PONG\r\n"));
+        break;
+    case NATS_PONG:
+        nc->pings = 0;
+        break;
+    case NATS_CONNECT:
+        on_connect(nc, line);
+        break;
+    case NATS_ERR:
+        conn_close(nc->c, CLOSE_AFTER, CONN_PEER);
+        break;
+    case NATS_OK:
+        break;
+    default:
+        on_bad(nc, line->op);
+    }
+}
+
+/* Parses one line; false: there is none (more input is needed) or the connection ends. */
+static bool take(struct nconn *nc, struct slice in, size_t *used)
+{
+    struct nats_line line;
+
+    *used = nats_parse(in, NATS_LINE_MAX, nc->l->n->conf.payload_max, &line);
+    nc->need = line.need;
+    if (line.op == NATS_MORE)
+        return false;
+    on_line(nc, &line);
+    return *used && !conn_closing(nc->c);
+}
+
+/* Completes the line that is in nc->in from *data. False: all of it is used up, or all is over. */
+static bool complete(struct nconn *nc, struct slice *data)
+{
+    while (nc->in.len && data->len) {
+        const uint8_t *nl = nc->need ? NULL : memchr(data->ptr, '\n', data->len);
+        size_t n = nc->need ? nc->need - nc->in.len : nl ? (size_t)(nl - data->ptr) + 1 : data->len;
+        size_t used;
+
+        n = n < data->len ? n : data->len;
+        if (!nc->need && n > 2 * NATS_LINE_MAX)
+            n = 2 * NATS_LINE_MAX; /* enough to say that the line is too long */
+        if (buf_append(&nc->in, data->ptr, n)) {
+            end(nc, "Maximum Payload Violation");
+            return false;
+        }
+        *data = slice_of(data->ptr + n, data->len - n);
+        if (take(nc, buf_slice(&nc->in), &used))
+            buf_clear(&nc->in);
+        else if (conn_closing(nc->c))
+            return false;
+    }
+    return data->len != 0;
+}
+
+static void on_data(struct conn *c, struct slice data)
+{
+    struct nconn *nc = c->state;
+    size_t used;
+
+    nc->heard_ms = loop_now_ms(nc->l->loop);
+    if (data.len && (!nc->in.len || complete(nc, &data))) {
+        while (data.len && take(nc, data, &used))
+            data = slice_of(data.ptr + used, data.len - used);
+        if (data.len && !conn_closing(c))
+            buf_append_slice(&nc->in, data); /* fits: less than a line */
+    }
+    if (!nc->in.len && nc->in.cap > IN_KEPT)
+        buf_fini(&nc->in);
+    if (nc->l->pressed)
+        nats_stall(nc);
+    else
+        nc->stall_ms = 0;
+}
+
+/* ---- the connection ---- */
+
+static void on_drain(struct conn *c)
+{
+    struct nconn *nc = c->state;
+
+    atomic_store_explicit(&nc->pressed, false, memory_order_relaxed);
+}
+
+static void on_timeout(struct conn *c)
+{
+    struct nconn *nc = c->state;
+    const struct nats_conf *conf = &nc->l->n->conf;
+
+    if (!nc->connected && nats_login_needed(nc->l)) {
+        refuse(nc, "Authentication Timeout");
+        return;
+    }
+    if (!nats_login_valid(nc)) {
+        refuse(nc, "User Authentication Expired");
+        return;
+    }
+    if (loop_now_ms(nc->l->loop) - nc->heard_ms < conf->ping_ms) {
+        nc->pings = 0;
+    } else if (nc->pings >= conf->pings_lost) {
+        end(nc, "Stale Connection");
+        return;
+    } else {
+        nc->pings++;
+        say(nc, SLICE_LIT("PING\r\n"));
+    }
+    conn_deadline(c, conf->ping_ms);
+}
+
+static void on_close(struct conn *c)
+{
+    struct nconn *nc = c->state;
+
+    if (c->why == CONN_SLOW || c->why == CONN_LIMIT)
+        nstat_add(&nc->l->slow, 1);
+    nats_unstall(nc);
+    subs_end(nc);
+    map_fini(&nc->subs);
+    buf_fini(&nc->in);
+    nc->c = NULL;
+    nats_retire_conn(nc->l, nc);
+}
+
+static const struct conn_proto proto = {
+    .on_data = on_data,
+    .on_drain = on_drain,
+    .on_timeout = on_timeout,
+    .on_close = on_close,
+};
+
+void nconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
+{
+    struct nats *n = ctx;
+    struct nconn *nc = xcalloc(1, sizeof *nc);
+
+    (void)alpn;
+    nc->c = c;
+    nc->l = &n->loops[loop];
+    nc->account = n->accounts;
+    nc->id = atomic_fetch_add(&n->next_id, 1) + 1;
+    nc->verbose = nc->pedantic = nc->echo = true; /* until CONNECT says otherwise */
+    nc->heard_ms = loop_now_ms(nc->l->loop);
+    buf_init(&nc->in, (size_t)NATS_LINE_MAX * 3 + n->conf.payload_max);
+    map_init(&nc->subs, SUBS_LIMIT, n->seed);
+    atomic_init(&nc->pressed, false);
+    snprintf(nc->remote_ip, sizeof nc->remote_ip, "%s", c->remote);
+    if (strrchr(nc->remote_ip, ':'))
+        *strrchr(nc->remote_ip, ':') = '\0';
+    nats_nonce(nc);
+    c->proto = &proto;
+    c->state = nc;
+    c->output_max = NATS_OUTPUT;
+    conn_deadline(c, nats_login_needed(nc->l) ? n->conf.login_ms : n->conf.ping_ms);
+    say_info(nc);
+    if (n->conf.tls && !n->conf.tls_first)
+        conn_tls_start(c, n->conf.tls);
+}
+
+void nconn_drain(struct conn *c)
+{
+    struct nconn *nc = c->state;
+
+    if (c->proto != &proto)
+        return;
+    nc->lame = true;
+    if (nc->protocol >= 1)
+        say_info(nc);
+    conn_close(c, CLOSE_AFTER, CONN_LOCAL);
+}

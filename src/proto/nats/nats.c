@@ -1,0 +1,172 @@
+/* NATS's server as a whole: listening, the end, metrics. See nats.h. */
+#include "proto/nats/nats.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "io/io.h"
+#include "proto/nats/nats_int.h"
+
+#define DRAIN_PASSES 1000u
+
+struct naccount *nats_account_new(struct nats *n, const char *name)
+{
+    size_t len = strlen(name) + 1;
+    struct naccount *a = xcalloc(1, sizeof *a + len), **at;
+
+    memcpy(a->name, name, len);
+    interest_init(&a->interest, n->seed);
+    for (at = &n->accounts; *at;)
+        at = &(*at)->next;
+    *at = a;
+    return a;
+}
+
+/* As nats-server's: 56 letters and digits that begin with N. */
+static void id_make(struct nats *n)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    uint8_t r[sizeof n->id];
+    unsigned i;
+
+    io_random(n->conf.io, r, sizeof r);
+    for (i = 0; i < sizeof n->id - 1; i++)
+        n->id[i] = digits[r[i] % 32];
+    n->id[0] = 'N';
+}
+
+enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinfo *info)
+{
+    struct nats *n = xcalloc(1, sizeof *n);
+    struct conn_server_conf cc = {.loops = conf->loops,
+                                  .loops_n = conf->loops_n,
+                                  .conns_max = conf->conns_max,
+                                  .conns_ip_max = conf->conns_ip_max,
+                                  .output_max = NATS_OUTPUT,
+                                  .send_ms = conf->send_ms,
+                                  .on_open = nconn_open,
+                                  .ctx = n};
+    enum err e;
+    unsigned i;
+
+    n->conf = *conf;
+    io_random(conf->io, n->seed, sizeof n->seed);
+    id_make(n);
+    nats_account_new(n, "$G");
+    n->loops = xcalloc(conf->loops_n, sizeof *n->loops);
+    for (i = 0; i < conf->loops_n; i++)
+        nloop_init(&n->loops[i], n, i);
+    e = conn_server_new(&cc, &n->conns, info);
+    if (e)
+        nats_free(&n);
+    *out = n;
+    return e;
+}
+
+enum err nats_listen(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info)
+{
+    enum err e =
+        conn_server_listen(n->conns, addr, n->conf.tls_first ? n->conf.tls : NULL, port, info);
+    const char *colon = strrchr(addr, ':');
+
+    if (!e && !n->port && *port && colon) {
+        n->port = *port;
+        snprintf(n->host, sizeof n->host, "%.*s", (int)(colon - addr), addr);
+    }
+    return e;
+}
+
+void nats_drain(struct nats *n)
+{
+    conn_server_drain(n->conns, nconn_drain);
+}
+
+uint64_t nats_open(const struct nats *n)
+{
+    return conn_server_open(n->conns);
+}
+
+static bool at_rest(const struct nats *n)
+{
+    unsigned i;
+
+    for (i = 0; i < n->conf.loops_n; i++)
+        if (n->loops[i].round || n->loops[i].gone_subs || n->loops[i].gone_conns)
+            return false;
+    return true;
+}
+
+void nats_free(struct nats **np)
+{
+    struct nats *n = *np;
+    struct naccount *a;
+    unsigned i, pass;
+
+    if (!n)
+        return;
+    if (n->conns)
+        conn_server_free(&n->conns);
+    for (pass = 0; pass == 0 || (!at_rest(n) && pass < DRAIN_PASSES); pass++)
+        for (i = 0; i < n->conf.loops_n; i++)
+            nloop_settle(&n->loops[i]);
+    for (i = 0; i < n->conf.loops_n; i++)
+        nloop_fini(&n->loops[i]);
+    while ((a = n->accounts)) {
+        n->accounts = a->next;
+        interest_fini(&a->interest);
+        free(a);
+    }
+    free(n->loops);
+    free(n);
+    *np = NULL;
+}
+
+/* ---- metrics ---- */
+
+static uint64_t sum(const struct nats *n, size_t offset)
+{
+    uint64_t v = 0;
+    unsigned i;
+
+    for (i = 0; i < n->conf.loops_n; i++)
+        v += atomic_load_explicit(
+            (const _Atomic uint64_t *)(const void *)((const char *)&n->loops[i] + offset),
+            memory_order_relaxed);
+    return v;
+}
+
+void nats_metrics(struct nats *n, struct buf *out)
+{
+    static const struct {
+        const char *name, *type, *help;
+        size_t offset;
+    } m[] = {
+        {"messages_received_total", "counter", "Messages published by clients.",
+         offsetof(struct nloop, msgs_in)},
+        {"received_bytes_total", "counter", "Bytes of their headers and payloads.",
+         offsetof(struct nloop, bytes_in)},
+        {"messages_sent_total", "counter", "Messages sent to subscribers.",
+         offsetof(struct nloop, msgs_out)},
+        {"sent_bytes_total", "counter", "Bytes of their headers and payloads.",
+         offsetof(struct nloop, bytes_out)},
+        {"slow_consumers_total", "counter", "Clients given up for not taking their output.",
+         offsetof(struct nloop, slow)},
+        {"refused_total", "counter", "Clients that may not connect.",
+         offsetof(struct nloop, refused)},
+        {"subscriptions", "gauge", "Subscriptions now.", offsetof(struct nloop, subs)},
+    };
+    struct conn_stats st;
+    unsigned i;
+
+    conn_server_stats(n->conns, &st);
+    buf_printf(out,
+               "# HELP weir_nats_connections Connections open now.\n"
+               "# TYPE weir_nats_connections gauge\nweir_nats_connections %" PRIu64 "\n",
+               st.open);
+    for (i = 0; i < sizeof m / sizeof *m; i++)
+        buf_printf(out,
+                   "# HELP weir_nats_%s %s\n# TYPE weir_nats_%s %s\nweir_nats_%s %" PRIu64 "\n",
+                   m[i].name, m[i].help, m[i].name, m[i].type, m[i].name, sum(n, m[i].offset));
+}

@@ -1,0 +1,180 @@
+/* What the files of src/proto/nats know of each other. See nats.h.
+ *
+ *   conn.c      a connection: lines in, INFO, CONNECT, pings, its subscriptions
+ *   route.c     a message to those who want it, on this loop and others
+ *   parse.c     lines; subject.c and interest.c: subjects and who wants them
+ *   login.c     who may connect, and what they may do
+ *
+ * Threads: a struct nloop, its connections and their subscriptions belong to one loop. Other loops
+ * see of a subscription what never changes, and `pressed` of its connection. */
+#ifndef WEIR_PROTO_NATS_NATS_INT_H
+#define WEIR_PROTO_NATS_NATS_INT_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+
+#include "auth/auth.h"
+#include "base/buf.h"
+#include "base/map.h"
+#include "net/conn.h"
+#include "net/loop.h"
+#include "proto/nats/interest.h"
+#include "proto/nats/nats.h"
+#include "proto/nats/parse.h"
+
+/* Clients turn features on by it: those of this version and before work. */
+#define NATS_VERSION "2.9.25"
+
+#define NATS_LINE_MAX     4096u      /* bytes of a control line, as nats-server's default */
+#define NATS_OUTPUT       (4u << 20) /* queued to a connection before publishers are slowed down */
+#define NATS_OUTBOX_HIGH  (8u << 20) /* on its way to another loop, before publishers wait */
+#define NATS_CACHE        1024u      /* subjects whose receivers a loop remembers; power of two */
+#define NATS_CACHE_KEPT   (1u << 20) /* receivers in all of them */
+#define NATS_SHARED_LEAST (8u << 10) /* bytes of a payload that several connections share */
+#define NATS_STALL_MS     1u         /* a publisher waits for slow receivers, at first … */
+#define NATS_STALL_MS_MAX 16u        /* … and at most */
+
+struct naccount {
+    struct naccount *next;
+    struct interest interest;
+    char name[];
+};
+
+struct nconn;
+
+struct nsub {
+    struct interest_sub in; /* first; its text is behind this struct */
+    struct nconn *c;
+    struct slice sid;
+    uint64_t delivered, max; /* max 0: no limit */
+    struct nsub *next;       /* of those that are gone */
+    atomic_bool gone;        /* nothing is delivered any more */
+    char text[];
+};
+
+struct nconn {
+    struct conn *c; /* NULL: closed */
+    struct nloop *l;
+    struct naccount *account;
+    uint64_t id;
+    struct buf in; /* a line that is not complete */
+    size_t need;   /* bytes that it has, if that is known */
+    struct map subs;
+    struct nconn *next; /* of those that are gone, or that wait */
+    uint64_t in_msgs, in_bytes, out_msgs, out_bytes;
+    uint64_t heard_ms; /* when something came last */
+    uint32_t pings;    /* unanswered */
+    uint32_t stall_ms;
+    bool connected, verbose, pedantic, echo, headers, no_responders, lame;
+    bool stalled;
+    int protocol;
+    atomic_bool pressed; /* others' publishers are to slow down */
+    atomic_bool gone;
+    bool has_token; /* else it may do everything */
+    char token[AUTH_TOKEN_LEN];
+    char nonce[24];
+    char remote_ip[64];
+};
+
+/* A message on its way. */
+struct nmsg {
+    struct slice subject, reply, body;
+    size_t header_len;
+    struct nconn *from;     /* NULL: another loop's, or the server's */
+    struct nshared *shared; /* the body, if several hold it */
+    bool share;             /* there are several receivers */
+    uint32_t hops;          /* members of a queue group that were tried on other loops */
+};
+
+struct nfound { /* in a loop's cache */
+    const struct naccount *account;
+    uint64_t hash, stamp;
+    struct buf subject;
+    struct interest_found found;
+};
+
+struct nloop {
+    struct nats *n;
+    struct loop *loop;
+    struct conn_loop *cl;
+    unsigned index;
+    struct auth_view auth;
+    struct nfound *cache; /* NATS_CACHE */
+    uint64_t cached;      /* receivers in it */
+    uint64_t rng;
+    struct noutbox **to; /* by loop; NULL: nothing for it in this turn */
+    struct loop_hook hook;
+    _Atomic uint64_t *under_way; /* bytes posted to each other loop and not yet taken */
+    bool pressed;                /* a receiver of what is being published is slow */
+    struct nconn *stalled;
+    struct loop_timer stall;
+    struct nsub *gone_subs; /* since the round that is under way began */
+    struct nconn *gone_conns;
+    struct ngone *round; /* waits for all loops */
+    _Atomic uint64_t msgs_in, bytes_in, msgs_out, bytes_out, slow, subs, refused;
+};
+
+struct nats {
+    struct nats_conf conf;
+    struct conn_server *conns;
+    struct nloop *loops;
+    struct naccount *accounts; /* the first is $G */
+    uint8_t seed[16];
+    char id[57];
+    char host[64];
+    uint16_t port;
+    _Atomic uint64_t next_id;
+    atomic_bool draining;
+};
+
+static inline void nstat_add(_Atomic uint64_t *s, uint64_t v)
+{
+    atomic_store_explicit(s, atomic_load_explicit(s, memory_order_relaxed) + v,
+                          memory_order_relaxed);
+}
+
+/* ---- conn.c ---- */
+
+void nconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn);
+/* Lame duck: the client is told, and closed when it has its output. */
+void nconn_drain(struct conn *c);
+/* Takes a subscription out; its memory goes when no loop can have it any more. */
+void nsub_end(struct nsub *s);
+
+/* ---- nats.c ---- */
+
+struct naccount *nats_account_new(struct nats *n, const char *name);
+
+/* ---- route.c ---- */
+
+void nloop_init(struct nloop *l, struct nats *n, unsigned index);
+/* The loops have stopped and their connections are closed. */
+void nloop_fini(struct nloop *l);
+/* They have: runs what was posted, so that nothing is on its way any more. */
+void nloop_settle(struct nloop *l);
+/* To all who want it but for those whom the account's or the connection's rules leave out. How many
+ * that were. */
+uint32_t nats_route(struct nloop *l, struct naccount *a, struct nmsg *m);
+/* The subscription of c, if there is one, that takes the subject. */
+struct nsub *nats_own_sub(struct nconn *c, struct slice subject);
+/* c is to be read no more for a moment. */
+void nats_stall(struct nconn *c);
+void nats_unstall(struct nconn *c);
+/* s, c: not to be used after all loops have looked up from what they do. */
+void nats_retire_sub(struct nloop *l, struct nsub *s);
+void nats_retire_conn(struct nloop *l, struct nconn *c);
+
+/* ---- login.c ---- */
+
+/* Answers a CONNECT: sets account, perms and who. ERR_UNAUTHENTICATED. */
+enum err nats_login(struct nconn *c, json_t *connect);
+/* Whether the token that c came with is still one. */
+bool nats_login_valid(const struct nconn *c);
+/* Whether somebody who gives no credentials may not connect. */
+bool nats_login_needed(struct nloop *l);
+/* What clients with keys are to sign. */
+void nats_nonce(struct nconn *c);
+bool nats_may_publish(const struct nconn *c, struct slice subject);
+bool nats_may_subscribe(const struct nconn *c, struct slice pattern);
+
+#endif
