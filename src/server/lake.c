@@ -1,494 +1,26 @@
-/* The lake's settings and its Parquet functions. See lake.h. */
+/* The lake's settings. See lake.h. */
 #include "server/lake.h"
 
-#include <jansson.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
-#include "broker/broker.h"
 #include "lake/lake.h"
-#include "sql/cold.h"
-#include "sql/infer.h"
-#include "sql/parquet.h"
-#include "sql/sql.h"
+#include "table/table.h"
 
 struct server_lake {
-    struct broker *broker;
-    struct lake *lake;
-    struct parquet *parquet;
-    struct parquet *replay; /* an instance of its own: replays do not take a flush's memory */
-    char url[PATH_MAX + 16];
-    char dir[PATH_MAX + 16];
-    const char *dirs[2];
-    unsigned dirs_n;
+    struct tables *tables;
     struct store_conf store;
     bool elsewhere; /* the tables are in another catalog */
-    struct sql_cold cold;
 };
-
-/* ---- columns ---- */
-
-static enum sql_type type_of(enum ice_kind k)
-{
-    switch (k) {
-    case ICE_BOOLEAN:
-        return SQL_BOOLEAN;
-    case ICE_INT:
-        return SQL_INTEGER;
-    case ICE_LONG:
-        return SQL_BIGINT;
-    case ICE_FLOAT:
-        return SQL_FLOAT;
-    case ICE_DOUBLE:
-        return SQL_DOUBLE;
-    case ICE_TIMESTAMPTZ:
-        return SQL_TIMESTAMP_TZ;
-    case ICE_STRING:
-        return SQL_VARCHAR;
-    default:
-        return SQL_BLOB; /* binary; of headers their values */
-    }
-}
-
-static enum sql_source source_of(enum lake_source s)
-{
-    static const enum sql_source of[] = {[LAKE_PARTITION] = SQL_FROM_PARTITION,
-                                         [LAKE_OFFSET] = SQL_FROM_OFFSET,
-                                         [LAKE_POSITION] = SQL_FROM_POSITION,
-                                         [LAKE_TIMESTAMP] = SQL_FROM_TIMESTAMP,
-                                         [LAKE_KEY] = SQL_FROM_KEY,
-                                         [LAKE_VALUE] = SQL_FROM_VALUE,
-                                         [LAKE_HEADERS] = SQL_FROM_HEADERS,
-                                         [LAKE_CE_TYPE] = SQL_FROM_CE_TYPE,
-                                         [LAKE_CE_ID] = SQL_FROM_CE_ID,
-                                         [LAKE_FIELD] = SQL_FROM_FIELD,
-                                         [LAKE_MISFIT] = SQL_FROM_MISFIT};
-
-    return of[s];
-}
-
-/* Borrows the names. */
-static struct sql_column *columns_of(const struct lake_column *c, uint32_t n)
-{
-    struct sql_column *out = xcalloc(n + 1, sizeof *out);
-    uint32_t i;
-
-    for (i = 0; i < n; i++)
-        out[i] = (struct sql_column){
-            .name = c[i].name,
-            .source = source_of(c[i].source),
-            .type = type_of(c[i].kind),
-            .type_of = c[i].source == LAKE_MISFIT ? type_of(c[i].kind_of) : SQL_NULL,
-            .field = c[i].field,
-            .field_id = c[i].id,
-            .child_id = {c[i].child_id[0], c[i].child_id[1], c[i].child_id[2]},
-            .required = c[i].required};
-    return out;
-}
-
-/* ---- files ---- */
-
-static void stats_of(const struct parquet_stats *from, struct lake_file_stats *out)
-{
-    struct parquet_stats *kept = xmemdup(from, sizeof *from);
-    uint32_t i;
-
-    *out = (struct lake_file_stats){
-        .rows = from->rows, .bytes = from->bytes, .leaves_n = from->columns_n, .private = kept};
-    out->leaf = xcalloc(from->columns_n + 1, sizeof *out->leaf);
-    for (i = 0; i < from->columns_n; i++) {
-        const struct parquet_column_stats *c = &from->columns[i];
-
-        out->leaf[i] = (struct lake_leaf){.id = c->field_id,
-                                          .values = c->values,
-                                          .bytes = c->bytes,
-                                          .nulls = c->nulls,
-                                          .has_bounds = c->has_bounds,
-                                          .has_nan = c->has_nan,
-                                          .min = c->min,
-                                          .max = c->max};
-    }
-}
-
-static void stats_fini(void *arg, struct lake_file_stats *s)
-{
-    struct parquet_stats *kept = s->private;
-
-    (void)arg;
-    if (kept)
-        parquet_stats_fini(kept);
-    free(kept);
-    free(s->leaf);
-    memset(s, 0, sizeof *s);
-}
-
-static enum err write_file(void *arg, struct topic *t, const struct lake_range *r,
-                           uint32_t ranges_n, const struct lake_column *c, uint32_t columns_n,
-                           const char *path, struct lake_file_stats *out, struct errinfo *info)
-{
-    struct sql_range *ranges = xcalloc(ranges_n + 1, sizeof *ranges);
-    struct sql_column *columns = columns_of(c, columns_n);
-    struct server_lake *l = arg;
-    struct parquet_write w = {.topic = t,
-                              .ranges = ranges,
-                              .ranges_n = ranges_n,
-                              .columns = columns,
-                              .columns_n = columns_n,
-                              .path = path};
-    char *schema = lake_columns_json(c, columns_n);
-    struct parquet_stats st;
-    uint32_t i;
-    enum err e;
-
-    for (i = 0; i < ranges_n; i++)
-        ranges[i] = (struct sql_range){r[i].partition, r[i].from, r[i].to};
-    w.schema = schema;
-    e = parquet_write(l->parquet, &w, &st, info);
-    if (!e)
-        stats_of(&st, out);
-    free(schema);
-    free(columns);
-    free(ranges);
-    return e;
-}
-
-static enum err rewrite_files(void *arg, const char *const *files, uint32_t files_n,
-                              const struct lake_column *c, uint32_t columns_n, const char *path,
-                              struct lake_file_stats *out, struct errinfo *info)
-{
-    struct sql_column *columns = columns_of(c, columns_n);
-    struct parquet_order order[2];
-    struct server_lake *l = arg;
-    struct parquet_rewrite w = {.files = files,
-                                .files_n = files_n,
-                                .columns = columns,
-                                .columns_n = columns_n,
-                                .order = order,
-                                .path = path};
-    char *schema = lake_columns_json(c, columns_n);
-    struct parquet_stats st;
-    uint32_t i;
-    enum err e;
-
-    for (i = 0; i < columns_n && w.order_n < 2; i++)
-        if (c[i].source == LAKE_PARTITION || c[i].source == LAKE_OFFSET)
-            order[w.order_n++] = (struct parquet_order){.column = i};
-    w.schema = schema;
-    e = parquet_rewrite(l->parquet, &w, &st, info);
-    if (!e)
-        stats_of(&st, out);
-    free(schema);
-    free(columns);
-    return e;
-}
-
-/* ---- records one after the other ---- */
-
-struct cursor {
-    struct parquet_cursor *c;
-    struct sql_column *columns;
-    struct lake_record record;
-};
-
-static void cursor_close(void *cursor)
-{
-    struct cursor *c = cursor;
-
-    parquet_cursor_close(&c->c);
-    free(c->columns);
-    free(c);
-}
-
-static enum err cursor_open(void *arg, const struct lake_cursor_conf *lc, void **out,
-                            struct errinfo *info)
-{
-    struct server_lake *l = arg;
-    struct cursor *c = xcalloc(1, sizeof *c);
-    struct parquet_scan s = {.file = lc->path,
-                             .columns = columns_of(lc->columns, lc->columns_n),
-                             .columns_n = lc->columns_n,
-                             .partition = lc->partition,
-                             .from = lc->from,
-                             .to = lc->to,
-                             .ts_min_ms = lc->ts_min_ms,
-                             .position_min = lc->position_min,
-                             .sorted = lc->sorted,
-                             .places_only = lc->places_only};
-    enum err e;
-
-    c->columns = (struct sql_column *)(uintptr_t)s.columns;
-    e = parquet_cursor_open(l->replay, &s, &c->c, info);
-    if (e) {
-        cursor_close(c);
-        return e;
-    }
-    *out = c;
-    return ERR_OK;
-}
-
-static enum err cursor_next(void *cursor, const struct lake_record **out, struct errinfo *info)
-{
-    const struct parquet_record *r;
-    struct cursor *c = cursor;
-    enum err e = parquet_cursor_next(c->c, &r, info);
-
-    if (e)
-        return e;
-    c->record = (struct lake_record){.offset = r->offset,
-                                     .timestamp_ms = r->timestamp_ms,
-                                     .position = r->position,
-                                     .key = r->key,
-                                     .value = r->value,
-                                     .headers = r->headers,
-                                     .headers_n = r->headers_n};
-    *out = &c->record;
-    return ERR_OK;
-}
-
-/* ---- fields of values ---- */
-
-static void *fields_new(void *arg)
-{
-    struct infer *f = xcalloc(1, sizeof *f);
-
-    (void)arg;
-    infer_init(f);
-    return f;
-}
-
-static void fields_value(void *fields, struct slice value)
-{
-    infer_value(fields, value);
-}
-
-static void fields_each(void *fields, void (*fn)(void *fn_arg, const char *name, unsigned seen),
-                        void *fn_arg)
-{
-    const struct infer *f = fields;
-    uint32_t i;
-
-    _Static_assert(LAKE_SEEN_BOOLEAN == INFER_BOOLEAN && LAKE_SEEN_WHOLE == INFER_WHOLE &&
-                       LAKE_SEEN_NUMBER == INFER_NUMBER && LAKE_SEEN_STRING == INFER_STRING &&
-                       LAKE_SEEN_NESTED == INFER_NESTED,
-                   "the same bits");
-    for (i = 0; i < f->n; i++)
-        fn(fn_arg, f->fields[i].name, f->fields[i].seen);
-}
-
-static void fields_free(void *fields)
-{
-    infer_fini(fields);
-    free(fields);
-}
-
-/* ---- tables for queries ---- */
-
-/* A view in sql's terms. */
-struct cold_view {
-    struct lake_view *view;
-    struct sql_cold_file *file;
-    const char **location; /* of file[i], pinned */
-    uint32_t files_n;
-    struct sql_column *columns;
-};
-
-static void cold_free(struct server_lake *l, struct cold_view *v)
-{
-    uint32_t i;
-
-    for (i = 0; i < v->files_n; i++) {
-        lake_file_unpin(l->lake, v->location[i]);
-        free((void *)(uintptr_t)v->file[i].path);
-    }
-    lake_view_release(&v->view);
-    free(v->columns);
-    free(v->location);
-    free(v->file);
-    free(v);
-}
-
-static void cold_release(void *arg, struct sql_cold_snapshot *s)
-{
-    if (s->private)
-        cold_free(arg, s->private);
-    memset(s, 0, sizeof *s);
-}
-
-/* May the file have rows within the bounds? */
-static bool wanted(const struct lake_view_file *f, const struct sql_bounds *b)
-{
-    if (!b)
-        return true;
-    return (b->partition < 0 ||
-            (f->partition_min <= b->partition && b->partition <= f->partition_max)) &&
-           f->offset_min <= b->offset_max && b->offset_min <= f->offset_max &&
-           (b->position_max > INT64_MAX || f->position_min <= (int64_t)b->position_max) &&
-           (b->position_min > INT64_MAX || (int64_t)b->position_min <= f->position_max) &&
-           f->time_min_us / 1000 - 1 <= b->ts_max_ms && b->ts_min_ms <= f->time_max_us / 1000 + 1;
-}
-
-static enum err cold_files(struct server_lake *l, struct cold_view *v, const struct sql_bounds *b,
-                           struct errinfo *info)
-{
-    const struct lake_view *w = v->view;
-    char path[512];
-    enum err e = ERR_OK;
-    uint32_t i;
-
-    v->file = xcalloc((size_t)w->files_n + 1, sizeof *v->file);
-    v->location = xcalloc((size_t)w->files_n + 1, sizeof *v->location);
-    for (i = 0; !e && i < w->files_n; i++) {
-        if (!wanted(&w->file[i], b))
-            continue;
-        e = lake_file_pin(l->lake, w->file[i].location, w->file[i].bytes, path, info);
-        if (e)
-            break;
-        v->location[v->files_n] = w->file[i].location;
-        v->file[v->files_n++] = (struct sql_cold_file){xstrdup(path), w->file[i].rows};
-    }
-    return e;
-}
-
-static enum err at_of(const struct sql_at *at, struct lake_at *out, struct errinfo *info)
-{
-    *out = (struct lake_at){LAKE_AT_NOW, 0};
-    if (!at || at->kind == SQL_AT_NOW)
-        return ERR_OK;
-    if (at->kind == SQL_AT_POSITION)
-        return errinfo_set(info, ERR_UNSUPPORTED,
-                           "a table in the lake is read as of a snapshot or a time; for a position "
-                           "say WHERE position < …");
-    *out =
-        (struct lake_at){at->kind == SQL_AT_SNAPSHOT ? LAKE_AT_SNAPSHOT : LAKE_AT_TIME, at->value};
-    return ERR_OK;
-}
-
-static enum err cold_snapshot(void *arg, struct topic *t, const struct sql_at *at,
-                              const struct sql_bounds *bounds, struct sql_cold_snapshot *out,
-                              struct errinfo *info)
-{
-    struct server_lake *l = arg;
-    struct cold_view *v;
-    struct lake_at when;
-    enum err e = at_of(at, &when, info);
-
-    memset(out, 0, sizeof *out);
-    if (e || !l->lake)
-        return e ? e : ERR_NOT_FOUND;
-    v = xcalloc(1, sizeof *v);
-    e = lake_view_get(l->lake, t, &when, &v->view, info);
-    if (!e)
-        e = cold_files(l, v, bounds, info);
-    if (e) {
-        cold_free(l, v);
-        return e;
-    }
-    v->columns = columns_of(v->view->column, v->view->columns_n);
-    *out = (struct sql_cold_snapshot){.id = v->view->snapshot_id,
-                                      .files = v->file,
-                                      .files_n = v->files_n,
-                                      .boundary = v->view->boundary,
-                                      .end = when.kind == LAKE_AT_NOW ? NULL : v->view->boundary,
-                                      .partitions_n = v->view->boundary_n,
-                                      .columns = v->columns,
-                                      .columns_n = v->view->columns_n,
-                                      .uniform = v->view->uniform,
-                                      .private = v};
-    return ERR_OK;
-}
-
-struct snapshot_pass {
-    struct server_lake *l;
-    bool (*allowed)(void *arg, struct slice topic);
-    void *allowed_arg;
-    void (*fn)(void *fn_arg, const struct sql_snapshot_row *row);
-    void *fn_arg;
-    const char *topic;
-};
-
-static int64_t summed(const json_t *summary, const char *name)
-{
-    const char *text = json_string_value(json_object_get(summary, name));
-
-    return text ? strtoll(text, NULL, 10) : 0;
-}
-
-static void on_snapshot(void *arg, const char *text, bool current)
-{
-    struct snapshot_pass *p = arg;
-    json_t *s = json_loads(text, 0, NULL), *sum = json_object_get(s, "summary");
-    const json_t *parent = json_object_get(s, "parent-snapshot-id");
-    const char *op = json_string_value(json_object_get(sum, "operation"));
-    char *summary = json_dumps(sum, JSON_COMPACT);
-
-    (void)current;
-    p->fn(p->fn_arg, &(struct sql_snapshot_row){
-                         .topic = slice_str(p->topic),
-                         .snapshot_id = json_integer_value(json_object_get(s, "snapshot-id")),
-                         .parent_id = json_is_integer(parent) ? json_integer_value(parent) : -1,
-                         .sequence = json_integer_value(json_object_get(s, "sequence-number")),
-                         .committed_ms = json_integer_value(json_object_get(s, "timestamp-ms")),
-                         .schema_id = json_integer_value(json_object_get(s, "schema-id")),
-                         .operation = slice_str(op ? op : ""),
-                         .records = summed(sum, "total-records"),
-                         .files = summed(sum, "total-data-files"),
-                         .bytes = summed(sum, "total-files-size"),
-                         .summary = slice_str(summary ? summary : "{}")});
-    free(summary);
-    json_decref(s);
-}
-
-static void on_topic(void *arg, const char *topic)
-{
-    struct snapshot_pass *p = arg;
-    struct topic *t = topic_find(p->l->broker, slice_str(topic));
-
-    p->topic = topic;
-    if (t && p->allowed(p->allowed_arg, slice_str(topic)))
-        (void)lake_snapshots(p->l->lake, t, on_snapshot, p, NULL);
-    topic_unref(&t);
-}
-
-static void cold_snapshots(void *arg, bool (*allowed)(void *arg, struct slice topic),
-                           void *allowed_arg,
-                           void (*fn)(void *fn_arg, const struct sql_snapshot_row *row),
-                           void *fn_arg)
-{
-    struct snapshot_pass p = {
-        .l = arg, .allowed = allowed, .allowed_arg = allowed_arg, .fn = fn, .fn_arg = fn_arg};
-
-    if (p.l->lake)
-        lake_topics_each(p.l->lake, on_topic, &p);
-}
-
-/* ---- opening ---- */
 
 static const char *text_or_null(const struct config_value *v)
 {
     return v->text && v->text[0] ? v->text : NULL;
 }
 
-static enum err paths_make(const struct config *c, struct server_lake *l, struct errinfo *info)
-{
-    char data[PATH_MAX];
-
-    if (!realpath(c->data.text, data))
-        return errinfo_set(info, ERR_IO, "the path of %.200s cannot be found out", c->data.text);
-    snprintf(l->dir, sizeof l->dir, "%s/lake-tmp", data);
-    if (c->lake_url.text[0])
-        snprintf(l->url, sizeof l->url, "%s", c->lake_url.text);
-    else
-        snprintf(l->url, sizeof l->url, "file://%s/lake", data);
-    return ERR_OK;
-}
-
 static struct store_conf store_of(const struct config *c, const struct server_lake *l)
 {
-    return (struct store_conf){.url = l->url,
+    return (struct store_conf){.url = tables_url(l->tables),
                                .endpoint = text_or_null(&c->lake_endpoint),
                                .region = text_or_null(&c->lake_region),
                                .credentials_file = text_or_null(&c->lake_credentials),
@@ -517,67 +49,40 @@ static struct catalog_rest_conf catalog_of(const struct config *c)
 enum err server_lake_new(const struct config *c, struct server_lake **out, struct errinfo *info)
 {
     struct server_lake *l = xcalloc(1, sizeof *l);
-    enum err e = paths_make(c, l, info);
+    enum err e = tables_new(c->data.text, c->lake_url.text, &l->tables, info);
 
-    l->store = store_of(c, l);
-    l->dirs[l->dirs_n++] = l->dir;
-    if (strncmp(l->url, "file://", 7) == 0)
-        l->dirs[l->dirs_n++] = l->url + 7;
-    l->cold = (struct sql_cold){
-        .arg = l, .snapshot = cold_snapshot, .release = cold_release, .snapshots = cold_snapshots};
     *out = l;
     if (e)
         server_lake_close(out);
+    else
+        l->store = store_of(c, l);
     return e;
 }
 
 const struct sql_cold *server_lake_cold(struct server_lake *l)
 {
-    return &l->cold;
+    return tables_cold(l->tables);
 }
 
 const char *const *server_lake_dirs(struct server_lake *l, unsigned *n)
 {
-    *n = l->dirs_n;
-    return l->dirs;
+    return tables_dirs(l->tables, n);
 }
 
 enum err server_lake_open(struct server_lake *l, const struct config *c, struct broker *b,
                           struct sql *sql, const struct log *log, struct errinfo *info)
 {
-    const char *dirs[] = {l->dir};
-    struct parquet_conf pc = {
-        .sql = sql, .memory_bytes = (uint64_t)c->lake_memory.n, .dirs = dirs, .dirs_n = 1};
     struct lake_conf lc = {.broker = b,
                            .store = l->store,
                            .catalog = catalog_of(c),
-                           .dir = l->dir,
                            .namespace_ = c->lake_namespace.text,
                            .log = log,
                            .file_bytes = (uint64_t)c->lake_file_bytes.n,
                            .cache_bytes = (uint64_t)c->lake_cache_bytes.n,
-                           .orphan_age_ms = c->lake_orphan_ms.n,
-                           .parquet = {.arg = l,
-                                       .write = write_file,
-                                       .rewrite = rewrite_files,
-                                       .stats_fini = stats_fini,
-                                       .cursor_open = cursor_open,
-                                       .cursor_next = cursor_next,
-                                       .cursor_close = cursor_close,
-                                       .fields_new = fields_new,
-                                       .fields_value = fields_value,
-                                       .fields_each = fields_each,
-                                       .fields_free = fields_free}};
-    enum err e;
+                           .orphan_age_ms = c->lake_orphan_ms.n};
 
-    l->broker = b;
     l->elsewhere = lc.catalog.uri != NULL;
-    e = parquet_open(&pc, &l->parquet, info);
-    pc.dirs = l->dirs;
-    pc.dirs_n = l->dirs_n;
-    if (!e)
-        e = parquet_open(&pc, &l->replay, info);
-    return e ? e : lake_open(&lc, &l->lake, info);
+    return tables_open(l->tables, &lc, (uint64_t)c->lake_memory.n, sql, info);
 }
 
 void server_lake_close(struct server_lake **lp)
@@ -587,15 +92,13 @@ void server_lake_close(struct server_lake **lp)
     *lp = NULL;
     if (!l)
         return;
-    lake_close(&l->lake);
-    parquet_close(&l->parquet);
-    parquet_close(&l->replay);
+    tables_close(&l->tables);
     free(l);
 }
 
 struct lake *server_lake_get(struct server_lake *l)
 {
-    return l ? l->lake : NULL;
+    return l ? tables_lake(l->tables) : NULL;
 }
 
 const struct store_conf *server_lake_store(const struct server_lake *l)

@@ -1,5 +1,4 @@
-/* Wires the lake: its settings, and Parquet by DuckDB (src/sql), so that neither the lake nor sql
- * knows the other. */
+/* Wires the lake: the server's settings for what src/table joins. */
 #ifndef WEIR_SERVER_LAKE_H
 #define WEIR_SERVER_LAKE_H
 

@@ -14,10 +14,11 @@ MAY = {
     "base": set(), "io": set(), "journal": {"io"}, "broker": {"journal", "io"}, "net": {"io"},
     "auth": {"broker", "io"}, "lake": {"broker", "journal", "net", "io"}, "sql": {"lake", "broker", "journal", "io"},
     "rows": {"sql", "net", "io"},
+    "table": {"lake", "sql", "broker", "journal", "io"},
     "transform": {"rows", "sql", "broker", "journal", "io"},
     "proto": {"auth", "broker", "journal", "net", "lake", "sql", "rows", "transform", "io"},
-    "lib": {"broker", "journal", "sql", "io"},
-    "server": {"auth", "proto", "broker", "journal", "net", "lake", "sql", "transform", "io"},
+    "lib": {"table", "lake", "broker", "journal", "sql", "io"},
+    "server": {"auth", "proto", "broker", "journal", "net", "lake", "sql", "table", "transform", "io"},
     "cli": {"auth", "server", "proto", "broker", "journal", "sql", "rows", "transform", "io", "lib"},
 }
 BANNED = {
