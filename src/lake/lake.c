@@ -277,6 +277,7 @@ static bool jobs_run(struct lake *l, struct table *t, struct topic *topic)
         io_mutex_lock(&l->lock);
         t->job[j].done = given;
         t->job[j].last = e;
+        io_cond_broadcast(&l->jobs_change);
         io_mutex_unlock(&l->lock);
     }
     return fine;
@@ -393,6 +394,7 @@ enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errin
     if (!l->conf.cache_bytes)
         l->conf.cache_bytes = 1u << 30;
     io_mutex_init(&l->lock);
+    io_cond_init(&l->jobs_change);
     io_mutex_init(&l->ready_lock);
     io_mutex_init(&l->cache_lock);
     io_event_init(&l->wake);
@@ -427,6 +429,7 @@ void lake_close(struct lake **lp)
     catalog_close(&l->catalog);
     store_close(&l->store);
     io_event_fini(&l->wake);
+    io_cond_fini(&l->jobs_change);
     io_mutex_fini(&l->lock);
     io_mutex_fini(&l->ready_lock);
     io_mutex_fini(&l->cache_lock);

@@ -160,6 +160,10 @@ enum lake_job {
  * the topic's lake.enable is false; ERR_LIMIT. */
 enum err lake_request(struct lake *l, struct slice topic, enum lake_job job, uint64_t *ticket,
                       struct errinfo *info);
+/* Waits for a job that was asked for; its outcome. timeout_ms -1: for ever. ERR_TIMEOUT,
+ * ERR_TOPIC_NOT_FOUND and ERR_CONFLICT as the topic is now. Not after lake_close. */
+enum err lake_wait(struct lake *l, struct slice topic, enum lake_job job, uint64_t ticket,
+                   int64_t timeout_ms, struct errinfo *info);
 /* Appends a JSON object about the topic: state, covered offsets, lag, commits, the last failure, and
  * for each job the tickets that were given and done. ERR_TOPIC_NOT_FOUND, ERR_TOO_LARGE. */
 enum err lake_status(struct lake *l, struct slice topic, struct buf *out, struct errinfo *info);

@@ -144,8 +144,9 @@ struct lake {
     struct cached *cache; /* cache_lock, as the next */
     uint64_t cache_bytes;
     struct io_mutex lock;
-    struct table *tables; /* lock; entries stay until lake_close */
-    struct place *places; /* lock */
+    struct io_cond jobs_change; /* lock: a job is done */
+    struct table *tables;       /* lock; entries stay until lake_close */
+    struct place *places;       /* lock */
     _Atomic uint64_t commits, failures, bytes, records, compactions, expired, orphans;
 };
 
