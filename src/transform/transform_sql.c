@@ -1,7 +1,7 @@
 /* The statements that a transform runs: people's own, over records that are narrowed to windows and
  * whose columns are given types, and our questions about records' times.
  *
- *   __records__ -> (columns given types) -> (times within the windows) -> __input__ -> statement */
+ *   __records__ -> (times within the windows) -> (columns given types) -> __input__ -> statement */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -61,10 +61,11 @@ static enum err put_quoted(struct buf *out, struct slice s, char quote, bool low
     return e ? e : buf_append_u8(out, (uint8_t)quote);
 }
 
-/* value ->> 'name', by a path in which nothing has a meaning. */
-static enum err put_typed(struct buf *out, struct slice name, struct slice type)
+/* value ->> 'name', by a path in which nothing has a meaning. tolerant: what fails is NULL. */
+static enum err put_typed(struct buf *out, struct slice name, struct slice type, bool tolerant)
 {
-    enum err e = buf_append_str(out, ", CAST((value ->> '$.\"");
+    enum err e =
+        buf_append_str(out, tolerant ? ", TRY(CAST((value ->> '$.\"" : ", CAST((value ->> '$.\"");
     size_t i;
 
     for (i = 0; i < name.len && !e; i++) {
@@ -74,12 +75,12 @@ static enum err put_typed(struct buf *out, struct slice name, struct slice type)
     }
     e = e ? e : buf_append_str(out, "\"') AS ");
     e = e ? e : buf_append_slice(out, type.len ? type : SLICE_LIT("VARCHAR"));
-    e = e ? e : buf_append_str(out, ") AS ");
+    e = e ? e : buf_append_str(out, tolerant ? ")) AS " : ") AS ");
     return e ? e : put_quoted(out, name, '"', false);
 }
 
-/* What statements and questions read from: the records, with columns of the types that are said. */
-static enum err put_source(const struct transform_def *d, struct buf *out)
+/* SELECT of all columns, with those of the types that are said, FROM what is to follow. */
+static enum err put_columns(const struct transform_def *d, bool tolerant, struct buf *out)
 {
     const char *at;
     struct slice name, type;
@@ -87,16 +88,28 @@ static enum err put_source(const struct transform_def *d, struct buf *out)
     unsigned n = 0;
 
     if (!d->columns[0])
-        return buf_append_str(out, wrapped(d) ? TRANSFORM_RECORDS : TRANSFORM_INPUT);
-    e = buf_append_str(out, "(SELECT COLUMNS(lambda c: lower(c) NOT IN (");
+        return buf_append_str(out, "SELECT * FROM ");
+    e = buf_append_str(out, "SELECT COLUMNS(lambda c: lower(c) NOT IN (");
     for (at = d->columns; !e && column_next(&at, &name, &type);) {
         e = n++ ? buf_append_str(out, ", ") : ERR_OK;
         e = e ? e : put_quoted(out, name, '\'', true);
     }
     e = e ? e : buf_append_str(out, "))");
     for (at = d->columns; !e && column_next(&at, &name, &type);)
-        e = put_typed(out, name, type);
-    return e ? e : buf_append_str(out, " FROM " TRANSFORM_RECORDS ")");
+        e = put_typed(out, name, type, tolerant);
+    return e ? e : buf_append_str(out, " FROM ");
+}
+
+/* The records, for questions about their times: no value makes them fail. */
+static enum err put_source(const struct transform_def *d, struct buf *out)
+{
+    enum err e;
+
+    if (!d->columns[0])
+        return buf_append_str(out, TRANSFORM_RECORDS);
+    e = buf_append_u8(out, '(');
+    e = e ? e : put_columns(d, true, out);
+    return e ? e : buf_append_str(out, TRANSFORM_RECORDS ")");
 }
 
 /* ---- times ---- */
@@ -168,11 +181,16 @@ enum err transform_statement(const struct transform_def *d, int64_t from_us, int
     }
     with = skip_word(rest, "WITH");
     recursive = with ? skip_word(with, "RECURSIVE") : NULL;
-    e = buf_printf(out, "WITH %s" TRANSFORM_INPUT " AS (SELECT * FROM ",
-                   recursive ? "RECURSIVE " : "");
-    e = e ? e : put_source(d, out);
-    if (!e && transform_windowed(d))
-        e = put_span(d, from_us, to_us, out);
+    e = buf_printf(out, "WITH %s" TRANSFORM_INPUT " AS (", recursive ? "RECURSIVE " : "");
+    e = e ? e : put_columns(d, false, out);
+    if (!e && transform_windowed(d)) { /* those of other windows need no cast to succeed */
+        e = buf_append_str(out, "(SELECT * FROM ");
+        e = e ? e : put_source(d, out);
+        e = e ? e : put_span(d, from_us, to_us, out);
+        e = e ? e : buf_append_u8(out, ')');
+    } else if (!e) {
+        e = buf_append_str(out, TRANSFORM_RECORDS);
+    }
     e = e ? e : buf_append_str(out, with ? "), " : ") ");
     e = e ? e : buf_append_str(out, recursive ? recursive : with ? with : rest);
     return e ? e : buf_append_u8(out, 0);
