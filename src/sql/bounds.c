@@ -230,6 +230,19 @@ static bool is_now(const json_t *n)
     return false;
 }
 
+/* A time as SQL writes it: the zone may be hours alone, "+00". */
+static bool time_of(struct slice s, int64_t *ms)
+{
+    char whole[40];
+
+    if (s.len < sizeof "2026-01-01 00:00:00+00" - 1 || s.len + 4 > sizeof whole ||
+        (s.ptr[s.len - 3] != '+' && s.ptr[s.len - 3] != '-'))
+        return time_parse(s, ms);
+    memcpy(whole, s.ptr, s.len);
+    memcpy(whole + s.len, ":00", 4);
+    return time_parse(slice_str(whole), ms);
+}
+
 /* A moment, as an interval [*lo, *hi] in which it lies. */
 static bool moment(const struct walk *w, const json_t *n, int64_t *lo, int64_t *hi)
 {
@@ -254,7 +267,7 @@ static bool moment(const struct walk *w, const json_t *n, int64_t *lo, int64_t *
     if (tree_is(n, "class", "PARAMETER") && (p = param_of(w, n))) {
         if (p->type == SQL_TIMESTAMP_TZ)
             *lo = p->i64 / 1000 - 1;
-        else if (p->type != SQL_VARCHAR || !time_parse(p->bytes, lo))
+        else if (p->type != SQL_VARCHAR || !time_of(p->bytes, lo))
             return false;
         *hi = *lo + 2;
         return true;
@@ -268,7 +281,7 @@ static bool moment(const struct walk *w, const json_t *n, int64_t *lo, int64_t *
         child = json_object_get(n, "child");
     }
     if (!tree_is(child, "class", "CONSTANT") ||
-        !time_parse(slice_str(tree_str(json_object_get(child, "value"), "value")), lo))
+        !time_of(slice_str(tree_str(json_object_get(child, "value"), "value")), lo))
         return false;
     if (tree_is(n, "class", "CAST") &&
         !strcmp(tree_str(json_object_get(n, "cast_type"), "id"), "DATE"))

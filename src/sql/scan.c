@@ -57,6 +57,7 @@ void scan_view_take(struct scan_view *v, struct broker *b, struct topic *t)
     memset(v, 0, sizeof *v);
     v->topic = topic_ref(t);
     v->ts_min = INT64_MIN;
+    v->ts_max = INT64_MAX;
     n = topic_partitions(t);
     v->part = xcalloc((size_t)n + 1, sizeof *v->part);
     do { /* a transaction that ends in between is seen in all partitions or in none */
@@ -84,6 +85,7 @@ enum err scan_view_ranges(struct scan_view *v, struct broker *b, struct topic *t
     memset(v, 0, sizeof *v);
     v->topic = topic_ref(t);
     v->ts_min = INT64_MIN;
+    v->ts_max = INT64_MAX;
     v->strict = true;
     v->part = xcalloc((size_t)n + 1, sizeof *v->part);
     for (i = 0; !e && i < n; i++) {
@@ -152,6 +154,7 @@ enum err scan_view_cut(const struct scan_view *v, const struct sql_bounds *b,
     memset(out, 0, sizeof *out);
     out->topic = topic_ref(v->topic);
     out->ts_min = b->ts_min_ms > v->ts_min ? b->ts_min_ms : v->ts_min;
+    out->ts_max = b->ts_max_ms < v->ts_max ? b->ts_max_ms : v->ts_max;
     out->strict = v->strict;
     out->part = xcalloc((size_t)v->parts_n + 1, sizeof *out->part);
     for (i = 0; !e && i < v->parts_n; i++) {
@@ -452,6 +455,7 @@ static enum err batch_open(struct scan *s, struct errinfo *info)
 /* Records of the open batch into rows; closes it at its end. */
 static enum err batch_rows(struct scan *s, struct scan_rows *rows, struct errinfo *info)
 {
+    int64_t ts_min = s->tasks->view->ts_min, ts_max = s->tasks->view->ts_max;
     struct record *r;
     enum err e = ERR_OK;
 
@@ -463,7 +467,7 @@ static enum err batch_rows(struct scan *s, struct scan_rows *rows, struct errinf
         e = batch_iter_next(&s->it, r);
         if (e)
             break;
-        if (r->offset < s->task.from)
+        if (r->offset < s->task.from || r->timestamp_ms < ts_min || r->timestamp_ms > ts_max)
             continue;
         if (r->offset >= s->task.to) {
             s->next = s->task.to;

@@ -35,7 +35,8 @@ struct scan_view {
     struct scan_part *part;
     uint32_t parts_n;
     uint64_t rows;  /* offsets in all parts */
-    int64_t ts_min; /* batches that have no record as late are left out; INT64_MIN: none are */
+    /* Records that are earlier or later are left out; INT64_MIN, INT64_MAX: none are. */
+    int64_t ts_min, ts_max;
     bool strict;    /* records that were deleted meanwhile are an error, not left out */
 };
 

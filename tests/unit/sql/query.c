@@ -193,6 +193,8 @@ static void test_narrow(void **state)
         {"\"offset\" < 10 OR \"offset\" = 50", 22, 40000},
         {"NOT \"offset\" >= 10", 20, 40000},
         {"timestamp >= TIMESTAMPTZ '2023-11-14 22:13:39.990Z'", 20, 2000},
+        {"timestamp BETWEEN '2023-11-14 22:13:25+00' AND '2023-11-14 22:13:25.004+00'", 10, 14},
+        {"timestamp < '2023-11-14 22:13:20.003+00'", 6, 10},
         {"timestamp > now() - INTERVAL 1 HOUR", 0, 0},
         {"position < 1000 AND partition = 0", 0, 1000},
     };
