@@ -156,6 +156,12 @@ static enum err covered_parse(struct table *t, struct topic *topic, struct errin
     if (text && !json_is_array(list))
         e = errinfo_set(info, ERR_CORRUPT, "%s of the table \"%.100s\" is no list",
                         SNAPSHOT_OFFSETS, t->name);
+    else if (!text && metadata_current(t->md) && metadata_property(t->md, SNAPSHOT_OFFSETS))
+        e = errinfo_set(info, ERR_CORRUPT,
+                        "\"%.100s\" was set back to a snapshot that does not tell what it covers, and "
+                        "those before it are expired: set it to another, or drop the table to have it "
+                        "written anew",
+                        t->name);
     else
         e = table_covered(t, topic, list, info);
     json_decref(list);

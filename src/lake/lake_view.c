@@ -152,23 +152,6 @@ static enum err offsets_parse(const char *text, struct lake_view *v, struct erri
     return ERR_OK;
 }
 
-/* weir.offsets of the snapshot, or of the nearest before it that has them. */
-static const char *offsets_of(const struct metadata *md, const json_t *snapshot)
-{
-    size_t left = json_array_size(json_object_get(md->doc, "snapshots"));
-    const char *text = NULL;
-
-    while (snapshot && !text && left--) {
-        const json_t *parent = json_object_get(snapshot, "parent-snapshot-id");
-
-        text = json_string_value(
-            json_object_get(json_object_get(snapshot, "summary"), SNAPSHOT_OFFSETS));
-        snapshot =
-            json_is_integer(parent) ? metadata_snapshot(md, json_integer_value(parent)) : NULL;
-    }
-    return text;
-}
-
 /* The snapshot that was current at a time; NULL: none was, or it is expired. */
 static const json_t *snapshot_at(const struct metadata *md, int64_t ms)
 {
@@ -221,7 +204,7 @@ static enum err view_fill(struct lake *l, const struct metadata *md, const struc
     w->v.column = w->columns.c;
     w->v.columns_n = w->columns.n;
     w->v.snapshot_id = snapshot ? json_integer_value(json_object_get(snapshot, "snapshot-id")) : -1;
-    e = offsets_parse(offsets_of(md, snapshot), &w->v, info);
+    e = offsets_parse(snapshot_offsets_at(md, snapshot), &w->v, info);
     if (!e && snapshot)
         e = snapshot_files(&env, md, w->v.snapshot_id, &scan, info);
     return e;

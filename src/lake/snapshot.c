@@ -112,10 +112,12 @@ enum err snapshot_files(const struct lake_env *env, const struct metadata *md, i
     return e;
 }
 
-const char *snapshot_offsets(const struct metadata *md)
+const char *snapshot_offsets_at(const struct metadata *md, const json_t *snapshot)
 {
-    const json_t *s = metadata_current(md);
+    const json_t *s = snapshot;
 
+    if (!snapshot)
+        return NULL;
     for (unsigned i = 0; s && i < LIMIT_LAKE_SNAPSHOTS; i++) {
         const char *text = json_get_text(json_object_get(s, "summary"), SNAPSHOT_OFFSETS);
         int64_t parent = json_int_or(s, "parent-snapshot-id", -1);
@@ -124,7 +126,16 @@ const char *snapshot_offsets(const struct metadata *md)
             return text;
         s = parent < 0 ? NULL : metadata_snapshot(md, parent);
     }
-    return NULL;
+    /* those that had them are expired; not if the table was set back behind them */
+    return json_int_or(snapshot, "sequence-number", 0) >=
+                   metadata_property_int(md, SNAPSHOT_OFFSETS_SEQUENCE, INT64_MAX)
+               ? metadata_property(md, SNAPSHOT_OFFSETS)
+               : NULL;
+}
+
+const char *snapshot_offsets(const struct metadata *md)
+{
+    return snapshot_offsets_at(md, metadata_current(md));
 }
 
 /* ---- preparing ---- */
@@ -496,6 +507,22 @@ static void schema_updates(const struct preparing *p, json_t *updates, json_t *r
                           json_pack("{s:s, s:i}", "action", "set-current-schema", "schema-id", -1));
 }
 
+/* Covered offsets are a property of the table, too: who expires snapshots may leave only his own. */
+static void offsets_update(const struct preparing *p, json_t *updates)
+{
+    const char *text = NULL;
+
+    for (size_t i = 0; i < p->change->summary_n; i++)
+        if (strcmp(p->change->summary[2 * i], SNAPSHOT_OFFSETS) == 0)
+            text = p->change->summary[2 * i + 1];
+    text = text ? text : snapshot_offsets(p->md);
+    if (text)
+        json_array_append_new(updates, json_pack("{s:s, s:{s:s, s:o}}", "action", "set-properties",
+                                                 "updates", SNAPSHOT_OFFSETS, text,
+                                                 SNAPSHOT_OFFSETS_SEQUENCE,
+                                                 json_sprintf("%" PRId64, p->sequence)));
+}
+
 static void put_request(struct preparing *p, const char *list)
 {
     int64_t parent = metadata_current_id(p->md), now = io_wall_ms(p->env->io);
@@ -511,6 +538,7 @@ static void put_request(struct preparing *p, const char *list)
                                     "main", "snapshot-id",
                                     parent < 0 ? json_null() : json_integer(parent)));
     schema_updates(p, p->out->updates, p->out->requirements);
+    offsets_update(p, p->out->updates);
     snapshot = json_pack("{s:I, s:I, s:I, s:s, s:o, s:i}", "snapshot-id", (json_int_t)p->id,
                          "sequence-number", (json_int_t)p->sequence, "timestamp-ms",
                          (json_int_t)(now > last ? now : last), "manifest-list", list, "summary",

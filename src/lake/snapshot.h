@@ -11,7 +11,8 @@
  *
  * Covered offsets: the summary of a snapshot of Weir has weir.offsets, a JSON text that says up to
  * where each partition of the topic is in the table. A change that does not say it anew carries it
- * over from the snapshot before, also over snapshots of others, who do not know of it.
+ * over from the snapshot before, also over snapshots of others, who do not know of it. The same text is
+ * the table's property weir.offsets, for the time when others have expired all snapshots that had it.
  *
  * Threads: calls block on the store; nothing is shared. */
 #ifndef WEIR_LAKE_SNAPSHOT_H
@@ -23,7 +24,8 @@
 #include "lake/metadata.h"
 #include "lake/store.h"
 
-#define SNAPSHOT_OFFSETS "weir.offsets"
+#define SNAPSHOT_OFFSETS          "weir.offsets"
+#define SNAPSHOT_OFFSETS_SEQUENCE "weir.offsets-sequence" /* of the snapshot that they are of */
 
 struct lake_env {
     struct store *store;
@@ -45,8 +47,10 @@ struct snapshot_scan {
 /* snapshot_id -1: the current one. ERR_NOT_FOUND: the table has no such snapshot. */
 enum err snapshot_files(const struct lake_env *env, const struct metadata *md, int64_t snapshot_id,
                         const struct snapshot_scan *scan, struct errinfo *info);
-/* The covered offsets in force: of the current snapshot or the nearest before it that has them.
- * Borrowed; NULL: none. */
+/* The covered offsets of a snapshot: its own, those of the nearest before it that has some, or if
+ * that one is expired the table's property. Borrowed; NULL: none. */
+const char *snapshot_offsets_at(const struct metadata *md, const json_t *snapshot);
+/* Of the current snapshot. */
 const char *snapshot_offsets(const struct metadata *md);
 
 /* ---- changing ---- */
