@@ -3,7 +3,8 @@
  *
  * Outcomes: what only reads is tried again after failures of the network, 429 and 5xx, with growing
  * pauses. A commit is tried again only where nothing can have happened (no connection, 429, 503).
- * After any other failure it may have: then the table is loaded and the commit's snapshot looked for.
+ * After any other failure it may have, and after a conflict if libcurl sent it twice of itself: then
+ * the table is loaded and the commit's snapshot looked for.
  * If it is not there the commit is sent once more: should the first one come to be after all, the
  * requirements make one of the two fail, and the look after that failure finds the snapshot.
  *
@@ -52,6 +53,8 @@ struct answer {
     long status; /* 0: none came */
     struct buf body;
     CURLcode failed;
+    unsigned
+        sends; /* libcurl sends again by itself when a kept connection turns out to be closed */
 };
 
 static struct catalog_rest *rest_of(struct catalog *c)
@@ -80,6 +83,12 @@ static int watch(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t
     return r->conf.stop && *r->conf.stop;
 }
 
+static int on_send(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+    ((struct answer *)arg)->sends++;
+    return CURL_PREREQFUNC_OK;
+}
+
 struct sending {
     const char *method, *url, *body; /* body NULL: none */
     const char *media;
@@ -104,6 +113,8 @@ static void send_once(struct catalog_rest *r, const struct sending *s, struct an
     curl_easy_setopt(r->curl, CURLOPT_XFERINFOFUNCTION, watch);
     curl_easy_setopt(r->curl, CURLOPT_XFERINFODATA, r);
     curl_easy_setopt(r->curl, CURLOPT_ACCEPT_ENCODING, "");
+    curl_easy_setopt(r->curl, CURLOPT_PREREQFUNCTION, on_send);
+    curl_easy_setopt(r->curl, CURLOPT_PREREQDATA, a);
     if (r->conf.ca_file)
         curl_easy_setopt(r->curl, CURLOPT_CAINFO, r->conf.ca_file);
     if (s->body) {
@@ -121,6 +132,7 @@ static void send_once(struct catalog_rest *r, const struct sending *s, struct an
         h = curl_slist_append(h, "X-Iceberg-Access-Delegation: vended-credentials");
     curl_easy_setopt(r->curl, CURLOPT_HTTPHEADER, h);
     a->status = 0;
+    a->sends = 0;
     buf_clear(&a->body);
     a->failed = curl_easy_perform(r->curl);
     curl_easy_getinfo(r->curl, CURLINFO_RESPONSE_CODE, &a->status);
@@ -178,6 +190,8 @@ static enum err judge(const struct answer *a, bool changes, const char *what, st
         return ERR_OK;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         e = rows[i].status == a->status ? rows[i].e : e;
+    if (e == ERR_CONFLICT && changes && a->sends > 1)
+        e = ERR_UNCERTAIN; /* with what was sent first, perhaps */
     o = a->body.len ? json_loadb((const char *)a->body.ptr, a->body.len, 0, NULL) : NULL;
     said = json_get_text(json_object_get(o, "error"), "message");
     errinfo_set(info, e, "%s: status %ld: %.150s", what, a->status, said ? said : "");

@@ -38,6 +38,8 @@ struct attempt {
     struct buf error; /* the body of an answer that is no success */
     FILE *body;
     uint64_t sent, got, deadline_ns;
+    unsigned
+        sends; /* libcurl sends again by itself when a kept connection turns out to be closed */
     size_t out_len; /* of r->out in front of this attempt */
     enum err sink;  /* why taking the answer failed */
     char why[CURL_ERROR_SIZE];
@@ -357,6 +359,12 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
     return n;
 }
 
+static int on_send(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+    ((struct attempt *)arg)->sends++;
+    return CURL_PREREQFUNC_OK;
+}
+
 static int on_progress(void *arg, curl_off_t dt, curl_off_t dn, curl_off_t ut, curl_off_t un)
 {
     const struct attempt *t = arg;
@@ -392,6 +400,8 @@ static void options(struct attempt *t, const char *url)
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, stall_s);
     curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, on_send);
+    curl_easy_setopt(c, CURLOPT_PREREQDATA, t);
     curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(c, CURLOPT_XFERINFODATA, t);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_write);
@@ -427,6 +437,7 @@ static enum err sink_reset(struct attempt *t, struct errinfo *info)
     else if (t->r->fd >= 0 && (lseek(t->r->fd, 0, SEEK_SET) < 0 || ftruncate(t->r->fd, 0)))
         return errinfo_os(info, errno, "starting a file of fetched bytes anew");
     t->got = t->sent = 0;
+    t->sends = 0;
     t->sink = ERR_OK;
     buf_clear(&t->error);
     return ERR_OK;
@@ -586,6 +597,7 @@ static enum err judge(struct attempt *t, CURLcode rc, struct errinfo *info)
     bool later;
     enum err e;
 
+    t->a->lost = t->a->lost || (t->r->change && t->sends > 1);
     if (rc == CURLE_OK && t->a->status >= 200 && t->a->status < 300 && answer_whole(t))
         return ERR_OK;
     if (rc == CURLE_OK && t->a->status >= 200 && t->a->status < 300) {
