@@ -38,13 +38,19 @@ static enum err copy_range(FILE *out, struct topic *t, const struct lake_range *
     return e;
 }
 
-static enum err done(FILE *f, uint64_t rows, struct lake_file_stats *out)
+/* The file has all columns; a list's values are in the structs' two fields. */
+static enum err done(FILE *f, uint64_t rows, const struct lake_column *c, uint32_t columns_n,
+                     struct lake_file_stats *out)
 {
+    uint32_t i, k;
+
     out->rows = rows;
     out->bytes = (uint64_t)ftell(f);
-    out->leaves_n = 1;
-    out->leaf = xcalloc(1, sizeof *out->leaf);
-    out->leaf[0] = (struct lake_leaf){.id = 2, .values = rows, .bytes = out->bytes};
+    out->leaf = xcalloc(2 * columns_n + 1, sizeof *out->leaf);
+    for (i = 0; i < columns_n; i++)
+        for (k = c[i].child_id[0] ? 1 : 0; k < (c[i].child_id[0] ? 3 : 1); k++)
+            out->leaf[out->leaves_n++] = (struct lake_leaf){
+                .id = k ? c[i].child_id[k] : c[i].id, .values = rows, .bytes = out->bytes};
     fclose(f);
     return ERR_OK;
 }
@@ -68,14 +74,13 @@ static enum err write_file(void *arg, struct topic *t, const struct lake_range *
     FILE *file;
     uint32_t i;
 
-    (void)c, (void)columns_n;
     atomic_fetch_add(&f->writes, 1);
     if (fails(f))
         return errinfo_set(info, ERR_NO_MEMORY, "no memory for Parquet");
     file = fopen(path, "wx");
     for (i = 0; !e && i < n; i++)
         e = copy_range(file, t, &r[i], &rows, info);
-    return e ? e : done(file, rows, out);
+    return e ? e : done(file, rows, c, columns_n, out);
 }
 
 static enum err rewrite_files(void *arg, const char *const *files, uint32_t n,
@@ -88,7 +93,7 @@ static enum err rewrite_files(void *arg, const char *const *files, uint32_t n,
     char line[4096];
     uint32_t i;
 
-    (void)c, (void)columns_n, (void)info;
+    (void)info;
     atomic_fetch_add(&f->rewrites, 1);
     for (i = 0; i < n; i++) {
         FILE *from = fopen(files[i], "r");
@@ -99,7 +104,7 @@ static enum err rewrite_files(void *arg, const char *const *files, uint32_t n,
         }
         fclose(from);
     }
-    return done(to, rows, out);
+    return done(to, rows, c, columns_n, out);
 }
 
 static void stats_fini(void *arg, struct lake_file_stats *s)
@@ -301,6 +306,7 @@ static void test_columns(void **state)
     const struct lake_column *c;
     struct fx *f = *state;
     struct lake_view *v;
+    uint32_t files, i;
 
     topic_make(f, 1, "lake.partition", "hour(timestamp)");
     put(f, 0, "whole", 1);
@@ -309,6 +315,7 @@ static void test_columns(void **state)
     c = column(v, "a");
     assert_true(c && c->source == LAKE_FIELD && c->kind == ICE_LONG && c->id == 13);
     assert_null(column(v, "a_text"));
+    assert_true(v->uniform);
     lake_view_release(&v);
     put(f, 0, "string", 1);
     put(f, 0, "bool", 1);
@@ -325,8 +332,18 @@ static void test_columns(void **state)
     c = column(v, "value_Offset"); /* offset is a record's own column, in any case */
     assert_true(c && c->source == LAKE_FIELD && c->kind == ICE_BOOLEAN);
     assert_string_equal(c->field, "Offset");
+    assert_false(v->uniform); /* the first files do not have it */
     lake_view_release(&v);
     assert_int_equal(exactly_once(f, NULL), 4);
+    for (i = 0; i < 3; i++) {
+        put(f, 0, "string", 1);
+        job_fine(f, LAKE_FLUSH, "flush");
+    }
+    job_fine(f, LAKE_COMPACT, "compact");
+    assert_int_equal(exactly_once(f, &files), 7);
+    v = view(f);
+    assert_true(files == 1 && v->uniform); /* written anew with all columns */
+    lake_view_release(&v);
 }
 
 static void test_made_anew(void **state)
