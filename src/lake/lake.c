@@ -605,15 +605,32 @@ enum err lake_metrics(struct lake *l, struct buf *out)
         {"weir_lake_bytes_total", "Bytes of Parquet files uploaded."},
         {"weir_lake_compactions_total", "Compactions committed."},
         {"weir_lake_expired_snapshots_total", "Snapshots expired."},
-        {"weir_lake_orphans_total", "Files removed that no snapshot had."}};
-    const uint64_t v[] = {atomic_load(&l->commits),     atomic_load(&l->failures),
-                          atomic_load(&l->records),     atomic_load(&l->bytes),
-                          atomic_load(&l->compactions), atomic_load(&l->expired),
-                          atomic_load(&l->orphans)};
+        {"weir_lake_orphans_total", "Files removed that no snapshot had."},
+        {"weir_lake_replayed_records_total", "Records read from tables for readers of the log."},
+        {"weir_lake_replayed_bytes_total", "Bytes of the batches made of them."},
+        {"weir_lake_replay_failures_total", "Reads of older records that failed."}};
+    struct tier_stats tier;
     enum err e = ERR_OK;
     size_t i;
 
+    tier_stats_get(l->conf.broker, &tier);
+    const uint64_t v[] = {atomic_load(&l->commits),
+                          atomic_load(&l->failures),
+                          atomic_load(&l->records),
+                          atomic_load(&l->bytes),
+                          atomic_load(&l->compactions),
+                          atomic_load(&l->expired),
+                          atomic_load(&l->orphans),
+                          tier.records,
+                          tier.bytes,
+                          tier.failures};
     for (i = 0; !e && i < sizeof v / sizeof *v; i++)
         e = put_counter(out, names[i][0], names[i][1], v[i]);
+    if (!e)
+        e = buf_printf(out,
+                       "# HELP weir_lake_replay_cache_bytes Batches made of older records, in "
+                       "memory.\n# TYPE weir_lake_replay_cache_bytes gauge\n"
+                       "weir_lake_replay_cache_bytes %" PRIu64 "\n",
+                       tier.cached_bytes);
     return e ? e : put_lags(l, out);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/hex.h"
+#include "broker/tier.h"
 #include "lake/catalog.h"
 #include "lake/lake_int.h"
 
@@ -240,6 +241,28 @@ void table_covered_show(struct lake *l, struct table *t)
     covered_let_go(l, t);
 }
 
+/* A topic whose older records are only in its table must not get another one, which would have none of
+ * them: the store may just be away. */
+static enum err table_gone(struct topic *topic, struct errinfo *info)
+{
+    struct plog_info now;
+    int32_t i;
+
+    for (i = 0; i < topic_partitions(topic); i++) {
+        struct partition *p = topic_partition(topic, i);
+
+        plog_info_get(partition_log(p), &now);
+        if (partition_start(p) < now.start_offset)
+            return errinfo_set(
+                info, ERR_CORRUPT,
+                "the table of \"%.80s\" is not there, and records from offset %" PRId64
+                " of partition %d are in it alone: bring it back, or delete them "
+                "(records below offset %" PRId64 ")",
+                topic_name(topic), partition_start(p), (int)i, now.start_offset);
+    }
+    return ERR_OK;
+}
+
 enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
 {
     struct table_name name = table_name_of(l, t);
@@ -251,7 +274,7 @@ enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct
         return e;
     table_unload(t);
     e = catalog_load(l->catalog, &name, &t->md, info);
-    if (e == ERR_NOT_FOUND)
+    if (e == ERR_NOT_FOUND && !(e = table_gone(topic, info)))
         e = table_make(l, t, topic, info);
     if (!e)
         e = table_adopt(l, t, topic, info);

@@ -9,6 +9,9 @@
  * transaction, create time, and the topic's compression. A batch ends where offsets or positions have
  * a gap, for both count on within it.
  *
+ * Control records are not in the table. One at the end would keep readers from getting to where the log
+ * ends, so a gap there is closed by a marker like the one that was there: of a commit, by no producer.
+ *
  * What the local log has deleted must be in the table: one that is covered up to less than where the
  * local log begins (it was rolled back, or dropped and made anew) is an error, not a gap.
  *
@@ -299,7 +302,8 @@ static enum err pass_open(void *arg, struct partition *p, int64_t from, int64_t 
 }
 
 /* The batch being built, if it has records, into out. */
-static enum err batch_end(struct tier_pass *s, struct tier_block *out, struct errinfo *info)
+static enum err batch_end(struct tier_pass *s, int16_t attributes, struct tier_block *out,
+                          struct errinfo *info)
 {
     int32_t n = s->builder.count;
     struct slice bytes;
@@ -308,7 +312,7 @@ static enum err batch_end(struct tier_pass *s, struct tier_block *out, struct er
 
     if (n == 0)
         return ERR_OK;
-    e = batch_builder_finish(&s->builder, 0, -1, -1, -1, &bytes);
+    e = batch_builder_finish(&s->builder, attributes, -1, -1, -1, &bytes);
     if (!e)
         e = buf_append_slice(&out->bytes, bytes);
     if (e)
@@ -341,14 +345,14 @@ static enum err record_put(struct tier_pass *s, const struct lake_record *r, str
 
     if (n && (r->offset != s->base_offset + n || r->position != s->base_position + (uint64_t)n ||
               batch_builder_bytes(&s->builder) >= BATCH_BYTES))
-        e = batch_end(s, out, info);
+        e = batch_end(s, 0, out, info);
     if (!e && s->builder.count == 0) {
         s->base_offset = r->offset;
         s->base_position = r->position;
     }
     if (!e && batch_builder_add(&s->builder, r->timestamp_ms, r->key, r->value, r->headers,
                                 r->headers_n, NULL)) {
-        e = batch_end(s, out, info); /* it is too large beside the others */
+        e = batch_end(s, 0, out, info); /* it is too large beside the others */
         s->base_offset = r->offset;
         s->base_position = r->position;
         if (!e && (e = batch_builder_add(&s->builder, r->timestamp_ms, r->key, r->value, r->headers,
@@ -377,6 +381,19 @@ static enum err records_put(struct tier_pass *s, size_t bytes, struct tier_block
     return e;
 }
 
+/* The end of what the table has, with a gap up to `to`. */
+static enum err gap_close(struct tier_pass *s, struct tier_block *out, struct errinfo *info)
+{
+    static const uint8_t commit[] = {0, 0, 0, 1}, value[] = {0, 0, 0, 0, 0, 0};
+    enum err e = batch_builder_add(&s->builder, -1, slice_of(commit, sizeof commit),
+                                   slice_of(value, sizeof value), NULL, 0, NULL);
+
+    s->base_offset = s->to - 1;
+    s->base_position = 0;
+    s->next = s->to;
+    return e ? e : batch_end(s, BATCH_CONTROL | BATCH_TRANSACTIONAL, out, info);
+}
+
 static enum err pass_next(struct tier_pass *s, size_t bytes, struct tier_block *out,
                           struct errinfo *info)
 {
@@ -385,7 +402,9 @@ static enum err pass_next(struct tier_pass *s, size_t bytes, struct tier_block *
     e = buf_reserve(&out->bytes, bytes + BATCH_BYTES);
     for (; !e;) {
         e = records_put(s, bytes, out, info);
-        ended = batch_end(s, out, e && e != ERR_EOF ? NULL : info);
+        if (e == ERR_EOF && s->builder.count == 0 && out->n == 0 && s->next < s->to)
+            return gap_close(s, out, info);
+        ended = batch_end(s, 0, out, e && e != ERR_EOF ? NULL : info);
         if (out->n && !ended) {
             s->renewed = false;
             return ERR_OK; /* what failed behind it fails again when it is asked for */
