@@ -90,7 +90,7 @@
 #define LIMIT_SQL_FIELD_NAME 255u            /* bytes of the name of such a field */
 #define LIMIT_SQL_SOURCE (16u << 20)         /* text that stands for a topic with its files */
 #define LIMIT_SQL_TOPICS 10000u              /* that one statement mentions */
-#define LIMIT_TRANSFORMS 1000u
+#define LIMIT_TRANSFORMS 1000u               /* definitions */
 #define LIMIT_TRANSFORM_WORKERS 2u           /* threads: steps that run at once */
 #define LIMIT_LAKE_COLUMNS 4000u             /* of a topic's table; further fields stay in the value alone */
 #define LIMIT_LAKE_GROUPS 256u               /* partitions of a table that one commit writes to */
