@@ -15,11 +15,15 @@ class Skip(Exception):
 
 class Server:
     """weir serve on a directory; .port, .url, with kafka=PORT (0: any) .kafka, with pgwire=PORT .pgwire (a
-    port); stop() or kill()."""
+    port), with nats=PORT .nats (host and port); loops=N; stop() or kill()."""
 
-    def __init__(self, data, *args, expect_fail=False, kafka=None, pgwire=None):
+    def __init__(self, data, *args, expect_fail=False, kafka=None, pgwire=None, nats=None, loops=None):
         self.data = data
-        self.kafka = self.pgwire = None
+        self.kafka = self.pgwire = self.nats = None
+        if loops is not None:
+            args = ("--set", "loops=%d" % loops, *args)
+        if nats is not None:
+            args = ("--nats", "127.0.0.1:%d" % nats, *args)
         if pgwire is not None:
             args = ("--pgwire", "127.0.0.1:%d" % pgwire, *args)
         if kafka is not None:
@@ -48,6 +52,11 @@ class Server:
             m = re.match(r"pgwire listening on 127\.0\.0\.1:(\d+)$", line.strip())
             assert m, "no pgwire: %r\n%s" % (line, self.tail())
             self.pgwire = int(m.group(1))
+        if nats is not None:
+            line = self.p.stdout.readline().decode()
+            m = re.match(r"nats listening on nats://127\.0\.0\.1:(\d+)$", line.strip())
+            assert m, "no nats: %r\n%s" % (line, self.tail())
+            self.nats = ("127.0.0.1", int(m.group(1)))
 
     def tail(self):
         with open(self.data + ".log", "rb") as f:
