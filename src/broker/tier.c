@@ -584,6 +584,31 @@ static struct search *search_get(struct tier *t, struct partition *p, enum tier_
     return q;
 }
 
+/* Is the place of a position clear from what is in memory? For readers who come page by page. */
+static bool position_cached(struct tier *t, const struct partition *p, uint64_t position,
+                            int64_t from, int64_t *offset)
+{
+    struct block *k;
+    uint32_t i;
+
+    list_for_each(k, &t->blocks, struct block, lru)
+    {
+        if (k->pass->p != p || k->b.n == 0 || k->from < from || k->b.batch[0].position > position)
+            continue;
+        for (i = 0; i < k->b.n; i++) {
+            const struct tier_batch *b = &k->b.batch[i];
+
+            if (b->position + (uint64_t)(b->last_offset - b->base_offset) < position)
+                continue;
+            *offset = b->base_offset;
+            if (b->position < position)
+                *offset += (int64_t)(position - b->position);
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum err find_locked(struct tier *t, struct partition *p, enum tier_by by, int64_t value,
                             int64_t from, int64_t *offset, int64_t *ts_ms, struct errinfo *info)
 {
@@ -592,6 +617,8 @@ static enum err find_locked(struct tier *t, struct partition *p, enum tier_by by
 
     if (t->closing)
         return unreachable(NULL, info);
+    if (by == TIER_BY_POSITION && position_cached(t, p, (uint64_t)value, from, offset))
+        return ERR_OK;
     searches_trim(t, now > FOUND_NS ? now - FOUND_NS : 0);
     if (t->searches_n > 2 * LIMIT_TIER_SEARCHES)
         return errinfo_set(info, ERR_TIER, "too many searches in older records at once");

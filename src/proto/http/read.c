@@ -147,16 +147,17 @@ static enum err put(struct read *r, const struct reader_record *rec)
     return ERR_OK;
 }
 
-/* The end of the log without an event for this page; or what comes next is read from the lake, which
- * is no end. */
+/* What comes next is read from the lake, which is no end of the page. */
+static void wait_fetched(struct read *r)
+{
+    r->waiting = reader_wait(r->reader, &r->waiter);
+    if (!r->waiting)
+        again(r);
+}
+
+/* The end of the log without an event for this page. */
 static void wait_or_answer(struct read *r)
 {
-    if (reader_fetching(r->reader) && !r->deadline_ms) {
-        r->waiting = reader_wait(r->reader, &r->waiter);
-        if (!r->waiting)
-            again(r);
-        return;
-    }
     if (r->deadline_ms && loop_now_ms(r->rq->ctx->loop) < r->deadline_ms) {
         r->waiting = reader_wait(r->reader, &r->waiter);
         if (!r->waiting)
@@ -201,6 +202,8 @@ static void turn(struct read *r)
         if (e == ERR_AGAIN) {
             if (reader_busy(r->reader))
                 again(r);
+            else if (reader_fetching(r->reader))
+                wait_fetched(r);
             else if (r->n)
                 answer(r);
             else
