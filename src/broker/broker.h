@@ -65,17 +65,10 @@ enum topic_durability { DURABILITY_FSYNC = 0, DURABILITY_OS = 1 };
  * names are rejected. */
 #define TOPIC_CLEANUP_DELETE  1u
 #define TOPIC_CLEANUP_COMPACT 2u
-enum topic_lake_partition {
-    LAKE_PARTITION_HOUR = 0,
-    LAKE_PARTITION_DAY,
-    LAKE_PARTITION_MONTH,
-    LAKE_PARTITION_PARTITION,
-    LAKE_PARTITION_BUCKET,
-    LAKE_PARTITION_NONE,
-};
 enum topic_lake_format { LAKE_ICEBERG = 0, LAKE_JSONL = 1 };
 enum topic_lake_jsonl { LAKE_JSONL_PLAIN = 0, LAKE_JSONL_GZIP, LAKE_JSONL_ZSTD };
-#define TOPIC_RATIO_ONE 1000000000 /* 1 of min_cleanable_ratio */
+#define TOPIC_CONF_WORD_MAX 112u /* bytes of an item that is text: 16 pieces of 7 in an entry */
+#define TOPIC_RATIO_ONE     1000000000 /* 1 of min_cleanable_ratio */
 struct topic_conf {
     int64_t retention_ms;    /* -1 for ever */
     int64_t retention_bytes; /* -1 no limit */
@@ -89,9 +82,9 @@ struct topic_conf {
     uint8_t cleanup;           /* TOPIC_CLEANUP_… bits */
     uint8_t timestamp_type;    /* 0 CreateTime, 1 LogAppendTime */
     int64_t lake_max_bytes, lake_max_s, lake_snapshots_ms, lake_retention_ms;
-    uint8_t lake_enable, lake_partition,
-        lake_columns; /* lake_partition: enum topic_lake_partition */
-    uint8_t lake_format, lake_jsonl_codec; /* enum topic_lake_format, topic_lake_jsonl */
+    uint8_t lake_enable, lake_columns;
+    char lake_partition[TOPIC_CONF_WORD_MAX + 1]; /* terms, as given: see lake/transform.h */
+    uint8_t lake_format, lake_jsonl_codec;        /* enum topic_lake_format, topic_lake_jsonl */
     /* without effect: kept and reported */
     int64_t file_delete_delay_ms, flush_messages, flush_ms, segment_jitter_ms, segment_ms;
     int64_t local_retention_bytes, local_retention_ms;
@@ -127,7 +120,7 @@ enum topic_conf_type {
     TOPIC_CONF_DOUBLE = 6,
     TOPIC_CONF_LIST = 7,
 };
-#define TOPIC_CONF_VALUE_MAX 32u
+#define TOPIC_CONF_VALUE_MAX 128u
 struct topic_conf_item {
     const char *name;
     const char *server_name; /* that an Apache Kafka server's default has; "" none */

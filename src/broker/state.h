@@ -102,7 +102,7 @@ enum broker_entry {
 #define TOPIC_SCATTERED 1u /* a key's records may be in several partitions */
 #define TOPIC_FLAGS_ALL TOPIC_SCATTERED
 
-#define CONF_ITEMS_MAX 64u
+#define CONF_ITEMS_MAX 80u
 struct conf_item {
     uint8_t code;
     int64_t value;

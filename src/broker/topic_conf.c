@@ -17,11 +17,11 @@ enum kind {
     WORDS_DURABILITY,
     WORDS_COMPRESSION,
     WORDS_TIMESTAMP,
-    WORDS_LAKE,
     WORDS_LAKE_FORMAT,
     WORDS_LAKE_JSONL,
     LIST_CLEANUP,
-    LIST_REPLICAS
+    LIST_REPLICAS,
+    TEXT
 };
 
 #define COMPRESSION_PRODUCER     0
@@ -33,8 +33,6 @@ static const char *const words[][WORDS_MAX] = {
     [WORDS_DURABILITY] = {"fsync", "os"},
     [WORDS_COMPRESSION] = {"producer", "gzip", "snappy", "lz4", "zstd", "uncompressed"},
     [WORDS_TIMESTAMP] = {"CreateTime", "LogAppendTime"},
-    [WORDS_LAKE] = {"hour(timestamp)", "day(timestamp)", "month(timestamp)", "partition",
-                    "bucket[16](key)", "none"},
     [WORDS_LAKE_FORMAT] = {"iceberg", "jsonl"},
     [WORDS_LAKE_JSONL] = {"none", "gzip", "zstd"},
     [LIST_CLEANUP] = {"", "delete", "compact", "compact,delete"},
@@ -50,11 +48,11 @@ static const enum topic_conf_type types[] = {
     [WORDS_DURABILITY] = TOPIC_CONF_STRING,
     [WORDS_COMPRESSION] = TOPIC_CONF_STRING,
     [WORDS_TIMESTAMP] = TOPIC_CONF_STRING,
-    [WORDS_LAKE] = TOPIC_CONF_STRING,
     [WORDS_LAKE_FORMAT] = TOPIC_CONF_STRING,
     [WORDS_LAKE_JSONL] = TOPIC_CONF_STRING,
     [LIST_CLEANUP] = TOPIC_CONF_LIST,
     [LIST_REPLICAS] = TOPIC_CONF_LIST,
+    [TEXT] = TOPIC_CONF_STRING,
 };
 
 struct row {
@@ -63,19 +61,30 @@ struct row {
     enum kind kind;
     int64_t least, most, fallback;
     const char *prose;
+    const char *text; /* TEXT: the default, */
+    size_t at;        /* and where it is in struct topic_conf */
 };
 
 static const struct row rows[] = {
 #define CONF_ROW(code, name, server, field, kind, least, most, fallback, prose) \
-    {code, name, server, kind, least, most, fallback, prose},
+    {code, name, server, kind, least, most, fallback, prose, NULL, 0},
+#define CONF_TEXT(code, name, server, field, fallback, prose) \
+    {code, name, server, TEXT, 0, 0, 0, prose, fallback, offsetof(struct topic_conf, field)},
 #include "broker/tbl/topic_configs.h"
 #undef CONF_ROW
+#undef CONF_TEXT
 };
-#define ROWS (sizeof rows / sizeof rows[0])
-_Static_assert(ROWS <= CONF_ITEMS_MAX, "an entry must be able to hold every item");
-_Static_assert(CONF_ITEMS_MAX * 9 + 400 < ENTRY_SMALL_MAX, "an entry has room for every item");
-_Static_assert(ROWS * 72 < TOPIC_CONF_TEXT_MAX, "the text has room for every item");
+#define TEXTS  1 /* rows of that kind */
+#define PIECE  7u
+#define PIECES (TOPIC_CONF_WORD_MAX / PIECE)
+#define ROWS   (sizeof rows / sizeof rows[0])
+_Static_assert(ROWS + TEXTS * PIECES <= CONF_ITEMS_MAX, "an entry must hold every item");
+_Static_assert(CONF_ITEMS_MAX * 9 + 300 < ENTRY_SMALL_MAX, "an entry has room for every item");
+_Static_assert(ROWS * 72 + TEXTS * TOPIC_CONF_WORD_MAX < TOPIC_CONF_TEXT_MAX,
+               "the text has room for every item");
+_Static_assert(TOPIC_CONF_WORD_MAX < TOPIC_CONF_VALUE_MAX, "a value has room for text");
 
+#define CONF_TEXT(code, name, server, field, fallback, prose)
 static int64_t value_get(const struct topic_conf *c, uint8_t code)
 {
     switch (code) {
@@ -103,6 +112,8 @@ static void value_put(struct topic_conf *c, uint8_t code, int64_t v)
     }
 }
 
+#undef CONF_TEXT
+
 static const struct row *row_by_code(uint8_t code)
 {
     size_t i;
@@ -125,7 +136,7 @@ static const struct row *row_by_name(struct slice name)
 
 static bool has_words(const struct row *r)
 {
-    return r->kind == BOOL || r->kind >= WORDS_DURABILITY;
+    return r->kind == BOOL || (r->kind >= WORDS_DURABILITY && r->kind != TEXT);
 }
 
 /* 0.5, 1.0, 0.000000001 */
@@ -148,13 +159,100 @@ static void value_text(const struct row *r, int64_t v, char out[TOPIC_CONF_VALUE
         snprintf(out, TOPIC_CONF_VALUE_MAX, "%" PRId64, v);
 }
 
+/* ---- items that are text ---- */
+
+static char *text_at(struct topic_conf *c, const struct row *r)
+{
+    return (char *)c + r->at;
+}
+
+static const char *text_in(const struct topic_conf *c, const struct row *r)
+{
+    return (const char *)c + r->at;
+}
+
+static bool text_ok(struct slice s)
+{
+    size_t i;
+
+    for (i = 0; i < s.len && s.ptr[i] >= ' ' && s.ptr[i] != 0x7f; i++)
+        ;
+    return s.len > 0 && i == s.len && s.len <= TOPIC_CONF_WORD_MAX;
+}
+
+static void text_put(struct topic_conf *c, const struct row *r, struct slice s)
+{
+    char *at = text_at(c, r);
+
+    memset(at, 0, TOPIC_CONF_WORD_MAX + 1);
+    memcpy(at, s.ptr, s.len);
+}
+
+/* A piece in an item's value: its number from 1 on in the first byte, then 7 bytes of the text. */
+static void pieces_add(const struct topic_conf *c, const struct row *r, struct conf_items *out)
+{
+    const char *text = text_in(c, r);
+    size_t n = strlen(text), i, k;
+
+    for (i = 0; i * PIECE < n; i++) {
+        uint64_t v = i + 1;
+
+        for (k = 0; k < PIECE; k++)
+            v = v << 8 | (i * PIECE + k < n ? (uint8_t)text[i * PIECE + k] : 0);
+        out->item[out->n++] = (struct conf_item){r->code, (int64_t)v};
+    }
+}
+
+/* Values without a number are of before: one of these words. */
+static enum err piece_take(struct topic_conf *c, const struct row *r, int64_t value)
+{
+    static const char *const before[] = {"hour(timestamp)", "day(timestamp)",  "month(timestamp)",
+                                         "partition",       "bucket[16](key)", "none"};
+    uint64_t v = (uint64_t)value, i = v >> 56;
+    char *at = text_at(c, r);
+    size_t k;
+
+    if (i == 0 && v < sizeof before / sizeof *before) {
+        text_put(c, r, slice_str(before[v]));
+        return ERR_OK;
+    }
+    if (i == 0 || i > PIECES)
+        return ERR_CORRUPT;
+    if (i == 1)
+        memset(at, 0, TOPIC_CONF_WORD_MAX + 1);
+    for (k = 0; k < PIECE; k++)
+        at[(i - 1) * PIECE + k] = (char)(v >> 8 * (PIECE - 1 - k));
+    return text_ok(slice_str(at)) ? ERR_OK : ERR_CORRUPT;
+}
+
+/* ---- items of either kind ---- */
+
+static bool row_same(const struct topic_conf *a, const struct topic_conf *b, const struct row *r)
+{
+    if (r->kind == TEXT)
+        return strcmp(text_in(a, r), text_in(b, r)) == 0;
+    return value_get(a, r->code) == value_get(b, r->code);
+}
+
+static void row_text(const struct topic_conf *c, const struct row *r,
+                     char out[TOPIC_CONF_VALUE_MAX])
+{
+    if (r->kind == TEXT)
+        snprintf(out, TOPIC_CONF_VALUE_MAX, "%s", text_in(c, r));
+    else
+        value_text(r, value_get(c, r->code), out);
+}
+
 void topic_conf_init(struct topic_conf *out)
 {
     size_t i;
 
     memset(out, 0, sizeof *out);
     for (i = 0; i < ROWS; i++)
-        value_put(out, rows[i].code, rows[i].fallback);
+        if (rows[i].kind == TEXT)
+            text_put(out, &rows[i], slice_str(rows[i].text));
+        else
+            value_put(out, rows[i].code, rows[i].fallback);
 }
 
 void topic_conf_default(struct broker *b, struct topic_conf *out)
@@ -305,7 +403,9 @@ static enum err bad_value(const struct row *r, struct slice value, struct errinf
     size_t n = 0;
     int64_t v;
 
-    if (r->kind == RATIO) {
+    if (r->kind == TEXT) {
+        snprintf(allowed, sizeof allowed, "text of up to %u characters", TOPIC_CONF_WORD_MAX);
+    } else if (r->kind == RATIO) {
         snprintf(allowed, sizeof allowed, "a number from 0 to 1");
     } else if (!has_words(r)) {
         snprintf(allowed, sizeof allowed, "a whole number from %" PRId64 " to %" PRId64 "%s",
@@ -335,6 +435,12 @@ enum err topic_conf_set(struct topic_conf *c, struct slice name, struct slice va
     if (!r)
         return row_missing(name, info);
     value = trimmed(value);
+    if (r->kind == TEXT) {
+        if (!text_ok(value))
+            return bad_value(r, value, info);
+        text_put(c, r, value);
+        return ERR_OK;
+    }
     if (!value_parse(r, value, &v) || !value_ok(r, v))
         return bad_value(r, value, info);
     value_put(c, r->code, v);
@@ -348,22 +454,23 @@ enum err topic_conf_unset(struct broker *b, struct topic_conf *c, struct slice n
 
     if (!r)
         return row_missing(name, info);
-    value_put(c, r->code, value_get(&b->defaults, r->code));
+    if (r->kind == TEXT)
+        text_put(c, r, slice_str(text_in(&b->defaults, r)));
+    else
+        value_put(c, r->code, value_get(&b->defaults, r->code));
     return ERR_OK;
 }
 
 static void item_fill(struct broker *b, const struct topic_conf *c, const struct row *r,
                       struct topic_conf_item *out)
 {
-    int64_t v = value_get(c, r->code), d = value_get(&b->defaults, r->code);
-
     *out = (struct topic_conf_item){.name = r->name,
                                     .server_name = r->server,
                                     .prose = r->prose,
                                     .type = types[r->kind],
-                                    .is_default = v == d};
-    value_text(r, v, out->value);
-    value_text(r, d, out->fallback);
+                                    .is_default = row_same(c, &b->defaults, r)};
+    row_text(c, r, out->value);
+    row_text(&b->defaults, r, out->fallback);
 }
 
 bool topic_conf_item_at(struct broker *b, const struct topic_conf *c, unsigned i,
@@ -402,10 +509,9 @@ enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info)
     size_t i;
 
     for (i = 0; i < ROWS; i++) {
-        int64_t v = value_get(c, rows[i].code);
-
-        if (!value_ok(&rows[i], v)) {
-            value_text(&rows[i], v, text);
+        if (rows[i].kind == TEXT ? !text_ok(slice_str(text_in(c, &rows[i])))
+                                 : !value_ok(&rows[i], value_get(c, rows[i].code))) {
+            row_text(c, &rows[i], text);
             return bad_value(&rows[i], slice_str(text), info);
         }
     }
@@ -424,10 +530,12 @@ void topic_conf_diff(const struct topic_conf *defaults, const struct topic_conf 
 
     out->n = 0;
     for (i = 0; i < ROWS; i++) {
-        int64_t v = value_get(c, rows[i].code);
-
-        if (v != value_get(defaults, rows[i].code))
-            out->item[out->n++] = (struct conf_item){rows[i].code, v};
+        if (row_same(c, defaults, &rows[i]))
+            continue;
+        if (rows[i].kind == TEXT)
+            pieces_add(c, &rows[i], out);
+        else
+            out->item[out->n++] = (struct conf_item){rows[i].code, value_get(c, rows[i].code)};
     }
 }
 
@@ -440,8 +548,11 @@ enum err topic_conf_items(const struct topic_conf *defaults, const struct conf_i
     for (i = 0; i < items->n; i++) {
         const struct row *r = row_by_code(items->item[i].code);
 
-        if (!r || !value_ok(r, items->item[i].value))
+        if (!r || (r->kind == TEXT ? piece_take(out, r, items->item[i].value) != ERR_OK
+                                   : !value_ok(r, items->item[i].value)))
             return ERR_CORRUPT;
+        if (r->kind == TEXT)
+            continue;
         value_put(out, r->code, items->item[i].value);
     }
     return ERR_OK;
@@ -455,11 +566,9 @@ size_t topic_conf_text(const struct topic_conf *defaults, const struct topic_con
 
     out[0] = 0;
     for (i = 0; i < ROWS; i++) {
-        int64_t v = value_get(c, rows[i].code);
-
-        if (v == value_get(defaults, rows[i].code))
+        if (row_same(c, defaults, &rows[i]))
             continue;
-        value_text(&rows[i], v, text);
+        row_text(c, &rows[i], text);
         n += (size_t)snprintf(out + n, TOPIC_CONF_TEXT_MAX - n, "%s=%s\n", rows[i].name, text);
         ASSERT(n < TOPIC_CONF_TEXT_MAX);
     }

@@ -228,7 +228,7 @@ static enum err expire(struct lake *l, struct table *t, struct topic *topic, str
 static enum err flush_all(struct lake *l, struct table *t, struct topic *topic, unsigned most,
                           struct errinfo *info)
 {
-    bool more = true;
+    bool more = true, anew = false;
     enum err e = ERR_OK;
 
     while (!e && more && most--) {
@@ -237,6 +237,8 @@ static enum err flush_all(struct lake *l, struct table *t, struct topic *topic, 
         /* somebody else's commit came between: look again, at once */
         if (e == ERR_CONFLICT && most)
             e = ERR_OK, more = true;
+        if (e == ERR_NOT_FOUND && !anew) /* the table at hand is old: others expired its snapshots */
+            e = ERR_OK, more = anew = true;
     }
     if (!e && !more)
         t->waiting_ns = 0;
@@ -492,6 +494,29 @@ static enum err put_jobs(const struct table *t, struct buf *out)
     return e ? e : buf_append_str(out, "}");
 }
 
+/* Of each partition: the log's start, the local log's, what the table covers, the end. */
+static enum err put_partitions(const struct lake *l, const struct table *t, struct buf *out)
+{
+    struct topic *topic = topic_find(l->conf.broker, slice_str(t->name));
+    enum err e = buf_append_str(out, ",\"partitions\":[");
+    int32_t i;
+
+    for (i = 0; !e && topic && i < topic_partitions(topic); i++) {
+        struct partition *p = topic_partition(topic, i);
+        int64_t start = partition_start(p);
+        struct plog_info now;
+
+        plog_info_get(partition_log(p), &now);
+        e = buf_printf(out,
+                       "%s{\"partition\":%d,\"start\":%" PRId64 ",\"local_start\":%" PRId64
+                       ",\"covered\":%" PRId64 ",\"end\":%" PRId64 "}",
+                       i ? "," : "", (int)i, start, now.start_offset,
+                       (uint32_t)i < t->shown_n ? t->shown[i] : start, now.end_offset);
+    }
+    topic_unref(&topic);
+    return e ? e : buf_append_str(out, "]");
+}
+
 /* l->lock is held. */
 static enum err put_table(const struct lake *l, const struct table *t, struct buf *out)
 {
@@ -527,6 +552,13 @@ static enum err put_table(const struct lake *l, const struct table *t, struct bu
         e = put_text(out, "error", err_code(t->error));
     if (!e && t->error)
         e = put_text(out, "message", t->why);
+    if (!e)
+        e = buf_printf(out,
+                       ",\"table_records\":%" PRId64 ",\"table_files\":%" PRId64
+                       ",\"table_bytes\":%" PRId64,
+                       t->rows_all, t->files_all, t->bytes_all);
+    if (!e)
+        e = put_partitions(l, t, out);
     if (!e)
         e = put_jobs(t, out);
     return e ? e : buf_append_str(out, "}");

@@ -33,6 +33,7 @@
 struct broker;
 struct lake;
 struct record_header; /* journal/batch.h */
+struct record; /* journal/batch.h */
 struct topic;
 
 /* ---- Parquet, by somebody else ---- */
@@ -129,6 +130,10 @@ struct lake_parquet {
     void (*fields_each)(void *fields, void (*fn)(void *fn_arg, const char *name, unsigned seen),
                         void *fn_arg);
     void (*fields_free)(void *fields);
+    /* What a column of the source LAKE_FIELD, LAKE_CE_TYPE or LAKE_CE_ID has of a record, as write()
+     * puts it into the file; bytes in *out point into the record or into text, which is cleared. */
+    enum err (*column_value)(void *arg, const struct lake_column *c, const struct record *r,
+                             struct ice_value *out, struct buf *text);
 };
 
 /* ---- the lake ---- */

@@ -357,7 +357,7 @@ static enum err scan_commit(struct lake *l, struct table *t, struct topic *topic
         c.added = file;
         c.schema = schema;
         e = table_commit(l, t, &c, s->covered, info);
-        if (e == ERR_CONFLICT) /* certainly not in the table; after others they may be */
+        if (e == ERR_CONFLICT || e == ERR_NOT_FOUND) /* certainly not in the table */
             files_forget(place_store(l, place), file, c.added_n);
     }
     if (!e)
@@ -378,7 +378,7 @@ enum err table_flush(struct lake *l, struct table *t, struct topic *topic, bool 
 
     *more = false;
     topic_conf_get(topic, &conf);
-    if ((e = table_load(l, t, topic, info)) ||
+    if ((e = table_load(l, t, topic, info)) || (e = table_spec_follow(l, t, topic, info)) ||
         (e = lake_scan_run(l, t, topic, conf.lake_columns, LIMIT_LAKE_FLUSH_BYTES, &s, info)))
         return e;
     *more = s.full;

@@ -5,6 +5,7 @@
  *   lake_scan.c      which records a flush takes, and into which partitions of the table they go
  *   lake_flush.c     a flush: scan, Parquet, upload, commit
  *   lake_table.c     loading, creating and committing the table
+ *   lake_spec.c      how the table is divided
  *   lake_place.c     the stores that tables' objects are in
  *   lake_maintain.c  compaction, expiry, orphans
  *   lake_tier.c      older records for readers of the log
@@ -109,7 +110,8 @@ struct table {
     enum err error;
     char why[256];
     uint32_t shown_n;
-    int64_t *shown;         /* covered */
+    int64_t *shown;                         /* covered */
+    int64_t rows_all, files_all, bytes_all; /* of the table's current snapshot, as it says */
     uint64_t version;       /* lake->lock: counts what changed the table */
     struct lake_view *view; /* lake->lock: of view_version; NULL: none */
     uint64_t view_version;
@@ -200,6 +202,16 @@ void table_changed(struct lake *l, struct table *t);
 struct table *lake_table_find(struct lake *l, struct slice name); /* lake->lock is held */
 void lake_cache_fini(struct lake *l);
 void lake_view_unref(struct lake_view *v);
+
+/* ---- how the table is divided: lake_spec.c ---- */
+
+#define PROPERTY_PARTITION "weir.partition" /* the terms that its spec was made of */
+/* A spec of the terms whose columns are in the schema; applied: these, with commas. */
+enum err spec_wanted(const char *text, const struct schema *s, struct spec **out,
+                     char applied[TOPIC_CONF_WORD_MAX + 1], struct errinfo *info);
+/* Gives a loaded table the spec that the topic wants, and loads it again, if that is another. */
+enum err table_spec_follow(struct lake *l, struct table *t, struct topic *topic,
+                           struct errinfo *info);
 
 /* ---- flush, maintenance ---- */
 

@@ -100,8 +100,9 @@ static enum err on_file(void *arg, const struct manifest_entry *e, const struct 
     struct seen *to;
     uint32_t i;
 
-    if (f->content != DATA_ROWS || spec->id != s->t->spec->id || s->n == SEEN_MAX ||
-        (uint64_t)f->bytes > s->bytes_max || too_young(s, f))
+    /* files of one spec are not merged with those of another; what is too old goes all the same */
+    if (f->content != DATA_ROWS || s->n == SEEN_MAX || (uint64_t)f->bytes > s->bytes_max ||
+        (s->time_max == INT64_MAX && spec->id != s->t->spec->id) || too_young(s, f))
         return ERR_OK;
     if (s->n == s->cap) {
         s->cap = s->cap ? s->cap * 2 : 64;
@@ -371,8 +372,10 @@ enum err table_compact(struct lake *l, struct table *t, struct topic *topic, str
 {
     uint32_t i, n, merges = 0;
     struct survey s;
-    enum err e = table_load(l, t, topic, info);
+    enum err e;
 
+    table_unload(t); /* others may have changed it, and expired what is known here */
+    e = table_load(l, t, topic, info);
     if (e)
         return e;
     e = survey_make(l, t, l->conf.file_bytes / 2, INT64_MAX, &s, info);
@@ -424,8 +427,10 @@ enum err table_expire(struct lake *l, struct table *t, struct topic *topic, stru
     struct topic_conf c;
     struct lake_env env;
     uint64_t n = 0;
-    enum err e = table_load(l, t, topic, info);
+    enum err e;
 
+    table_unload(t); /* as above */
+    e = table_load(l, t, topic, info);
     topic_conf_get(topic, &c);
     if (!e && c.lake_retention_ms >= 0)
         e = rows_expire(l, t, now - c.lake_retention_ms, info);

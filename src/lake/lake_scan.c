@@ -21,13 +21,17 @@ struct pass {
     struct buf key;     /* the group key of the record at hand */
     uint32_t value_at[LIMIT_LAKE_SPEC_FIELDS], value_len[LIMIT_LAKE_SPEC_FIELDS];
     uint64_t limit;
+    struct buf text; /* of a value taken out of a record */
 };
 
 /* ---- groups ---- */
 
-static enum err value_of(int32_t column, int32_t partition, const struct record *r,
+static enum err value_of(struct pass *p, int32_t column, int32_t partition, const struct record *r,
                          uint64_t position, struct ice_value *v)
 {
+    const struct lake_parquet *pq = &p->l->conf.parquet;
+    const struct lake_column *c;
+
     memset(v, 0, sizeof *v);
     switch (column) {
     case COLUMN_PARTITION:
@@ -49,7 +53,10 @@ static enum err value_of(int32_t column, int32_t partition, const struct record 
         v->bytes = r->value;
         break;
     default:
-        return ERR_UNSUPPORTED;
+        c = columns_find(&p->t->columns, column);
+        if (!c || (c->source != LAKE_FIELD && c->source != LAKE_CE_TYPE && c->source != LAKE_CE_ID))
+            return ERR_UNSUPPORTED;
+        return pq->column_value(pq->arg, c, r, v, &p->text);
     }
     v->null = slice_is_null(v->bytes);
     return ERR_OK;
@@ -71,7 +78,7 @@ static enum err key_make(struct pass *p, int32_t partition, const struct record 
 
         if (f->transform.kind == TRANSFORM_VOID)
             v = ICE_NULL;
-        else if (value_of(f->source_id, partition, r, position, &v) ||
+        else if (value_of(p, f->source_id, partition, r, position, &v) ||
                  f->transform.kind == TRANSFORM_UNKNOWN)
             return errinfo_set(info, ERR_UNSUPPORTED,
                                "the table is partitioned by \"%.60s\", which cannot be computed "
@@ -268,6 +275,7 @@ enum err lake_scan_run(struct lake *l, struct table *t, struct topic *topic, boo
     if (fields)
         out->fields = l->conf.parquet.fields_new(l->conf.parquet.arg);
     buf_init(&p.key, KEY_BYTES + (1u << 20));
+    buf_init(&p.text, 6 * LIMIT_BATCH_INFLATED);
     for (i = 0; !e && i < t->partitions_n; i++) {
         int32_t k = (int32_t)((t->start + (uint32_t)i) % (uint32_t)t->partitions_n);
 
@@ -280,6 +288,7 @@ enum err lake_scan_run(struct lake *l, struct table *t, struct topic *topic, boo
         }
     }
     buf_fini(&p.key);
+    buf_fini(&p.text);
     if (e)
         lake_scan_fini(l, out);
     return e;

@@ -42,41 +42,28 @@ void table_unload(struct table *t)
 
 /* ---- making ---- */
 
-static enum err spec_make(const struct topic_conf *c, const struct schema *s, json_t **out,
-                          struct errinfo *info)
-{
-    static const char *const texts[] = {
-        [LAKE_PARTITION_HOUR] = "hour(timestamp)",   [LAKE_PARTITION_DAY] = "day(timestamp)",
-        [LAKE_PARTITION_MONTH] = "month(timestamp)", [LAKE_PARTITION_PARTITION] = "partition",
-        [LAKE_PARTITION_BUCKET] = "bucket[16](key)", [LAKE_PARTITION_NONE] = NULL};
-    const char *text = texts[c->lake_partition];
-    struct spec *sp = NULL;
-    enum err e = spec_from_texts(&text, text != NULL, s, 0, SPEC_FIRST_FIELD, &sp, info);
-
-    if (!e)
-        *out = spec_json(sp);
-    spec_free(&sp);
-    return e;
-}
-
 static enum err table_make(struct lake *l, struct table *t, struct topic *topic,
                            struct errinfo *info)
 {
     struct table_name name = table_name_of(l, t);
     struct schema *s = columns_first_schema();
-    json_t *spec = NULL, *request;
+    char applied[TOPIC_CONF_WORD_MAX + 1];
+    struct spec *spec = NULL;
+    json_t *request;
     char id[33], *mapping = schema_name_mapping(s);
     struct topic_conf c;
     enum err e;
 
     hex_encode(topic_uuid(topic), 16, id);
     topic_conf_get(topic, &c);
-    e = spec_make(&c, s, &spec, info);
-    request = json_pack("{s:o, s:o, s:{s:s, s:s, s:s, s:s}}", "schema", schema_json(s),
-                        "partition-spec", spec ? spec : json_null(), "properties", PROPERTY_TOPIC,
-                        id, "write.format.default", "parquet", "write.parquet.compression-codec",
-                        "zstd", "schema.name-mapping.default", mapping);
+    e = spec_wanted(c.lake_partition, s, &spec, applied, info);
+    request = json_pack("{s:o, s:o, s:{s:s, s:s, s:s, s:s, s:s}}", "schema", schema_json(s),
+                        "partition-spec", spec ? spec_json(spec) : json_null(), "properties",
+                        PROPERTY_TOPIC, id, PROPERTY_PARTITION, applied, "write.format.default",
+                        "parquet", "write.parquet.compression-codec", "zstd",
+                        "schema.name-mapping.default", mapping);
     free(mapping);
+    spec_free(&spec);
     schema_free(&s);
     if (!e && !request)
         e = errinfo_set(info, ERR_INTERNAL, "the request to make a table cannot be built");
@@ -158,11 +145,12 @@ static enum err covered_parse(struct table *t, struct topic *topic, struct errin
         e = errinfo_set(info, ERR_CORRUPT, "%s of the table \"%.100s\" is no list",
                         SNAPSHOT_OFFSETS, t->name);
     else if (!text && metadata_current(t->md) && metadata_property(t->md, SNAPSHOT_OFFSETS))
-        e = errinfo_set(info, ERR_CORRUPT,
-                        "\"%.100s\" was set back to a snapshot that does not tell what it covers, and "
-                        "those before it are expired: set it to another, or drop the table to have it "
-                        "written anew",
-                        t->name);
+        e = errinfo_set(
+            info, ERR_CORRUPT,
+            "\"%.100s\" was set back to a snapshot that does not tell what it covers, and "
+            "those before it are expired: set it to another, or drop the table to have it "
+            "written anew",
+            t->name);
     else
         e = table_covered(t, topic, list, info);
     json_decref(list);
@@ -228,11 +216,23 @@ static void covered_let_go(struct lake *l, const struct table *t)
     topic_unref(&topic);
 }
 
+/* A total of the current snapshot's summary; 0: it has none. */
+static int64_t total_of(const struct table *t, const char *name)
+{
+    const json_t *summary = t->jsonl ? NULL : json_object_get(metadata_current(t->md), "summary");
+    const char *text = json_string_value(json_object_get(summary, name));
+
+    return text ? strtoll(text, NULL, 10) : 0;
+}
+
 void table_covered_show(struct lake *l, struct table *t)
 {
     size_t bytes = (size_t)t->partitions_n * sizeof *t->shown;
 
     io_mutex_lock(&l->lock);
+    t->rows_all = total_of(t, "total-records");
+    t->files_all = total_of(t, "total-data-files");
+    t->bytes_all = total_of(t, "total-files-size");
     t->shown = xrealloc(t->shown, bytes + 1);
     memcpy(t->shown, t->covered, bytes);
     t->shown_n = (uint32_t)t->partitions_n;

@@ -360,6 +360,15 @@ static enum err term_parse(const char *text, const struct schema *s,
     return ERR_OK;
 }
 
+enum err spec_text_check(const char *text, const struct schema *s, struct errinfo *info)
+{
+    const struct schema_field *column;
+    struct transform t;
+    enum err e = term_parse(text, s, &column, &t, info);
+
+    return e && t.kind != TRANSFORM_UNKNOWN && !column ? ERR_NOT_FOUND : e;
+}
+
 static const char *name_suffix(enum transform_kind k)
 {
     return k == TRANSFORM_IDENTITY   ? ""

@@ -74,6 +74,8 @@ enum err spec_parse(const json_t *o, const struct schema *s, struct spec **out,
 enum err spec_from_texts(const char *const *texts, unsigned n, const struct schema *s,
                          int32_t spec_id, int32_t first_id, struct spec **out,
                          struct errinfo *info);
+/* ERR_NOT_FOUND: the schema has no such column; ERR_CONFIG. */
+enum err spec_text_check(const char *text, const struct schema *s, struct errinfo *info);
 void spec_free(struct spec **s);
 json_t *spec_json(const struct spec *s);
 /* Only its fields, as manifests have them. */

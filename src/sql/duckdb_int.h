@@ -99,9 +99,6 @@ void fill_ready(struct fill *f);
 void fill_fini(struct fill *f);
 /* Rows into the columns' vectors. false: a value does not fit a learnt type. */
 bool fill_rows(struct fill *f, struct scan *s, const struct scan_rows *rows);
-/* Text as VARCHAR: in place, or with \xAB for what is not UTF-8. Used by weir_text, too. */
-size_t text_escape(struct slice bytes, char *dst);
-size_t text_escaped_len(struct slice bytes);
 void string_put(duckdb_string_t *dst, struct slice s);
 void vector_null(duckdb_vector v, uint64_t row);
 

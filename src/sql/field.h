@@ -65,5 +65,8 @@ bool field_f64(struct slice text, double *out);
 size_t field_unescape(struct slice text, uint8_t *dst);
 /* Whether bytes are all ASCII or otherwise valid UTF-8; quick for short ASCII. */
 bool text_valid(struct slice s);
+/* Text as VARCHAR: in place, or with \xAB for what is not UTF-8. Used by weir_text, too. */
+size_t text_escape(struct slice bytes, char *dst);
+size_t text_escaped_len(struct slice bytes);
 
 #endif

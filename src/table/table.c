@@ -8,8 +8,11 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/tbl/limits.h"
 #include "broker/broker.h"
+#include "journal/batch.h"
 #include "sql/cold.h"
+#include "sql/field.h"
 #include "sql/infer.h"
 #include "sql/parquet.h"
 #include "sql/sql.h"
@@ -281,6 +284,91 @@ static void fields_free(void *fields)
     free(fields);
 }
 
+/* ---- one column of one record ---- */
+
+/* Text as a column of text has it: bytes that are no UTF-8 are escaped. */
+static enum err text_give(struct slice s, struct ice_value *out, struct buf *text)
+{
+    size_t n;
+
+    out->null = false;
+    out->bytes = s.ptr ? s : SLICE_LIT("");
+    if (text_valid(out->bytes))
+        return ERR_OK;
+    n = text_escaped_len(s);
+    if (buf_reserve(text, n))
+        return ERR_TOO_LARGE;
+    out->bytes = slice_of(text->ptr + text->len, text_escape(s, (char *)text->ptr + text->len));
+    return ERR_OK;
+}
+
+static enum err string_give(const struct field_value *v, struct ice_value *out, struct buf *text)
+{
+    size_t n;
+
+    if (v->kind != FIELD_STRING || !v->escaped)
+        return text_give(v->text, out, text);
+    if (buf_reserve(text, 5 * v->text.len + 1)) /* and as much again to escape it */
+        return ERR_TOO_LARGE;
+    n = field_unescape(v->text, text->ptr);
+    text->len = n == SIZE_MAX ? 0 : n;
+    return n == SIZE_MAX ? ERR_OK : text_give(slice_of(text->ptr, n), out, text);
+}
+
+static enum err field_give(const struct lake_column *c, struct slice value, struct ice_value *out,
+                           struct buf *text)
+{
+    struct slice name = slice_str(c->field);
+    struct field_value v;
+    struct field_set set;
+    double d = 0;
+
+    field_set_init(&set, &name, 1);
+    field_set_scan(&set, value, &v);
+    field_set_fini(&set);
+    if (v.kind == FIELD_MISSING || v.kind == FIELD_NULL)
+        return ERR_OK;
+    switch (c->kind) {
+    case ICE_BOOLEAN:
+        out->i = v.kind == FIELD_TRUE;
+        out->null = v.kind != FIELD_TRUE && v.kind != FIELD_FALSE;
+        return ERR_OK;
+    case ICE_INT:
+    case ICE_LONG:
+        out->null = v.kind != FIELD_NUMBER || !field_i64(v.text, &out->i) ||
+                    (c->kind == ICE_INT && out->i != (int32_t)out->i);
+        return ERR_OK;
+    case ICE_FLOAT:
+    case ICE_DOUBLE:
+        out->null = v.kind != FIELD_NUMBER || !field_f64(v.text, &d);
+        out->d = c->kind == ICE_FLOAT ? (double)(float)d : d;
+        return ERR_OK;
+    case ICE_STRING:
+        return string_give(&v, out, text);
+    default:
+        return ERR_UNSUPPORTED;
+    }
+}
+
+static enum err column_value(void *arg, const struct lake_column *c, const struct record *r,
+                             struct ice_value *out, struct buf *text)
+{
+    struct slice want = c->source == LAKE_CE_TYPE ? SLICE_LIT("ce_type") : SLICE_LIT("ce_id");
+    struct record_header h[LIMIT_RECORD_HEADERS];
+    uint32_t i, n = 0;
+
+    (void)arg;
+    *out = ICE_NULL;
+    buf_clear(text);
+    if (c->source == LAKE_FIELD)
+        return slice_is_null(r->value) ? ERR_OK : field_give(c, r->value, out, text);
+    if (r->headers_n && record_headers(r, h, LIMIT_RECORD_HEADERS, &n))
+        n = 0;
+    for (i = 0; i < n && !slice_eq(h[i].key, want); i++)
+        ;
+    return i == n || slice_is_null(h[i].value) ? ERR_OK : text_give(h[i].value, out, text);
+}
+
 /* ---- tables for queries ---- */
 
 /* A view in sql's terms. */
@@ -523,7 +611,8 @@ enum err tables_open(struct tables *l, const struct lake_conf *conf, uint64_t me
                                        .fields_new = fields_new,
                                        .fields_value = fields_value,
                                        .fields_each = fields_each,
-                                       .fields_free = fields_free};
+                                       .fields_free = fields_free,
+                                       .column_value = column_value};
     l->broker = conf->broker;
     e = parquet_open(&pc, &l->parquet, info);
     pc.dirs = l->dirs;

@@ -172,9 +172,9 @@ class Table:
         return out
 
     def offsets(self):
-        """Covered offsets; carried over by snapshots that do not say them."""
+        """Covered offsets; of a snapshot that does not say them, the table's."""
         s = self.snapshot()
-        return json.loads(s["summary"]["weir.offsets"])
+        return json.loads(s["summary"].get("weir.offsets") or self.md["properties"]["weir.offsets"])
 
     def columns(self):
         schema = next(s for s in self.md["schemas"] if s["schema-id"] == self.md["current-schema-id"])

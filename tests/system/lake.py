@@ -1,10 +1,11 @@
 """The lake with the real binary: topics become Iceberg tables, on a folder, on a small S3 server whose requests
 are spoilt, and on SeaweedFS (WEIR_CLIENTS=all); read back by tests/system/iceberg.py."""
-import json, os, random, threading, time
+import json, os, random, subprocess, threading, time
 
 import iceberg, s3
 from harness import Server, Skip, npm_modules, scratch, served, weir
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 ENABLE = ("--set", "lake.enable=true", "--set", "lake.max.seconds=1")
 
 
@@ -289,3 +290,88 @@ def test_lake_seaweed():
                 os.environ.clear()
                 os.environ.update(old)
         s3_killed(endpoint, 4, 20, "SeaweedFS")
+
+
+DIVISIONS = (  # terms, names of the fields, a filter of pyiceberg's, what the row must be
+    ("identity(city)", "city", "city == 'Bern'", lambda v: v["city"] == "Bern"),
+    ("city, flag", "city,flag", "city == 'Bern' and flag == true", lambda v: v["city"] == "Bern" and v["flag"]),
+    ("bucket[8](city)", "city_bucket", "city == 'Genf'", lambda v: v["city"] == "Genf"),
+    ('["n_bucket[4]", "truncate[2](city)"]', "n_bucket,city_trunc", "n == 17", lambda v: v["n"] == 17),
+    ("truncate[10](n)", "n_trunc", "n >= 20 and n < 30", lambda v: 20 <= v["n"] < 30),
+    ("n_truncate[25]", "n_trunc", "n < 25", lambda v: v["n"] < 25),
+    ("void(city), ce_type", "city_null,ce_type", "ce_type == 't.x'", lambda v: True),
+    ("year(ts), partition", "timestamp_year,partition", "partition == 1", lambda v: False),
+    ("month(ts),day(timestamp)", "timestamp_month,timestamp_day", "timestamp > '2020-01-01T00:00:00+00:00'", lambda v: True),
+    ("score", "score", "score == 1.5", lambda v: v["score"] == 1.5))
+
+
+def division_values():
+    cities = ["Bern", "Genf", "Zürich", "", None, "a/b=c %"]
+    return [{"n": n, "city": cities[n % 6], "flag": n % 3 == 0, "score": n / 2, "odd": "x" if n % 2 else n} for n in range(60)]
+
+
+def divided(s, name, terms, values):
+    weir("topics", "create", name, "--partitions", "2", "--set", "lake.enable=true", "--set", "lake.max.seconds=86400", "--set",
+         "lake.partition=" + terms, server=s)
+    for again in range(2):  # the first flush gives the table its columns, the second its files their places
+        post(s, name + ":k", values[again::2])
+        weir("lake", "flush", name, server=s)
+
+
+def test_lake_divisions():
+    """lake.partition as lists of terms over records' own columns and fields of their values: what the spec says is
+    what is in the files; other terms later, and after kill -9, too."""
+    values = division_values()
+    with served() as s, scratch() as d:
+        place = iceberg.Folder(os.path.join(s.data, "lake"))
+        for i, (terms, names, _, _) in enumerate(DIVISIONS):
+            divided(s, "d%d" % i, terms, values)
+            table, got = rows(place, "d%d" % i, d, "n, city")
+            assert len(got) == 60 and sum(int(r[0]) for r in got) == 1770
+            spec = next(p for p in table.md["partition-specs"] if p["spec-id"] == table.md["default-spec-id"])
+            assert ",".join(f["name"] for f in spec["fields"]) == names, spec
+        weir("topics", "alter", "d0", "--set", "lake.partition=bucket[2](n),city", server=s)
+        s.kill()
+        t = Server(s.data)
+        try:
+            post(t, "d0:k", values)
+            weir("lake", "flush", "d0", server=t)
+            table, got = rows(place, "d0", d, "n, city")
+            specs = {p["spec-id"]: p["fields"] for p in table.md["partition-specs"]}
+            now = specs[table.md["default-spec-id"]]
+            assert [f["name"] for f in now] == ["n_bucket", "city"] and len(specs) == 3 and len(got) == 120, specs
+            (before,) = (p for p in specs.values() if [f["name"] for f in p] == ["city"])
+            assert before[0]["field-id"] == now[1]["field-id"] != now[0]["field-id"], "a field keeps its id"
+            weir("lake", "compact", "d0", server=t)
+            assert len(rows(place, "d0", d, "n")[1]) == 120
+            weir("topics", "alter", "d0", "--set", "lake.partition=nonsense[3](n)", server=t)
+            p = weir("lake", "flush", "d0", server=t, ok=False)
+            assert p.returncode == 1 and b"no transform" in p.stderr, p.stderr
+            weir("topics", "alter", "d0", "--set", "lake.partition=none", server=t)
+            post(t, "d0:k", values[:1])
+            weir("lake", "flush", "d0", server=t)
+            assert specs[iceberg.Table(place, "d0").md["default-spec-id"]] == [], "divided by nothing, as before there were columns"
+        finally:
+            t.stop()
+        s.__init__(s.data)  # for served() to stop
+
+
+def test_lake_divisions_planned():
+    """pyiceberg plans the files that have the rows, and no others where a transform tells them apart."""
+    from lake_tables import python
+    interpreter = python()
+    values = division_values()
+    with served() as s:
+        asked = []
+        for i, (terms, _, how, _) in enumerate(DIVISIONS):
+            divided(s, "d%d" % i, terms, values)
+            asked.append("d%d:%s" % (i, how))
+        p = subprocess.run([interpreter, os.path.join(HERE, "lake", "partitions.py"), os.path.join(s.data, "lake"), *asked],
+                           capture_output=True, timeout=200)
+        assert p.returncode == 0, p.stderr.decode()[-2000:]
+        for (terms, _, how, right), (n, planned, both, have, every, specs) in zip(DIVISIONS, json.loads(p.stdout)):
+            wanted = sum(1 for v in values if right(v))
+            assert every == 60 and both == have, (terms, how, "files that have rows were not planned")
+            assert n == wanted or "partition ==" in how, (terms, how, n, wanted)
+            print("figure: lake.partition=%s: %s: %d of %d rows, %d files planned, %d have some" % (
+                terms, how, n, every, planned, have))

@@ -4,6 +4,8 @@
  * code: 1..255, written to disk (entries, see broker/state.h): never reuse or renumber one.
  * kind: INT, LONG, RATIO (0 to 1 in units of 1/TOPIC_RATIO_ONE), BOOL, or WORDS_x (one of the words of
  * the list named, whose position is the value; LIST_x: several, comma-separated, as a set of bits).
+ * An item that is text (at most TOPIC_CONF_WORD_MAX bytes) has a row of its own form:
+ *   CONF_TEXT(code, published name, server's name, field, default, prose)
  * A default may be changed by the server's configuration (broker_conf). Names, meaning, ranges and
  * defaults as in Apache Kafka 4.2, except retention.records.min and durability, which are Weir's.
  * "No effect" items are kept and reported, so that clients and tools that set them go on working.
@@ -71,11 +73,15 @@ CONF_ROW(24, "segment.ms", "log.roll.ms", segment_ms, LONG, 1, INT64_MAX, 604800
 CONF_ROW(25, "unclean.leader.election.enable", "unclean.leader.election.enable", unclean_election,
          BOOL, 0, 1, 0, "no effect: nothing is elected")
 CONF_ROW(26, "local.retention.bytes", "log.local.retention.bytes", local_retention_bytes, LONG, -2,
-         INT64_MAX, -2, "no effect while remote.storage.enable is false")
+         INT64_MAX, -2,
+         "with lake.enable: beyond so many bytes the local log gives up what the lake has, which is then "
+         "read from there; -1 no limit, -2 as retention.bytes")
 CONF_ROW(27, "local.retention.ms", "log.local.retention.ms", local_retention_ms, LONG, -2,
-         INT64_MAX, -2, "no effect while remote.storage.enable is false")
+         INT64_MAX, -2,
+         "with lake.enable: older than it the local log gives up what the lake has, which is then read "
+         "from there; -1 for ever, -2 as retention.ms")
 CONF_ROW(28, "remote.storage.enable", "", remote_storage, BOOL, 0, 0, 0,
-         "only false: as an Apache Kafka broker without remote storage")
+         "only false: the lake is Weir's remote storage (lake.enable, local.retention.ms)")
 CONF_ROW(29, "remote.log.copy.disable", "", remote_copy_disable, BOOL, 0, 1, 0,
          "no effect while remote.storage.enable is false")
 CONF_ROW(30, "remote.log.delete.on.disable", "", remote_delete_on_disable, BOOL, 0, 1, 0,
@@ -96,8 +102,9 @@ CONF_ROW(37, "lake.max.bytes", "", lake_max_bytes, LONG, 1024, 1073741824, 10485
          "records are committed to the table when so many bytes of them wait, or at lake.max.seconds")
 CONF_ROW(38, "lake.max.seconds", "", lake_max_s, LONG, 1, 86400, 60,
          "and at the latest when the first of them has waited for it, in seconds")
-CONF_ROW(39, "lake.partition", "", lake_partition, WORDS_LAKE, 0, 5, 0,
-         "by what the table's files are divided, fixed when the table is made")
+CONF_TEXT(39, "lake.partition", "", lake_partition, "hour(timestamp)",
+          "by what the table's files are divided: terms such as day(timestamp), bucket[16](key), "
+          "key_bucket[16] or country, with commas, or a JSON list of them; none")
 CONF_ROW(40, "lake.columns", "", lake_columns, BOOL, 0, 1, 1,
          "the fields of JSON values become columns, beside the exact value")
 CONF_ROW(41, "lake.snapshot.retention.ms", "", lake_snapshots_ms, LONG, 60000, INT64_MAX, 432000000,

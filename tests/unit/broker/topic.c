@@ -123,8 +123,9 @@ static const struct {
     {"lake.jsonl.compression", TOPIC_CONF_STRING, "zstd", "gzip", "gzip", "lz4"},
     {"lake.max.bytes", TOPIC_CONF_LONG, "1048576", "1024", "1024", "1023"},
     {"lake.max.seconds", TOPIC_CONF_LONG, "60", "1", "1", "0"},
-    {"lake.partition", TOPIC_CONF_STRING, "hour(timestamp)", "bucket[16](key)", "bucket[16](key)",
-     "hour"},
+    {"lake.partition", TOPIC_CONF_STRING, "hour(timestamp)",
+     "[\"key_bucket[16]\", \"day(ts)\", \"country\"]",
+     "[\"key_bucket[16]\", \"day(ts)\", \"country\"]", ""},
     {"lake.retention.ms", TOPIC_CONF_LONG, "-1", "0", "0", "-2"},
     {"lake.snapshot.retention.ms", TOPIC_CONF_LONG, "432000000", "60000", "60000", "59999"},
     {"leader.replication.throttled.replicas", TOPIC_CONF_LIST, "", "*", "*", "x"},
@@ -199,6 +200,40 @@ static void test_conf_items(void **state)
     assert_int_equal(i, ITEMS + 2); /* Weir's own: retention.records.min, durability */
     assert_int_equal(topic_conf_unset(f.b, &c, SLICE_LIT("x"), &info), ERR_CONFIG);
     fx_end(&f);
+}
+
+/* Text is in entries in pieces; a number is one of the words of before. */
+static void test_conf_text(void **state)
+{
+    struct topic_conf none, c, back;
+    struct conf_items list;
+    char longest[TOPIC_CONF_WORD_MAX + 2];
+    struct errinfo info;
+
+    topic_conf_init(&none);
+    c = none;
+    memset(longest, 'x', sizeof longest);
+    longest[TOPIC_CONF_WORD_MAX + 1] = 0;
+    assert_int_equal(set(&c, "lake.partition", longest, &info), ERR_CONFIG);
+    for (size_t n = 1; n <= TOPIC_CONF_WORD_MAX; n++) {
+        longest[n - 1] = (char)('a' + n % 26);
+        longest[n] = 0;
+        assert_int_equal(set(&c, "lake.partition", longest, &info), ERR_OK);
+        topic_conf_diff(&none, &c, &list);
+        assert_int_equal(list.n, (n + 6) / 7);
+        assert_int_equal(topic_conf_items(&none, &list, &back), ERR_OK);
+        assert_string_equal(back.lake_partition, longest);
+        longest[n - 1] = 'x';
+    }
+    list = (struct conf_items){.n = 1, .item = {{39, 1}}};
+    assert_int_equal(topic_conf_items(&none, &list, &back), ERR_OK);
+    assert_string_equal(back.lake_partition, "day(timestamp)");
+    list.item[0].value = 6;
+    assert_int_equal(topic_conf_items(&none, &list, &back), ERR_CORRUPT);
+    list.item[0].value = 17LL << 56 | 'x';
+    assert_int_equal(topic_conf_items(&none, &list, &back), ERR_CORRUPT);
+    list.item[0].value = 1LL << 56 | 1;
+    assert_int_equal(topic_conf_items(&none, &list, &back), ERR_CORRUPT);
 }
 
 static void test_conf_ratio(void **state)
@@ -538,11 +573,17 @@ static void test_partition_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),          cmocka_unit_test(test_conf),
-        cmocka_unit_test(test_conf_items),     cmocka_unit_test(test_conf_ratio),
-        cmocka_unit_test(test_restart),        cmocka_unit_test(test_visible_only_when_durable),
-        cmocka_unit_test(test_alter_conflict), cmocka_unit_test(test_list),
-        cmocka_unit_test(test_read_only),      cmocka_unit_test(test_uid_twice),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_conf),
+        cmocka_unit_test(test_conf_items),
+        cmocka_unit_test(test_conf_text),
+        cmocka_unit_test(test_conf_ratio),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_visible_only_when_durable),
+        cmocka_unit_test(test_alter_conflict),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_read_only),
+        cmocka_unit_test(test_uid_twice),
         cmocka_unit_test(test_partition_rows),
     };
 
