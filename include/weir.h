@@ -2,7 +2,8 @@
  *
  * Everything written is on stable storage before a call or callback says so (unless a topic chooses
  * durability `os`). The library installs no signal handlers, never exits, prints nothing. It starts
- * two threads for each open directory and one for each producer and emitter.
+ * two threads for each open directory, with the lake three, and one for each producer, emitter, bridge,
+ * stream and subscription.
  *
  * Errors are values: functions return a weir_err (WEIR_OK is 0) and fill in *error, which may be
  * NULL, with a sentence for people. Unless said otherwise functions may be called from any thread;
@@ -88,6 +89,11 @@ struct weir_options {
     uint64_t inflight_bytes;     /* accepted but not durable, at most: 64 MiB */
     int64_t retention_ms;        /* of topics without their own: 7 days; -1 for ever */
     int64_t dedup_window_ms;     /* how long event ids are remembered: 10 minutes */
+    bool lake; /* topics with lake.enable are tables in the lake, too; one thread more */
+    /* Where: file:///DIR or s3://BUCKET/PREFIX (NULL: the folder lake in the directory), and the
+     * tables' namespace ("weir"). Of S3: https://HOST[:PORT] and region; NULL, and keys: from the
+     * environment, as AWS's tools take them. Copied. */
+    const char *lake_url, *lake_namespace, *lake_s3_endpoint, *lake_s3_region;
 };
 
 /* Opens or creates the log in a directory. One open at a time, in all processes. On success *out
@@ -412,6 +418,144 @@ WEIR_API bool weir_result_truncated(const struct weir_result *r);
 WEIR_API void weir_result_cancel(struct weir_result *r);
 /* Cancels what is left, frees, sets *r to NULL. */
 WEIR_API void weir_result_close(struct weir_result **r);
+
+/* ---- the lake ---- */
+
+/* Waits until all that the topic has at the time of the call is committed to its table, or put into
+ * its folder of JSON lines. timeout_ms -1: for ever; what is under way goes on after WEIR_ERR_TIMEOUT.
+ * WEIR_ERR_CONFLICT: options.lake or the topic's lake.enable is false; else what went wrong: Weir
+ * tries again by itself. */
+WEIR_API weir_err weir_lake_flush(struct weir *w, const char *topic, int64_t timeout_ms,
+                                  struct weir_error *error);
+/* Calls fn once with the topic's state in the lake as a JSON object (docs/lake.md). */
+WEIR_API weir_err weir_lake_status(struct weir *w, const char *topic,
+                                   void (*fn)(void *arg, const char *json, size_t len), void *arg,
+                                   struct weir_error *error);
+
+/* Where a bridge's tables and a stream's records go, beside the log. */
+enum weir_sink {
+    WEIR_SINK_ICEBERG = 0, /* an Iceberg table for each topic; needs options.lake */
+    WEIR_SINK_JSONL = 1,   /* a folder of JSON lines for each topic; likewise */
+    WEIR_SINK_NONE = 2     /* the log alone */
+};
+/* What a flush waits for. */
+enum weir_level {
+    WEIR_DURABLE = 0,  /* all taken so far is on stable storage, or has failed */
+    WEIR_COMMITTED = 1 /* and it is in the tables; as WEIR_DURABLE with WEIR_SINK_NONE */
+};
+
+/* A bridge takes the changes of tables, such as a database makes them, to a topic and an Iceberg table
+ * each. A change becomes a record
+ *     {"op":"c","table":"orders","ts_ms":1700000000000,"data":{…}}
+ * or, flat, {"__op":"c","__table":"orders","__ts_ms":1700000000000,…}, the row's members behind, each a
+ * column of the table then; op as Debezium has it: c insert, u update, d delete. The header ce_type is
+ * TABLE.insert, TABLE.update or TABLE.delete. */
+enum weir_op { WEIR_OP_INSERT = 0, WEIR_OP_UPDATE = 1, WEIR_OP_DELETE = 2 };
+struct weir_change {
+    enum weir_op op;
+    const char *table;
+    const char *data; /* a JSON value */
+    size_t data_len;
+    int64_t ts_ms;
+};
+enum weir_verdict {
+    WEIR_KEEP = 0, /* as *change is now */
+    WEIR_DROP = 1, /* it is counted, no more */
+    WEIR_DEAD = 2  /* it goes to the dead-letter topic, with the reason */
+};
+struct weir_bridge;
+struct weir_bridge_options {
+    size_t size; /* sizeof(struct weir_bridge_options) */
+    enum weir_sink sink;
+    const char *prefix;        /* of the topics: prefix + table; NULL: none */
+    bool flat;                 /* rows' members beside op and table; data must be objects */
+    const char *key;           /* member of data that is the record's key: changes of a row stay in
+                                  order, whatever partitions the topic has; NULL: records have no key */
+    const char *source;        /* stored as ce_source; NULL: none */
+    size_t batch_size;         /* changes handed to the log at once: 1000 */
+    int64_t flush_interval_ms; /* or after this time: 10 */
+    size_t buffer_changes;     /* not yet durable, at most: 100,000; then emit answers OVERLOADED */
+    int64_t commit_bytes;      /* the topics' lake.max.bytes, if not 0 */
+    int64_t commit_seconds;    /* their lake.max.seconds, if not 0 */
+    /* Looks at each change before it is taken, in weir_bridge_emit, by the same thread: it may change
+     * all of *change, whose new texts must live until it is called again by that thread, or until
+     * weir_bridge_emit returns. why: a reason for WEIR_DEAD, "" at first. It must not call the bridge.
+     * May be NULL. */
+    enum weir_verdict (*transform)(void *arg, struct weir_change *change, char why[256]);
+    void *transform_arg;
+    const char *dead_letter; /* topic of what transform refuses, or makes of it that is no JSON:
+                                {"op","table","ts_ms","data","error"}; NULL: prefix + "dead-letter" */
+    /* Called when changes could not be written, on a thread of the library. May be NULL. */
+    void (*on_error)(void *arg, weir_err e, const char *text, uint64_t changes_lost);
+    void *on_error_arg;
+};
+/* WEIR_ERR_CONFLICT: the sink needs options.lake. */
+WEIR_API weir_err weir_bridge_open(struct weir *w, const struct weir_bridge_options *options,
+                                   struct weir_bridge **out, struct weir_error *error);
+/* Takes a change; data is JSON. Never waits for the disk, except that the first change of a table makes
+ * its topic, or sets lake.enable and lake.format of one that is there. Changes of one thread to one
+ * table stay in order. Any thread. WEIR_ERR_INVALID: data is no JSON, or table makes no name of a
+ * topic; WEIR_ERR_OVERLOADED: the buffer is full; then the change was not taken. */
+WEIR_API weir_err weir_bridge_emit(struct weir_bridge *b, enum weir_op op, const char *table,
+                                   const char *data, size_t data_len, struct weir_error *error);
+/* Waits, at most timeout_ms for the tables (-1: for ever). The first failure since the last flush is
+ * returned. */
+WEIR_API weir_err weir_bridge_flush(struct weir_bridge *b, enum weir_level level,
+                                    int64_t timeout_ms, struct weir_error *error);
+struct weir_bridge_stats {
+    uint64_t taken;   /* what weir_bridge_emit answered WEIR_OK to */
+    uint64_t durable; /* of records, dead letters too */
+    uint64_t failed, refused, dropped, dead;
+    uint64_t tables;
+};
+WEIR_API void weir_bridge_stats_get(struct weir_bridge *b, struct weir_bridge_stats *out);
+/* Flushes (WEIR_DURABLE; the lake goes on by itself while w is open), frees, sets *b to NULL. */
+WEIR_API weir_err weir_bridge_close(struct weir_bridge **b, struct weir_error *error);
+
+/* A unified stream is a topic with all that can be done with it in one place: what is emitted goes to
+ * the log at once and to the lake in the background; queries see both, each record once; subscribers get
+ * what was, then what comes. */
+struct weir_stream;
+struct weir_stream_options {
+    size_t size; /* sizeof(struct weir_stream_options) */
+    enum weir_sink sink;
+    int32_t partitions; /* of a topic that is made: 0: one */
+    const char *source;
+    size_t batch_size; /* as of bridges, and the next ones */
+    int64_t flush_interval_ms;
+    size_t buffer_events;
+    int64_t commit_bytes, commit_seconds;
+};
+WEIR_API weir_err weir_stream_open(struct weir *w, const char *topic,
+                                   const struct weir_stream_options *options,
+                                   struct weir_stream **out, struct weir_error *error);
+/* As weir_emit; key NULL: none. */
+WEIR_API weir_err weir_stream_emit(struct weir_stream *s, const char *type, const char *key,
+                                   const void *data, size_t data_len, struct weir_error *error);
+/* As weir_bridge_flush. */
+WEIR_API weir_err weir_stream_flush(struct weir_stream *s, enum weir_level level,
+                                    int64_t timeout_ms, struct weir_error *error);
+/* As weir_query: the topic is a table by its name. */
+WEIR_API weir_err weir_stream_query(struct weir_stream *s, const char *sql,
+                                    const struct weir_value *params, size_t params_n,
+                                    const struct weir_query_options *options,
+                                    struct weir_result **out, struct weir_error *error);
+
+/* A subscription calls fn on a thread of its own: for each record from where `from` says (its group
+ * and partition count, too; NULL: the beginning), and when it has read all, for each that comes. m NULL:
+ * an error, of which *e tells; after WEIR_ERR_OFFSET_RANGE (records were deleted before they were read)
+ * it goes on with the next that is there, after any other it has ended. fn returns false to end it. */
+struct weir_subscription;
+typedef bool (*weir_record_fn)(void *arg, const struct weir_message *m, const struct weir_error *e);
+WEIR_API weir_err weir_stream_subscribe(struct weir_stream *s,
+                                        const struct weir_consumer_options *from, weir_record_fn fn,
+                                        void *arg, struct weir_subscription **out,
+                                        struct weir_error *error);
+/* Ends it: when it returns, fn is not called again. Not within fn. Before the stream is closed. Frees,
+ * sets *s to NULL. */
+WEIR_API void weir_unsubscribe(struct weir_subscription **s);
+/* As weir_bridge_close. */
+WEIR_API weir_err weir_stream_close(struct weir_stream **s, struct weir_error *error);
 
 /* ---- looking after a directory ---- */
 

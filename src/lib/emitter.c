@@ -271,31 +271,40 @@ static enum err take(struct weir_emitter *em, struct topic *t, const struct appe
     return e;
 }
 
-weir_err weir_emit(struct weir_emitter *em, const char *type, const char *stream,
-                   const void *payload, size_t payload_len, struct weir_error *error)
+enum err lib_emit(struct weir_emitter *em, const char *type, struct slice topic, struct slice key,
+                  struct slice payload, struct errinfo *info)
 {
     struct record_header h[2] = {{SLICE_LIT("ce_type"), slice_str(type)},
                                  {SLICE_LIT("ce_source"), slice_str(em->source)}};
     struct append_record r = {.timestamp_ms = -1,
-                              .value = slice_of(payload, payload_len),
+                              .key = key,
+                              .value = payload,
                               .headers = h,
                               .headers_n = em->source ? 2 : 1};
-    struct errinfo info = {0};
-    char name[TOPIC_NAME_MAX + 1];
     struct topic *t = NULL;
-    struct slice topic = SLICE_NULL;
     bool wake = false;
-    enum err e = name_stream(type, stream, name, &topic, &r.key, &info);
+    enum err e = topic_of(em, topic, &t, info);
+
+    if (!e)
+        e = take(em, t, &r, &wake, info);
+    topic_unref(&t);
+    if (wake)
+        io_event_signal(&em->wake);
+    return e;
+}
+
+weir_err weir_emit(struct weir_emitter *em, const char *type, const char *stream,
+                   const void *payload, size_t payload_len, struct weir_error *error)
+{
+    struct slice topic = SLICE_NULL, key = SLICE_NULL;
+    char name[TOPIC_NAME_MAX + 1];
+    struct errinfo info = {0};
+    enum err e = name_stream(type, stream, name, &topic, &key, &info);
 
     if (!e && !payload && payload_len)
         e = errinfo_set(&info, ERR_INVALID, "the payload is NULL but its length is not 0");
     if (!e)
-        e = topic_of(em, topic, &t, &info);
-    if (!e)
-        e = take(em, t, &r, &wake, &info);
-    topic_unref(&t);
-    if (wake)
-        io_event_signal(&em->wake);
+        e = lib_emit(em, type, topic, key, slice_of(payload, payload_len), &info);
     return lib_fail(e, &info, error);
 }
 

@@ -14,7 +14,8 @@ struct weir {
     struct broker *b;
     struct io_mutex tick_lock; /* one member at a time runs what is due in the groups */
     struct io_mutex sql_lock;  /* guards sql */
-    struct sql *sql;           /* NULL until the first query */
+    struct sql *sql;           /* NULL until the first query, or until the lake is opened */
+    struct lib_lake *lake;     /* NULL: without */
     size_t gather_bytes_max;   /* of records gathered into one unit: surely fits a journal file */
 };
 
@@ -27,6 +28,35 @@ weir_err lib_code(enum err e);
 enum err lib_options(void *to, size_t to_size, const void *from, struct errinfo *info);
 /* The topic, made if it is missing and that is allowed; referenced. */
 enum err lib_topic(struct weir *w, struct slice name, struct topic **out, struct errinfo *info);
+/* Makes a topic, and waits for one that another thread is making. conf NULL: the defaults. */
+enum err lib_topic_create(struct weir *w, struct slice name, int32_t partitions,
+                          const struct topic_conf *conf, struct errinfo *info);
+/* weir_emit, its stream taken apart. type and topic are right. */
+enum err lib_emit(struct weir_emitter *em, const char *type, struct slice topic, struct slice key,
+                  struct slice payload, struct errinfo *info);
+
+/* ---- the lake: lake.c ---- */
+
+/* Opens sql with it. */
+enum err lib_lake_open(struct weir *w, const char *dir, const struct weir_options *o,
+                       struct errinfo *info);
+/* Before sql is closed. */
+void lib_lake_close(struct weir *w);
+/* How topics go to the lake. */
+struct lib_sink {
+    enum weir_sink sink;
+    int32_t partitions; /* of a topic that is made; 0: one */
+    int64_t commit_bytes, commit_seconds;
+};
+/* Whether that can be with this log: ERR_CONFLICT, ERR_INVALID. */
+enum err lib_sink_check(struct weir *w, const struct lib_sink *s, struct errinfo *info);
+/* The topic is there, with such settings. */
+enum err lib_sink_topic(struct weir *w, const struct lib_sink *s, struct slice topic,
+                        struct errinfo *info);
+/* Waits until what the topics have now is in the lake; timeout_ms for all of them. */
+enum err lib_lake_flush(struct weir *w, const char *const *topics, size_t n, int64_t timeout_ms,
+                        struct errinfo *info);
+
 /* Fills in a broker record; h has room for LIB_HEADERS_MAX. ERR_INVALID for null pointers with a
  * length, ERR_PARTITION_NOT_FOUND for a negative partition. */
 struct record_header;

@@ -13,6 +13,7 @@
 #include "broker/coordinator.h"
 #include "io/io.h"
 #include "journal/batch.h"
+#include "broker/tier.h"
 #include "journal/journal.h"
 #include "lib/lib_int.h"
 #include "sql/sql.h"
@@ -46,6 +47,7 @@ static const struct {
     {ERR_AGAIN, WEIR_ERR_AGAIN},
     {ERR_CLOSED, WEIR_ERR_CLOSED},
     {ERR_IO, WEIR_ERR_IO},
+    {ERR_TIER, WEIR_ERR_IO},
     {ERR_NO_SPACE, WEIR_ERR_NO_SPACE},
     {ERR_READ_ONLY, WEIR_ERR_READ_ONLY},
     {ERR_CORRUPT, WEIR_ERR_CORRUPT},
@@ -156,9 +158,10 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
                                 .retention_ms_default = o.retention_ms,
                                 .dedup_window_ms = o.dedup_window_ms};
     e = broker_open(&conf, &w->b, &info);
+    if (!e && o.lake)
+        e = lib_lake_open(w, dir, &o, &info);
     if (e) {
-        io_mutex_fini(&w->tick_lock);
-        free(w);
+        weir_close(&w);
         return lib_fail(e, &info, error);
     }
     w->gather_bytes_max = LIMIT_APPEND_BYTES;
@@ -174,8 +177,10 @@ void weir_close(struct weir **wp)
 
     if (!w)
         return;
+    lib_lake_close(w);
     sql_close(&w->sql);
-    groups_drain(w->b);
+    if (w->b)
+        groups_drain(w->b);
     broker_close(&w->b);
     io_mutex_fini(&w->tick_lock);
     io_mutex_fini(&w->sql_lock);
@@ -229,8 +234,8 @@ static enum err settings(struct topic_conf *c, const struct weir_setting *s, siz
 
 /* A topic that another thread is making exists in the sense that it cannot be made, but it cannot be
  * used yet: what comes of it is waited for. */
-static enum err create(struct weir *w, struct slice name, int32_t partitions,
-                       const struct topic_conf *conf, struct errinfo *info)
+enum err lib_topic_create(struct weir *w, struct slice name, int32_t partitions,
+                          const struct topic_conf *conf, struct errinfo *info)
 {
     struct io_event never;
     struct topic *t;
@@ -258,7 +263,7 @@ weir_err weir_topic_create(struct weir *w, const char *topic, int32_t partitions
     topic_conf_default(w->b, &c);
     e = settings(&c, s, n, &info);
     if (!e)
-        e = create(w, slice_str(topic), partitions, n ? &c : NULL, &info);
+        e = lib_topic_create(w, slice_str(topic), partitions, n ? &c : NULL, &info);
     return lib_fail(e, &info, error);
 }
 
@@ -310,7 +315,7 @@ weir_err weir_topic_describe(struct weir *w, const char *topic, struct weir_topi
                                     .created_ms = topic_created_ms(t)};
     for (i = 0; i < out->partitions; i++) {
         plog_info_get(partition_log(topic_partition(t, i)), &pi);
-        out->records += (uint64_t)(pi.end_offset - pi.start_offset);
+        out->records += (uint64_t)(pi.end_offset - partition_start(topic_partition(t, i)));
         out->bytes += pi.bytes;
     }
     topic_unref(&t);
@@ -343,7 +348,7 @@ weir_err weir_partition_describe(struct weir *w, const char *topic, int32_t part
     if (e)
         return lib_fail(e, &info, error);
     plog_info_get(partition_log(p), &pi);
-    *out = (struct weir_partition_info){pi.start_offset, pi.end_offset, pi.bytes};
+    *out = (struct weir_partition_info){partition_start(p), pi.end_offset, pi.bytes};
     topic_unref(&t);
     return lib_fail(ERR_OK, NULL, error);
 }
