@@ -389,10 +389,20 @@ struct weir_value {
     const void *data;
     size_t len;
 };
+struct weir_shard {
+    const char *name;    /* for errors */
+    const char *url;     /* "https://host:8787" */
+    const char *token;   /* NULL: none */
+    const char *ca_file; /* who signs its certificate; NULL: whom this system trusts */
+};
 struct weir_query_options {
     size_t size;        /* sizeof(struct weir_query_options) */
     int64_t timeout_ms; /* 0: a minute; -1: none */
     uint64_t max_rows;  /* the result is cut there; 0: all */
+    /* Servers that answer instead, each with its part of the records; their parts are put together
+     * here. One that fails is named by the error. */
+    const struct weir_shard *shards;
+    size_t shards_n; /* at most 256 */
 };
 /* A result, read by one thread at a time; weir_result_cancel by any. */
 struct weir_result;

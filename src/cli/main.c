@@ -109,6 +109,8 @@ static const struct opt sql_opts[] = {
     DATA_OPT,
     {"command", "TEXT", "run these statements and end"},
     {"format", "FORM", "table (default), json, ndjson, csv or arrow"},
+    {"shards", "NAMES",
+     "servers that answer instead, with commas, as the server's sql.shards names them; * for all"},
     {"timing", NULL, "say how long each statement took"},
     END_OPTS};
 static const struct opt topics_opts[] = {

@@ -18,6 +18,7 @@ struct sql_source {
     struct broker *broker;
     struct sql *sql;
     const char *name;
+    const char *shards; /* names with commas; NULL: the server itself answers */
 };
 
 struct sql_source *sql_source_open(const struct args *a)
@@ -27,6 +28,12 @@ struct sql_source *sql_source_open(const struct args *a)
     struct errinfo info = {0};
     enum err e = ERR_OK;
 
+    s->shards = arg_get(a, "shards");
+    if (s->shards && arg_get(a, "data")) {
+        fail("--shards are asked by a server, not by --data");
+        sql_source_close(&s);
+        return NULL;
+    }
     if (!arg_get(a, "data")) {
         s->client = client_new(a);
         s->name = s->client ? client_url(s->client) : NULL;
@@ -83,6 +90,20 @@ static void failure_of(const struct client_reply *r, struct sql_failure *f)
     json_decref(j);
 }
 
+/* ,"shards":["a","b"] */
+static bool shards_put(const struct sql_source *s, struct buf *out)
+{
+    const char *at = s->shards, *end;
+    bool ok = !at || !buf_append_str(out, ",\"shards\":[");
+
+    for (; ok && at && *at; at = *end ? end + 1 : end) {
+        end = strchrnul(at, ',');
+        ok = (at == s->shards || !buf_append_u8(out, ',')) &&
+             !json_write_string(out, slice_of(at, (size_t)(end - at)));
+    }
+    return ok && (!at || !buf_append_u8(out, ']'));
+}
+
 static bool remote_run(struct sql_source *s, struct slice statement, enum rows_form form,
                        bool (*fn)(void *arg, struct slice piece), void *arg, struct sql_failure *f)
 {
@@ -92,7 +113,7 @@ static bool remote_run(struct sql_source *s, struct slice statement, enum rows_f
 
     buf_init(&body, 32u << 20);
     ok = !buf_append_str(&body, "{\"query\":") && !json_write_string(&body, statement) &&
-         !buf_append_str(&body, "}");
+         shards_put(s, &body) && !buf_append_str(&body, "}");
     if (!ok)
         snprintf(f->message, sizeof f->message, "the statement is too long");
     ok = ok &&

@@ -209,6 +209,23 @@ static enum err ask(struct weir *w, const struct sql_request *rq, struct weir_re
     return e;
 }
 
+static enum err shards_of(const struct weir_query_options *o, struct sql_shard *out,
+                          struct errinfo *info)
+{
+    size_t i;
+
+    if (o->shards_n > LIMIT_SQL_SHARDS || (o->shards_n && !o->shards))
+        return errinfo_set(info, ERR_INVALID, "no shards, or too many");
+    for (i = 0; i < o->shards_n; i++) {
+        const struct weir_shard *x = &o->shards[i];
+
+        if (!x->name || !x->url || strlen(x->url) > 1000)
+            return errinfo_set(info, ERR_INVALID, "a shard has a name and a url");
+        out[i] = (struct sql_shard){x->name, x->url, x->token, x->ca_file};
+    }
+    return ERR_OK;
+}
+
 weir_err weir_query(struct weir *w, const char *sql, const struct weir_value *params,
                     size_t params_n, const struct weir_query_options *options,
                     struct weir_result **out, struct weir_error *error)
@@ -219,9 +236,11 @@ weir_err weir_query(struct weir *w, const char *sql, const struct weir_value *pa
     struct sql_param *p = NULL;
     struct errinfo info = {0};
     enum err e = lib_options(&o, sizeof o, options, &info);
+    struct sql_shard shards[LIMIT_SQL_SHARDS];
     size_t i;
 
     *out = NULL;
+    e = e ? e : shards_of(&o, shards, &info);
     if (!e && (!sql || (params_n && !params) || params_n > 65535))
         e = errinfo_set(&info, ERR_INVALID, "there is no statement, or no or too many parameters");
     p = xcalloc(!e && params_n ? params_n : 1, sizeof *p);
@@ -233,6 +252,8 @@ weir_err weir_query(struct weir *w, const char *sql, const struct weir_value *pa
         rq.params_n = (unsigned)params_n;
         rq.timeout_ms = o.timeout_ms;
         rq.rows_max = o.max_rows;
+        rq.shards = shards;
+        rq.shards_n = (unsigned)o.shards_n;
         rq.arg = r;
         e = ask(w, &rq, r, &info);
     }

@@ -40,6 +40,7 @@
 #include "proto/pgwire/pgwire.h"
 #include "server/lake.h"
 #include "server/transforms.h"
+#include "server/shards.h"
 #include "sql/sql.h"
 #include "transform/transforms.h"
 
@@ -403,16 +404,20 @@ static enum err sql_start(struct server *s, struct errinfo *info)
                           .memory_bytes = (uint64_t)s->c->sql_memory.n,
                           .temp_bytes = (uint64_t)s->c->sql_spill.n,
                           .threads = (unsigned)s->c->sql_threads.n};
+    struct sql_shard *shards = NULL;
     enum err e = server_lake_new(s->c, &s->lake, info);
 
+    e = e ? e : shards_list_read(s->c->sql_shards.text, &shards, &sc.shards_n, info);
     if (e)
         return e;
+    sc.shards = shards;
     snprintf(spill, sizeof spill, "%s/sql-tmp", s->c->data.text);
     io_list(io_real(), spill, spilled_remove, spill, NULL);
     sc.temp_dir = sc.temp_bytes ? spill : NULL;
     sc.cold = server_lake_cold(s->lake);
     sc.dirs = server_lake_dirs(s->lake, &sc.dirs_n);
     e = sql_open(&sc, &s->sql, info);
+    shards_list_free(&shards, sc.shards_n);
     s->log = (struct log){.sink = log_sink,
                           .arg = (void *)(uintptr_t)s->c,
                           .now_ms = log_now_ms,

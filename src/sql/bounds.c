@@ -52,6 +52,7 @@ static bool function_banned(const char *name)
                                          "currval",
                                          "txid_current",
                                          "weir_table",
+                                         "weir_feed",
                                          "test_all_types",
                                          "test_vector_types",
                                          "read_duckdb",

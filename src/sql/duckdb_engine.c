@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "sql/coordinator.h"
 #include "sql/duckdb_int.h"
 
 /* The plan of the statement that this thread prepares or runs; see engine_plan. */
@@ -154,6 +155,19 @@ static void replace_messages(duckdb_replacement_scan_info info, struct plan *p)
     buf_fini(&b);
 }
 
+/* What shards answer. */
+static void replace_partials(duckdb_replacement_scan_info info, const struct fan *fan)
+{
+    struct buf b;
+
+    buf_init(&b, LIMIT_SQL_SOURCE);
+    if (fan_source(fan, &b))
+        ddb.replacement_scan_set_error(info, "the shards' answers have too many columns");
+    else
+        replace_by_text(info, &b);
+    buf_fini(&b);
+}
+
 static void replace(duckdb_replacement_scan_info info, const char *name, void *data)
 {
     struct plan *p = engine_plan();
@@ -164,6 +178,10 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
 
     if (!p)
         return;
+    if (p->fan && !strcasecmp(name, "partials")) {
+        replace_partials(info, p->fan);
+        return;
+    }
     if (!strcasecmp(name, "stream_messages")) {
         replace_messages(info, p);
         return;
@@ -342,6 +360,7 @@ enum err engine_open(struct sql *s, const struct engine_conf *conf, struct engin
         text_register(c);
         scan_functions_register(e, c);
         system_functions_register(e, c);
+        feed_function_register(e, c);
         plan_init(&plan, s, &none);
         engine_plan_set(&plan);
         err = system_views_make(c, info);

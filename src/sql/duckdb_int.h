@@ -71,6 +71,7 @@ duckdb_logical_type engine_type(duckdb_type t);
 
 void scan_functions_register(struct engine *e, duckdb_connection c);   /* duckdb_scan.c */
 void system_functions_register(struct engine *e, duckdb_connection c); /* duckdb_system.c */
+void feed_function_register(struct engine *e, duckdb_connection c);    /* duckdb_feed.c */
 enum err system_views_make(duckdb_connection c, struct errinfo *info);
 /* The text of a table that has files and local records: what `query` is given. duckdb_scan.c */
 enum err table_source(const struct plan_table *t, uint32_t index, struct buf *out);

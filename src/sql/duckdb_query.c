@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "sql/coordinator.h"
 #include "sql/duckdb_int.h"
 
 #define TRIES_MAX 20u
@@ -18,6 +19,7 @@ struct run {
     struct engine *engine, *own; /* own: opened for this query */
     duckdb_connection c;
     struct rewrite text;
+    struct fan *fan; /* shards answer, not this server; else NULL */
     struct plan plan;
     duckdb_prepared_statement st;
     struct fault fault;
@@ -104,7 +106,7 @@ static uint32_t position_of(struct run *r, struct slice json)
     bool given = *text && !*end;
 
     free(text);
-    return given ? rewrite_origin(&r->text, r->q->rq.text, v) : 0;
+    return given && !r->fan ? rewrite_origin(&r->text, r->q->rq.text, v) : 0;
 }
 
 /* What a statement's author can do about it. */
@@ -576,6 +578,7 @@ static bool attempt(struct run *r, bool *again)
     fault_clear(&r->fault);
     plan_init(&r->plan, r->q->sql, &r->q->rq);
     r->plan.thoroughly = r->thoroughly;
+    r->plan.fan = r->fan;
     engine_plan_set(&r->plan);
     ok = parse(r) && prepare(r);
     planned = io_mono_ns(r->q->sql->io);
@@ -675,11 +678,14 @@ void query_run(struct sql_query *q)
         fault_err(&r->fault, e, &why);
     } else {
         interruptible(q, r->c);
-        rewrite_make(&r->text, q->rq.text);
-        do
-            ok = attempt(r, &again);
-        while (again && ++tries < TRIES_MAX);
-        rewrite_fini(&r->text);
+        if (!q->rq.shards_n || fan_open(q, &r->fan, &r->fault)) {
+            rewrite_make(&r->text, r->fan ? fan_text(r->fan) : q->rq.text);
+            do
+                ok = attempt(r, &again);
+            while (again && ++tries < TRIES_MAX);
+            rewrite_fini(&r->text);
+        }
+        fan_close(&r->fan);
         interruptible(q, NULL);
     }
     r->stats.ran_ns = io_mono_ns(s->io) - q->started_ns;

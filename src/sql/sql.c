@@ -36,6 +36,7 @@ enum err sql_open(const struct sql_conf *conf, struct sql **out, struct errinfo 
 {
     struct sql *s = xcalloc(1, sizeof *s);
     const char **dirs = xcalloc(conf->dirs_n + 1u, sizeof *dirs);
+    struct sql_shard *shards = xcalloc(conf->shards_n + 1u, sizeof *shards);
     unsigned i;
 
     s->magic = SQL_MAGIC;
@@ -45,6 +46,11 @@ enum err sql_open(const struct sql_conf *conf, struct sql **out, struct errinfo 
     for (i = 0; i < conf->dirs_n; i++)
         dirs[i] = xstrdup(conf->dirs[i]);
     s->conf.dirs = dirs;
+    s->conf.shards = shards;
+    for (i = 0; i < conf->shards_n; i++)
+        shards[i] = (struct sql_shard){xstrdup(conf->shards[i].name), xstrdup(conf->shards[i].url),
+                                       dup_or_null(conf->shards[i].token),
+                                       dup_or_null(conf->shards[i].ca_file)};
     if (!s->conf.workers_max)
         s->conf.workers_max = WORKERS_DEFAULT;
     if (s->conf.workers_max > WORKERS_MOST)
@@ -99,6 +105,13 @@ void sql_close(struct sql **sp)
     for (i = 0; i < s->conf.dirs_n; i++)
         free((char *)(uintptr_t)s->conf.dirs[i]);
     free((void *)(uintptr_t)s->conf.dirs);
+    for (i = 0; i < s->conf.shards_n; i++) {
+        free((char *)(uintptr_t)s->conf.shards[i].name);
+        free((char *)(uintptr_t)s->conf.shards[i].url);
+        free((char *)(uintptr_t)s->conf.shards[i].token);
+        free((char *)(uintptr_t)s->conf.shards[i].ca_file);
+    }
+    free((void *)(uintptr_t)s->conf.shards);
     free((char *)(uintptr_t)s->conf.library);
     free((char *)(uintptr_t)s->conf.temp_dir);
     free(s->workers);
@@ -123,6 +136,32 @@ static void query_unref(struct sql_query *q)
     free(q);
 }
 
+enum err sql_shards_named(struct sql *s, const char *const *names, unsigned n,
+                          struct sql_shard *out, unsigned *out_n, struct errinfo *info)
+{
+    unsigned i, k;
+
+    *out_n = 0;
+    if (n == 1 && !strcmp(names[0], "*")) {
+        for (i = 0; i < s->conf.shards_n && i < LIMIT_SQL_SHARDS; i++)
+            out[(*out_n)++] = s->conf.shards[i];
+        return i ? ERR_OK : errinfo_set(info, ERR_INVALID, "this server knows no shards");
+    }
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < s->conf.shards_n && strcmp(names[i], s->conf.shards[k].name) != 0; k++)
+            ;
+        if (k == s->conf.shards_n)
+            return errinfo_set(info, ERR_INVALID, "this server knows no shard \"%.60s\"", names[i]);
+        out[(*out_n)++] = s->conf.shards[k];
+    }
+    return ERR_OK;
+}
+
+static size_t text_size(const char *s)
+{
+    return s ? strlen(s) + 1 : 0;
+}
+
 static size_t copies_size(const struct sql_request *rq)
 {
     size_t n = rq->text.len + rq->params_n * sizeof *rq->params + rq->inputs_n * sizeof *rq->inputs;
@@ -130,6 +169,10 @@ static size_t copies_size(const struct sql_request *rq)
 
     for (i = 0; i < rq->params_n; i++)
         n += rq->params[i].bytes.len;
+    for (i = 0; i < rq->shards_n; i++)
+        n += sizeof *rq->shards + 64 + text_size(rq->shards[i].name) +
+             text_size(rq->shards[i].url) + text_size(rq->shards[i].token) +
+             text_size(rq->shards[i].ca_file);
     for (i = 0; i < rq->inputs_n; i++)
         n += rq->inputs[i].name.len + 16 + rq->inputs[i].ranges_n * sizeof *rq->inputs[i].ranges;
     return n + 64;
@@ -145,10 +188,26 @@ static void *put(uint8_t **at, const void *from, size_t n)
     return p;
 }
 
+static const char *text_put(uint8_t **at, const char *s)
+{
+    return s ? put(at, s, strlen(s) + 1) : NULL;
+}
+
+static void shards_copy(struct sql_request *rq, uint8_t **at)
+{
+    struct sql_shard *x = put(at, rq->shards, rq->shards_n * sizeof *x);
+    unsigned i;
+
+    rq->shards = x;
+    for (i = 0; i < rq->shards_n; i++)
+        x[i] = (struct sql_shard){text_put(at, x[i].name), text_put(at, x[i].url),
+                                  text_put(at, x[i].token), text_put(at, x[i].ca_file)};
+}
+
 /* All that the request points to, in one piece. */
 static void request_copy(struct sql_query *q, const struct sql_request *rq)
 {
-    size_t room = copies_size(rq) + 16 * (2 + (size_t)rq->params_n + 2 * (size_t)rq->inputs_n);
+    size_t room = copies_size(rq) + 16 * (3 + (size_t)rq->params_n + 2 * (size_t)rq->inputs_n);
     uint8_t *at = q->copies = xmalloc(room);
     struct sql_param *params;
     struct sql_input *inputs;
@@ -167,6 +226,7 @@ static void request_copy(struct sql_query *q, const struct sql_request *rq)
         inputs[i].ranges =
             put(&at, inputs[i].ranges, inputs[i].ranges_n * sizeof *inputs[i].ranges);
     }
+    shards_copy(&q->rq, &at);
     q->rq.text.ptr = put(&at, rq->text.ptr, rq->text.len);
     ASSERT(at <= (uint8_t *)q->copies + room);
 }
@@ -179,6 +239,8 @@ static enum err request_check(const struct sql_request *rq, struct errinfo *info
     if (rq->text.len > LIMIT_SQL_TEXT)
         return errinfo_set(info, ERR_TOO_LARGE, "the statement is longer than %u bytes",
                            LIMIT_SQL_TEXT);
+    if (rq->shards_n > LIMIT_SQL_SHARDS)
+        return errinfo_set(info, ERR_TOO_LARGE, "more than %u shards", LIMIT_SQL_SHARDS);
     if (rq->params_n > LIMIT_SQL_PARAMS)
         return errinfo_set(info, ERR_TOO_LARGE, "more than %u parameters", LIMIT_SQL_PARAMS);
     for (i = 0; i < rq->params_n; i++)

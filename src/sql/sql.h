@@ -37,6 +37,13 @@ struct sql_query;
 struct sql_cold;
 struct topic;
 
+/* A server that has a part of the records, asked by POST /sql. */
+struct sql_shard {
+    const char *name, *url; /* the url without a path: http://host:8787 */
+    const char *token;      /* NULL: none */
+    const char *ca_file;    /* who signs its certificate; NULL: whom this system trusts */
+};
+
 struct sql_conf {
     struct broker *broker;
     const char *library; /* of DuckDB; NULL: searched for, see sql_library_check */
@@ -53,6 +60,8 @@ struct sql_conf {
     const struct sql_cold *cold; /* NULL: there is nothing but the local log; else see cold.h */
     const char *const *dirs;     /* folders in which the files of `cold` are, and no others */
     unsigned dirs_n;
+    const struct sql_shard *shards; /* for sql_shards_named; copied */
+    unsigned shards_n;
 };
 
 /* Quick: neither the library nor a thread is loaded or started before the first query. */
@@ -138,15 +147,23 @@ struct sql_request {
     bool (*topic_allowed)(void *arg, struct slice topic);
     const struct sql_input *inputs;
     unsigned inputs_n;
+    /* Not this server's records are asked but these servers', and their parts put together
+     * (coordinator.h). topic_allowed is asked for the topic all the same. */
+    const struct sql_shard *shards;
+    unsigned shards_n; /* at most LIMIT_SQL_SHARDS */
     const struct sql_sink *sink;
     void *arg; /* of topic_allowed and the sink; must stay until done was called */
 };
 
-/* Queues a query. text, params and inputs are copied. *out is the caller's reference, for sql_cancel
+/* Queues a query. text, params, inputs and shards are copied. *out is the caller's reference, for sql_cancel
  * and sql_release; it may be NULL if nobody will cancel. ERR_OVERLOADED: too many wait.
  * ERR_TOO_LARGE: text beyond LIMIT_SQL_TEXT, or too many parameters. All else is told to done. */
 enum err sql_run(struct sql *s, const struct sql_request *rq, struct sql_query **out,
                  struct errinfo *info);
+/* Those of conf's shards that have these names, in order; the one name * means all. The strings are
+ * s's. out has room for n, or for LIMIT_SQL_SHARDS. ERR_INVALID names what is not there. */
+enum err sql_shards_named(struct sql *s, const char *const *names, unsigned n,
+                          struct sql_shard *out, unsigned *out_n, struct errinfo *info);
 /* Ends it soon: done(ERR_CANCELLED) unless it was over. Any thread, also in the sink's callbacks;
  * does not wait. */
 void sql_cancel(struct sql_query *q);

@@ -25,6 +25,7 @@
 #define SQL_QUERY_MAGIC 0x53514c51u
 
 struct engine;
+struct fan;
 struct plan;
 
 /* What is known of the JSON fields of one topic. schemas_lock. */
@@ -158,6 +159,7 @@ struct plan {
     uint32_t tables_n;
     struct plan_bounds *bounds;
     uint32_t bounds_n;
+    struct fan *fan;      /* the answers of shards: the table `partials`; NULL: none are asked */
     bool thoroughly;      /* look at more records for fields */
     _Atomic bool again;   /* a value did not fit a learnt type, or records went from the local log
                              into files meanwhile: plan and run again */

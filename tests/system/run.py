@@ -13,6 +13,7 @@ import subprocess, sys, threading, time, traceback
 
 import kafka_cli, kafka_clients, kafka_hostile, kafka_jobs, kafka_security, kafka_share, lake, lake_jsonl, lake_rest, lake_store, lake_tables, sql_clients, sql_limits, transforms
 from harness import BUILD, ROOT, WEIR, Server, Skip, metric, npm_modules, scratch, served, wait_for, weir
+from sql_shards import test_sql_shards  # noqa: F401, found by its name
 
 
 # ---- quick start ---------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@
 #define LIMIT_KAFKA_FREE_FRAMES 64u          /* buffers of large requests, and their bytes, */
 #define LIMIT_KAFKA_FREE_FRAME_BYTES (16u << 20) /* kept by a loop while large requests come */
 #define LIMIT_KAFKA_FREE_REQUESTS 256u       /* kept by a loop for reuse */
+#define LIMIT_SQL_SHARDS 256u                /* servers that one statement asks */
 #define LIMIT_SQL_TEXT (1u << 20)            /* bytes of a statement */
 #define LIMIT_SQL_PARAMS 65535u              /* of a statement, as PostgreSQL's protocol allows */
 #define LIMIT_SQL_PARAM_BYTES (16u << 20)    /* of all parameters of a statement */

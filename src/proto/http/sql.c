@@ -312,13 +312,22 @@ void rq_sql(struct rq *rq, const struct sql_request *ask, enum rows_form form)
 
 static void run(struct rq *rq, const struct sql_asked *in, enum rows_form form)
 {
-    const struct sql_request r = {.text = in->text,
-                                  .params = in->params,
-                                  .params_n = in->params_n,
-                                  .timeout_ms = in->timeout_ms,
-                                  .rows_max = in->rows_max};
+    struct sql_request r = {.text = in->text,
+                            .params = in->params,
+                            .params_n = in->params_n,
+                            .timeout_ms = in->timeout_ms,
+                            .rows_max = in->rows_max};
+    struct sql_shard shards[LIMIT_SQL_SHARDS];
+    struct errinfo info = {0};
+    enum err e = in->shards_n ? sql_shards_named(rq->ctx->proto->conf.sql, in->shard, in->shards_n,
+                                                 shards, &r.shards_n, &info)
+                              : ERR_OK;
 
-    rq_sql(rq, &r, form);
+    r.shards = shards;
+    if (e)
+        rq_fail(rq, e, &info);
+    else
+        rq_sql(rq, &r, form);
 }
 
 void route_sql(struct rq *rq)

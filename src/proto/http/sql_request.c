@@ -130,6 +130,27 @@ static enum err statement_cut(struct sql_asked *a, struct errinfo *info)
     return ERR_OK;
 }
 
+/* "shards": a list of names. */
+static enum err shards_read(struct sql_asked *a, json_t *list, struct errinfo *info)
+{
+    size_t i;
+    json_t *v;
+
+    if (!list || json_is_null(list))
+        return ERR_OK;
+    if (!json_is_array(list) || json_array_size(list) == 0 ||
+        json_array_size(list) > LIMIT_SQL_SHARDS)
+        return errinfo_set(info, ERR_INVALID, "\"shards\" must be a list of 1 to %u names",
+                           LIMIT_SQL_SHARDS);
+    json_array_foreach(list, i, v)
+    {
+        if (!json_is_string(v))
+            return errinfo_set(info, ERR_INVALID, "\"shards\" must be a list of names");
+        a->shard[a->shards_n++] = json_string_value(v);
+    }
+    return ERR_OK;
+}
+
 static enum err json_read(struct sql_asked *a, struct slice body, struct errinfo *info)
 {
     json_error_t why;
@@ -147,7 +168,8 @@ static enum err json_read(struct sql_asked *a, struct slice body, struct errinfo
     a->text = slice_of(json_string_value(query), json_string_length(query));
     if ((e = statement_cut(a, info)) ||
         (e = number(j, "timeout_ms", 86400000, &a->timeout_ms, info)) ||
-        (e = number(j, "max_rows", INT64_MAX, &rows, info)))
+        (e = number(j, "max_rows", INT64_MAX, &rows, info)) ||
+        (e = shards_read(a, json_object_get(j, "shards"), info)))
         return e;
     a->rows_max = (uint64_t)rows;
     if (!params || json_is_null(params))

@@ -1,18 +1,21 @@
-/* What POST /sql is asked: {"query", "params", "timeout_ms", "max_rows"} as JSON, or a statement as
+/* What POST /sql is asked: {"query", "params", "timeout_ms", "max_rows", "shards"} as JSON, or a statement as
  * text. Any thread. */
 #ifndef WEIR_PROTO_HTTP_SQL_REQUEST_H
 #define WEIR_PROTO_HTTP_SQL_REQUEST_H
 
 #include "base/buf.h"
+#include "base/tbl/limits.h"
 #include "sql/sql.h"
 
 struct sql_asked {
     struct slice text; /* one statement, without a semicolon behind it */
     struct sql_param *params;
     unsigned params_n;
-    int64_t timeout_ms; /* 0: the server's */
-    uint64_t rows_max;  /* 0: all */
-    void *json;         /* what text and params lie in */
+    int64_t timeout_ms;                  /* 0: the server's */
+    uint64_t rows_max;                   /* 0: all */
+    const char *shard[LIMIT_SQL_SHARDS]; /* their names; borrowed from json */
+    unsigned shards_n;
+    void *json; /* what text and params lie in */
     struct buf rewritten;
 };
 
