@@ -37,16 +37,44 @@ static const char *text(const json_t *j, const char *name)
     return t ? t : "";
 }
 
+/* Records that the lake alone has. */
+static json_int_t only_there(const json_t *t)
+{
+    const json_t *list = json_object_get(t, "partitions"), *p;
+    json_int_t n = 0;
+    size_t i;
+
+    json_array_foreach(list, i, p) n += number(p, "local_start") - number(p, "start");
+    return n;
+}
+
 static void print_row(const json_t *t)
 {
     printf("%-32s %-9s %12" JSON_INTEGER_FORMAT " %9" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT
-           " %-24s",
+           " %12" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT " %-24s",
            text(t, "topic"),
            !json_is_true(json_object_get(t, "enabled")) ? "off"
            : text(t, "error")[0]                        ? "failing"
                                                         : "on",
-           number(t, "lag"), number(t, "commits"), number(t, "records"), text(t, "last_commit"));
+           number(t, "lag"), number(t, "commits"), number(t, "table_records"),
+           number(t, "table_bytes"), only_there(t), text(t, "last_commit"));
     printf("%s\n", text(t, "message"));
+}
+
+/* Where each partition begins, and the local log, and up to where the table has it. */
+static void print_partitions(const json_t *t)
+{
+    const json_t *list = json_object_get(t, "partitions"), *p;
+    size_t i;
+
+    printf("\n%9s %14s %14s %14s %14s\n", "PARTITION", "START", "LOCAL START", "COVERED", "END");
+    json_array_foreach(list, i, p)
+    {
+        printf("%9" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT
+               " %14" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT "\n",
+               number(p, "partition"), number(p, "start"), number(p, "local_start"),
+               number(p, "covered"), number(p, "end"));
+    }
 }
 
 static int status(const struct args *a, struct client *c, const char *path)
@@ -61,10 +89,12 @@ static int status(const struct args *a, struct client *c, const char *path)
         json_dumpf(j, stdout, JSON_INDENT(2));
         putchar('\n');
     } else {
-        printf("%-32s %-9s %12s %9s %12s %-24s\n", "TOPIC", "STATE", "LAG", "COMMITS", "WRITTEN",
-               "LAST COMMIT");
-        if (!list)
+        printf("%-32s %-9s %12s %9s %12s %12s %12s %-24s\n", "TOPIC", "STATE", "LAG", "COMMITS",
+               "RECORDS", "BYTES", "ONLY THERE", "LAST COMMIT");
+        if (!list) {
             print_row(j);
+            print_partitions(j);
+        }
         json_array_foreach(list, i, t) print_row(t);
     }
     json_decref(j);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/stream_name.h"
 #include "base/tbl/limits.h"
+#include "broker/tier.h"
 #include "io/io.h"
 #include "journal/batch.h"
 #include "journal/journal.h"
@@ -71,13 +72,14 @@ static enum err find_committed(struct weir_consumer *c, struct partition *p, voi
     struct plog_read r = {0};
     struct plog_info pi;
     int64_t at;
+    bool cold;
     enum err e = group_offset_get(c->w->b, slice_str(c->group), p, &o);
 
     plog_info_get(log, &pi);
-    at = e == ERR_NOT_FOUND || o.offset < pi.start_offset ? pi.start_offset : o.offset;
+    at = e == ERR_NOT_FOUND || o.offset < partition_start(p) ? partition_start(p) : o.offset;
     if (at >= pi.end_offset)
         return ERR_OK; /* nothing left in this one */
-    e = plog_read(log, at, 1, &r, info);
+    e = partition_read(p, &at, 1, &r, &cold, info);
     if (!e && r.n) {
         position = r.batch[0].position;
         if (at > r.batch[0].base_offset) /* else there is a gap before it */

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "broker/coordinator.h"
+#include "broker/tier.h"
 #include "io/io.h"
 #include "journal/journal.h"
 #include "lib/lib_int.h"
@@ -113,9 +114,9 @@ static enum err part_open(struct weir_member *m, struct part *p, struct errinfo 
         conf.from = m->from_end ? READ_FROM_END : READ_FROM_START;
     } else {
         conf.from = READ_FROM_OFFSET;
-        conf.offset = o.offset < now.start_offset ? now.start_offset
-                      : o.offset > now.end_offset ? now.end_offset
-                                                  : o.offset;
+        conf.offset = o.offset < partition_start(bp) ? partition_start(bp)
+                      : o.offset > now.end_offset    ? now.end_offset
+                                                     : o.offset;
         p->committed = o.offset;
     }
     e = reader_open(m->w->b, &conf, &p->r, info);

@@ -197,6 +197,8 @@ static void read_all(const char *bootstrap, const char *topic, int partitions)
                                   {"enable.partition.eof", "true"},
                                   {"auto.offset.reset", "error"},
                                   {"check.crcs", "true"},
+                                  {"queued.min.messages", "10000000"}, /* never idle */
+                                  {"queued.max.messages.kbytes", "1000000"},
                                   {"fetch.message.max.bytes", "4000000"},
                                   {NULL, NULL}};
     rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, bootstrap, set);
