@@ -23,10 +23,10 @@
 #include "transform/transform_int.h"
 
 #define READ_BYTES    (256u << 10) /* looked at in one go to find out how much waits */
-#define BUDGET_LEAST  4096
-#define LOOK_LEAST_NS 10000000u   /* while a batch fills: time between looks, */
-#define LOOK_MOST_NS  1000000000u /* from … to */
-#define RETRY_NS      1000000000u /* after the first failure; doubled to */
+#define BUDGET_LEAST  1            /* the step then takes one batch */
+#define LOOK_LEAST_NS 10000000u    /* while a batch fills: time between looks, */
+#define LOOK_MOST_NS  1000000000u  /* from … to */
+#define RETRY_NS      1000000000u  /* after the first failure; doubled to */
 #define RETRY_MOST_NS 60000000000u
 #define MISSING_NS    1000000000u /* between looks for an input that is not there */
 #define CLOSE_SHARE   9u
@@ -212,7 +212,7 @@ static bool piece_take(struct tform *t, int32_t i, struct plog_read *r)
     return true;
 }
 
-/* Moves on past what was deleted before it was looked at; how much that was. */
+/* Moves on past what was deleted before it was looked at, or looked at again; how much that was. */
 static int64_t skip_deleted(struct tform *t)
 {
     struct plog_info now;
@@ -224,11 +224,13 @@ static int64_t skip_deleted(struct tform *t)
 
         plog_info_get(partition_log(topic_partition(t->input, i)), &now);
         if (x->read < now.start_offset) {
-            lost += now.start_offset - x->read;
+            lost += transform_windowed(t->def) ? 0 : now.start_offset - x->read;
             x->read = now.start_offset;
         }
-        if (x->from < now.start_offset)
+        if (x->from < now.start_offset) {
+            lost += transform_windowed(t->def) ? now.start_offset - x->from : 0;
             x->from = now.start_offset;
+        }
         if (x->upto < x->read)
             x->upto = x->read;
     }
@@ -597,7 +599,8 @@ static uint64_t retry(struct step *s, enum err e)
     tform_drop(t);
     if (e == ERR_NOT_FOUND && !s->error.code)
         return now + MISSING_NS;
-    if (ask_is_size(&s->error) && budget > BUDGET_LEAST) {
+    if ((ask_is_size(&s->error) || e == ERR_LIMIT || e == ERR_TOO_LARGE) &&
+        budget > BUDGET_LEAST) { /* with fewer records, if that helps */
         t->budget = budget / 2;
         return now;
     }
