@@ -103,6 +103,12 @@ static enum err conf_set(const struct lib_sink *s, struct topic_conf *c, struct 
     return e ? e : set_number(c, "lake.max.seconds", s->commit_seconds, info);
 }
 
+static bool same(const struct topic_conf *a, const struct topic_conf *b)
+{
+    return a->lake_enable == b->lake_enable && a->lake_format == b->lake_format &&
+           a->lake_max_bytes == b->lake_max_bytes && a->lake_max_s == b->lake_max_s;
+}
+
 enum err lib_sink_topic(struct weir *w, const struct lib_sink *s, struct slice topic,
                         struct errinfo *info)
 {
@@ -121,7 +127,7 @@ enum err lib_sink_topic(struct weir *w, const struct lib_sink *s, struct slice t
     c = was;
     topic_unref(&t);
     e = conf_set(s, &c, info);
-    if (e || memcmp(&was, &c, sizeof c) == 0)
+    if (e || same(&was, &c))
         return e;
     return topic_alter_wait(w->b, topic, 0, &c, info);
 }
