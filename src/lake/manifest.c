@@ -298,30 +298,22 @@ static void put_partition_value(struct avro_writer *a, struct ice_type t, const 
     }
 }
 
-static void put_counts(struct avro_writer *a, const struct id_counts *c)
+/* A map from columns to counts or bounds, whichever is given; null if it is empty. */
+static void put_columns(struct avro_writer *a, uint32_t n, const struct id_count *counts,
+                        const struct id_bytes *bounds)
 {
-    avro_put_long(a, c->n > 0);
-    if (!c->n)
+    avro_put_long(a, n > 0);
+    if (!n)
         return;
-    avro_put_array(a, c->n);
-    for (uint32_t i = 0; i < c->n; i++) {
-        avro_put_long(a, c->at[i].id);
-        avro_put_long(a, c->at[i].n);
+    avro_put_array(a, n);
+    for (uint32_t i = 0; i < n; i++) {
+        avro_put_long(a, counts ? counts[i].id : bounds[i].id);
+        if (counts)
+            avro_put_long(a, counts[i].n);
+        else
+            avro_put_bytes(a, bounds[i].bytes);
     }
-    avro_put_array_end(a, c->n);
-}
-
-static void put_bounds(struct avro_writer *a, const struct id_bounds *b)
-{
-    avro_put_long(a, b->n > 0);
-    if (!b->n)
-        return;
-    avro_put_array(a, b->n);
-    for (uint32_t i = 0; i < b->n; i++) {
-        avro_put_long(a, b->at[i].id);
-        avro_put_bytes(a, b->at[i].bytes);
-    }
-    avro_put_array_end(a, b->n);
+    avro_put_array_end(a, n);
 }
 
 static void put_bytes_or_null(struct avro_writer *a, struct slice s)
@@ -350,12 +342,12 @@ static void put_data_file(struct manifest_writer *w, const struct data_file *f)
         put_partition_value(a, w->spec->field[i].result, &f->partition[i]);
     avro_put_long(a, f->records);
     avro_put_long(a, f->bytes);
-    put_counts(a, &f->column_sizes);
-    put_counts(a, &f->value_counts);
-    put_counts(a, &f->null_counts);
-    put_counts(a, &f->nan_counts);
-    put_bounds(a, &f->lower);
-    put_bounds(a, &f->upper);
+    put_columns(a, f->column_sizes.n, f->column_sizes.at, NULL);
+    put_columns(a, f->value_counts.n, f->value_counts.at, NULL);
+    put_columns(a, f->null_counts.n, f->null_counts.at, NULL);
+    put_columns(a, f->nan_counts.n, f->nan_counts.at, NULL);
+    put_columns(a, f->lower.n, NULL, f->lower.at);
+    put_columns(a, f->upper.n, NULL, f->upper.at);
     put_bytes_or_null(a, f->key_metadata);
     avro_put_long(a, f->split_offsets_n > 0);
     if (f->split_offsets_n) {

@@ -16,11 +16,11 @@ class Folder:
         self.root = root
 
     def read(self, location):
-        with open(location.replace("file://", "", 1), "rb") as f:
+        with open(self.local(location, None), "rb") as f:
             return f.read()
 
     def local(self, location, scratch):
-        return location.replace("file://", "", 1)
+        return re.sub("^file:/+", "/", location)  # Java writes one slash
 
     def names(self, prefix):
         return sorted("file://" + p for p in glob.glob(os.path.join(self.root, prefix, "**"), recursive=True)
