@@ -33,7 +33,7 @@
 struct broker;
 struct lake;
 struct record_header; /* journal/batch.h */
-struct record; /* journal/batch.h */
+struct record;        /* journal/batch.h */
 struct topic;
 
 /* ---- Parquet, by somebody else ---- */
@@ -142,11 +142,14 @@ struct lake_conf {
     struct broker *broker;
     struct store_conf store; /* texts must stay while the lake is open; .stop is the lake's */
     struct catalog_rest_conf catalog; /* uri NULL: tables are found in the store itself */
-    const char *dir;         /* folder for files on their way, made if missing */
-    const char *namespace_;  /* of the tables: "weir" */
+    const char *dir;                  /* folder for files on their way, made if missing */
+    const char *namespace_;           /* of the tables: "weir" */
     struct lake_parquet parquet;
     const struct log *log; /* may be NULL */
     uint64_t file_bytes;   /* what compaction aims at; 0 = 128 MiB */
+    /* Folder of archived files below a table's data folder, NULL: "archive"; and their class on S3,
+     * NULL: as all others. */
+    const char *archive, *archive_class;
     uint64_t cache_bytes;  /* copies of objects that readers asked for; 0 = 1 GiB */
     int64_t orphan_age_ms; /* files that nothing names are removed when so old; 0 = 1 day */
 };
