@@ -34,6 +34,14 @@ def test_store_small_spoilt():
         print("figure: object store: %d requests, spoilt: %s" % (proxy.seen, dict(sorted(proxy.counts.items()))))
 
 
+def test_store_small_sent_twice():
+    """libcurl sends again by itself when a kept connection ends without an answer: a put that had worked must not be
+    taken for another's."""
+    with s3.small() as endpoint, s3.spoilt(endpoint, 0.3, 3, faults=("reset after",)) as (proxied, proxy):
+        run(proxied, "twice", WEIR_TEST_STORE_SPOILT="1")
+        assert proxy.counts["reset after"] > 20, proxy.counts
+
+
 def test_store_seaweed():
     with s3.seaweed() as endpoint:
         run(endpoint, "a/prefix")
