@@ -251,10 +251,9 @@ static bool kind_ok(struct run *r)
     return false;
 }
 
-static bool prepare(struct run *r)
+static bool prepare(struct run *r, const char *text)
 {
     duckdb_extracted_statements ex = NULL;
-    const char *text = r->text.full;
     idx_t n = ddb.extract_statements(r->c, text, &ex);
     bool ok = false;
 
@@ -269,6 +268,91 @@ static bool prepare(struct run *r)
     if (ex)
         ddb.destroy_extracted(&ex);
     return ok;
+}
+
+/* ---- merging: see live.c ---- */
+
+static bool merge_exec(struct run *r, const char *text)
+{
+    duckdb_result res;
+    bool ok = ddb.query(r->c, text, &res) == DuckDBSuccess;
+
+    if (!ok)
+        fault_duckdb(r, ddb.result_error(&res));
+    ddb.destroy_result(&res);
+    return ok;
+}
+
+/* The statement's rows into `live new`. */
+static bool merge_take(struct run *r)
+{
+    struct buf b;
+    bool ok;
+
+    buf_init(&b, 2 * (size_t)LIMIT_SQL_SOURCE);
+    ok = !buf_append_str(&b, "CREATE OR REPLACE TEMP TABLE \"live new\" AS ") &&
+         !buf_append_str(&b, r->text.full) && !buf_append_u8(&b, 0);
+    if (ok)
+        ok = merge_exec(r, (const char *)b.ptr);
+    else
+        fault_set(&r->fault, ERR_TOO_LARGE, "54000", "the statement is too large");
+    buf_fini(&b);
+    return ok;
+}
+
+static bool merge_count(struct run *r, uint64_t most)
+{
+    struct buf b;
+    char *error;
+    uint64_t n = 0;
+
+    buf_init(&b, 64);
+    if (engine_ask(r->c,
+                   "SELECT count(*)::VARCHAR FROM \"live next\" WHERE $1::VARCHAR IS NOT NULL",
+                   SLICE_LIT("x"), &b, &error) ||
+        buf_append_u8(&b, 0))
+        fault_duckdb(r, error);
+    else
+        n = strtoull((const char *)b.ptr, NULL, 10);
+    free(error);
+    buf_fini(&b);
+    if (n > most) {
+        fault_set(&r->fault, ERR_LIMIT, "54000",
+                  "there are %llu groups, more than the %llu that a "
+                  "live query may keep",
+                  (unsigned long long)n, (unsigned long long)most);
+        fault_hint(&r->fault, "group by less, or keep only the latest windows");
+    }
+    return !r->fault.code;
+}
+
+/* Up to the tables that the answer is made from. */
+static bool merge_begin(struct run *r, struct sql_merge *m)
+{
+    return merge_take(r) &&
+           (m->begun || (m->begun = merge_exec(r, "CREATE OR REPLACE TEMP TABLE \"live state\" AS "
+                                                  "SELECT * FROM \"live new\" LIMIT 0"))) &&
+           (!m->late || merge_exec(r, m->late)) && merge_exec(r, m->merged) &&
+           merge_exec(r, m->next) && (!m->forget || merge_exec(r, m->forget)) &&
+           merge_count(r, m->groups_max);
+}
+
+static bool merge_finish(struct run *r)
+{
+    if (r->st)
+        ddb.destroy_prepare(&r->st);
+    engine_quiet(r->c);
+    return merge_exec(r, "DROP TABLE \"live state\"") &&
+           merge_exec(r, "ALTER TABLE \"live next\" RENAME TO \"live state\"");
+}
+
+void query_merge_end(struct sql_merge *m)
+{
+    duckdb_connection c = m->connection;
+
+    if (c)
+        ddb.disconnect(&c);
+    m->connection = NULL;
 }
 
 /* ---- parameters ---- */
@@ -572,6 +656,7 @@ static void scanned(struct run *r)
 /* One try. false: fault is set. *again: another one may do better. */
 static bool attempt(struct run *r, bool *again)
 {
+    struct sql_merge *merge = r->q->merge;
     uint64_t from = io_mono_ns(r->q->sql->io), planned;
     bool ok;
 
@@ -580,13 +665,15 @@ static bool attempt(struct run *r, bool *again)
     r->plan.thoroughly = r->thoroughly;
     r->plan.fan = r->fan;
     engine_plan_set(&r->plan);
-    ok = parse(r) && prepare(r);
+    ok = parse(r) && (!merge || merge_begin(r, merge)) &&
+         prepare(r, merge ? merge->final : r->text.full);
     planned = io_mono_ns(r->q->sql->io);
     r->stats.planned_ns = planned - from;
     if (ok && r->q->described)
         ok = describe(r);
     else if (ok)
-        ok = bind_params(r) && execute(r);
+        ok = bind_params(r) && ((merge && (merge->silent || merge->dry)) || execute(r)) &&
+             (!merge || merge->dry || merge_finish(r));
     *again = !ok && !r->given && !over(r->q) && (atomic_load(&r->plan.again) || unknown_column(r));
     r->thoroughly = *again && unknown_column(r);
     if (!ok && !*again && atomic_load(&r->plan.again)) {
@@ -607,6 +694,7 @@ static enum err engine_get(struct run *r, struct errinfo *why)
 {
     struct sql *s = r->q->sql;
     uint64_t memory = r->q->rq.memory_bytes;
+    struct sql_merge *merge = r->q->merge;
     struct engine_conf conf = {.memory_bytes = memory,
                                .temp_bytes = s->conf.temp_bytes,
                                .threads = s->conf.threads,
@@ -615,13 +703,23 @@ static enum err engine_get(struct run *r, struct errinfo *why)
                                .dirs_n = s->conf.dirs_n};
     enum err e;
 
+    if (merge && merge->connection) {
+        r->engine = merge->engine;
+        r->c = merge->connection;
+        return ERR_OK;
+    }
     if (memory && (!s->conf.memory_bytes || memory < s->conf.memory_bytes)) {
         e = engine_open(s, &conf, &r->own, why);
         r->engine = r->own;
     } else {
         e = engine_shared(s, &r->engine, why);
     }
-    return e ? e : engine_connect(r->engine, &r->c, why);
+    e = e ? e : engine_connect(r->engine, &r->c, why);
+    if (!e && merge) {
+        merge->engine = r->engine;
+        merge->connection = r->c;
+    }
+    return e;
 }
 
 static void run_interrupt(void *connection)
@@ -693,7 +791,7 @@ void query_run(struct sql_query *q)
     atomic_fetch_add(&s->st_rows_scanned, r->stats.rows_scanned);
     atomic_fetch_add(&s->st_bytes_scanned, r->stats.bytes_scanned);
     ASSERT(ok == (r->fault.code == ERR_OK));
-    if (r->engine)
+    if (r->engine && !q->merge)
         engine_disconnect(r->engine, &r->c);
     engine_close(&r->own);
     if (r->fault.code == ERR_NO_MEMORY)

@@ -459,19 +459,13 @@ static enum err from_make(struct split *s)
 {
     const json_t *from = json_object_get(s->node, "from_table");
     const json_t *where = json_object_get(s->node, "where_clause");
-    char *name = quoted(tree_str(from, "table_name")), *alias = quoted(tree_str(from, "alias")),
-         *text;
-    enum err e = ERR_OK;
+    char *name = quoted(tree_str(from, "table_name")), *alias = quoted(tree_str(from, "alias"));
 
     put(s, &s->from, " FROM %s%s%s", name, *tree_str(from, "alias") ? " AS " : "",
         *tree_str(from, "alias") ? alias : "");
-    if (json_is_object(where) && !(e = text_of(s, where, &text))) {
-        put(s, &s->from, " WHERE %s", text);
-        free(text);
-    }
     free(name);
     free(alias);
-    return e;
+    return json_is_object(where) ? text_of(s, where, &s->out->where) : ERR_OK;
 }
 
 /* The column of the select list that a name or a position means; NULL: none. In GROUP BY only
@@ -979,8 +973,9 @@ static enum err rows_write(struct split *s)
             (long long)(s->out->limit + s->out->offset));
         terminate(s, &tail);
     }
-    put(s, &b, "%s%s%s", sofar(&s->hidden), sofar(&s->from), sofar(&tail));
-    s->out->partial = text_take(s, &b);
+    put(s, &b, "%s%s", sofar(&s->hidden), sofar(&s->from));
+    s->out->head = text_take(s, &b);
+    s->out->tail = xstrdup(sofar(&tail));
     buf_init(&b, TEXT_MAX);
     put(s, &b, "SELECT %s* FROM partials%s", distinct, sofar(&tail));
     s->out->merge = text_take(s, &b);
@@ -1012,19 +1007,24 @@ static enum err groups_write(struct split *s)
     buf_init(&b, TEXT_MAX);
     buf_init(&m, TEXT_MAX);
     s->out->group = xcalloc(s->groups_n + 1u, sizeof *s->out->group);
+    s->out->bucket = -1;
     put(s, &b, "SELECT ");
     put(s, &m, "SELECT ");
     for (i = 0; !e && i < s->groups_n; i++) {
         e = text_of(s, s->group[i], &s->out->group[i]);
+        if (s->out->bucket < 0 && (tree_is(s->group[i], "function_name", "date_trunc") ||
+                                   tree_is(s->group[i], "function_name", "time_bucket")))
+            s->out->bucket = (int32_t)i;
         s->out->groups_n = i + 1;
         put(s, &b, "%s%s AS _g%u", i ? ", " : "", e ? "" : s->out->group[i], i);
         put(s, &m, "%s_g%u", i ? ", " : "", i);
     }
     put(s, &b, "%s%s", sofar(&s->states), sofar(&s->from));
-    put(s, &m, "%s FROM partials", sofar(&s->merges));
+    s->out->head = text_take(s, &b);
+    buf_init(&b, TEXT_MAX);
     positions_put(s, &b);
-    positions_put(s, &m);
-    s->out->partial = text_take(s, &b);
+    s->out->tail = text_take(s, &b);
+    put(s, &m, "%s FROM partials%s", sofar(&s->merges), s->out->tail);
     s->out->merge = text_take(s, &m);
     return e;
 }
@@ -1133,8 +1133,10 @@ static enum err node_split(struct split *s)
                        ? PARTIAL_GROUPS
                        : PARTIAL_ROWS;
     e = s->out->kind == PARTIAL_GROUPS ? groups_split(s) : rows_split(s);
-    if (!e)
+    if (!e) {
         outputs_tell(s);
+        s->out->partial = partial_where(s->out, NULL);
+    }
     return e;
 }
 
@@ -1209,6 +1211,18 @@ enum err partial_split(struct slice tree, const struct sql_request *rq, partial_
     return e;
 }
 
+char *partial_where(const struct partial *p, const char *condition)
+{
+    bool both = p->where && condition;
+    char *out;
+
+    if (asprintf(&out, "%s%s%s%s%s%s%s", p->head, p->where || condition ? " WHERE " : "",
+                 both ? "(" : "", p->where ? p->where : "", both ? ") AND " : "",
+                 condition ? condition : "", p->tail) < 0)
+        return xstrdup("");
+    return out;
+}
+
 void partial_fini(struct partial *p)
 {
     uint32_t i;
@@ -1220,6 +1234,9 @@ void partial_fini(struct partial *p)
     free(p->group);
     free(p->output);
     free(p->topic);
+    free(p->head);
+    free(p->where);
+    free(p->tail);
     free(p->partial);
     free(p->merge);
     free(p->finish);

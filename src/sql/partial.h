@@ -7,8 +7,9 @@
  *   partial   over the topic:           rows of group keys _g0, _g1 … and states _a0, _a1 …
  *   merge     over a table `partials`:  the same columns, one row a group: of the rows of any number
  *                                       of partials, or of merges, in any order and any nesting
- *   finish    over a table `merged`:    what the statement asks for: its columns by its names, HAVING,
- *                                       DISTINCT, ORDER BY, LIMIT
+ *   finish    over a table `merged`:    what the statement asks for: its columns by its names (as
+ *                                       DuckDB writes them where it gives none), HAVING, DISTINCT,
+ *                                       ORDER BY, LIMIT
  *
  * so that  finish(merge(partial(A), partial(B)))  is the statement over A and B together, for
  * whatever way the topic's records are divided into A and B, each record in one. A merge of nothing
@@ -61,6 +62,7 @@ struct partial {
      * called _g0 … and, behind them, _a0 … */
     char **group;
     uint32_t groups_n, states_n;
+    int32_t bucket; /* the first key that is date_trunc or time_bucket; -1: none is */
     /* Columns of the answer; none for PARTIAL_ROWS with a star. */
     struct partial_output *output;
     uint32_t outputs_n;
@@ -70,6 +72,8 @@ struct partial {
     char *values;
     bool has_having, has_order, has_distinct;
     int64_t limit, offset; /* limit -1: none */
+    /* The pieces of `partial`: SELECT … FROM …, the condition or NULL, what follows it. */
+    char *head, *where, *tail;
 };
 
 /* Of rq: text and params. ERR_SQL: the statement is wrong, or cannot be split: info says why;
@@ -77,5 +81,8 @@ struct partial {
 enum err partial_make(struct sql *s, const struct sql_request *rq, struct partial *out,
                       struct errinfo *info);
 void partial_fini(struct partial *p);
+/* The text of `partial` with one more condition over the topic (NULL: none); the caller frees. For
+ * ranges: "position >= 10 AND position < 20". */
+char *partial_where(const struct partial *p, const char *condition);
 
 #endif

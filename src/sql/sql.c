@@ -204,20 +204,18 @@ static void shards_copy(struct sql_request *rq, uint8_t **at)
                                   text_put(at, x[i].token), text_put(at, x[i].ca_file)};
 }
 
-/* All that the request points to, in one piece. */
-static void request_copy(struct sql_query *q, const struct sql_request *rq)
+void *sql_request_copy(struct sql_request *rq)
 {
     size_t room = copies_size(rq) + 16 * (3 + (size_t)rq->params_n + 2 * (size_t)rq->inputs_n);
-    uint8_t *at = q->copies = xmalloc(room);
+    uint8_t *copies = xmalloc(room), *at = copies;
     struct sql_param *params;
     struct sql_input *inputs;
     unsigned i;
 
-    q->rq = *rq;
     params = put(&at, rq->params, rq->params_n * sizeof *params);
     inputs = put(&at, rq->inputs, rq->inputs_n * sizeof *inputs);
-    q->rq.params = params;
-    q->rq.inputs = inputs;
+    rq->params = params;
+    rq->inputs = inputs;
     for (i = 0; i < rq->params_n; i++)
         if (params[i].type == SQL_VARCHAR || params[i].type == SQL_BLOB)
             params[i].bytes.ptr = put(&at, params[i].bytes.ptr, params[i].bytes.len);
@@ -226,12 +224,13 @@ static void request_copy(struct sql_query *q, const struct sql_request *rq)
         inputs[i].ranges =
             put(&at, inputs[i].ranges, inputs[i].ranges_n * sizeof *inputs[i].ranges);
     }
-    shards_copy(&q->rq, &at);
-    q->rq.text.ptr = put(&at, rq->text.ptr, rq->text.len);
-    ASSERT(at <= (uint8_t *)q->copies + room);
+    shards_copy(rq, &at);
+    rq->text.ptr = put(&at, rq->text.ptr, rq->text.len);
+    ASSERT(at <= copies + room);
+    return copies;
 }
 
-static enum err request_check(const struct sql_request *rq, struct errinfo *info)
+enum err sql_request_check(const struct sql_request *rq, struct errinfo *info)
 {
     size_t bytes = 0;
     unsigned i;
@@ -261,7 +260,8 @@ static struct sql_query *query_new(struct sql *s, const struct sql_request *rq)
     q->sql = s;
     atomic_store(&q->refs, 1);
     io_mutex_init(&q->run_lock);
-    request_copy(q, rq);
+    q->rq = *rq;
+    q->copies = sql_request_copy(&q->rq);
     q->queued_ns = io_mono_ns(s->io);
     q->deadline_ns = timeout < 0 ? UINT64_MAX : q->queued_ns + (uint64_t)timeout * 1000000u;
     return q;
@@ -289,7 +289,10 @@ static void worker_main(void *arg)
         list_push_back(&s->running, &q->link);
         s->running_n++;
         io_mutex_unlock(&s->lock);
-        query_run(q);
+        if (q->work)
+            q->work(q);
+        else
+            query_run(q);
         io_mutex_lock(&s->lock);
         list_remove(&q->link);
         s->running_n--;
@@ -415,7 +418,7 @@ static enum err query_submit(struct sql *s, struct sql_query *q, struct sql_quer
 enum err sql_run(struct sql *s, const struct sql_request *rq, struct sql_query **out,
                  struct errinfo *info)
 {
-    enum err e = request_check(rq, info);
+    enum err e = sql_request_check(rq, info);
 
     ASSERT(s->magic == SQL_MAGIC && rq->sink);
     return e ? e : query_submit(s, query_new(s, rq), out, info);
@@ -424,7 +427,7 @@ enum err sql_run(struct sql *s, const struct sql_request *rq, struct sql_query *
 enum err sql_describe(struct sql *s, const struct sql_request *rq, sql_described_fn done,
                       struct sql_query **out, struct errinfo *info)
 {
-    enum err e = request_check(rq, info);
+    enum err e = sql_request_check(rq, info);
     struct sql_query *q;
 
     ASSERT(s->magic == SQL_MAGIC && done);
@@ -432,6 +435,21 @@ enum err sql_describe(struct sql *s, const struct sql_request *rq, sql_described
         return e;
     q = query_new(s, rq);
     q->described = done;
+    return query_submit(s, q, out, info);
+}
+
+enum err sql_run_work(struct sql *s, const struct sql_request *rq,
+                      void (*work)(struct sql_query *q), struct sql_query **out,
+                      struct errinfo *info)
+{
+    enum err e = sql_request_check(rq, info);
+    struct sql_query *q;
+
+    ASSERT(s->magic == SQL_MAGIC && rq->sink && work);
+    if (e)
+        return e;
+    q = query_new(s, rq);
+    q->work = work;
     return query_submit(s, q, out, info);
 }
 

@@ -73,6 +73,9 @@ struct sql_query {
     uint64_t queued_ns, started_ns, deadline_ns; /* deadline UINT64_MAX: none */
     struct sql_request rq;                       /* text, params and inputs are copies */
     sql_described_fn described;                  /* not a query but a description */
+    void (*work)(struct sql_query *q); /* what the worker calls instead of query_run: it sets
+                                          rq.text and calls that, or the sink's done */
+    struct sql_merge *merge; /* the rows are partials: see there; NULL: they are the answer */
     void *copies;
     /* How to interrupt what runs; lock guards it. */
     struct io_mutex run_lock;
@@ -80,6 +83,30 @@ struct sql_query {
     void *run;
     void *result; /* duckdb_result.c's, for arrow */
 };
+
+/* The groups of a live query, in tables of a connection of their own, and the statements that keep
+ * them: see live.c. What a query with this gives is not its rows but those of `final`, once its rows
+ * were merged. One query at a time. */
+struct sql_merge {
+    struct engine *engine;
+    void *connection;                            /* NULL: not begun */
+    bool begun;                                  /* `live state` is there */
+    bool silent;                                 /* give nothing */
+    bool dry;                                    /* and keep nothing: see whether it can be done */
+    char *late, *merged, *next, *forget, *final; /* late and forget may be NULL */
+    uint64_t groups_max;
+};
+/* Gives the connection back with all that it has. */
+void query_merge_end(struct sql_merge *m);
+
+/* Checks sizes: what sql_run answers at once. */
+enum err sql_request_check(const struct sql_request *rq, struct errinfo *info);
+/* Copies all that the request points to, in one piece, which is the caller's to free. */
+void *sql_request_copy(struct sql_request *rq);
+/* sql_run with work of one's own. */
+enum err sql_run_work(struct sql *s, const struct sql_request *rq,
+                      void (*work)(struct sql_query *q), struct sql_query **out,
+                      struct errinfo *info);
 
 /* The worker's part: plans and runs q, and calls its sink, done included. duckdb_query.c */
 void query_run(struct sql_query *q);
@@ -139,7 +166,7 @@ struct plan_table {
     bool has_cold;        /* cold is set and has files */
     struct sql_cold_snapshot cold;
     struct sql_at past; /* SQL_AT_POSITION, SQL_AT_TIME_MS: records up to it, and it, are seen */
-    bool in_order;                /* rows come as the view has them: one thread reads */
+    bool in_order;      /* rows come as the view has them: one thread reads */
     _Atomic uint64_t rows, bytes; /* scanned */
 };
 

@@ -108,9 +108,9 @@ static void same(const char *text)
         if (strcmp((char *)whole.head.ptr, (char *)split.head.ptr) != 0 ||
             strcmp((char *)whole.types.ptr, (char *)split.types.ptr) != 0 ||
             strcmp((char *)whole.rows.ptr, (char *)split.rows.ptr) != 0)
-            fail_msg("%s\n%s\n%s\n%s\ninstead of\n%s\n%s\n%s", (char *)q.ptr,
-                     (char *)split.head.ptr, (char *)split.types.ptr, (char *)split.rows.ptr,
-                     (char *)whole.head.ptr, (char *)whole.types.ptr, (char *)whole.rows.ptr);
+            fail_msg("%s\n%s\n%s\n%s\ninstead of\n%s\n%s\n%s", text, (char *)split.head.ptr,
+                     (char *)split.types.ptr, (char *)split.rows.ptr, (char *)whole.head.ptr,
+                     (char *)whole.types.ptr, (char *)whole.rows.ptr);
         answer_fini(&split);
         buf_fini(&b);
         buf_fini(&q);
@@ -149,7 +149,8 @@ static void test_expressions(void **state)
     same("SELECT status, count(*) AS n FROM orders GROUP BY status HAVING count(*) > 1 AND n < 500 "
          "AND min(amount) >= 0 ORDER BY n, status NULLS FIRST LIMIT 2 OFFSET 1");
     same("SELECT sum(amount::DECIMAL(9,2)) AS s, avg(amount::DECIMAL(9,2)) AS a, min(timestamp), "
-         "sum(amount::DOUBLE), product(1 + amount / 1e6) < 2, bit_xor(amount) FROM orders");
+         "sum(amount::DOUBLE) AS d, product(1 + amount / 1e6) < 2 AS p, bit_xor(amount) FROM "
+         "orders");
     same(
         "SELECT count_if(ok), arg_max(status, amount * 1000 + price), min_by(key, \"offset\" * 2 + "
         "partition), arg_max(amount, price) FILTER (WHERE ok), max(DISTINCT amount) FROM orders");
