@@ -401,7 +401,7 @@ enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errin
     io_mutex_init(&l->ready_lock);
     io_mutex_init(&l->cache_lock);
     io_event_init(&l->wake);
-    e = io_thread_start("weir-lake", IO_PRIO_IDLE, lake_main, l, &l->thread, info);
+    e = io_thread_start("weir-lake", IO_PRIO_BACKGROUND, lake_main, l, &l->thread, info);
     if (!e && l->conf.parquet.cursor_open)
         e = lake_tier_start(l, info);
     *out = l;
