@@ -11,6 +11,9 @@
 #define TEXT_MAX    (16u << 20)
 #define STATS_MAX   (16u << 20)
 #define MEMORY      (512ull << 20)
+#define GROUP_BYTES (32u << 20) /* of a row group's records, as the log has them */
+#define GROUP_ROWS  122880u
+#define GROUP_LEAST 2048u
 #define HEADERS_MAX LIMIT_RECORD_HEADERS
 
 struct parquet {
@@ -289,7 +292,7 @@ static enum err copy_options(struct buf *b, const char *path, const char *codec,
         e = text_quote(b, path, '\'');
     if (!e)
         e = buf_printf(b, " (FORMAT PARQUET, COMPRESSION %s, ROW_GROUP_SIZE %u, RETURN_STATS",
-                       codec ? codec : "zstd", rows ? rows : 122880u);
+                       codec ? codec : "zstd", rows ? rows : GROUP_ROWS);
     if (!e)
         e = field_ids(b, columns, n);
     if (!e && schema)
@@ -484,8 +487,27 @@ static enum err copy_run(struct parquet *p, struct engine *e, struct plan *plan,
     return err;
 }
 
-static enum err write_text(struct buf *b, const struct parquet_write *w)
+/* Rows of a row group when nothing is asked for: DuckDB holds some groups in memory while it writes
+ * them in order, and a reader takes a group at a time, so large records come in smaller ones. The
+ * log knows how large they are on average. */
+static uint32_t group_rows(const struct scan_view *v)
 {
+    uint64_t bytes = 1, records = 1, rows;
+    struct plog_info now;
+    uint32_t i;
+
+    for (i = 0; i < v->parts_n; i++) {
+        plog_info_get(partition_log(v->part[i].p), &now);
+        bytes += now.bytes;
+        records += (uint64_t)(now.end_offset - now.start_offset);
+    }
+    rows = GROUP_BYTES / (bytes / records + 1);
+    return rows > GROUP_ROWS ? GROUP_ROWS : rows < GROUP_LEAST ? GROUP_LEAST : (uint32_t)rows;
+}
+
+static enum err write_text(struct buf *b, const struct parquet_write *w, const struct scan_view *v)
+{
+    uint32_t rows = w->row_group_rows ? w->row_group_rows : group_rows(v);
     enum err e = buf_append_str(b, "COPY (SELECT ");
 
     if (!e)
@@ -496,9 +518,7 @@ static enum err write_text(struct buf *b, const struct parquet_write *w)
         e = buf_printf(b, " WHERE %s", w->where);
     if (!e)
         e = order_by(b, w->columns, w->columns_n, w->order, w->order_n);
-    return e ? e
-             : copy_options(b, w->path, w->codec, w->row_group_rows, w->columns, w->columns_n,
-                            w->schema);
+    return e ? e : copy_options(b, w->path, w->codec, rows, w->columns, w->columns_n, w->schema);
 }
 
 enum err parquet_write(struct parquet *p, const struct parquet_write *w, struct parquet_stats *out,
@@ -525,7 +545,7 @@ enum err parquet_write(struct parquet *p, const struct parquet_write *w, struct 
                          info);
     if (!e)
         e = scan_view_cut(&t->view, &scan_unbounded, NULL, NULL, 0, &t->cut, info);
-    if (!e && write_text(&b, w))
+    if (!e && write_text(&b, w, &t->cut))
         e = errinfo_set(info, ERR_TOO_LARGE, "too many columns for one file");
     if (!e)
         e = copy_run(p, engine, &plan, (const char *)b.ptr, w->path, &r, info);

@@ -197,6 +197,56 @@ static void test_write_and_read(void **state)
 }
 
 /* Nothing outside of the folders named can be read or written. */
+static bool keep_i64(void *arg, const struct sql_columns *c, const struct sql_chunk *chunk)
+{
+    *(int64_t *)arg = ((const int64_t *)chunk->column[0].data)[0];
+    return true;
+}
+
+/* Large records come in small row groups: memory bounds the writer, and a look-up reads a group. */
+static void test_groups(void **state)
+{
+    struct sql_range range = {0, 0, 6000};
+    char *value = xmalloc(20000), path[300], text[600];
+    struct parquet_write w = {
+        .ranges = &range, .ranges_n = 1, .columns = columns, .columns_n = COLUMNS, .path = path};
+    struct parquet_stats stats;
+    struct errinfo info;
+    struct parquet *p;
+    int64_t groups = 0;
+    struct fx f;
+    int i, k;
+
+    fx_start(&f);
+    p = open_parquet(&f);
+    w.topic = fx_topic(&f, "large", 1);
+    memset(value, 'x', 20000);
+    for (i = 0; i < 6000; i += 100) {
+        struct append *a = append_new(f.b, NULL, NULL);
+        struct append_record r = {.timestamp_ms = 1700000000000, .value = slice_of(value, 20000)};
+        struct append_slot slot;
+
+        for (k = 0; k < 100; k++)
+            assert_int_equal(append_record(a, w.topic, 0, &r, &slot, &info), ERR_OK);
+        assert_int_equal(append_submit_wait(a, &info), ERR_OK);
+        append_free(&a);
+    }
+    snprintf(path, sizeof path, "%s/large.parquet", f.dir);
+    if (parquet_write(p, &w, &stats, &info))
+        fail_msg("%s", info.text);
+    assert_int_equal(stats.rows, 6000);
+    parquet_stats_fini(&stats);
+    snprintf(text, sizeof text,
+             "SELECT count(DISTINCT row_group_id)::BIGINT FROM parquet_metadata('%s')", path);
+    if (parquet_query(p, text, keep_i64, &groups, &info))
+        fail_msg("%s", info.text);
+    assert_int_equal(groups, 3); /* of 2,048 rows, the fewest */
+    topic_unref(&w.topic);
+    parquet_close(&p);
+    free(value);
+    fx_end(&f);
+}
+
 static void test_fenced(void **state)
 {
     struct errinfo info;
@@ -219,6 +269,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write_and_read),
+        cmocka_unit_test(test_groups),
         cmocka_unit_test(test_fenced),
     };
 
