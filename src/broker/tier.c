@@ -605,6 +605,11 @@ static bool position_cached(struct tier *t, const struct partition *p, uint64_t 
                 *offset += (int64_t)(position - b->position);
             return true;
         }
+        if (k->link.next != &k->pass->blocks.node) { /* it is where the next block begins */
+            *offset = list_entry(k->link.next, struct block, link)->b.batch[0].base_offset;
+            if (list_entry(k->link.next, struct block, link)->b.batch[0].position > position)
+                return true;
+        }
     }
     return false;
 }
