@@ -113,24 +113,12 @@ bool file_users_find(const struct file_users *us, enum scram_mech m, const char 
 enum err file_users_read(struct io *io, const char *path, struct file_users **out,
                          struct errinfo *info)
 {
-    struct io_file *f = NULL;
     struct buf text;
-    uint64_t size = 0;
-    size_t got = 0;
-    enum err e = io_open(io, path, IO_RDONLY, &f, info);
+    enum err e;
 
     *out = NULL;
-    buf_init(&text, FILE_MAX + 4096);
-    if (!e)
-        e = io_size(f, &size, info);
-    if (!e && size > FILE_MAX)
-        e = errinfo_set(info, ERR_TOO_LARGE, "%s has more than %u bytes", path, FILE_MAX);
-    if (!e)
-        e = buf_reserve(&text, (size_t)size + 1);
-    if (!e)
-        e = io_pread(f, text.ptr, (size_t)size, 0, &got, info);
-    text.len = e ? 0 : got;
-    io_close(&f);
+    buf_init(&text, FILE_MAX + 1);
+    e = io_text(io, path, &text, info);
     if (!e)
         e = file_users_new(io, buf_slice(&text), out, info);
     if (text.ptr)

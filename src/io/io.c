@@ -2,6 +2,7 @@
 #include "io/io_int.h"
 
 #include "base/assert.h"
+#include "base/buf.h"
 
 enum err io_open(struct io *io, const char *path, unsigned flags, struct io_file **out,
                  struct errinfo *info)
@@ -22,6 +23,26 @@ enum err io_pread(struct io_file *f, void *buf, size_t n, uint64_t off, size_t *
 {
     *got = 0;
     return f->ops->pread(f, buf, n, off, got, info);
+}
+
+enum err io_text(struct io *io, const char *path, struct buf *out, struct errinfo *info)
+{
+    struct io_file *f = NULL;
+    uint64_t size = 0;
+    size_t got = 0;
+    enum err e = io_open(io, path, IO_RDONLY, &f, info);
+
+    if (!e)
+        e = io_size(f, &size, info);
+    if (!e && size >= out->max)
+        e = errinfo_set(info, ERR_TOO_LARGE, "%s has more than %zu bytes", path, out->max - 1);
+    if (!e)
+        e = buf_reserve(out, (size_t)size + 1);
+    if (!e)
+        e = io_pread(f, out->ptr, (size_t)size, 0, &got, info);
+    out->len = e ? 0 : got;
+    io_close(&f);
+    return e;
 }
 
 enum err io_pwrite(struct io_file *f, const void *buf, size_t n, uint64_t off, struct errinfo *info)

@@ -16,6 +16,7 @@
 #include "base/err.h"
 
 struct io;
+struct buf;
 struct io_file;
 struct io_lock;
 
@@ -36,6 +37,9 @@ void io_close(struct io_file **f);
 /* Reads until n bytes or the end of the file; *got is how many. */
 enum err io_pread(struct io_file *f, void *buf, size_t n, uint64_t off, size_t *got,
                   struct errinfo *info);
+/* A whole file into out, which is empty; one that out may not hold with a byte to spare is
+ * ERR_TOO_LARGE. For small files: settings, users, keys. */
+enum err io_text(struct io *io, const char *path, struct buf *out, struct errinfo *info);
 /* For IO_DIRECT files buf, n and off must be multiples of 4096. */
 enum err io_pwrite(struct io_file *f, const void *buf, size_t n, uint64_t off,
                    struct errinfo *info);

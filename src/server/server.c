@@ -181,12 +181,13 @@ static enum err nats_safety_check(const struct server *s, struct errinfo *info)
 
     each_part(c->nats.text, note_public, &public_addr);
     if (!public_addr || c->insecure.n ||
-        (c->nats_tls_cert.n && (c->nats_tls_ca.n || has_tokens(s->broker))))
+        (c->nats_tls_cert.n && (c->nats_tls_ca.n || c->nats_users.n || has_tokens(s->broker))))
         return ERR_OK;
     return errinfo_set(info, ERR_CONFIG,
-                       "%s is reachable by others: set nats.tls.cert and nats.tls.key, and make a "
-                       "token (`weir token create --admin --data %s`) or let in only clients with "
-                       "certificates (nats.tls.client_ca), or allow it with --insecure",
+                       "%s is reachable by others: set nats.tls.cert and nats.tls.key, and "
+                       "list users (nats.users), make a token (`weir token create --admin --data "
+                       "%s`) or let in only clients with certificates (nats.tls.client_ca), or "
+                       "allow it with --insecure",
                        c->nats.text, c->data.text);
 }
 
@@ -477,14 +478,15 @@ static enum err nats_start(struct server *s, struct errinfo *info)
                            .pings_lost = (uint32_t)c->nats_pings.n,
                            .login_ms = (uint32_t)c->nats_login_ms.n,
                            .send_ms = (uint32_t)c->nats_send_ms.n,
+                           .users = c->nats_users.text,
                            .tls_first = c->nats_tls_first.n};
     enum err e;
 
     if (!c->nats.n)
         return ERR_OK;
-    if (c->nats_tls_cert.n && (e = tls_conf_new(c->nats_tls_cert.text, c->nats_tls_key.text,
-                                                c->nats_tls_ca.n ? c->nats_tls_ca.text : NULL,
-                                                &s->nats_tls, info)))
+    if (c->nats_tls_cert.n &&
+        (e = tls_conf_new(c->nats_tls_cert.text, c->nats_tls_key.text,
+                          c->nats_tls_ca.n ? c->nats_tls_ca.text : NULL, &s->nats_tls, info)))
         return e;
     nc.tls = s->nats_tls;
     return nats_new(&nc, &s->nats, info);
@@ -680,8 +682,9 @@ static void others_wait(struct server *s)
 /* SIGHUP. After an error the certificates, or the users and keys, stay as they were. */
 static void files_reload(struct server *s)
 {
-    bool any = s->tls || s->kafka_tls || s->pgwire_tls || s->nats_tls || (s->kafka && s->c->kafka_sasl.n) ||
-               (s->pgwire && s->c->pgwire_users.n);
+    bool any = s->tls || s->kafka_tls || s->pgwire_tls || s->nats_tls ||
+               (s->kafka && s->c->kafka_sasl.n) || (s->pgwire && s->c->pgwire_users.n) ||
+               (s->nats && s->c->nats_users.n);
     struct errinfo why = {0};
 
     if ((s->tls && tls_conf_reload(s->tls, &why)) ||
@@ -693,6 +696,8 @@ static void files_reload(struct server *s)
         say(s->c, 0, "Kafka's users and keys stay as they were: %s", why.text);
     else if (s->pgwire && pgwire_reload(s->pgwire, &why))
         say(s->c, 0, "PostgreSQL's users stay as they were: %s", why.text);
+    else if (s->nats && nats_reload(s->nats, &why))
+        say(s->c, 0, "NATS's users stay as they were: %s", why.text);
     else
         say(s->c, 2, "%s", any ? "files read again" : "SIGHUP: nothing to read again");
 }

@@ -1,9 +1,10 @@
 """NATS's core protocol: what the server says byte by byte, its clients unmodified (nats.js of both generations and
 nats.c always; nats.py when WEIR_CLIENTS names python or all), tokens, TLS, slow and silent clients, hostile shapes.
 """
-import contextlib, json, os, re, socket, ssl, subprocess, threading, time
+import contextlib, json, os, re, shutil, signal, socket, ssl, subprocess, threading, time
 
-from harness import ROOT, Skip, alone, beside_others, metric, npm_modules, scratch, served, wait_for
+from harness import ROOT, WEIR, Skip, alone, beside_others, metric, npm_modules, scratch, served, wait_for
+from kafka_cli import free_port
 from kafka_clients import download, downloads, need_node, steps_run
 
 HERE = os.path.join(ROOT, "tests", "system", "nats")
@@ -95,6 +96,20 @@ def test_nats_wire():
         wait_for(lambda: metric(s, "weir_nats_subscriptions") <= 2)
 
 
+def test_nats_quickstart():
+    """The lines of docs/nats.md, as printed, with a port and a directory of their own."""
+    if not shutil.which("curl"):
+        raise Skip("curl is not installed")
+    text = open(os.path.join(ROOT, "docs", "nats.md")).read()
+    block = re.search(r"<!-- nats-quick-start -->\s*```sh\n(.*?)```", text, re.S).group(1)
+    assert block.count("127.0.0.1:4222") == 2, block
+    with scratch() as d:
+        script = block.replace("127.0.0.1:4222", "127.0.0.1:%d" % free_port()).replace("build/weir", WEIR)
+        p = subprocess.run(["bash", "-euc", "trap 'kill %1; wait %1' EXIT\n" + script], capture_output=True, cwd=d, timeout=60,
+                           env=dict(os.environ, WEIR_HTTP_LISTEN="127.0.0.1:0"))
+        assert b"MSG orders.new 1 5\r\nhello\r\n" in p.stdout, p.stdout + p.stderr
+
+
 def node_client(package):
     need_node()
     npm_modules()
@@ -169,6 +184,103 @@ def test_nats_tokens():
         status, _, body = s.call("DELETE", "/tokens/" + made["id"], headers=root)
         assert status in (200, 204), body
         assert b"-ERR 'User Authentication Expired'" in c.rest()
+
+
+USERS = """
+no_auth_user: guest
+accounts:
+  SALES:
+    users:
+      - {user: ann, password: secret}
+      - user: bob
+        password: secret
+        permissions:
+          publish: {allow: [orders.>], deny: orders.void}
+          subscribe: {allow: [orders.>, "_INBOX.>"], deny: [orders.secret.>]}
+      - user: worker
+        password: secret
+        permissions:
+          publish: {deny: ">"}
+          allow_responses: {max: 1, expires: 1m}
+      - {nkey: %s}
+      - {token: opensesame}
+  OTHER:
+    users:
+      - {user: eve, password: secret}
+      - {user: guest, password: guest}
+"""
+SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
+NKEY = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"  # of that seed, both as nkeys documents them
+
+
+def logged_in(s, **how):
+    return Wire(s, json.dumps({"verbose": False, "pedantic": False, "headers": True, **how}))
+
+
+def test_nats_users():
+    """Accounts are apart, permissions are kept, answers are allowed, files are read again."""
+    with scratch() as d:
+        file = os.path.join(d, "users.yaml")
+        open(file, "w").write(USERS % NKEY)
+        with served("--set", "nats.users=" + file, "--set", "nats.ping.interval=300ms", nats=0, loops=2) as s:
+            ann, bob, eve = (logged_in(s, user=u, **{"pass": "secret"}) for u in ("ann", "bob", "eve"))
+            guest, opened, worker = logged_in(s), logged_in(s, auth_token="opensesame"), logged_in(s, user="worker", **{"pass": "secret"})
+            for w in (ann, eve, guest, opened):
+                assert w.answer(b"SUB > 1\r\n") == b""
+            ann.answer(b"PUB orders.a 1\r\nx\r\n")
+            assert opened.until(b"x\r\n") == b"MSG orders.a 1 1\r\nx\r\n"
+            eve.answer(b"PUB mine 1\r\ny\r\n")
+            assert guest.until(b"y\r\n") == b"MSG mine 1 1\r\ny\r\n"
+            assert ann.answer(b"") == b"", "another account's message"
+            # permissions
+            assert bob.answer(b"SUB > 1\r\n").startswith(b"-ERR 'Permissions Violation for Subscription")
+            assert bob.answer(b"SUB orders.secret.a 1\r\n").startswith(b"-ERR 'Permissions Violation for Subscription")
+            assert bob.answer(b"SUB orders.> 1\r\n") == b""
+            assert bob.answer(b"PUB orders.void 0\r\n\r\n") == b"-ERR 'Permissions Violation for Publish to \"orders.void\"'\r\n"
+            assert bob.answer(b"PUB orders.b 1\r\nz\r\n") == b"MSG orders.b 1 1\r\nz\r\n"
+            ann.answer(b"PUB orders.secret.k 1\r\ns\r\nPUB orders.c 1\r\nt\r\n")
+            assert bob.until(b"t\r\n") == b"MSG orders.c 1 1\r\nt\r\n", "what is denied is left out of a pattern"
+            # answers
+            worker.answer(b"SUB work q 1\r\n")
+            ann.answer(b"PUB work re.1 1\r\nw\r\n")
+            assert worker.until(b"w\r\n") == b"MSG work 1 re.1 1\r\nw\r\n"
+            assert worker.answer(b"PUB re.1 1\r\nk\r\n") == b"", "its answer"
+            assert b"MSG re.1 1 1\r\nk\r\n" in ann.until(b"k\r\n")
+            assert b"Permissions Violation" in worker.answer(b"PUB re.1 1\r\nk\r\nPUB other 1\r\nk\r\n")
+            # refused
+            for how in ({"user": "ann", "pass": "wrong"}, {"user": "none", "pass": "x"}, {"auth_token": "x"}, {"nkey": NKEY, "sig": "AAAA"}):
+                assert b"-ERR 'Authorization Violation'" in logged_in(s, **how).rest(), how
+            # read again
+            open(file, "w").write("accounts:\n  SALES:\n    users:\n      - {usr: ann}\n")
+            s.p.send_signal(signal.SIGHUP)
+            wait_for(lambda: "line 4: only user, password" in s.tail())
+            assert ann.answer(b"SUB again 5\r\n").endswith(b"")
+            open(file, "w").write("accounts:\n  SALES:\n    users:\n      - {user: bob, password: secret}\n")
+            s.p.send_signal(signal.SIGHUP)
+            assert b"-ERR 'User Authentication Expired'" in ann.rest()
+            wait_for(lambda: b"PONG" in bob.answer(b"PUB orders.void 0\r\n\r\n") + b"PONG" and
+                     b"Permissions" not in bob.answer(b"PUB orders.void 0\r\n\r\n"))
+
+
+@beside_others
+def test_nats_nkey():
+    """nats.js signs in with a key."""
+    need_node()
+    modules = npm_modules()
+    with scratch() as d:
+        file = os.path.join(d, "users.yaml")
+        open(file, "w").write(USERS % NKEY)
+        with served("--set", "nats.users=" + file, nats=0) as s:
+            code = """
+                const {connect, nkeyAuthenticator} = require('@nats-io/transport-node');
+                connect({servers: '%s:%d', authenticator: nkeyAuthenticator(new TextEncoder().encode('%s'))}).then(async c => {
+                    const s = c.subscribe('k', {max: 1});
+                    c.publish('k', 'v');
+                    for await (const m of s) console.log(m.string());
+                    await c.close();
+                });""" % (*s.nats, SEED)
+            p = subprocess.run(["node", "-e", code], capture_output=True, timeout=60, env=dict(os.environ, NODE_PATH=modules))
+            assert p.stdout == b"v\n", p.stderr.decode()
 
 
 def test_nats_tls():

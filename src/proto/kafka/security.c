@@ -76,26 +76,6 @@ static enum err supers_read(struct ksec *s, struct errinfo *info)
     return ERR_OK;
 }
 
-static enum err file_read(struct ksec *s, const char *path, struct buf *out, struct errinfo *info)
-{
-    struct io_file *f = NULL;
-    uint64_t size = 0;
-    size_t got = 0;
-    enum err e = io_open(broker_io(s->b), path, IO_RDONLY, &f, info);
-
-    if (!e)
-        e = io_size(f, &size, info);
-    if (!e && size > FILE_MAX)
-        e = errinfo_set(info, ERR_TOO_LARGE, "%s has more than %u bytes", path, FILE_MAX);
-    if (!e)
-        e = buf_reserve(out, (size_t)size + 1);
-    if (!e)
-        e = io_pread(f, out->ptr, (size_t)size, 0, &got, info);
-    out->len = e ? 0 : got;
-    io_close(&f);
-    return e;
-}
-
 static enum err files_read(struct ksec *s, struct jwks **keys, struct file_users **users,
                            struct errinfo *info)
 {
@@ -105,8 +85,8 @@ static enum err files_read(struct ksec *s, struct jwks **keys, struct file_users
 
     *keys = NULL;
     *users = NULL;
-    buf_init(&text, FILE_MAX + 4096);
-    if (jwks && *jwks && !(e = file_read(s, jwks, &text, info)))
+    buf_init(&text, FILE_MAX + 1);
+    if (jwks && *jwks && !(e = io_text(broker_io(s->b), jwks, &text, info)))
         e = jwks_new(buf_slice(&text), keys, info);
     if (!e && file && *file)
         e = file_users_read(broker_io(s->b), file, users, info);

@@ -70,7 +70,8 @@ static void say_info(struct nconn *nc)
     buf_append_str(&b, ",\"client_ip\":");
     json_write_string(&b, slice_str(nc->remote_ip));
     if (nats_login_needed(nc->l))
-        buf_printf(&b, ",\"auth_required\":true,\"nonce\":\"%s\"", nc->nonce);
+        buf_append_str(&b, ",\"auth_required\":true");
+    buf_printf(&b, ",\"nonce\":\"%s\"", nc->nonce);
     if (n->conf.tls)
         buf_append_str(&b, ",\"tls_required\":true");
     if (nc->lame)
@@ -147,6 +148,7 @@ static void on_sub(struct nconn *nc, const struct nats_line *line)
         return;
     }
     s = sub_new(nc, line);
+    s->filtered = nats_sub_filtered(nc, line->subject);
     if (map_put(&nc->subs, s->sid, s)) {
         free(s);
         end(nc, "maximum subscriptions exceeded");
@@ -429,6 +431,7 @@ static void on_close(struct conn *c)
     subs_end(nc);
     map_fini(&nc->subs);
     buf_fini(&nc->in);
+    nats_logout(nc);
     nc->c = NULL;
     nats_retire_conn(nc->l, nc);
 }

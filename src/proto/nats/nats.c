@@ -24,6 +24,34 @@ struct naccount *nats_account_new(struct nats *n, const char *name)
     return a;
 }
 
+static struct naccount *account_of(void *arg, const char *name)
+{
+    struct nats *n = arg;
+    struct naccount *a;
+
+    for (a = n->accounts; a; a = a->next)
+        if (strcmp(a->name, name) == 0)
+            return a;
+    return nats_account_new(n, name);
+}
+
+enum err nats_reload(struct nats *n, struct errinfo *info)
+{
+    struct nusers *users, *old;
+    enum err e;
+
+    if (!n->conf.users || !*n->conf.users)
+        return ERR_OK;
+    if ((e = nusers_read(n->conf.io, n->conf.users, account_of, n, &users, info)))
+        return e;
+    io_rwlock_write(&n->users_lock);
+    old = n->users;
+    n->users = users;
+    io_rwlock_unlock(&n->users_lock);
+    nusers_unref(&old);
+    return ERR_OK;
+}
+
 /* As nats-server's: 56 letters and digits that begin with N. */
 static void id_make(struct nats *n)
 {
@@ -58,7 +86,10 @@ enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinf
     n->loops = xcalloc(conf->loops_n, sizeof *n->loops);
     for (i = 0; i < conf->loops_n; i++)
         nloop_init(&n->loops[i], n, i);
-    e = conn_server_new(&cc, &n->conns, info);
+    io_rwlock_init(&n->users_lock);
+    e = nats_reload(n, info);
+    if (!e)
+        e = conn_server_new(&cc, &n->conns, info);
     if (e)
         nats_free(&n);
     *out = n;
@@ -118,6 +149,8 @@ void nats_free(struct nats **np)
         interest_fini(&a->interest);
         free(a);
     }
+    nusers_unref(&n->users);
+    io_rwlock_fini(&n->users_lock);
     free(n->loops);
     free(n);
     *np = NULL;

@@ -24,6 +24,7 @@ struct tls_conf;
 struct nats_conf {
     struct io *io;
     struct auth *auth; /* Weir's tokens */
+    const char *users; /* file of users (users.h); NULL or "": none */
     struct loop *const *loops;
     unsigned loops_n;
     uint32_t conns_max, conns_ip_max; /* ip 0: no limit */
@@ -44,6 +45,8 @@ enum err nats_listen(struct nats *n, const char *addr, uint16_t *port, struct er
 /* Once: stops listening and tells clients to go elsewhere (lame duck). */
 void nats_drain(struct nats *n);
 uint64_t nats_open(const struct nats *n);
+/* Any thread. Reads the file of users again; after an error nothing has changed. */
+enum err nats_reload(struct nats *n, struct errinfo *info);
 /* The loops have stopped. */
 void nats_free(struct nats **n);
 /* Prometheus text (names weir_nats_…), appended. */

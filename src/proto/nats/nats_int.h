@@ -21,6 +21,7 @@
 #include "proto/nats/interest.h"
 #include "proto/nats/nats.h"
 #include "proto/nats/parse.h"
+#include "proto/nats/users.h"
 
 /* Clients turn features on by it: those of this version and before work. */
 #define NATS_VERSION "2.9.25"
@@ -31,6 +32,7 @@
 #define NATS_CACHE        1024u      /* subjects whose receivers a loop remembers; power of two */
 #define NATS_CACHE_KEPT   (1u << 20) /* receivers in all of them */
 #define NATS_SHARED_LEAST (8u << 10) /* bytes of a payload that several connections share */
+#define NATS_REPLIES      256u       /* unanswered messages that a limited client may answer to */
 #define NATS_STALL_MS     1u         /* a publisher waits for slow receivers, at first … */
 #define NATS_STALL_MS_MAX 16u        /* … and at most */
 
@@ -49,6 +51,7 @@ struct nsub {
     uint64_t delivered, max; /* max 0: no limit */
     struct nsub *next;       /* of those that are gone */
     atomic_bool gone;        /* nothing is delivered any more */
+    bool filtered;           /* see nats_sub_filtered */
     char text[];
 };
 
@@ -70,7 +73,10 @@ struct nconn {
     int protocol;
     atomic_bool pressed; /* others' publishers are to slow down */
     atomic_bool gone;
-    bool has_token; /* else it may do everything */
+    struct nusers *users;     /* that it logged in with; NULL: a token, or nobody in particular */
+    const struct nuser *user; /* of those */
+    struct nreplies *replies; /* NULL: none yet */
+    bool has_token;
     char token[AUTH_TOKEN_LEN];
     char nonce[24];
     char remote_ip[64];
@@ -119,6 +125,8 @@ struct nats {
     struct conn_server *conns;
     struct nloop *loops;
     struct naccount *accounts; /* the first is $G */
+    struct io_rwlock users_lock;
+    struct nusers *users; /* NULL: no file */
     uint8_t seed[16];
     char id[57];
     char host[64];
@@ -168,13 +176,22 @@ void nats_retire_conn(struct nloop *l, struct nconn *c);
 
 /* Answers a CONNECT: sets account, perms and who. ERR_UNAUTHENTICATED. */
 enum err nats_login(struct nconn *c, json_t *connect);
-/* Whether the token that c came with is still one. */
-bool nats_login_valid(const struct nconn *c);
+void nats_logout(struct nconn *c);
+/* Whether who c logged in as is still to be let in; its permissions are those of now then. */
+bool nats_login_valid(struct nconn *c);
 /* Whether somebody who gives no credentials may not connect. */
 bool nats_login_needed(struct nloop *l);
 /* What clients with keys are to sign. */
 void nats_nonce(struct nconn *c);
-bool nats_may_publish(const struct nconn *c, struct slice subject);
+bool nats_may_publish(struct nconn *c, struct slice subject);
 bool nats_may_subscribe(const struct nconn *c, struct slice pattern);
+/* Of what c may subscribe to: whether messages are to be looked at, as some subject is denied … */
+bool nats_sub_filtered(const struct nconn *c, struct slice pattern);
+/* … and whether this one is not. */
+bool nats_may_receive(const struct nconn *c, struct slice subject);
+/* c, whose user has `responses`, is sent a message with this reply subject. */
+void nats_note_reply(struct nconn *c, struct slice reply);
+/* The users as the file had them when it was read last; NULL: there is none. To be unref'd. */
+struct nusers *nats_users(struct nats *n);
 
 #endif

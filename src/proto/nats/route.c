@@ -128,7 +128,7 @@ static bool deliver(struct nsub *s, struct nmsg *m)
     size_t header_len = m->header_len;
 
     if (atomic_load_explicit(&s->gone, memory_order_relaxed) || !c->c || conn_closing(c->c) ||
-        (m->from == c && !c->echo))
+        (m->from == c && !c->echo) || (s->filtered && !nats_may_receive(c, m->subject)))
         return false;
     if (header_len && !c->headers) { /* a client that does not know headers gets the payload */
         body = slice_of(body.ptr + header_len, body.len - header_len);
@@ -140,6 +140,8 @@ static bool deliver(struct nsub *s, struct nmsg *m)
     c->out_bytes += body.len;
     nstat_add(&c->l->msgs_out, 1);
     nstat_add(&c->l->bytes_out, body.len);
+    if (m->reply.len && c->user && c->user->responses)
+        nats_note_reply(c, m->reply);
     if (conn_full(c->c)) {
         atomic_store_explicit(&c->pressed, true, memory_order_relaxed);
         c->l->pressed = true;

@@ -69,6 +69,8 @@ CONFIG(nats_tls_ca, "nats.tls.client_ca", TEXT, "", 0, 400, "path",
        "PEM file with the authorities that clients' certificates must come from.")
 CONFIG(nats_tls_first, "nats.tls.first", BOOL, "false", 0, 0, "",
        "The handshake comes before the server's INFO; clients must be told so, too.")
+CONFIG(nats_users, "nats.users", TEXT, "", 0, 400, "path",
+       "YAML file of users with accounts and permissions; who is not in it, and has no token, is refused. Read again on SIGHUP.")
 CONFIG(nats_conns_max, "nats.connections.max", NUMBER, "65536", 1, 1000000, "connections", "Open at once; more are closed.")
 CONFIG(nats_conns_ip_max, "nats.connections.ip_max", NUMBER, "0", 0, 1000000, "connections",
        "Of one address; 0 for no limit.")

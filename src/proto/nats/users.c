@@ -1,0 +1,549 @@
+/* See users.h. Public keys of users: base32 (RFC 4648, without padding) of a byte 0xa0, the Ed25519 key and
+ * a CRC-16 (XMODEM), as nats-io/nkeys writes them. */
+#include "proto/nats/users.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <yaml.h>
+
+#include "base/arena.h"
+#include "base/assert.h"
+#include "base/buf.h"
+#include "base/hex.h"
+#include "base/mem.h"
+#include "io/io.h"
+#include "proto/nats/subject.h"
+
+#define FILE_MAX     (4u << 20)
+#define TEXT_MAX     (1u << 30)
+#define USERS_MAX    1000000u
+#define NKEY_BYTES   35u
+#define NKEY_TEXT    56u
+#define NKEY_USER    0xa0u
+#define RESPONSES    1u      /* allow_responses: true */
+#define RESPONSE_MS  120000u /* as nats-server's default */
+#define RESPONSE_MAX 1000u
+#define DAY_MS       86400000u
+
+struct nusers {
+    atomic_uint refs;
+    struct arena text;
+    struct nuser *v;
+    uint32_t n, cap;
+    struct slice guest_name;
+    const struct nuser *guest;
+};
+
+/* ---- keys ---- */
+
+static uint16_t crc16(const uint8_t *p, size_t n)
+{
+    uint16_t crc = 0;
+    unsigned i;
+
+    while (n--) {
+        crc = (uint16_t)(crc ^ (*p++ << 8));
+        for (i = 0; i < 8; i++)
+            crc = (uint16_t)(crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1);
+    }
+    return crc;
+}
+
+static bool nkey_read(struct slice text, uint8_t out[32])
+{
+    uint8_t raw[NKEY_BYTES];
+    uint32_t bits = 0, have = 0;
+    size_t i, n = 0;
+
+    if (text.len != NKEY_TEXT)
+        return false;
+    for (i = 0; i < text.len; i++) {
+        uint8_t c = text.ptr[i];
+
+        if (c >= 'A' && c <= 'Z')
+            c = (uint8_t)(c - 'A');
+        else if (c >= '2' && c <= '7')
+            c = (uint8_t)(c - '2' + 26);
+        else
+            return false;
+        bits = bits << 5 | c;
+        have += 5;
+        if (have >= 8 && n < sizeof raw) {
+            raw[n++] = (uint8_t)(bits >> (have - 8));
+            have -= 8;
+        }
+    }
+    if (n != sizeof raw || raw[0] != NKEY_USER ||
+        crc16(raw, 33) != (uint16_t)(raw[33] | raw[34] << 8))
+        return false;
+    memcpy(out, raw + 1, 32);
+    return true;
+}
+
+static bool signed_by(const uint8_t key[32], struct slice text, const uint8_t sig[64])
+{
+    EVP_PKEY *k = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, key, 32);
+    EVP_MD_CTX *c = EVP_MD_CTX_new();
+    bool good = k && c && EVP_DigestVerifyInit(c, NULL, NULL, NULL, k) == 1 &&
+                EVP_DigestVerify(c, sig, 64, text.ptr, text.len) == 1;
+
+    EVP_MD_CTX_free(c);
+    EVP_PKEY_free(k);
+    return good;
+}
+
+/* base64url, padded or not. */
+static bool sig_read(struct slice text, uint8_t out[64])
+{
+    char plain[92];
+    uint8_t bytes[69];
+    size_t i, n;
+
+    while (text.len && text.ptr[text.len - 1] == '=')
+        text.len--;
+    if (text.len != 86)
+        return false;
+    for (i = 0; i < text.len; i++)
+        plain[i] = (char)(text.ptr[i] == '-' ? '+' : text.ptr[i] == '_' ? '/' : text.ptr[i]);
+    memcpy(plain + i, "==", 2);
+    if (!base64_decode(plain, 88, bytes, &n) || n != 64)
+        return false;
+    memcpy(out, bytes, 64);
+    return true;
+}
+
+/* ---- reading the file ---- */
+
+struct reading {
+    struct nusers *u;
+    yaml_document_t doc;
+    const char *path;
+    struct errinfo *info;
+    struct naccount *(*account)(void *arg, const char *name);
+    void *arg;
+};
+
+static enum err wrong(struct reading *r, const yaml_node_t *at, const char *what)
+{
+    return errinfo_set(r->info, ERR_CONFIG, "%s, line %zu: %s", r->path, at->start_mark.line + 1,
+                       what);
+}
+
+static bool is_text(const yaml_node_t *n)
+{
+    return n && n->type == YAML_SCALAR_NODE;
+}
+
+static struct slice text_of(const yaml_node_t *n)
+{
+    return slice_of(n->data.scalar.value, n->data.scalar.length);
+}
+
+static void *take(struct reading *r, size_t n)
+{
+    void *p = arena_alloc(&r->u->text, n);
+
+    ASSERT(p); /* TEXT_MAX is more than a file of FILE_MAX can need */
+    return p;
+}
+
+/* A copy, ended by NUL. */
+static struct slice kept(struct reading *r, const yaml_node_t *n)
+{
+    struct slice s = text_of(n);
+    uint8_t *p = take(r, s.len + 1);
+
+    memcpy(p, s.ptr, s.len);
+    p[s.len] = '\0';
+    return slice_of(p, s.len);
+}
+
+/* Calls fn for each member of a mapping. */
+static enum err each(struct reading *r, const yaml_node_t *map,
+                     enum err (*fn)(struct reading *r, void *arg, const yaml_node_t *key,
+                                    yaml_node_t *value),
+                     void *arg)
+{
+    const yaml_node_pair_t *p;
+    enum err e = ERR_OK;
+
+    if (map->type != YAML_MAPPING_NODE)
+        return wrong(r, map, "names with values are expected here");
+    for (p = map->data.mapping.pairs.start; !e && p < map->data.mapping.pairs.top; p++) {
+        yaml_node_t *key = yaml_document_get_node(&r->doc, p->key);
+
+        if (!is_text(key))
+            return wrong(r, map, "a name is expected here");
+        e = fn(r, arg, key, yaml_document_get_node(&r->doc, p->value));
+    }
+    return e;
+}
+
+static enum err pattern_add(struct reading *r, struct npatterns *p, const yaml_node_t *n)
+{
+    if (!is_text(n) || !subject_valid(text_of(n)))
+        return wrong(r, n, "a subject is expected here");
+    p->v[p->n++] = kept(r, n);
+    return ERR_OK;
+}
+
+/* One subject, or a list of them. */
+static enum err patterns(struct reading *r, struct npatterns *p, const yaml_node_t *n)
+{
+    const yaml_node_item_t *i, *end = n->data.sequence.items.top;
+    bool list = n->type == YAML_SEQUENCE_NODE;
+    enum err e = ERR_OK;
+
+    p->n = 0;
+    p->v = take(r, (list ? (size_t)(end - n->data.sequence.items.start) : 1) * sizeof *p->v);
+    if (!list)
+        return pattern_add(r, p, n);
+    for (i = n->data.sequence.items.start; !e && i < end; i++)
+        e = pattern_add(r, p, yaml_document_get_node(&r->doc, *i));
+    return e;
+}
+
+static enum err rule_part(struct reading *r, void *arg, const yaml_node_t *key, yaml_node_t *value)
+{
+    struct nrule *rule = arg;
+
+    if (slice_eq_str(text_of(key), "allow")) {
+        rule->allow_all = false;
+        return patterns(r, &rule->allow, value);
+    }
+    if (slice_eq_str(text_of(key), "deny"))
+        return patterns(r, &rule->deny, value);
+    return wrong(r, key, "only allow and deny are known here");
+}
+
+/* A mapping of allow and deny, or just what is allowed. */
+static enum err rule(struct reading *r, struct nrule *rule, const yaml_node_t *n)
+{
+    if (n->type == YAML_MAPPING_NODE)
+        return each(r, n, rule_part, rule);
+    rule->allow_all = false;
+    return patterns(r, &rule->allow, n);
+}
+
+static bool number(struct slice s, uint32_t max, uint32_t *out)
+{
+    uint64_t v = 0;
+    size_t i;
+
+    for (i = 0; i < s.len && i < 10 && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++)
+        v = v * 10 + (s.ptr[i] - '0');
+    *out = (uint32_t)v;
+    return i && i == s.len && v <= max;
+}
+
+/* "500ms", "2s", "1m", "1h". */
+static bool duration(struct slice s, uint32_t *ms)
+{
+    static const struct {
+        const char *unit;
+        uint32_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+    size_t n = 0, i;
+
+    while (n < s.len && s.ptr[n] >= '0' && s.ptr[n] <= '9')
+        n++;
+    for (i = 0; i < sizeof units / sizeof *units; i++)
+        if (slice_eq_str(slice_of(s.ptr + n, s.len - n), units[i].unit)) {
+            if (!number(slice_of(s.ptr, n), DAY_MS / units[i].ms, ms))
+                return false;
+            *ms *= units[i].ms;
+            return true;
+        }
+    return false;
+}
+
+static enum err responses_part(struct reading *r, void *arg, const yaml_node_t *key,
+                               yaml_node_t *value)
+{
+    struct nuser *u = arg;
+
+    if (slice_eq_str(text_of(key), "max")) {
+        if (is_text(value) && number(text_of(value), RESPONSE_MAX, &u->responses) && u->responses)
+            return ERR_OK;
+        return wrong(r, value, "a number between 1 and 1000 is expected here");
+    }
+    if (slice_eq_str(text_of(key), "expires")) {
+        if (is_text(value) && duration(text_of(value), &u->response_ms) && u->response_ms)
+            return ERR_OK;
+        return wrong(r, value, "a time such as 2m, of a day at most, is expected here");
+    }
+    return wrong(r, key, "only max and expires are known here");
+}
+
+static enum err permission(struct reading *r, void *arg, const yaml_node_t *key, yaml_node_t *value)
+{
+    struct nuser *u = arg;
+    struct slice name = text_of(key);
+
+    if (slice_eq_str(name, "publish") || slice_eq_str(name, "pub"))
+        return rule(r, &u->publish, value);
+    if (slice_eq_str(name, "subscribe") || slice_eq_str(name, "sub"))
+        return rule(r, &u->subscribe, value);
+    if (!slice_eq_str(name, "allow_responses"))
+        return wrong(r, key, "only publish, subscribe and allow_responses are known here");
+    u->responses = RESPONSES;
+    u->response_ms = RESPONSE_MS;
+    if (is_text(value) && slice_eq_str(text_of(value), "true"))
+        return ERR_OK;
+    return each(r, value, responses_part, u);
+}
+
+static enum err user_part(struct reading *r, void *arg, const yaml_node_t *key, yaml_node_t *value)
+{
+    struct nuser *u = arg;
+    struct slice name = text_of(key);
+
+    if (slice_eq_str(name, "permissions")) {
+        u->limited = true;
+        return each(r, value, permission, u);
+    }
+    if (!is_text(value) || !text_of(value).len)
+        return wrong(r, value, "a text is expected here");
+    if (slice_eq_str(name, "user"))
+        u->name = kept(r, value);
+    else if (slice_eq_str(name, "password") || slice_eq_str(name, "pass"))
+        u->password = kept(r, value);
+    else if (slice_eq_str(name, "token"))
+        u->token = kept(r, value);
+    else if (!slice_eq_str(name, "nkey"))
+        return wrong(r, key, "only user, password, token, nkey and permissions are known here");
+    else if (!(u->has_nkey = nkey_read(text_of(value), u->nkey)))
+        return wrong(r, value, "a public key of a user, U and 55 letters and digits, is expected");
+    return ERR_OK;
+}
+
+static enum err user(struct reading *r, struct naccount *account, const yaml_node_t *n)
+{
+    struct nusers *us = r->u;
+    struct nuser *u;
+    enum err e;
+
+    if (us->n >= USERS_MAX)
+        return wrong(r, n, "too many users");
+    if (us->n == us->cap) {
+        us->cap = us->cap ? us->cap * 2 : 8;
+        us->v = xrealloc(us->v, us->cap * sizeof *us->v);
+    }
+    u = &us->v[us->n++];
+    *u = (struct nuser){.account = account};
+    u->publish.allow_all = u->subscribe.allow_all = true;
+    if ((e = each(r, n, user_part, u)))
+        return e;
+    if ((u->name.len != 0) + (u->token.len != 0) + u->has_nkey != 1)
+        return wrong(r, n, "a user has one of user, token and nkey");
+    if (u->name.len && !u->password.len)
+        return wrong(r, n, "this user has no password");
+    return ERR_OK;
+}
+
+static enum err account_part(struct reading *r, void *arg, const yaml_node_t *key,
+                             yaml_node_t *value)
+{
+    const yaml_node_item_t *i;
+    enum err e = ERR_OK;
+
+    if (!slice_eq_str(text_of(key), "users"))
+        return wrong(r, key, "only users is known here");
+    if (value->type != YAML_SEQUENCE_NODE)
+        return wrong(r, value, "a list of users is expected here");
+    for (i = value->data.sequence.items.start; !e && i < value->data.sequence.items.top; i++)
+        e = user(r, arg, yaml_document_get_node(&r->doc, *i));
+    return e;
+}
+
+static enum err account(struct reading *r, void *arg, const yaml_node_t *key, yaml_node_t *value)
+{
+    struct slice name = kept(r, key);
+
+    (void)arg;
+    return each(r, value, account_part, r->account(r->arg, (const char *)name.ptr));
+}
+
+static enum err top_part(struct reading *r, void *arg, const yaml_node_t *key, yaml_node_t *value)
+{
+    (void)arg;
+    if (slice_eq_str(text_of(key), "accounts"))
+        return each(r, value, account, NULL);
+    if (!slice_eq_str(text_of(key), "no_auth_user"))
+        return wrong(r, key, "only accounts and no_auth_user are known here");
+    if (!is_text(value))
+        return wrong(r, value, "a user's name is expected here");
+    r->u->guest_name = kept(r, value);
+    return ERR_OK;
+}
+
+static enum err document(struct reading *r)
+{
+    yaml_node_t *root = yaml_document_get_root_node(&r->doc);
+    struct nusers *u = r->u;
+    uint32_t i;
+    enum err e;
+
+    if (!root)
+        return errinfo_set(r->info, ERR_CONFIG, "%s is empty", r->path);
+    if ((e = each(r, root, top_part, NULL)))
+        return e;
+    for (i = 0; u->guest_name.len && i < u->n; i++)
+        if (slice_eq(u->v[i].name, u->guest_name))
+            u->guest = &u->v[i];
+    if (u->guest_name.len && !u->guest)
+        return errinfo_set(r->info, ERR_CONFIG, "%s: no_auth_user names no user", r->path);
+    return ERR_OK;
+}
+
+static enum err text_read(struct reading *r, struct slice text)
+{
+    yaml_parser_t p;
+    enum err e;
+
+    if (!yaml_parser_initialize(&p))
+        return ERR_NO_MEMORY;
+    yaml_parser_set_input_string(&p, text.ptr, text.len);
+    if (yaml_parser_load(&p, &r->doc)) {
+        e = document(r);
+        yaml_document_delete(&r->doc);
+    } else {
+        e = errinfo_set(r->info, ERR_CONFIG, "%s, line %zu: %s", r->path, p.problem_mark.line + 1,
+                        p.problem ? p.problem : "this is not YAML");
+    }
+    yaml_parser_delete(&p);
+    return e;
+}
+
+enum err nusers_read(struct io *io, const char *path,
+                     struct naccount *(*account_of)(void *arg, const char *name), void *arg,
+                     struct nusers **out, struct errinfo *info)
+{
+    struct nusers *u = xcalloc(1, sizeof *u);
+    struct reading r = {.u = u, .path = path, .info = info, .account = account_of, .arg = arg};
+    struct buf text;
+    enum err e;
+
+    atomic_init(&u->refs, 1);
+    arena_init(&u->text, 4096, TEXT_MAX);
+    buf_init(&text, FILE_MAX + 1);
+    e = io_text(io, path, &text, info);
+    if (!e)
+        e = text_read(&r, buf_slice(&text));
+    if (text.ptr)
+        OPENSSL_cleanse(text.ptr, text.cap);
+    buf_fini(&text);
+    if (e)
+        nusers_unref(&u);
+    *out = u;
+    return e;
+}
+
+struct nusers *nusers_ref(struct nusers *u)
+{
+    if (u)
+        atomic_fetch_add(&u->refs, 1);
+    return u;
+}
+
+void nusers_unref(struct nusers **up)
+{
+    struct nusers *u = *up;
+
+    *up = NULL;
+    if (!u || atomic_fetch_sub(&u->refs, 1) != 1)
+        return;
+    arena_fini(&u->text);
+    free(u->v);
+    free(u);
+}
+
+/* ---- finding ---- */
+
+static bool same(struct slice a, struct slice b)
+{
+    return a.len == b.len && CRYPTO_memcmp(a.ptr, b.ptr, a.len) == 0;
+}
+
+const struct nuser *nusers_by_password(const struct nusers *u, struct slice name,
+                                       struct slice password)
+{
+    const struct nuser *found = NULL;
+    uint32_t i;
+
+    for (i = 0; i < u->n; i++) /* all of them: how long it takes tells nothing */
+        if (u->v[i].name.len && same(u->v[i].name, name) && same(u->v[i].password, password))
+            found = &u->v[i];
+    return found;
+}
+
+const struct nuser *nusers_by_token(const struct nusers *u, struct slice token)
+{
+    const struct nuser *found = NULL;
+    uint32_t i;
+
+    for (i = 0; token.len && i < u->n; i++)
+        if (u->v[i].token.len && same(u->v[i].token, token))
+            found = &u->v[i];
+    return found;
+}
+
+const struct nuser *nusers_by_nkey(const struct nusers *u, struct slice nkey, struct slice nonce,
+                                   struct slice sig)
+{
+    uint8_t key[32], bytes[64];
+    uint32_t i;
+
+    if (!nkey_read(nkey, key) || !sig_read(sig, bytes))
+        return NULL;
+    for (i = 0; i < u->n; i++)
+        if (u->v[i].has_nkey && memcmp(u->v[i].nkey, key, sizeof key) == 0)
+            return signed_by(key, nonce, bytes) ? &u->v[i] : NULL;
+    return NULL;
+}
+
+const struct nuser *nusers_guest(const struct nusers *u)
+{
+    return u->guest;
+}
+
+const struct nuser *nusers_same(const struct nusers *u, const struct nuser *of)
+{
+    uint32_t i;
+
+    if (of->name.len)
+        return nusers_by_password(u, of->name, of->password);
+    if (of->token.len)
+        return nusers_by_token(u, of->token);
+    for (i = 0; i < u->n; i++)
+        if (u->v[i].has_nkey && memcmp(u->v[i].nkey, of->nkey, sizeof of->nkey) == 0)
+            return &u->v[i];
+    return NULL;
+}
+
+/* ---- permissions ---- */
+
+bool nrule_permits(const struct nrule *r, struct slice pattern)
+{
+    bool allowed = r->allow_all;
+    uint32_t i;
+
+    for (i = 0; !allowed && i < r->allow.n; i++)
+        allowed = subject_covers(r->allow.v[i], pattern);
+    for (i = 0; allowed && i < r->deny.n; i++)
+        allowed = !subject_covers(r->deny.v[i], pattern);
+    return allowed;
+}
+
+bool nrule_denies(const struct nrule *r, struct slice pattern)
+{
+    uint32_t i;
+
+    for (i = 0; i < r->deny.n; i++)
+        if (subjects_meet(r->deny.v[i], pattern))
+            return true;
+    return false;
+}
