@@ -313,7 +313,7 @@ int cmd_transforms(const struct args *a)
     size_t i;
     int rc;
 
-    for (i = 0; i < sizeof words / sizeof *words && strcmp(words[i], what); i++)
+    for (i = 0; i < sizeof words / sizeof *words && strcmp(words[i], what) != 0; i++)
         ;
     if (i == sizeof words / sizeof *words)
         return usage_fail(

@@ -163,7 +163,7 @@ static const char *skip_word(const char *p, const char *word)
 {
     size_t n = strlen(word);
 
-    if (strncasecmp(p, word, n) || isalnum((unsigned char)p[n]) || p[n] == '_')
+    if (strncasecmp(p, word, n) != 0 || isalnum((unsigned char)p[n]) || p[n] == '_')
         return NULL;
     return skip_space(p + n);
 }

@@ -556,8 +556,8 @@ static void tell(struct step *s, enum err e, int64_t lost)
 
     io_mutex_lock(&t->m->lock);
     o->lost += (uint64_t)lost;
-    if (e && atomic_load(&t->m->closing)) {
-        /* it was ended */
+    if (t->gone || (e && atomic_load(&t->m->closing))) {
+        /* nobody is to know */
     } else if (e) {
         o->errors += !missing;
         o->state = missing ? TFORM_WAITING : TFORM_FAILING;

@@ -234,6 +234,8 @@ static void enforce(struct transforms *m, const char *name, struct transform_def
     if (t) {
         def_free(&t->next);
         t->next = d;
+        if (!d) /* another of the same name begins at nothing */
+            t->told = (struct tform_told){.watermark_us = INT64_MIN, .closed_us = INT64_MIN};
         if (d)
             t->told.state = d->paused ? TFORM_PAUSED : TFORM_STARTING;
         else
@@ -311,7 +313,7 @@ static bool reaches(struct transforms *m, const char *from, const char *to, cons
     list_for_each(t, &m->list, struct tform, link)
     {
         d = def_now(t);
-        if (!d || t->visited || !strcmp(t->name, without) || strcmp(d->input, from))
+        if (!d || t->visited || strcmp(t->name, without) == 0 || strcmp(d->input, from) != 0)
             continue;
         t->visited = true;
         if (reaches(m, d->output, to, without) || reaches(m, d->dead_letters, to, without))

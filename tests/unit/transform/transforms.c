@@ -160,12 +160,12 @@ static void test_large(void **state)
 
     fx_start(&f);
     t = fx_topic(&f, "in", 1);
-    fx_fill(&f, t, 0, 400, 5, "{\"n\":%lld}");
+    fx_fill(&f, t, 0, 120, 5, "{\"n\":%lld}");
     start(&f, &m);
     apply_fine(m, "-- name: big\n-- input: in\n-- output: out\n-- max_seconds: 0\n"
-                  "SELECT n, repeat('0123456789abcdef', 12500) AS pad FROM __input__");
+                  "SELECT n, repeat('0123456789abcdef', 6250) AS pad FROM __input__");
     until(m, "big", "\"lag\":0");
-    fx_expect(&f, "SELECT count(*), sum(n) FROM \"out\"", "400|79800\n");
+    fx_expect(&f, "SELECT count(*), sum(n) FROM \"out\"", "120|7140\n");
     transforms_close(&m);
     topic_unref(&t);
     fx_end(&f);
