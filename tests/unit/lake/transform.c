@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "lake/lake_int.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -228,12 +229,53 @@ static void paths(void **state)
     path_of("identity", ICE_BOOLEAN, (struct ice_value){.i = 1}, "true");
 }
 
+/* lake.partition: lists in all their forms, terms that wait for their columns, and what is wrong. */
+static void settings(void **state)
+{
+    static const struct {
+        const char *text, *applied;
+        enum err e;
+    } rows[] = {
+        {"hour(timestamp)", "hour(timestamp)", ERR_OK},
+        {"none", "", ERR_OK},
+        {"[]", "", ERR_OK},
+        {"key_bucket[16],day(ts)", "key_bucket[16],day(ts)", ERR_OK},
+        {"[\"key_bucket[16]\", \"day(ts)\"]", "key_bucket[16],day(ts)", ERR_OK},
+        {" country , truncate[3](country) ", "country,truncate[3](country)", ERR_OK},
+        {"city, day(ts), bucket[4](zip)", "day(ts)", ERR_OK},
+        {"void(key)", "void(key)", ERR_OK},
+        {"year(amount)", NULL, ERR_CONFIG},
+        {"tags", NULL, ERR_CONFIG},
+        {"minute(timestamp)", NULL, ERR_CONFIG},
+        {"minute(nothing)", NULL, ERR_CONFIG},
+        {"country,,key", NULL, ERR_CONFIG},
+        {"country,country", NULL, ERR_CONFIG},
+        {"[\"country\"", NULL, ERR_CONFIG},
+        {"[1]", NULL, ERR_CONFIG},
+    };
+    struct schema *s = columns();
+    char applied[TOPIC_CONF_WORD_MAX + 1];
+    struct spec *sp;
+    struct errinfo info;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        enum err e = spec_wanted(rows[i].text, s, &sp, applied, &info);
+
+        if (e != rows[i].e)
+            fail_msg("%s: %s", rows[i].text, err_code(e));
+        if (!e)
+            assert_string_equal(applied, rows[i].applied);
+        spec_free(&sp);
+    }
+    schema_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(times), cmocka_unit_test(calendar), cmocka_unit_test(truncation),
-        cmocka_unit_test(words), cmocka_unit_test(specs),    cmocka_unit_test(orders),
-        cmocka_unit_test(paths),
+        cmocka_unit_test(settings),   cmocka_unit_test(times), cmocka_unit_test(calendar),
+        cmocka_unit_test(truncation), cmocka_unit_test(words), cmocka_unit_test(specs),
+        cmocka_unit_test(orders),     cmocka_unit_test(paths),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
