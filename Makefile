@@ -22,7 +22,7 @@ test: ## everything: unit, simulation, fuzz corpora, real clients, sanitizers, l
 	@scripts/build build
 	@scripts/test
 
-bench: ## measure against this machine's floor and against nginx
+bench: ## measure against this machine's floor, nginx, Kafka and DuckDB
 	@scripts/setup build bench
 	@scripts/build build
 	@bench/run
