@@ -81,7 +81,7 @@ struct topic_conf {
     uint8_t compression;       /* see topic_conf_codec */
     uint8_t cleanup;           /* TOPIC_CLEANUP_… bits */
     uint8_t timestamp_type;    /* 0 CreateTime, 1 LogAppendTime */
-    int64_t lake_max_bytes, lake_max_s, lake_snapshots_ms, lake_retention_ms;
+    int64_t lake_max_bytes, lake_max_s, lake_snapshots_ms, lake_retention_ms, lake_archive_ms;
     uint8_t lake_enable, lake_columns;
     char lake_partition[TOPIC_CONF_WORD_MAX + 1]; /* terms, as given: see lake/transform.h */
     uint8_t lake_format, lake_jsonl_codec;        /* enum topic_lake_format, topic_lake_jsonl */

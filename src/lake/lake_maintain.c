@@ -3,6 +3,9 @@
  * or not at all, so a crash at any point leaves a table that is right, and files that the next
  * removal of orphans takes.
  *
+ * Files that are old enough are copied into the archive, and the copies take their place in one commit; the
+ * originals go with the snapshots that have them. What is in the archive is not merged any more.
+ *
  * Bounds: a compaction takes at most FILES_MAX files and lake_conf.file_bytes of one partition into
  * one file, and at most MERGES_MAX such merges in a turn; the rest is for the next. */
 #include <inttypes.h>
@@ -10,16 +13,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "lake/catalog.h"
 #include "lake/lake_int.h"
 
-#define ARENA_CHUNK (256u << 10)
-#define ARENA_MAX   (256u << 20)
-#define FILES_MAX   64u
-#define FILES_LEAST 4u /* fewer are not worth a merge */
-#define MERGES_MAX  8u
-#define SEEN_MAX    100000u /* files looked at in a turn */
-#define KEEP        1u      /* snapshots, whatever their age */
+#define ARENA_CHUNK  (256u << 10)
+#define ARENA_MAX    (256u << 20)
+#define FILES_MAX    64u
+#define FILES_LEAST  4u /* fewer are not worth a merge */
+#define MERGES_MAX   8u
+#define SEEN_MAX     100000u /* files looked at in a turn */
+#define KEEP         1u      /* snapshots, whatever their age */
+#define ARCHIVE_NAME 100u    /* room for "/data/NAME/" */
 
 /* A file of the current snapshot, its texts in the arena. */
 struct seen {
@@ -33,6 +38,8 @@ struct survey {
     uint32_t n, cap;
     uint64_t bytes_max; /* larger files are left out */
     int64_t time_max;   /* not INT64_MAX: only files whose times are all below it, microseconds */
+    const char
+        *not_in; /* not NULL: files with this in their names, or of another spec, are left out */
 };
 
 /* ---- looking at the files ---- */
@@ -102,7 +109,8 @@ static enum err on_file(void *arg, const struct manifest_entry *e, const struct 
 
     /* files of one spec are not merged with those of another; what is too old goes all the same */
     if (f->content != DATA_ROWS || s->n == SEEN_MAX || (uint64_t)f->bytes > s->bytes_max ||
-        (s->time_max == INT64_MAX && spec->id != s->t->spec->id) || too_young(s, f))
+        (s->not_in && spec->id != s->t->spec->id) || too_young(s, f) ||
+        (s->not_in && memmem(f->path.ptr, f->path.len, s->not_in, strlen(s->not_in))))
         return ERR_OK;
     if (s->n == s->cap) {
         s->cap = s->cap ? s->cap * 2 : 64;
@@ -144,7 +152,7 @@ static int seen_order(const void *x, const void *y)
 }
 
 static enum err survey_make(struct lake *l, struct table *t, uint64_t bytes_max, int64_t time_max,
-                            struct survey *s, struct errinfo *info)
+                            const char *not_in, struct survey *s, struct errinfo *info)
 {
     struct snapshot_scan scan = {.file = on_file, .arg = s};
     struct lake_env env = table_env(l, t);
@@ -154,6 +162,7 @@ static enum err survey_make(struct lake *l, struct table *t, uint64_t bytes_max,
     s->t = t;
     s->bytes_max = bytes_max;
     s->time_max = time_max;
+    s->not_in = not_in;
     arena_init(&s->a, ARENA_CHUNK, ARENA_MAX);
     if (metadata_current_id(t->md) < 0)
         return ERR_OK;
@@ -354,6 +363,14 @@ static enum err merge(struct lake *l, struct table *t, const struct seen *s, uin
     return e;
 }
 
+/* "/data/archive/" */
+static void archive_folder(const struct lake *l, char out[ARCHIVE_NAME])
+{
+    const char *name = l->conf.archive && l->conf.archive[0] ? l->conf.archive : "archive";
+
+    snprintf(out, ARCHIVE_NAME, "/data/%s/", name);
+}
+
 /* How many files from s on go together: of one partition, as many as the limits allow. */
 static uint32_t merge_size(const struct lake *l, const struct seen *s, uint32_t left)
 {
@@ -370,6 +387,7 @@ static uint32_t merge_size(const struct lake *l, const struct seen *s, uint32_t 
 
 enum err table_compact(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
 {
+    char archive[ARCHIVE_NAME];
     uint32_t i, n, merges = 0;
     struct survey s;
     enum err e;
@@ -378,7 +396,8 @@ enum err table_compact(struct lake *l, struct table *t, struct topic *topic, str
     e = table_load(l, t, topic, info);
     if (e)
         return e;
-    e = survey_make(l, t, l->conf.file_bytes / 2, INT64_MAX, &s, info);
+    archive_folder(l, archive);
+    e = survey_make(l, t, l->conf.file_bytes / 2, INT64_MAX, archive, &s, info);
     for (i = 0; !e && i < s.n && merges < MERGES_MAX; i += n) {
         n = merge_size(l, s.seen + i, s.n - i);
         if (n < FILES_LEAST)
@@ -405,7 +424,7 @@ static enum err rows_expire(struct lake *l, struct table *t, int64_t before_ms,
 
     if (before_ms <= 0 || before_ms > INT64_MAX / 1000)
         return ERR_OK;
-    e = survey_make(l, t, UINT64_MAX, before_ms * 1000, &s, info);
+    e = survey_make(l, t, UINT64_MAX, before_ms * 1000, NULL, &s, info);
     if (!e && s.n) {
         removed = xcalloc(s.n, sizeof *removed);
         for (i = 0; i < s.n; i++)
@@ -414,6 +433,93 @@ static enum err rows_expire(struct lake *l, struct table *t, int64_t before_ms,
         c.removed_n = s.n;
         e = table_commit(l, t, &c, NULL, info);
         free(removed);
+    }
+    survey_fini(&s);
+    return e;
+}
+
+/* ---- the archive ---- */
+
+/* Copies a file into the archive; *f describes the copy. */
+static enum err archive_copy(struct lake *l, struct table *t, const struct seen *s, struct arena *a,
+                             struct data_file *f, struct errinfo *info)
+{
+    struct store_put how = {.storage_class = l->conf.archive_class};
+    struct store *store = place_store(l, t->place);
+    char tmp[1][512], key[STORE_KEY_MAX + 1], at[STORE_LOCATION_MAX + 1], folder[ARCHIVE_NAME];
+    struct store_source src = {.path = tmp[0], .len = (uint64_t)s->file.bytes};
+    uint8_t id[16];
+    char name[2 * sizeof id + 1];
+    uint32_t got;
+    enum err e;
+    int n;
+
+    archive_folder(l, folder);
+    io_random(io_real(), id, sizeof id);
+    hex_encode(id, sizeof id, name);
+    n = snprintf(key, sizeof key, "%s%s%s.parquet", t->base, folder + 1, name);
+    if (n < 0 || (size_t)n >= sizeof key)
+        return errinfo_set(info, ERR_TOO_LARGE, "the names of the archive's files are too long");
+    e = fetch_all(l, t, s, 1, tmp, &got, info);
+    e = e ? e : store_put(store, key, &src, &how, NULL, info);
+    tmp_remove(tmp, got);
+    e = e ? e : store_location(store, key, at, info);
+    if (e)
+        return e;
+    *f = s->file;
+    f->content = DATA_ROWS;
+    f->format = SLICE_LIT("PARQUET");
+    f->sort_order_id = -1;
+    f->path = arena_dup(a, slice_str(at));
+    return f->path.ptr ? ERR_OK : errinfo_set(info, ERR_LIMIT, "too many files in one commit");
+}
+
+/* n files into the archive, in one commit. */
+static enum err archive_some(struct lake *l, struct table *t, const struct seen *s, uint32_t n,
+                             struct arena *a, struct errinfo *info)
+{
+    struct snapshot_change c = {.operation = SNAPSHOT_REPLACE};
+    struct data_file *f = xcalloc(n, sizeof *f);
+    struct place *place = place_ref(t->place);
+    struct slice removed[FILES_MAX];
+    uint32_t done = 0;
+    enum err e = ERR_OK;
+
+    for (; !e && done < n; done += !e) {
+        removed[done] = s[done].file.path;
+        e = archive_copy(l, t, &s[done], a, &f[done], info);
+    }
+    if (!e) {
+        c.added = f;
+        c.added_n = n;
+        c.removed = removed;
+        c.removed_n = n;
+        e = table_commit(l, t, &c, NULL, info);
+        if (e && e != ERR_CONFLICT)
+            done = 0; /* they may be in the table */
+    }
+    if (e)
+        files_forget(place_store(l, place), f, done);
+    place_unref(&place);
+    free(f);
+    return e;
+}
+
+static enum err files_archive(struct lake *l, struct table *t, int64_t before_ms,
+                              struct errinfo *info)
+{
+    char folder[ARCHIVE_NAME];
+    struct survey s;
+    uint32_t i, n;
+    enum err e;
+
+    if (before_ms <= 0 || before_ms > INT64_MAX / 1000)
+        return ERR_OK;
+    archive_folder(l, folder);
+    e = survey_make(l, t, UINT64_MAX, before_ms * 1000, folder, &s, info);
+    for (i = 0; !e && t->md && i < s.n; i += n) {
+        n = s.n - i < FILES_MAX ? s.n - i : FILES_MAX;
+        e = archive_some(l, t, s.seen + i, n, &s.a, info);
     }
     survey_fini(&s);
     return e;
@@ -434,6 +540,8 @@ enum err table_expire(struct lake *l, struct table *t, struct topic *topic, stru
     topic_conf_get(topic, &c);
     if (!e && c.lake_retention_ms >= 0)
         e = rows_expire(l, t, now - c.lake_retention_ms, info);
+    if (!e && c.lake_archive_ms >= 0)
+        e = files_archive(l, t, now - c.lake_archive_ms, info);
     env = table_env(l, t);
     if (!e)
         e = snapshot_expire(&env, l->catalog, &name, now - c.lake_snapshots_ms, KEEP, &r, info);

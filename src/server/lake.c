@@ -78,6 +78,8 @@ enum err server_lake_open(struct server_lake *l, const struct config *c, struct 
                            .namespace_ = c->lake_namespace.text,
                            .log = log,
                            .file_bytes = (uint64_t)c->lake_file_bytes.n,
+                           .archive = text_or_null(&c->lake_archive),
+                           .archive_class = text_or_null(&c->lake_archive_class),
                            .cache_bytes = (uint64_t)c->lake_cache_bytes.n,
                            .orphan_age_ms = c->lake_orphan_ms.n};
 

@@ -116,3 +116,5 @@ CONF_ROW(43, "lake.format", "", lake_format, WORDS_LAKE_FORMAT, 0, 1, 0,
          "what the topic is in the lake: an iceberg table, or a folder of JSON lines (jsonl)")
 CONF_ROW(44, "lake.jsonl.compression", "", lake_jsonl_codec, WORDS_LAKE_JSONL, 0, 2, 2,
          "of files of JSON lines: none, gzip or zstd")
+CONF_ROW(45, "lake.archive.after.ms", "", lake_archive_ms, LONG, -1, INT64_MAX, -1,
+         "files of the table whose records are all older than it move to the archive; -1 never")

@@ -123,6 +123,8 @@ CONFIG(lake_path_style, "lake.s3.path_style", CHOICE, "auto", 0, 0, "auto|off|on
 CONFIG(lake_checksums, "lake.s3.checksums", CHOICE, "auto", 0, 0, "auto|off|on", "Send a CRC32C with what is put; off for stores that refuse it.")
 CONFIG(lake_ca, "lake.s3.ca", TEXT, "", 0, 400, "path", "PEM file with authorities that sign the endpoint's certificate. Empty: the system's.")
 CONFIG(lake_storage_class, "lake.s3.storage_class", TEXT, "", 0, 64, "name", "Of new objects, such as STANDARD_IA. Empty: the bucket's.")
+CONFIG(lake_archive, "lake.archive.folder", TEXT, "archive", 1, 80, "name", "Folder below a table's data folder for files that lake.archive.after.ms of their topic moves there.")
+CONFIG(lake_archive_class, "lake.archive.storage_class", TEXT, "", 0, 64, "name", "Of those files on S3, such as GLACIER_IR. Empty: as of all others.")
 CONFIG(lake_stall_ms, "lake.s3.stall", TIME, "15s", 1000, 600000, "time", "Without a byte for it, a request is given up and sent again.")
 CONFIG(lake_deadline_ms, "lake.s3.deadline", TIME, "60s", 1000, 3600000, "time", "A request with all its attempts takes no longer, but for what large bodies need at 2 MiB/s.")
 CONFIG(lake_memory, "lake.memory", SIZE, "512MiB", 67108864, 1099511627776, "bytes", "For writing Parquet files.")

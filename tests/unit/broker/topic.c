@@ -117,6 +117,7 @@ static const struct {
     {"flush.ms", TOPIC_CONF_LONG, "9223372036854775807", "0", "0", "-1"},
     {"follower.replication.throttled.replicas", TOPIC_CONF_LIST, "", "*", "*", "x"},
     {"index.interval.bytes", TOPIC_CONF_INT, "4096", "0", "0", "2147483648"},
+    {"lake.archive.after.ms", TOPIC_CONF_LONG, "-1", "0", "0", "-2"},
     {"lake.columns", TOPIC_CONF_BOOLEAN, "true", "false", "false", "0"},
     {"lake.enable", TOPIC_CONF_BOOLEAN, "false", "true", "true", "1"},
     {"lake.format", TOPIC_CONF_STRING, "iceberg", "jsonl", "jsonl", "parquet"},

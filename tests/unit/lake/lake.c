@@ -472,12 +472,60 @@ static void test_readers(void **state)
     assert_int_equal(exactly_once(r.f, NULL), 25);
 }
 
+/* Old files go to the archive, each once; merges leave them there. */
+static void test_archive(void **state)
+{
+    const int64_t day = 86400000;
+    struct fx *f = *state;
+    struct errinfo info = {0};
+    struct topic_conf c;
+    struct lake_view *v;
+    struct topic *t;
+    int64_t snapshot;
+    uint32_t i, n;
+
+    topic_make(f, 1, "lake.partition", "day(timestamp)");
+    t = topic_find(f->b, SLICE_LIT(TOPIC));
+    topic_conf_get(t, &c);
+    assert_int_equal(
+        topic_conf_set(&c, SLICE_LIT("lake.archive.after.ms"), SLICE_LIT("864000000"), &info), 0);
+    assert_int_equal(topic_alter_wait(f->b, SLICE_LIT(TOPIC), 0, &c, &info), 0);
+    topic_unref(&t);
+    for (i = 0; i < 6; i++) {
+        put_at(f, 0, 20000 * day, "old", 3);
+        put(f, 0, "new", 1);
+        job_fine(f, LAKE_FLUSH, "flush");
+    }
+    job_fine(f, LAKE_EXPIRE, "expire");
+    assert_int_equal(exactly_once(f, NULL), 24);
+    for (n = 0; n < 2; n++) {
+        uint32_t old = 0;
+
+        v = view(f);
+        for (i = 0; i < v->files_n; i++) {
+            bool archived = strstr(v->file[i].location, "/data/archive/") != NULL;
+
+            assert_int_equal(archived, v->file[i].rows % 3 == 0 && v->file[i].rows < 6);
+            old += archived;
+        }
+        snapshot = v->snapshot_id;
+        lake_view_release(&v);
+        assert_int_equal(old, 6);
+        job_fine(f, n ? LAKE_EXPIRE : LAKE_COMPACT, n ? "expire" : "compact");
+        assert_int_equal(exactly_once(f, NULL), 24);
+    }
+    v = view(f); /* nothing was left to be done */
+    assert_int_equal(v->snapshot_id, snapshot);
+    lake_view_release(&v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_flush, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(test_compact, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_archive, setup, teardown),
         cmocka_unit_test_setup_teardown(test_columns, setup, teardown),
         cmocka_unit_test_setup_teardown(test_made_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests, setup, teardown),
