@@ -116,7 +116,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return etag
 
     def meta(self):
-        return {k: v for k, v in self.headers.items() if k.lower().startswith("x-amz-meta-")}
+        return {k: v for k, v in self.headers.items() if k.lower().startswith(("x-amz-meta-", "x-amz-storage-class"))}
 
     def on_put(self, key, q, body):
         want = self.headers.get("x-amz-checksum-crc32c")
