@@ -112,8 +112,8 @@ struct table {
     uint32_t shown_n;
     int64_t *shown;                         /* covered */
     int64_t rows_all, files_all, bytes_all; /* of the table's current snapshot, as it says */
-    uint64_t version;       /* lake->lock: counts what changed the table */
-    struct lake_view *view; /* lake->lock: of view_version; NULL: none */
+    uint64_t version;                       /* lake->lock: counts what changed the table */
+    struct lake_view *view;                 /* lake->lock: of view_version; NULL: none */
     uint64_t view_version;
     /* the lake's thread */
     struct metadata *md;   /* NULL: not loaded */

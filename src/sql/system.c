@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "broker/coordinator.h"
 #include "broker/group.h"
+#include "broker/tier.h"
 
 #define LIST_TOPICS 64u
 #define TEXT_MAX    (16u << 20)
@@ -100,7 +101,7 @@ static void topic_row(struct plan *p, struct topic *t, struct cells *out)
 
     for (i = 0; i < n; i++) {
         plog_info_get(partition_log(topic_partition(t, i)), &now);
-        records += now.end_offset - now.start_offset;
+        records += now.end_offset - partition_start(topic_partition(t, i));
         bytes += now.bytes;
         last = now.max_timestamp_ms > last ? now.max_timestamp_ms : last;
     }
@@ -143,7 +144,7 @@ static void partition_rows(struct plan *p, struct topic *t, struct cells *out)
         plog_info_get(partition_log(part), &now);
         put_text(out, slice_str(topic_name(t)));
         put_i64(out, i);
-        put_i64(out, now.start_offset);
+        put_i64(out, partition_start(part));
         put_i64(out, now.end_offset);
         put_i64(out, partition_lso(part));
         put_i64(out, (int64_t)now.bytes);
