@@ -48,9 +48,11 @@ static void by_name(struct slice value)
     struct field_value found[2];
     struct field_set set;
     json_error_t why;
-    json_t *j = json_loadb((const char *)value.ptr, value.len, JSON_REJECT_DUPLICATES, &why);
+    json_t *j = NULL;
     unsigned i;
 
+    if (!memchr(value.ptr, 0, value.len)) /* jansson passes over it behind numbers */
+        j = json_loadb((const char *)value.ptr, value.len, JSON_REJECT_DUPLICATES, &why);
     field_set_init(&set, names, 2);
     field_set_scan(&set, value, found);
     for (i = 0; i < 2; i++) {
