@@ -346,8 +346,7 @@ static void test_lists(void **state)
               "SELECT column_name, data_type, ordinal_position FROM information_schema.columns c "
               "WHERE c.table_name = 'orders' AND ordinal_position IN (5, 11, 12) ORDER BY 3",
               "timestamp|TIMESTAMP WITH TIME ZONE|5\nid|BIGINT|11\npaid|BOOLEAN|12\n");
-    fx_expect(&f, "PIVOT (SELECT id, paid FROM orders) ON id IN (1, 2) USING count(*)",
-              "t|1|0\n");
+    fx_expect(&f, "PIVOT (SELECT id, paid FROM orders) ON id IN (1, 2) USING count(*)", "t|1|0\n");
     answer_init(&a);
     fx_ask(&f, &pivot, &a);
     assert_int_equal(a.code, ERR_SQL);
