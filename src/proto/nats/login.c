@@ -85,7 +85,7 @@ static enum err token_login(struct nconn *c, bool users, json_t *connect)
     e = auth_who(&c->l->auth, token.len ? token : SLICE_NULL, &who, NULL);
     if (e)
         return e;
-    c->has_token = who->id[0] != '\0';
+    c->has_token = token.len == AUTH_TOKEN_LEN && who->id[0] != '\0';
     if (users && !c->has_token)
         return ERR_UNAUTHENTICATED;
     if (c->has_token)
