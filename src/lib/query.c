@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/tbl/limits.h"
 #include "lib/lib_int.h"
 #include "sql/sql.h"
 
