@@ -288,6 +288,14 @@ static void text_make(struct sql_live *l)
 
 static const struct sql_sink live_sink;
 
+/* The query's argument is the live query, not the asker's. */
+static bool allowed(void *arg, struct slice topic)
+{
+    struct sql_live *l = arg;
+
+    return !l->conf.topic_allowed || l->conf.topic_allowed(l->conf.arg, topic);
+}
+
 static void fail(struct sql_query *q, const struct errinfo *info)
 {
     struct fault f = {.code = ERR_OK};
@@ -492,7 +500,7 @@ enum err sql_live_step(struct sql_live *l, struct errinfo *info)
 {
     struct sql_request rq = {.text = l->conf.text,
                              .timeout_ms = -1,
-                             .topic_allowed = l->conf.topic_allowed,
+                             .topic_allowed = allowed,
                              .sink = &live_sink,
                              .arg = l};
 

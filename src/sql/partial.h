@@ -36,7 +36,7 @@
  * expression, unless the expression itself mentions this name: then it is the topic's column, as in
  * SELECT upper(s) AS s … GROUP BY s.
  *
- * approx_quantile(x, q): its state counts values by powers of 1.02, as DDSketch does; the answer is
+ * approx_quantile(x, q): its state counts values by powers of 1.0202, as DDSketch does; the answer is
  * within 1 % of a value whose rank is q (0 and both signs included; |x| between 1e-12 and 1e12, others
  * count as those), a DOUBLE whatever x is. median and quantile_cont need all values and are refused.
  *

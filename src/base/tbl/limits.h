@@ -90,6 +90,7 @@
 #define LIMIT_SQL_FIELDS 1000u               /* JSON fields of a topic that are columns */
 #define LIMIT_SQL_FIELD_NAME 255u            /* bytes of the name of such a field */
 #define LIMIT_SQL_SOURCE (16u << 20)         /* text that stands for a topic with its files */
+#define LIMIT_SQL_LIVE_BATCH (64u << 20)     /* bytes of a live query's groups that change at once */
 #define LIMIT_SQL_TOPICS 10000u              /* that one statement mentions */
 #define LIMIT_TRANSFORMS 1000u               /* definitions */
 #define LIMIT_TRANSFORM_WORKERS 2u           /* threads: steps that run at once */

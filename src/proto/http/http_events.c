@@ -264,6 +264,8 @@ static const struct route {
     {HTTP_POST, "POST", "/tokens", route_token_create, 0},
     {HTTP_DELETE, "DELETE", "/tokens/{id}", route_token_delete, 0},
     {HTTP_POST, "POST", "/sql", route_sql, 0},
+    {HTTP_GET, "GET", "/sql/live", route_sql_live, 0},
+    {HTTP_POST, "POST", "/sql/live", route_sql_live, 0},
     {HTTP_GET, "GET", "/transforms", route_transforms_list, 0},
     {HTTP_GET, "GET", "/transforms/{name}", route_transform_get, 0},
     {HTTP_PUT, "PUT", "/transforms/{name}", route_transform_put, 0},

@@ -71,7 +71,7 @@ struct ctx {
     struct live *live;
     struct ws_handler ws;
     struct list_head rq_idle;
-    unsigned rq_idle_n, rq_n, reads_n;
+    unsigned rq_idle_n, rq_n, reads_n, live_queries_n;
     struct topic *topics[TOPIC_CACHE];
     struct http_metrics metrics;
     struct buf scratch; /* used within one function */
@@ -159,6 +159,8 @@ struct selection {
 /* from_default: READ_FROM_START or READ_FROM_END. Checks permission, too. */
 enum err selection_parse(struct rq *rq, int from_default, struct selection *out,
                          struct errinfo *info);
+/* `after` and `from` alone; c is left as it is where they are absent. */
+enum err selection_place(struct rq *rq, struct reader_conf *c, struct errinfo *info);
 /* Were records deleted that a reader would have begun with, had they been there? After a restart it
  * is true also if they may have been. */
 bool selection_lost(struct broker *b, const struct reader_conf *conf);
@@ -206,6 +208,7 @@ void route_tokens_list(struct rq *rq);
 void route_token_create(struct rq *rq);
 void route_token_delete(struct rq *rq);
 void route_sql(struct rq *rq);
+void route_sql_live(struct rq *rq);
 void route_transforms_list(struct rq *rq);
 void route_transform_get(struct rq *rq);
 void route_transform_put(struct rq *rq);

@@ -123,9 +123,16 @@ enum err http_metrics_write(struct http_proto *p, struct buf *out)
                    "weir_http_followers{kind=\"sse\"} %llu\n"
                    "# HELP weir_http_follower_lags_total Times that a follower's buffer was full.\n"
                    "# TYPE weir_http_follower_lags_total counter\n"
-                   "weir_http_follower_lags_total %llu\n",
+                   "weir_http_follower_lags_total %llu\n"
+                   "# HELP weir_http_live_queries Live queries connected.\n"
+                   "# TYPE weir_http_live_queries gauge\n"
+                   "weir_http_live_queries %llu\n"
+                   "# HELP weir_http_live_rows_total Rows and groups sent by live queries.\n"
+                   "# TYPE weir_http_live_rows_total counter\n"
+                   "weir_http_live_rows_total %llu\n",
                    (unsigned long long)SUM(p, events_written),
                    (unsigned long long)SUM(p, events_read),
                    (unsigned long long)SUM(p, events_pushed), (unsigned long long)SUM(p, ws_open),
-                   (unsigned long long)SUM(p, sse_open), (unsigned long long)SUM(p, lags));
+                   (unsigned long long)SUM(p, sse_open), (unsigned long long)SUM(p, lags),
+                   (unsigned long long)SUM(p, live_queries), (unsigned long long)SUM(p, live_rows));
 }

@@ -23,6 +23,8 @@ struct http_metrics {
     metric events_written, events_read, events_pushed;
     metric ws_open, sse_open; /* now */
     metric lags;
+    metric live_queries; /* now */
+    metric live_rows;
 };
 
 static inline void metric_add(metric *m, uint64_t v)

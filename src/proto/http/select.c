@@ -10,7 +10,7 @@
 
 #define TOPICS_PAGE 64
 
-/* `from`: a word or a time. In a query "+" may have become a space: the zone of a time gets it
+/* `from`: a word, the first event wanted, or a time. In a query "+" may have become a space: the zone of a time gets it
  * back. */
 static enum err from_parse(struct slice from, struct reader_conf *c, struct errinfo *info)
 {
@@ -25,12 +25,16 @@ static enum err from_parse(struct slice from, struct reader_conf *c, struct erri
             if (space)
                 *space = '+';
         }
-        if (slice_eq_str(t, "TRIM_HORIZON")) {
+        if (slice_eq_str(t, "TRIM_HORIZON") || slice_eq_str(t, "beginning")) {
             c->from = READ_FROM_START;
             return ERR_OK;
         }
-        if (slice_eq_str(t, "LATEST")) {
+        if (slice_eq_str(t, "LATEST") || slice_eq_str(t, "latest")) {
             c->from = READ_FROM_END;
+            return ERR_OK;
+        }
+        if (event_id_parse(t, &c->position)) {
+            c->from = READ_FROM_POSITION;
             return ERR_OK;
         }
         if (time_parse(t, &c->time_ms)) {
@@ -39,7 +43,8 @@ static enum err from_parse(struct slice from, struct reader_conf *c, struct erri
         }
     }
     return errinfo_set(info, ERR_INVALID,
-                       "\"from\" must be TRIM_HORIZON, LATEST or an ISO 8601 time");
+                       "\"from\" must be TRIM_HORIZON (or beginning), LATEST (or latest), an event "
+                       "id or an ISO 8601 time");
 }
 
 /* The count of types is bounded; an empty one matches nothing and is a mistake. */
@@ -55,7 +60,7 @@ static enum err types_check(struct slice types, unsigned max, struct errinfo *in
     return ERR_OK;
 }
 
-static enum err place_parse(struct rq *rq, struct reader_conf *c, struct errinfo *info)
+enum err selection_place(struct rq *rq, struct reader_conf *c, struct errinfo *info)
 {
     struct slice after = rq_param(rq, "after"), from = rq_param(rq, "from");
 
@@ -95,7 +100,7 @@ enum err selection_parse(struct rq *rq, int from_default, struct selection *out,
                            "\"stream\" must be topic or topic:key, neither part empty");
     if ((e = rq_permit(rq, AUTH_READ, topic, info)))
         return e;
-    return place_parse(rq, &out->conf, info);
+    return selection_place(rq, &out->conf, info);
 }
 
 static bool topic_lost(struct topic *t, const struct reader_conf *c)

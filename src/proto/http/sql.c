@@ -82,12 +82,11 @@ static bool on_chunk(void *arg, struct sql_query *q, const struct sql_chunk *c)
     return pass(a);
 }
 
-/* RFC 9457, with what else is known of the error. */
-static void problem(const struct sql_error *x, struct buf *out)
+void sql_problem(const struct sql_error *x, struct buf *out)
 {
+    size_t from = out->len;
     enum err e;
 
-    buf_clear(out);
     e = buf_printf(out, "{\"type\":\"urn:weir:%s\",\"title\":", err_code(x->code));
     e = e ? e : json_write_string(out, slice_str(err_text(x->code)));
     e = e ? e
@@ -106,7 +105,7 @@ static void problem(const struct sql_error *x, struct buf *out)
     }
     e = e ? e : buf_append_u8(out, '}');
     if (e)
-        buf_clear(out);
+        out->len = from;
 }
 
 static void answer_free(struct answer *a)
@@ -122,7 +121,8 @@ static void fail_put(struct answer *a, const struct sql_error *error, const stru
     bool in_band = a->w.form == ROWS_JSON || a->w.form == ROWS_NDJSON;
 
     if (!a->sent) {
-        problem(error, &a->out);
+        buf_clear(&a->out);
+        sql_problem(error, &a->out);
         if (!a->out.len)
             buf_append_str(&a->out, "{}");
         rows_pipe_put(a->pipe, &a->out, PIECE_PROBLEM | (uint32_t)err_http(error->code) << 8);

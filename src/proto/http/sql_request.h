@@ -25,4 +25,7 @@ enum err sql_asked_parse(struct sql_asked *out, struct slice content_type, struc
                          struct errinfo *info);
 void sql_asked_fini(struct sql_asked *a);
 
+/* RFC 9457, with what else is known of the error; appended, or nothing if it does not fit. */
+void sql_problem(const struct sql_error *x, struct buf *out);
+
 #endif

@@ -6,6 +6,7 @@
 #include "sql/live.h"
 
 struct follow {
+    struct follow *magic;
     struct fx *fx;
     struct sql_live *l;
     struct io_mutex lock;
@@ -89,6 +90,7 @@ static bool allowed(void *arg, struct slice topic)
 {
     struct follow *f = arg;
 
+    assert_ptr_equal(f->magic, f);
     return !f->deny || !slice_eq_str(topic, f->deny);
 }
 
@@ -99,6 +101,7 @@ static void follow_init(struct follow *f, struct fx *fx, struct sql_live_conf *c
     struct errinfo info;
 
     memset(f, 0, sizeof *f);
+    f->magic = f;
     f->fx = fx;
     io_mutex_init(&f->lock);
     io_cond_init(&f->cond);

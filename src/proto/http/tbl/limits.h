@@ -49,3 +49,11 @@ HTTP_LIMIT(tokens_max,              10000,     1,     100000,      "tokens",
            "tokens that can exist")
 HTTP_LIMIT(idempotency_window_ms,   600000,    1000,  86400000,    "ms",
            "how long an Idempotency-Key is remembered; not longer than the broker's dedup window")
+HTTP_LIMIT(live_queries_max,        256,       0,     100000,      "queries",
+           "live queries of a loop")
+HTTP_LIMIT(live_batch_bytes,        1048576,   4096,  67108864,    "bytes",
+           "rows of a live query in memory before they are sent; more are asked for when they were")
+HTTP_LIMIT(live_groups_max,         10000,     1,     10000000,    "groups",
+           "groups that a live query keeps; more end it")
+HTTP_LIMIT(live_linger_ms,          20,        0,     60000,       "ms",
+           "a live query that is behind asks again this often")
