@@ -2,8 +2,8 @@
  *
  * A pass reads the files of one view of the table that may have records of its partition, in order of
  * their first offsets, each opened when its turn comes. Files may overlap (a table that is divided by
- * time): the record with the least offset of all that are open comes next. Within a file a
- * partition's records lie by offset; if somebody else wrote it otherwise, it is opened again, sorted.
+ * time): the record with the least offset of all that are open comes next. Within Weir's own files a
+ * partition's records lie by offset; others' are sorted when they are read.
  *
  * Batches have the records' own offsets, positions, timestamps, keys, values and headers; no producer, no
  * transaction, create time, and the topic's compression. A batch ends where offsets or positions have
@@ -33,8 +33,7 @@ struct source {
     const struct lake_view_file *file; /* pinned */
     void *cursor;
     const struct lake_record *head; /* NULL: the cursor is to be asked */
-    int64_t last;                   /* offset given last; from - 1: none */
-    bool sorted;
+    int64_t last;                   /* offset given last, or one in front of all */
 };
 
 struct tier_pass {
@@ -136,16 +135,25 @@ static void cursor_close(struct lake *l, const struct lake_view_file *f, void **
     lake_file_unpin(l, f->location);
 }
 
-static enum err source_open(struct tier_pass *s, const struct lake_view_file *f, int64_t from,
-                            bool sorted, struct source *out, struct errinfo *info)
+/* Weir's own files, flushed or compacted, have a partition's records in order of offset; they have names
+ * that nobody else gives. */
+static bool is_ours(const struct lake_view_file *f)
+{
+    const char *slash = strrchr(f->location, '/'), *name = slash ? slash + 1 : f->location;
+
+    return strspn(name, "0123456789abcdef") == 32 && strcmp(name + 32, ".parquet") == 0;
+}
+
+static enum err source_open(struct tier_pass *s, const struct lake_view_file *f, struct source *out,
+                            struct errinfo *info)
 {
     struct lake_cursor_conf c = {.partition = s->partition,
-                                 .from = from,
+                                 .from = s->next,
                                  .to = s->to,
                                  .ts_min_ms = INT64_MIN,
-                                 .sorted = sorted};
+                                 .sorted = !is_ours(f)};
 
-    *out = (struct source){.file = f, .last = from - 1, .sorted = sorted};
+    *out = (struct source){.file = f, .last = s->next - 1};
     return cursor_open(s->l, s->view, f, &c, &out->cursor, info);
 }
 
@@ -154,19 +162,15 @@ static enum err source_next(struct tier_pass *s, struct source *o, struct errinf
 {
     enum err e = s->l->conf.parquet.cursor_next(o->cursor, &o->head, info);
 
-    if (!e && o->head->offset > o->last) {
-        o->last = o->head->offset;
-        return ERR_OK;
-    }
-    o->head = NULL;
+    if (!e && o->head->offset <= o->last)
+        e = errinfo_set(info, ERR_CORRUPT,
+                        "%.150s has offset %" PRId64 " of a partition behind offset %" PRId64,
+                        o->file->location, o->head->offset, o->last);
     if (e)
-        return e;
-    if (o->sorted)
-        return errinfo_set(info, ERR_CORRUPT, "%.150s has offset %" PRId64 " of a partition twice",
-                           o->file->location, o->last);
-    cursor_close(s->l, o->file, &o->cursor); /* records read so far come again, and are passed by */
-    e = source_open(s, o->file, s->next, true, o, info);
-    return e ? e : source_next(s, o, info);
+        o->head = NULL;
+    else
+        o->last = o->head->offset;
+    return e;
 }
 
 /* ---- all of them ---- */
@@ -192,7 +196,7 @@ static enum err sources_open(struct tier_pass *s, int64_t offset, struct errinfo
                                "more than %u files of the table have records around offset %" PRId64
                                ": its lake.partition scatters what was written together",
                                OPEN_MAX, offset);
-        e = source_open(s, s->files[s->files_at], s->next, false, &s->open[s->open_n], info);
+        e = source_open(s, s->files[s->files_at], &s->open[s->open_n], info);
         if (!e) {
             s->files_at++;
             s->open_n++;
@@ -374,8 +378,10 @@ static enum err records_put(struct tier_pass *s, size_t bytes, struct tier_block
         e = record_find(s, &o, info);
         if (e)
             break;
-        if (o->head->offset >= s->next) /* else it was read before its file was opened again */
-            e = record_put(s, o->head, out, info);
+        if (o->head->offset < s->next)
+            return errinfo_set(info, ERR_CORRUPT, "the table has offset %" PRId64 " twice",
+                               o->head->offset);
+        e = record_put(s, o->head, out, info);
         o->head = NULL;
     }
     return e;
@@ -404,6 +410,8 @@ static enum err pass_next(struct tier_pass *s, size_t bytes, struct tier_block *
         e = records_put(s, bytes, out, info);
         if (e == ERR_EOF && s->builder.count == 0 && out->n == 0 && s->next < s->to)
             return gap_close(s, out, info);
+        if (e == ERR_CORRUPT)
+            return e; /* what came before it may be out of order, too */
         ended = batch_end(s, 0, out, e && e != ERR_EOF ? NULL : info);
         if (out->n && !ended) {
             s->renewed = false;
