@@ -55,10 +55,11 @@ class Server:
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
 
-    def start(self):
-        """Seconds from the start of the process to its first answer."""
-        self.prepare()
-        out = open(os.path.join(self.conf.dir, self.key + ".log"), "w")
+    def start(self, again=False):
+        """Seconds from the start of the process to its first answer; again: on what the last run left."""
+        if not again:
+            self.prepare()
+        out = open(os.path.join(self.conf.dir, self.key + ".log"), "a")
         began = time.monotonic()
         self.process = subprocess.Popen(self.command(), stdout=out, stderr=out)
         try:
@@ -68,7 +69,7 @@ class Server:
             raise
         return time.monotonic() - began
 
-    def stop(self):
+    def stop(self, keep=False):
         if self.process:
             self.process.terminate()
             try:
@@ -77,7 +78,8 @@ class Server:
                 self.process.kill()
                 self.process.wait()
             self.process = None
-        shutil.rmtree(self.dir, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
 
     def rss_mib(self):
         with open("/proc/%d/status" % self.process.pid) as f:
@@ -268,7 +270,7 @@ class Bench:
             for title, cold in (("fetch, just written", False), ("fetch, cold", True)):
                 for _ in range(self.conf.windows):
                     if cold:
-                        self.forget(server)
+                        self.restart(server)
                     self.keep(title, server, self.raw(server, t, "--readers", PARTITIONS, windows=1, warm=0,
                                                       seconds=60))
             if rate > 0.95 * self.own_max(server):
@@ -279,6 +281,31 @@ class Bench:
             self.keep("ingest at 50 % beside catch-up", server,
                       self.raw(server, t, "--writers", PARTITIONS, "--rate", rate, "--readers", 2, "--repeat",
                                seconds=self.conf.latency_s, warm=1))
+
+    def restart(self, server):
+        """What it had in memory is gone; then it does some other work, to be as warm as a server is that runs."""
+        server.stop(keep=True)
+        server.start(again=True)
+        with self.topic(server) as t:
+            self.raw(server, t, "--writers", 16, "--tails", 2, seconds=self.conf.rewarm_s, windows=1, warm=0)
+        self.forget(server)
+
+    def floor(self):
+        """What the same client reads from a server that only sends: from memory, and by sendfile."""
+        for mode in ("memory", "file"):
+            port = free_port()
+            p = subprocess.Popen([self.conf.floor, "--port", str(port), "--mode", mode, "--dir", self.conf.dir,
+                                  "--bytes", str(self.conf.fill_bytes), "--partitions", str(PARTITIONS)])
+            try:
+                subprocess.run([self.conf.raw, "wait", "--port", str(port)], check=True, timeout=120)
+                for _ in range(self.conf.windows):
+                    self.rows.setdefault("floor, " + mode, {}).setdefault("weir", []).extend(self.windows(
+                        [self.conf.raw, "run", "--port", str(port), "--pid", str(p.pid), "--topic", "floor",
+                         "--partitions", str(PARTITIONS), "--readers", str(PARTITIONS), "--warm", "0",
+                         "--seconds", "60"], 60))
+            finally:
+                p.kill()
+                p.wait()
 
     def forget(self, server):
         """Its files are read from the disk again."""
@@ -378,6 +405,8 @@ def rows_of(name):
                 for p, f in (("p50", "p50_us"), ("p99", "p99_us"), ("p99.9", "p999_us"))]
     if name.startswith("ingest"):
         return [Row(name + ", p99", part("ack", "p99_us"), "µs", 0)]
+    if name.startswith("floor"):
+        return [Row("fetch, " + name, mb_s, "MB/s", 0)]
     if name.startswith("fetch"):
         return [Row(name, mb_s, "MB/s", 0, 1.5), Row(name + ", CPU", cpu_gb, "s/GB", 2)]
     goal = 5 if "10,000" in name else None if "partition" in name else 2
@@ -443,6 +472,7 @@ def configure():
     c.weir = os.path.join(c.build, "weir")
     c.raw = os.path.join(c.build, "bench", "kafka", "bench-kafka-raw")
     c.load = os.path.join(c.build, "bench", "kafka", "bench-kafka-load")
+    c.floor = os.path.join(c.build, "bench", "kafka", "bench-kafka-floor")
     c.peer = os.path.join(ROOT, "build", "kafka-peer")
     c.only = set(c.only.split(","))
     if not c.full:
@@ -456,6 +486,7 @@ def configure():
     c.windows, c.seconds, c.warm = (3, 2, 1) if c.full else (3, 0.5, 0.3)
     c.latency_s, c.warm_up_s, c.touch_s = (5, 60, 600) if c.full else (0.7, 14, 30)
     c.shares, c.partitions = (0.1, 0.5, 0.8), (1, 1000, 10000) if c.full else (1, 1000)
+    c.rewarm_s = 3 if c.full else 1
     c.fill_bytes, c.java_bytes = (4e9, 2e9) if c.full else (1e9, 5e8)
     return c
 
@@ -478,6 +509,8 @@ def main():
     bench = Bench(conf)
     try:
         for _ in range(conf.rounds):
+            if "fetch" in conf.only:
+                bench.floor()
             for kind in kinds:
                 bench.one(kind(conf))
     finally:

@@ -45,6 +45,13 @@ enum err io_text(struct io *io, const char *path, struct buf *out, struct errinf
     return e;
 }
 
+enum err io_pread_now(struct io_file *f, void *buf, size_t n, uint64_t off, size_t *got,
+                      struct errinfo *info)
+{
+    *got = 0;
+    return f->ops->pread_now ? f->ops->pread_now(f, buf, n, off, got, info) : ERR_AGAIN;
+}
+
 enum err io_pwrite(struct io_file *f, const void *buf, size_t n, uint64_t off, struct errinfo *info)
 {
     return f->ops->pwrite(f, buf, n, off, false, info);

@@ -40,6 +40,9 @@ enum err io_pread(struct io_file *f, void *buf, size_t n, uint64_t off, size_t *
 /* A whole file into out, which is empty; one that out may not hold with a byte to spare is
  * ERR_TOO_LARGE. For small files: settings, users, keys. */
 enum err io_text(struct io *io, const char *path, struct buf *out, struct errinfo *info);
+/* The same, but ERR_AGAIN instead of waiting for a disk. */
+enum err io_pread_now(struct io_file *f, void *buf, size_t n, uint64_t off, size_t *got,
+                      struct errinfo *info);
 /* For IO_DIRECT files buf, n and off must be multiples of 4096. */
 enum err io_pwrite(struct io_file *f, const void *buf, size_t n, uint64_t off,
                    struct errinfo *info);

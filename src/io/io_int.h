@@ -10,6 +10,9 @@ struct io_ops {
     void (*close)(struct io_file *f);
     enum err (*pread)(struct io_file *f, void *buf, size_t n, uint64_t off, size_t *got,
                       struct errinfo *info);
+    /* NULL: always ERR_AGAIN */
+    enum err (*pread_now)(struct io_file *f, void *buf, size_t n, uint64_t off, size_t *got,
+                          struct errinfo *info);
     enum err (*pwrite)(struct io_file *f, const void *buf, size_t n, uint64_t off, bool durable,
                        struct errinfo *info);
     enum err (*sync)(struct io_file *f, struct errinfo *info);

@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -110,6 +111,19 @@ static enum err real_pread(struct io_file *bf, void *buf, size_t n, uint64_t off
             break;
         *got += (size_t)r;
     }
+    return ERR_OK;
+}
+
+/* Where the file system cannot say whether it would wait (EOPNOTSUPP), too: ERR_AGAIN. */
+static enum err real_pread_now(struct io_file *bf, void *buf, size_t n, uint64_t off, size_t *got,
+                               struct errinfo *info)
+{
+    struct iovec v = {buf, n};
+    ssize_t r = preadv2(file_of(bf)->fd, &v, 1, (off_t)off, RWF_NOWAIT);
+
+    if (r < 0 || (size_t)r < n) /* the end of the file, or of what is in memory */
+        return ERR_AGAIN;
+    *got = n;
     return ERR_OK;
 }
 
@@ -313,6 +327,7 @@ static const struct io_ops real_ops = {
     .open = real_open,
     .close = real_close,
     .pread = real_pread,
+    .pread_now = real_pread_now,
     .pwrite = real_pwrite,
     .sync = real_sync,
     .size = real_size,

@@ -601,6 +601,7 @@ static const struct io_ops sim_ops = {
     .open = s_open,
     .close = s_close,
     .pread = s_pread,
+    .pread_now = s_pread, /* what is on this disk is in memory */
     .pwrite = s_pwrite,
     .sync = s_sync,
     .size = s_size,

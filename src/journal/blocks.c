@@ -4,7 +4,13 @@
  * the table, by file and number) or both loading and named. Which one goes when another is needed:
  * one picked by chance among those that were not used lately. So of a set that does not fit, read
  * over and over in the same order, a part stays, where going by age would always throw away what is
- * read next. */
+ * read next.
+ *
+ * Memory grows to what may be used (bytes_max) when it is of use: readers take the first FIRST_SLABS
+ * themselves. More come from the keeper (keep.c), for what was just written, or when a block is asked
+ * for that went not long ago (`gone`): a file that is read once, however large, does not make it grow.
+ * For memory that is new to a process can be dearer than a read from the disk, above all on a virtual
+ * machine whose host has to find it first; a reader would wait for that. */
 #include "journal/blocks.h"
 
 #include <stdlib.h>
@@ -19,6 +25,9 @@
 #define WANT_EACH   (BLOCK_BYTES / 4) /* four batches are worth a block, … */
 #define WANT_TIMES  8u                /* … or an eighth of its bytes */
 #define DIRECT      4096u
+#define PIECE       (256u << 10)
+#define FIRST_SLABS 32u
+#define GONE        4096u /* blocks that went, of which it is known; a power of two */
 
 struct block {
     struct block *next; /* in its bucket */
@@ -39,7 +48,8 @@ struct want {
 
 struct blocks {
     struct io *io;
-    struct io_mutex lock; /* of all below */
+    struct io_event *hungry; /* or NULL */
+    struct io_mutex lock;    /* of all below */
     struct io_cond loaded;
     struct block *v; /* SLAB_BLOCKS of each slab in a row */
     uint32_t n;      /* of them */
@@ -48,15 +58,19 @@ struct blocks {
     uint32_t slabs, held; /* held: blocks in use */
     uint32_t nameless;    /* that have memory */
     uint32_t hint;        /* where the last slab was added */
+    uint32_t top;         /* none behind it has memory */
+    bool more;            /* wanted by readers */
     uint64_t loads, chance;
     struct want wants[WANTS];
+    uint64_t gone[GONE]; /* hashes of their names */
 };
 
-struct blocks *blocks_new(struct io *io, uint64_t bytes_max)
+struct blocks *blocks_new(struct io *io, uint64_t bytes_max, struct io_event *hungry)
 {
     struct blocks *c = xcalloc(1, sizeof *c);
 
     c->io = io;
+    c->hungry = hungry;
     c->n = (uint32_t)(bytes_max / SLAB_BYTES) * SLAB_BLOCKS;
     c->v = xcalloc(c->n ? c->n : 1, sizeof *c->v);
     for (c->buckets_n = 16; c->buckets_n < c->n; c->buckets_n *= 2)
@@ -151,26 +165,36 @@ static uint32_t by_chance(struct blocks *c, uint32_t n)
     return (uint32_t)(c->chance >> 16) % n;
 }
 
-static struct block *slab_add(struct blocks *c)
+/* The memory of two blocks, one huge page, becomes theirs. NULL: there may be no more. */
+static struct block *slab_take(struct blocks *c, uint8_t *mem)
 {
     struct block *first = NULL;
-    uint8_t *mem;
     uint32_t i;
 
-    for (i = 0; i < c->n && !first; i += SLAB_BLOCKS) {
-        struct block *b = &c->v[(c->hint + i) % c->n];
-
-        first = b->mem ? NULL : b;
-    }
-    mem = first ? huge_new(SLAB_BYTES) : NULL;
-    if (!mem)
+    for (i = 0; i < c->n && !first; i += SLAB_BLOCKS)
+        first = c->v[i].mem ? NULL : &c->v[i];
+    if (!first)
         return NULL;
     for (i = 0; i < SLAB_BLOCKS; i++)
         first[i].mem = mem + (size_t)i * BLOCK_BYTES;
     c->slabs++;
     c->nameless += SLAB_BLOCKS;
     c->hint = (uint32_t)(first - c->v);
+    if (c->top < c->hint + SLAB_BLOCKS)
+        c->top = c->hint + SLAB_BLOCKS;
     return first;
+}
+
+static bool may_grow(const struct blocks *c)
+{
+    return c->slabs * SLAB_BLOCKS < c->n;
+}
+
+static struct block *slab_add(struct blocks *c)
+{
+    uint8_t *mem = may_grow(c) ? huge_new(SLAB_BYTES) : NULL;
+
+    return mem ? slab_take(c, mem) : NULL;
 }
 
 static bool is_free(const struct block *b)
@@ -183,8 +207,8 @@ static struct block *spare_find(struct blocks *c)
 {
     uint32_t i;
 
-    for (i = 0; i < c->n && c->nameless; i++) {
-        struct block *b = &c->v[(c->hint + i) % c->n];
+    for (i = 0; i < c->top && c->nameless; i++) {
+        struct block *b = &c->v[(c->hint + i) % c->top];
 
         if (is_free(b) && !b->named)
             return b;
@@ -192,45 +216,71 @@ static struct block *spare_find(struct blocks *c)
     return NULL;
 }
 
-/* One that nobody uses, if possible none that was used lately. */
-static struct block *victim(struct blocks *c)
+/* One that nobody uses, if possible none that was used lately; oldest: of some the one that was not used
+ * for longest. */
+static struct block *victim(struct blocks *c, bool oldest)
 {
     struct block *best = NULL;
     uint32_t i;
 
     for (i = 0; i < PROBES; i++) {
-        struct block *b = &c->v[by_chance(c, c->n)];
+        struct block *b = &c->v[by_chance(c, c->top)];
 
         if (!is_free(b))
             continue;
-        if (!b->named || c->loads - b->used > c->n / 2)
+        if (!b->named || (!oldest && c->loads - b->used > c->slabs))
             return b;
         if (!best || b->used < best->used)
             best = b;
     }
-    for (i = 0; i < c->n && !best; i++)
-        if (is_free(&c->v[i]))
-            best = &c->v[i];
+    for (i = 0; i < c->top && !best; i++)
+        if (is_free(&c->v[(c->hint + i) % c->top]))
+            best = &c->v[(c->hint + i) % c->top];
     return best;
 }
 
-static struct block *room(struct blocks *c)
+static struct block *room(struct blocks *c, bool oldest)
 {
     struct block *b;
 
-    if (c->n == 0)
-        return NULL;
     b = spare_find(c);
-    if (!b && c->slabs * SLAB_BLOCKS < c->n)
+    if (!b && c->slabs < FIRST_SLABS)
         b = slab_add(c);
+    if (!b && c->top)
+        b = victim(c, oldest);
     if (!b)
-        b = victim(c);
-    if (b)
+        b = slab_add(c);
+    if (b && b->named) {
+        c->gone[mix(b->file_id, b->no) % GONE] = mix(b->file_id, b->no);
         name_drop(c, b);
+    }
     return b;
 }
 
 /* ---- reading ---- */
+
+/* Reads [from, to) of the block. While there are writers, in pieces, between which they come: a write
+ * that waits behind a large read takes a multiple of its time. */
+static enum err load_pieces(struct jfile *f, struct io_file *fd, struct block *b, size_t from,
+                            size_t to, size_t *got, struct errinfo *info)
+{
+    uint64_t start = (uint64_t)b->no * BLOCK_BYTES;
+    size_t n, part = 0;
+    enum err e = ERR_OK;
+    bool turns;
+
+    for (*got = 0, n = 0; !e && from < to && part == n; from += n) {
+        turns = f->j->conf.threads && writers_about(f->j);
+        n = turns && to - from > PIECE ? PIECE : to - from;
+        if (turns)
+            read_turn_take(f->j);
+        e = io_pread(fd, b->mem + from, n, start + from, &part, info);
+        if (turns)
+            read_turn_give(f->j);
+        *got += part;
+    }
+    return e;
+}
 
 /* Reads what the file has of the block behind its first `from` bytes. */
 static enum err load(struct blocks *c, struct jfile *f, struct block *b, uint32_t from,
@@ -249,8 +299,8 @@ static enum err load(struct blocks *c, struct jfile *f, struct block *b, uint32_
     jfile_path(f->j, f->id, f->kind, false, path, sizeof path);
     e = io_open(c->io, path, IO_RDONLY | IO_DIRECT, &fd, info);
     if (!e)
-        e = io_pread(fd, b->mem + from, (end - start - from + DIRECT - 1) & ~(size_t)(DIRECT - 1),
-                     start + from, &got, info);
+        e = load_pieces(f, fd, b, from, (end - start + DIRECT - 1) & ~(size_t)(DIRECT - 1), &got,
+                        info);
     io_close(&fd);
     if (e)
         return e;
@@ -278,6 +328,19 @@ static enum err fill(struct blocks *c, struct jfile *f, struct block *b, struct 
     return e;
 }
 
+/* For what a reader wants. */
+static void named_new(struct blocks *c, struct block *b, uint64_t file_id, uint32_t no)
+{
+    uint64_t h = mix(file_id, no);
+
+    if (c->gone[h % GONE] == h && may_grow(c) && !c->more) {
+        c->more = true;
+        if (c->hungry)
+            io_event_signal(c->hungry);
+    }
+    name_give(c, b, file_id, no);
+}
+
 static void hold(struct blocks *c, struct block *b)
 {
     c->held += b->refs++ == 0;
@@ -302,16 +365,16 @@ enum err blocks_get(struct blocks *c, struct jfile *f, uint32_t no, uint32_t nee
     *out = NULL;
     io_mutex_lock(&c->lock);
     b = find(c, f->id, no);
-    if (!b && load_it && (b = room(c)))
-        name_give(c, b, f->id, no);
+    if (!b && load_it && (b = room(c, false)))
+        named_new(c, b, f->id, no);
     if (!b) {
         io_mutex_unlock(&c->lock);
         return ERR_AGAIN;
     }
     hold(c, b);
-    while (b->loading)
+    while (b->loading && b->valid < need && load_it)
         io_cond_wait(&c->loaded, &c->lock);
-    if (b->valid < need && b->named)
+    if (b->valid < need && b->named && load_it)
         e = fill(c, f, b, info);
     if (!e && b->valid < need)
         e = ERR_AGAIN;
@@ -328,13 +391,102 @@ void blocks_ahead(struct blocks *c, struct jfile *f, uint32_t no)
     struct block *b;
 
     io_mutex_lock(&c->lock);
-    if (c->held < c->n / 2 && !find(c, f->id, no) && (b = room(c))) {
-        name_give(c, b, f->id, no);
+    if (c->held < c->n / 2 && !find(c, f->id, no) && (b = room(c, false))) {
+        named_new(c, b, f->id, no);
         hold(c, b);
         fill(c, f, b, NULL);
         let_go(c, b);
     }
     io_mutex_unlock(&c->lock);
+}
+
+bool blocks_has(struct blocks *c, const struct jfile *f, uint32_t no, uint32_t need)
+{
+    const struct block *b;
+    bool has;
+
+    io_mutex_lock(&c->lock);
+    b = find(c, f->id, no);
+    has = b && b->valid >= need;
+    io_mutex_unlock(&c->lock);
+    return has;
+}
+
+/* ---- what was just written ---- */
+
+/* The block, if it ends where the bytes begin, or a new one, if they begin it. Lock held. */
+static struct block *block_to_go_on(struct blocks *c, uint64_t file_id, uint32_t no, uint32_t at)
+{
+    struct block *b = find(c, file_id, no);
+
+    if (!b && (at == 0 || (no == 0 && at == FILE_HEADER)) && (b = room(c, true))) {
+        name_give(c, b, file_id, no);
+        memset(b->mem, 0, at); /* nobody reads the header here */
+        b->valid = at;
+        c->loads++;
+    }
+    return b && !b->loading && b->valid == at ? b : NULL;
+}
+
+static void put_piece(struct blocks *c, uint64_t file_id, uint32_t no, uint32_t at,
+                      const uint8_t *data, uint32_t n)
+{
+    uint32_t pad = (DIRECT - n % DIRECT) % DIRECT;
+    struct block *b;
+
+    io_mutex_lock(&c->lock);
+    b = block_to_go_on(c, file_id, no, at);
+    if (b) {
+        hold(c, b);
+        b->loading = true;
+        io_mutex_unlock(&c->lock);
+        memcpy(b->mem + at, data, n);
+        memset(b->mem + at + n, 0, pad);
+        io_mutex_lock(&c->lock);
+        b->loading = false;
+        b->valid = at + n + pad;
+        let_go(c, b);
+        io_cond_broadcast(&c->loaded);
+    }
+    io_mutex_unlock(&c->lock);
+}
+
+void blocks_put(struct blocks *c, uint64_t file_id, uint64_t pos, const uint8_t *data, size_t len)
+{
+    while (len) {
+        uint32_t at = pos % BLOCK_BYTES,
+                 n = BLOCK_BYTES - at < len ? BLOCK_BYTES - at : (uint32_t)len;
+
+        put_piece(c, file_id, (uint32_t)(pos / BLOCK_BYTES), at, data, n);
+        pos += n;
+        data += n;
+        len -= n;
+    }
+}
+
+bool blocks_grow(struct blocks *c, bool put)
+{
+    uint8_t *mem = NULL;
+    size_t i;
+    bool due;
+
+    io_mutex_lock(&c->lock);
+    due = may_grow(c) && c->nameless == 0 && (put || c->more);
+    c->more = false;
+    io_mutex_unlock(&c->lock);
+    if (due)
+        mem = huge_new(SLAB_BYTES);
+    if (!mem)
+        return false;
+    for (i = 0; i < SLAB_BYTES; i += DIRECT)
+        ((volatile uint8_t *)mem)[i] = 0;
+    io_mutex_lock(&c->lock);
+    if (!may_grow(c) || !slab_take(c, mem)) {
+        huge_free(mem, SLAB_BYTES);
+        due = false;
+    }
+    io_mutex_unlock(&c->lock);
+    return due;
 }
 
 void block_unref(struct blocks *c, struct block *b)
@@ -422,6 +574,8 @@ void blocks_shrink(struct blocks *c, uint64_t now_ns)
         c->slabs--;
         c->nameless -= SLAB_BLOCKS;
     }
+    while (c->top && !c->v[c->top - 1].mem)
+        c->top--;
     io_mutex_unlock(&c->lock);
 }
 

@@ -23,17 +23,27 @@
 
 struct block;
 
-struct blocks *blocks_new(struct io *io, uint64_t bytes_max);
+/* hungry, if any, is signalled when blocks_grow is due for readers. */
+struct blocks *blocks_new(struct io *io, uint64_t bytes_max, struct io_event *hungry);
 /* Nobody holds one any more. */
 void blocks_free(struct blocks **c);
 
 /* Block `no` of the file with at least its first `need` bytes; the caller's until block_unref. The
- * file is pinned. load false: only if it is there. ERR_AGAIN: it is not, or there is no room;
+ * file is pinned. load false: only if it is there, and nobody is waited for. ERR_AGAIN: it is not, or
+ * there is no room;
  * ERR_IO and the like: it cannot be read (ERR_AGAIN, too, if the file ends before). */
 enum err blocks_get(struct blocks *c, struct jfile *f, uint32_t no, uint32_t need, bool load,
                     struct block **out, struct errinfo *info);
 /* Reads a block that will be wanted, unless it is there, or under way, or blocks are scarce. */
 void blocks_ahead(struct blocks *c, struct jfile *f, uint32_t no);
+/* Are its first `need` bytes there? (0: is it there, or under way?) */
+bool blocks_has(struct blocks *c, const struct jfile *f, uint32_t no, uint32_t need);
+/* Bytes [pos, pos + len) of a file, which were just written to it; what follows up to a multiple of
+ * 4 KiB is zeros there. Taken when they begin a block, or go on where one ends. */
+void blocks_put(struct blocks *c, uint64_t file_id, uint64_t pos, const uint8_t *data, size_t len);
+/* Makes room for two more blocks, if there may be more and they are wanted: by readers, or, put, for
+ * blocks_put. Takes long: the memory is touched. False: it was not due. */
+bool blocks_grow(struct blocks *c, bool put);
 void block_unref(struct blocks *c, struct block *b);
 const uint8_t *block_mem(const struct block *b);
 

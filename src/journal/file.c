@@ -141,6 +141,15 @@ enum err jfile_index(struct jfile *f, struct io_file **out, struct errinfo *info
     return descriptor(f, true, &f->index, out, info);
 }
 
+enum err jfile_index_now(struct jfile *f, struct io_file **out)
+{
+    ASSERT(atomic_load(&f->pins) > 0);
+    io_mutex_lock(&f->j->cache_lock);
+    *out = f->index;
+    io_mutex_unlock(&f->j->cache_lock);
+    return *out ? ERR_OK : ERR_AGAIN;
+}
+
 /* Background: closes descriptors of files that nobody is reading, when there are many. A reader
  * pins under a shard lock and opens under the cache lock; a file seen with no pins here can be
  * pinned right after, and then opens again. */

@@ -11,6 +11,7 @@
 #include "journal/blocks.h"
 #include "journal/checkpoint.h"
 #include "journal/journal_int.h"
+#include "journal/keep.h"
 
 static void conf_defaults(struct journal_conf *c)
 {
@@ -61,17 +62,21 @@ static struct journal *journal_new(const struct journal_conf *conf)
     io_mutex_init(&j->tail_lock);
     io_mutex_init(&j->cache_lock);
     io_mutex_init(&j->ckpt_lock);
+    io_mutex_init(&j->read_turn);
+    io_mutex_init(&j->gate_lock);
+    io_cond_init(&j->gate);
     io_cond_init(&j->room);
     for (i = 0; i < SHARDS; i++)
         io_mutex_init(&j->shard[i]);
     io_event_init(&j->writer_event);
     io_event_init(&j->copied_event);
     io_event_init(&j->background_event);
+    io_event_init(&j->keep_event);
     list_init(&j->closed);
     list_init(&j->pool);
     list_init(&j->files);
     list_init(&j->plogs);
-    j->blocks = blocks_new(j->io, j->conf.cache_bytes);
+    j->blocks = blocks_new(j->io, j->conf.cache_bytes, &j->keep_event);
     return j;
 }
 
@@ -130,12 +135,16 @@ static void journal_delete(struct journal *j)
     io_mutex_fini(&j->tail_lock);
     io_mutex_fini(&j->cache_lock);
     io_mutex_fini(&j->ckpt_lock);
+    io_mutex_fini(&j->read_turn);
+    io_mutex_fini(&j->gate_lock);
+    io_cond_fini(&j->gate);
     io_cond_fini(&j->room);
     for (i = 0; i < SHARDS; i++)
         io_mutex_fini(&j->shard[i]);
     io_event_fini(&j->writer_event);
     io_event_fini(&j->copied_event);
     io_event_fini(&j->background_event);
+    io_event_fini(&j->keep_event);
     free(j->touched);
     free(j->dir);
     j->magic = 0;
@@ -159,11 +168,17 @@ static enum err threads_start(struct journal *j, struct errinfo *info)
     if (!e)
         e = io_thread_start("weir-background", IO_PRIO_BACKGROUND, background_main, j,
                             &j->background, info);
+    if (!e)
+        e = io_thread_start("weir-keep", IO_PRIO_BACKGROUND, keep_main, j, &j->keeper, info);
     return e;
 }
 
 static void threads_stop(struct journal *j)
 {
+    atomic_store(&j->stop_keep, true);
+    io_event_signal(&j->keep_event);
+    if (j->keeper)
+        io_thread_join(&j->keeper);
     atomic_store(&j->stop_background, true);
     io_event_signal(&j->background_event);
     if (j->background)

@@ -249,6 +249,8 @@ struct plog_read {
     int64_t start_offset;
     /* Asked by the caller: only what is in memory; ERR_AGAIN: a file would have to be read. */
     bool memory_only;
+    /* Answered: what follows is likely to be wanted, and not in memory (plog_read_ahead). */
+    bool ahead;
     bool once; /* nobody else will want what is read: it is not kept for others */
     /* private */
     struct journal *j;

@@ -36,6 +36,7 @@
 #define REWRITE_AGE_NS         30000000000ull /* younger files may soon be dead as a whole */
 #define STAMP_IDLE_NS          50000000ull
 #define NO_SPACE_RETRY_NS      200000000ull
+#define WRITERS_NS             20000000ull
 #define REWRITE_BYTES_MAX      (256ull << 20)
 
 /* ---- data files ---- */
@@ -207,8 +208,8 @@ struct journal {
     struct io_event writer_event, background_event; /* their own threads alone wait for them */
     struct io_event copied_event; /* who has the role waits: a frame's bytes are all there */
     atomic_bool copied_waited;
-    struct io_thread *writer, *background;
-    _Atomic bool stop_writer, stop_background;
+    struct io_thread *writer, *background, *keeper;
+    _Atomic bool stop_writer, stop_background, stop_keep;
     _Atomic bool roll; /* the next frame begins a file */
 
     /* the writer's: guarded by the role, which the writer thread or a waiting sender holds */
@@ -231,6 +232,17 @@ struct journal {
     uint64_t tail_bytes;
     _Atomic uint64_t evicted_bytes; /* frames that left the tail, but readers hold them */
     struct blocks *blocks;
+
+    struct io_mutex read_turn; /* held by the one that reads a block while there are writers */
+    struct io_mutex gate_lock; /* of the next three */
+    struct io_cond gate;
+    bool gate_writing;
+    uint64_t gate_writes;
+
+    struct io_event keep_event; /* keep.c */
+    _Atomic uint64_t keep_read_ns, keep_written_ns,
+        keep_pending;             /* when somebody read, and wrote; bytes */
+    uint64_t keep_file, keep_pos; /* the keeper: kept up to there */
 
     struct io_mutex shard[SHARDS];
     struct io_mutex cache_lock;
@@ -273,6 +285,8 @@ void frame_unref(struct journal *j, struct frame *f);
 /* tail.c */
 void tail_add(struct journal *j, struct frame *f);
 struct frame *tail_find(struct journal *j, uint64_t file_id, uint64_t pos); /* referenced or NULL */
+/* The first frame with bytes at or behind the place; referenced or NULL. */
+struct frame *tail_from(struct journal *j, uint64_t file_id, uint64_t pos);
 void tail_clear(struct journal *j);
 
 /* file.c */
@@ -285,6 +299,8 @@ void jfile_unpin(struct jfile *f);
 /* A descriptor for reading, valid while pinned. */
 enum err jfile_data(struct jfile *f, struct io_file **out, struct errinfo *info);
 enum err jfile_index(struct jfile *f, struct io_file **out, struct errinfo *info);
+/* ERR_AGAIN: it is not open. */
+enum err jfile_index_now(struct jfile *f, struct io_file **out);
 void jfile_cache_trim(struct journal *j);
 void jfile_close(struct jfile *f);
 void jfile_live(struct jfile *f, int64_t delta);
@@ -345,6 +361,13 @@ void writer_main(void *arg);
 void batch_ref_make(struct batch_ref *b, const uint8_t *data, uint32_t len, uint64_t position,
                     uint64_t file_pos);
 void journal_state_set(struct journal *j, enum journal_state s, const struct errinfo *why);
+
+/* Was something written a moment ago? */
+bool writers_about(struct journal *j);
+/* Reads of blocks begin after this, and end with the other: while there are writers one at a time, each
+ * behind a write. */
+void read_turn_take(struct journal *j);
+void read_turn_give(struct journal *j);
 
 /* sealer.c */
 bool background_step(struct journal *j);

@@ -658,20 +658,21 @@ enum err plog__damaged(const struct jfile *f, bool index, uint64_t at, const cha
                        path, at, what);
 }
 
-/* Reads n (<= 64) index entries from number `first` on, each checked. */
-static enum err entries_read(struct jfile *file, uint64_t first, unsigned n, struct batch_ref *out,
-                             struct errinfo *info)
+/* Reads n (<= 64) index entries from number `first` on, each checked. now: ERR_AGAIN if a disk would
+ * be waited for. */
+static enum err entries_read(struct jfile *file, uint64_t first, unsigned n, bool now,
+                             struct batch_ref *out, struct errinfo *info)
 {
     uint8_t raw[READ_BATCHES_MAX * REF_BYTES];
     struct io_file *idx;
     size_t got = 0;
     uint64_t at = index_entry_at(file, first);
-    enum err e = jfile_index(file, &idx, info);
+    enum err e = now ? jfile_index_now(file, &idx) : jfile_index(file, &idx, info);
     unsigned i;
 
     ASSERT(n <= READ_BATCHES_MAX);
     if (!e)
-        e = io_pread(idx, raw, n * (size_t)REF_BYTES, at, &got, info);
+        e = (now ? io_pread_now : io_pread)(idx, raw, n * (size_t)REF_BYTES, at, &got, info);
     if (e)
         return e;
     if (got < n * (size_t)REF_BYTES)
@@ -686,8 +687,8 @@ static enum err entries_read(struct jfile *file, uint64_t first, unsigned n, str
 }
 
 /* Number of the first entry in the extent that reaches `want` (count if none). */
-static enum err extent_search(const struct extent *x, enum seek_by by, int64_t want, uint32_t *out,
-                              struct errinfo *info)
+static enum err extent_search(const struct extent *x, enum seek_by by, int64_t want, bool now,
+                              uint32_t *out, struct errinfo *info)
 {
     struct batch_ref block[READ_BATCHES_MAX];
     uint32_t lo = 0, hi = x->count;
@@ -697,7 +698,7 @@ static enum err extent_search(const struct extent *x, enum seek_by by, int64_t w
     while (by != BY_TIME && hi - lo > READ_BATCHES_MAX) {
         uint32_t mid = lo + (hi - lo) / 2;
 
-        if ((e = entries_read(x->file, x->first_entry + mid, 1, block, info)))
+        if ((e = entries_read(x->file, x->first_entry + mid, 1, now, block, info)))
             return e;
         if (ref_reaches(by, want, &block[0]))
             hi = mid;
@@ -706,7 +707,7 @@ static enum err extent_search(const struct extent *x, enum seek_by by, int64_t w
     }
     while (lo < hi) {
         n = hi - lo < READ_BATCHES_MAX ? hi - lo : READ_BATCHES_MAX;
-        if ((e = entries_read(x->file, x->first_entry + lo, n, block, info)))
+        if ((e = entries_read(x->file, x->first_entry + lo, n, now, block, info)))
             return e;
         for (i = 0; i < n && !ref_reaches(by, want, &block[i]); i++)
             ;
@@ -721,7 +722,7 @@ static enum err extent_search(const struct extent *x, enum seek_by by, int64_t w
 /* Turns an extent into refs from the first entry that reaches `want`. The extent's pin becomes the
  * refs' pins. */
 static enum err place_load(struct place *pl, enum seek_by by, int64_t want, size_t bytes_max,
-                           struct errinfo *info)
+                           bool now, struct errinfo *info)
 {
     struct batch_ref block[READ_BATCHES_MAX];
     struct jfile *file = pl->ext.file;
@@ -729,13 +730,13 @@ static enum err place_load(struct place *pl, enum seek_by by, int64_t want, size
     size_t bytes = 0;
     enum err e;
 
-    e = extent_search(&pl->ext, by, want, &first, info);
+    e = extent_search(&pl->ext, by, want, now, &first, info);
     n = pl->ext.count - first < READ_BATCHES_MAX ? pl->ext.count - first : READ_BATCHES_MAX;
     if (!e && n == 0)
         e = plog__damaged(file, true, index_entry_at(file, pl->ext.first_entry),
                           "the index does not have an entry that its directory promises", info);
     if (!e)
-        e = entries_read(file, pl->ext.first_entry + first, n, block, info);
+        e = entries_read(file, pl->ext.first_entry + first, n, now, block, info);
     for (i = 0; !e && i < n && (i == 0 || bytes + block[i].len <= bytes_max); i++) {
         bytes += block[i].len;
         pl->refs[pl->n++] = (struct ref){block[i], file};
@@ -745,7 +746,7 @@ static enum err place_load(struct place *pl, enum seek_by by, int64_t want, size
     return e;
 }
 
-/* memory_only: ERR_AGAIN if it is to be looked for in a file's index. */
+/* memory_only: ERR_AGAIN if a disk would be waited for. */
 enum err plog__place_get(struct plog *p, enum seek_by by, int64_t want, size_t bytes_max,
                          bool memory_only, struct place *pl, struct errinfo *info)
 {
@@ -759,11 +760,7 @@ enum err plog__place_get(struct plog *p, enum seek_by by, int64_t want, size_t b
     io_mutex_unlock(plog_shard(p));
     if (!pl->in_extent)
         return ERR_OK;
-    if (memory_only) {
-        jfile_unpin(pl->ext.file);
-        return ERR_AGAIN;
-    }
-    return place_load(pl, by, want, bytes_max, info);
+    return place_load(pl, by, want, bytes_max, memory_only, info);
 }
 
 void plog__place_unpin(struct place *pl)
@@ -806,12 +803,12 @@ static enum err extent_seek_time(const struct extent *x, int64_t from, int64_t t
 {
     struct batch_ref block[READ_BATCHES_MAX];
     uint32_t at = 0, i, n;
-    enum err e = extent_search(x, BY_OFFSET, from, &at, info);
+    enum err e = extent_search(x, BY_OFFSET, from, false, &at, info);
 
     *offset = -1;
     for (; !e && *offset < 0 && at < x->count; at += n) {
         n = x->count - at < READ_BATCHES_MAX ? x->count - at : READ_BATCHES_MAX;
-        e = entries_read(x->file, x->first_entry + at, n, block, info);
+        e = entries_read(x->file, x->first_entry + at, n, false, block, info);
         for (i = 0; !e && i < n && *offset < 0; i++)
             if (block[i].max_ts >= ts_ms)
                 *offset = block[i].base_offset;
@@ -877,10 +874,10 @@ static enum err extent_bytes_below(const struct extent *x, int64_t offset, uint6
                                    struct errinfo *info)
 {
     uint32_t from = 0, to = 0;
-    enum err e = extent_search(x, BY_OFFSET, x->base_offset, &from, info);
+    enum err e = extent_search(x, BY_OFFSET, x->base_offset, false, &from, info);
 
     if (!e)
-        e = extent_search(x, BY_OFFSET, offset, &to, info);
+        e = extent_search(x, BY_OFFSET, offset, false, &to, info);
     *bytes = e || from >= x->count || to <= from ? 0 : x->bytes / (x->count - from) * (to - from);
     return e;
 }

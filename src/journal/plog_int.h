@@ -15,7 +15,7 @@ struct place {
 };
 
 /* Refs from the first that reaches `want` on, bytes_max of them but at least one if there is one.
- * memory_only: ERR_AGAIN if it is to be looked for in a file's index. */
+ * memory_only: ERR_AGAIN if a disk would be waited for. */
 enum err plog__place_get(struct plog *p, enum seek_by by, int64_t want, size_t bytes_max,
                          bool memory_only, struct place *pl, struct errinfo *info);
 void plog__place_unpin(struct place *pl);

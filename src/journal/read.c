@@ -16,10 +16,12 @@
 #include "base/mem.h"
 #include "journal/batch.h"
 #include "journal/blocks.h"
+#include "journal/keep.h"
 #include "journal/plog_int.h"
 
 #define GAP_MAX 4096u /* bytes of others' data read along to save a call */
-#define AHEAD   8u    /* blocks read ahead at once */
+#define AHEAD   16u   /* blocks read ahead at once */
+#define NEAR    8u    /* when the block so far ahead is not there, it is time for it */
 
 /* One plog_read. */
 struct reading {
@@ -74,15 +76,15 @@ static uint8_t *own_room(struct reading *g, unsigned i)
 
 /* ---- from the tail ---- */
 
-/* Serves refs from frames in memory as far as they are there; returns how many. */
-static unsigned read_tail(struct reading *g)
+/* Serves refs from `from` on out of frames in memory as far as they are there; returns how many. */
+static unsigned read_tail(struct reading *g, unsigned from)
 {
     bool copy = atomic_load(&g->j->evicted_bytes) > g->j->conf.tail_bytes;
     struct plog_read *r = g->r;
     struct frame *f = NULL;
     unsigned i;
 
-    for (i = 0; i < g->pl->n; i++) {
+    for (i = from; i < g->pl->n; i++) {
         const struct ref *ref = &g->pl->refs[i];
         uint64_t pos = ref->b.file_pos;
 
@@ -106,7 +108,7 @@ static unsigned read_tail(struct reading *g)
     }
     if (f && copy)
         frame_unref(g->j, f);
-    return i;
+    return i - from;
 }
 
 /* ---- from blocks ---- */
@@ -210,7 +212,7 @@ static unsigned read_block(struct reading *g, unsigned i)
 
     if (g->r->once)
         return 0;
-    load = blocks_worth(g->j->blocks, file, s.no, s.n, s.bytes);
+    load = !g->r->memory_only && blocks_worth(g->j->blocks, file, s.no, s.n, s.bytes);
     if (s.whole == 0)
         return read_across(g, i, load);
     if (blocks_get(g->j->blocks, file, s.no, s.need, load, &bl, g->info))
@@ -305,16 +307,64 @@ void plog_read_release(struct plog_read *r)
     plog_read_recycle(r, 0);
 }
 
+/* Would what follows have to be waited for? */
+static bool ahead_due(const struct reading *g)
+{
+    const struct ref *last = &g->pl->refs[g->pl->n - 1];
+    uint32_t no = last->b.file_pos / BLOCK_BYTES + NEAR;
+
+    return (uint64_t)no * BLOCK_BYTES < atomic_load(&last->file->used) &&
+           !blocks_has(g->j->blocks, last->file, no, 0);
+}
+
+/* Is the batch in the tail, or in blocks? */
+static bool in_memory(struct journal *j, const struct ref *ref)
+{
+    uint32_t no = ref->b.file_pos / BLOCK_BYTES;
+    uint64_t end = ref->b.file_pos % BLOCK_BYTES + (uint64_t)ref->b.len;
+    struct frame *f;
+
+    if (end <= BLOCK_BYTES
+            ? blocks_has(j->blocks, ref->file, no, (uint32_t)end)
+            : end <= 2 * BLOCK_BYTES && blocks_has(j->blocks, ref->file, no, BLOCK_BYTES) &&
+                  blocks_has(j->blocks, ref->file, no + 1, (uint32_t)(end - BLOCK_BYTES)))
+        return true;
+    f = tail_find(j, ref->file->id, ref->b.file_pos);
+    if (f)
+        frame_unref(j, f);
+    return f;
+}
+
+/* memory_only, and refs from `done` on are not in the tail. What is in blocks is checked when it is
+ * taken, which is wasted if the rest is not there: so all of it has to be. And whoever catches up so
+ * takes the processor on the caller's thread, not on one that gives way to writers: not while there are
+ * any. */
+static enum err read_memory(struct reading *g, unsigned done)
+{
+    unsigned i, k = 1, n = g->pl->n;
+
+    if (g->r->once || writers_about(g->j))
+        return done ? ERR_OK : ERR_AGAIN;
+    for (i = done; i < n; i++)
+        if (!in_memory(g->j, &g->pl->refs[i]))
+            return done ? ERR_OK : ERR_AGAIN;
+    for (; done < n && k; done += k) {
+        k = read_block(g, done);
+        if (k == 0)
+            k = read_tail(g, done);
+    }
+    g->r->ahead = done && ahead_due(g);
+    return done ? ERR_OK : ERR_AGAIN;
+}
+
 /* From its place. */
 static enum err read_place(struct reading *g)
 {
-    unsigned done = read_tail(g);
+    unsigned done = read_tail(g, 0);
 
     if (done == g->pl->n)
         return ERR_OK;
-    if (g->r->memory_only)
-        return done ? ERR_OK : ERR_AGAIN;
-    return read_files(g, done);
+    return g->r->memory_only ? read_memory(g, done) : read_files(g, done);
 }
 
 enum err plog_read(struct plog *p, int64_t offset, size_t bytes_max, struct plog_read *r,
@@ -327,6 +377,9 @@ enum err plog_read(struct plog *p, int64_t offset, size_t bytes_max, struct plog
 
     read_reset(r);
     r->j = p->j;
+    r->ahead = !r->memory_only;
+    if (!r->once)
+        keep_note_read(p->j);
     plog_info_get(p, &now);
     r->start_offset = now.start_offset;
     r->end_offset = now.end_offset;
@@ -364,18 +417,35 @@ static bool ahead_worth(struct journal *j, const struct place *pl, unsigned i,
     return !f;
 }
 
-void plog_read_ahead(struct plog *p, int64_t offset, size_t bytes_max)
+/* Of what plog_read would read from `offset` on; where that ends, or `offset`: no further. */
+static int64_t ahead_part(struct plog *p, int64_t offset, size_t bytes_max, unsigned *blocks)
 {
     struct block_refs s;
     struct place pl;
-    unsigned i, k = 0;
+    unsigned i;
 
     if (plog__place_get(p, BY_OFFSET, offset, bytes_max, false, &pl, NULL))
-        return;
-    for (i = 0; i < pl.n && k < AHEAD; i += s.n, k++) {
+        return offset;
+    for (i = 0; i < pl.n && *blocks < AHEAD; i += s.n) {
         s = block_refs_of(&pl, i);
-        if (ahead_worth(p->j, &pl, i, &s))
-            blocks_ahead(p->j->blocks, pl.refs[i].file, s.no);
+        offset = pl.refs[i + s.n - 1].b.base_offset + pl.refs[i + s.n - 1].b.count;
+        if (!ahead_worth(p->j, &pl, i, &s))
+            continue;
+        blocks_ahead(p->j->blocks, pl.refs[i].file, s.no);
+        ++*blocks;
     }
     plog__place_unpin(&pl);
+    return offset;
+}
+
+void plog_read_ahead(struct plog *p, int64_t offset, size_t bytes_max)
+{
+    unsigned blocks = 0, i;
+    int64_t next;
+
+    for (i = 0; i < AHEAD && blocks < AHEAD; i++, offset = next) {
+        next = ahead_part(p, offset, bytes_max, &blocks);
+        if (next == offset)
+            return;
+    }
 }

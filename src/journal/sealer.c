@@ -19,6 +19,7 @@
 #include "journal/blocks.h"
 #include "journal/checkpoint.h"
 #include "journal/index.h"
+#include "journal/keep.h"
 #include "journal/segment.h"
 
 #define TICK_NS       1000000000ull
@@ -483,6 +484,8 @@ bool background_step(struct journal *j)
     filled = spare_prepare(j);
     if (!did && !e)
         did = j->job ? compact_step(j) : rewrite_step(j);
+    if (!j->conf.threads)
+        keep_step(j);
     j->fill_paused = filled && !did && j->conf.threads;
     return stamp_idle(j) || did || filled;
 }

@@ -78,14 +78,12 @@ void tail_add(struct journal *j, struct frame *f)
         frame_unref(j, gone[i]);
 }
 
-struct frame *tail_find(struct journal *j, uint64_t file_id, uint64_t pos)
+/* The first slot beyond the place. Lock held. */
+static uint32_t slot_behind(struct journal *j, uint64_t file_id, uint64_t pos)
 {
-    struct frame *f = NULL;
-    uint32_t lo = 0, hi;
+    uint32_t lo = 0, hi = j->tail_n;
 
-    io_mutex_lock(&j->tail_lock);
-    hi = j->tail_n;
-    while (lo < hi) { /* first slot beyond the place */
+    while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
         struct tail_slot *s = slot_at(j, mid);
 
@@ -94,6 +92,33 @@ struct frame *tail_find(struct journal *j, uint64_t file_id, uint64_t pos)
         else
             hi = mid;
     }
+    return lo;
+}
+
+struct frame *tail_from(struct journal *j, uint64_t file_id, uint64_t pos)
+{
+    struct frame *f = tail_find(j, file_id, pos);
+    uint32_t i;
+
+    if (f)
+        return f;
+    io_mutex_lock(&j->tail_lock);
+    i = slot_behind(j, file_id, pos);
+    if (i < j->tail_n) {
+        f = slot_at(j, i)->frame;
+        atomic_fetch_add(&f->refs, 1);
+    }
+    io_mutex_unlock(&j->tail_lock);
+    return f;
+}
+
+struct frame *tail_find(struct journal *j, uint64_t file_id, uint64_t pos)
+{
+    struct frame *f = NULL;
+    uint32_t lo;
+
+    io_mutex_lock(&j->tail_lock);
+    lo = slot_behind(j, file_id, pos);
     if (lo > 0) {
         struct tail_slot *s = slot_at(j, lo - 1);
 

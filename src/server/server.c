@@ -289,6 +289,17 @@ static void metrics(void *arg, struct buf *out)
         nats_metrics(s->nats, out);
 }
 
+/* What journal.cache_bytes stands for. */
+static uint64_t cache_bytes(uint64_t set)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    uint64_t share = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 16 : 0;
+
+    if (set)
+        return set;
+    return share < 64u << 20 ? 64u << 20 : share > 4ull << 30 ? 4ull << 30 : share;
+}
+
 static enum err broker_start(struct server *s, struct errinfo *info)
 {
     const struct config *c = s->c;
@@ -297,7 +308,7 @@ static enum err broker_start(struct server *s, struct errinfo *info)
                              .threads = true,
                              .journal_file_bytes = (uint64_t)c->file_bytes.n,
                              .tail_bytes = (uint64_t)c->tail_bytes.n,
-                             .cache_bytes = (uint64_t)c->cache_bytes.n,
+                             .cache_bytes = cache_bytes((uint64_t)c->cache_bytes.n),
                              .inflight_bytes = (uint64_t)c->inflight_bytes.n,
                              .topics_auto_create = c->auto_create.n,
                              .partitions_default = (int32_t)c->partitions.n,

@@ -20,6 +20,7 @@
 #include "proto/kafka/kafka_int.h"
 
 #define READ_BYTES  (1u << 20)   /* of one plog_read */
+#define ENOUGH      (1u << 20)   /* of which half is sent rather than to wait for a file */
 #define KEPT_BYTES  (320u << 10) /* a read's buffer of at most this is kept for the next one */
 #define SPARE_READS 8u           /* go along to a thread that reads */
 #define WAIT_TOPICS 8u           /* more are waited for together */
@@ -336,7 +337,7 @@ static void part_read(struct fetch *f, struct part *pt, struct partition *p, int
     struct errinfo info = {0};
     struct spans sp = {0};
     int64_t next = pt->offset;
-    bool more = next < end, cold = false;
+    bool more = next < end, cold = false, ahead = false;
     enum err e = ERR_OK;
 
     if (pt->max_bytes >= 0 && room > (size_t)pt->max_bytes)
@@ -350,11 +351,13 @@ static void part_read(struct fetch *f, struct part *pt, struct partition *p, int
         kr->r.memory_only = !f->away;
         e = partition_read(p, &next, want < READ_BYTES ? want : READ_BYTES, &kr->r, &cold, &info);
         more = !e && batches_take(f, pt, kr, end, room, &sp, &next);
+        ahead = kr->r.ahead;
     }
-    if (f->away && pt->bytes && next < end && !cold)
+    if (ahead && pt->bytes && next < end && !cold)
         ahead_note(f, pt, next);
-    if (e == ERR_AGAIN)                  /* what is in the lake is waited for as what is to come */
-        f->blocked = sp.n == 0 && !cold; /* else what was found is enough */
+    if (e == ERR_AGAIN) /* what is in the lake is waited for as what is to come */
+        f->blocked =
+            !cold && (sp.n == 0 || pt->bytes + f->bytes < (room < ENOUGH ? room : ENOUGH) / 2);
     else if (e && sp.n == 0)
         pt->s.error_code = read_code(e, f->by_id);
     pt->s.records.spans = sp.v;
@@ -622,6 +625,7 @@ static void parts_fetch(struct fetch *f)
 
     f->bytes = 0;
     f->found_error = f->blocked = false;
+    f->ahead = NULL;
     for (i = 0; i < f->parts_n && !f->blocked && !f->no_room; i++) {
         int16_t code = f->parts[i].t ? KE_NONE : f->parts[i].s.error_code;
 
@@ -708,7 +712,6 @@ static void fetch_away(struct kwork *w)
     struct kworkers *readers = f->q->k->readers;
     struct ahead *a;
 
-    f->ahead = NULL;
     parts_fetch(f);
     a = ahead_new(f);
     kreq_post(f->q, fetch_back); /* f is not ours any more */
@@ -720,6 +723,7 @@ static void fetch_away(struct kwork *w)
 static void fetch_try(struct kreq *q)
 {
     struct fetch *f = q->state_of;
+    struct ahead *a;
 
     if (f->armed)
         waits_cancel(f);
@@ -735,6 +739,8 @@ static void fetch_try(struct kreq *q)
             kworkers_run(q->k->readers, &f->work);
             return;
         }
+        if ((a = ahead_new(f)))
+            kworkers_run(q->k->readers, &a->work);
     } while (!fetch_judge(f));
 }
 

@@ -96,7 +96,7 @@ CONFIG(events_publish, "events.publish", CHOICE, "none", 0, 0, "none|groups|prod
 CONFIG(events_topic, "events.topic", TEXT, "weir.events", 1, 249, "topic", "That topic; it is made when there is something to tell.")
 CONFIG(file_bytes, "journal.file_bytes", SIZE, "128MiB", 65536, 4294963200, "bytes", "Size of a journal file, a multiple of 4 KiB.")
 CONFIG(tail_bytes, "journal.tail_bytes", SIZE, "64MiB", 65536, 68719476736, "bytes", "Recent records kept in memory for readers at the end.")
-CONFIG(cache_bytes, "journal.cache_bytes", SIZE, "128MiB", 4194304, 1099511627776, "bytes", "Blocks of files kept in memory for a minute after they were read, at most.")
+CONFIG(cache_bytes, "journal.cache_bytes", SIZE, "0", 0, 1099511627776, "bytes", "Records that readers come back to, and what was written lately while there are readers, are kept in memory, for a minute after their use, at most; 0: a sixteenth of the machine's memory, 64 MiB to 4 GiB.")
 CONFIG(inflight_bytes, "journal.inflight_bytes", SIZE, "64MiB", 1048576, 4294967296, "bytes", "Accepted but not yet durable, at most; then senders are held back.")
 CONFIG(lake_url, "lake.url", TEXT, "", 0, 400, "url",
        "Where topics with lake.enable have their tables: file:///DIR or s3://BUCKET/PREFIX. Empty: the folder lake in the data directory.")

@@ -267,6 +267,63 @@ static void read_ahead(void **state)
     end(&f);
 }
 
+static struct jfile *first_file(struct fx *f)
+{
+    return list_entry(f->j->files.node.next, struct jfile, link);
+}
+
+/* What was written while somebody reads is in blocks before it leaves the tail, and is served from there
+ * without a file; what nobody reads is not kept. */
+static void just_written(void **state)
+{
+    struct plog_read r = {.memory_only = true}, own = {.once = true};
+    struct fx f;
+    int i;
+
+    begin(&f, 9, 0); /* the tail has 32 KiB */
+    fill(&f, 4);
+    journal_background(f.j);
+    assert_int_equal(cache_bytes(&f), 0);
+    assert_int_equal(plog_read(f.log[1], 3, MIB, &r, &f.info), ERR_OK); /* a reader */
+    for (i = 4; i < 150; i++) {
+        fill(&f, 1);
+        journal_background(f.j);
+    }
+    assert_true(cache_bytes(&f) >= 4 * MIB);
+    io_sim_advance(f.io, 1000000000u); /* no writers about */
+    for (i = 40; i < 150; i++) { /* from the first block that begins after the reader came */
+        assert_int_equal(plog_read(f.log[1], i, 1, &r, &f.info), ERR_OK);
+        assert_int_equal(r.n, 1);
+        assert_int_equal(plog_read(f.log[1], i, 1, &own, &f.info), ERR_OK);
+        assert_true(slice_eq(r.batch[0].data, own.batch[0].data));
+    }
+    assert_int_equal(plog_read(f.log[1], 0, 1, &r, &f.info), ERR_AGAIN);
+    plog_read_release(&r);
+    plog_read_release(&own);
+    end(&f);
+}
+
+/* Blocks become more when what went is asked for again, not for what is read once. */
+static void grows_by_use(void **state)
+{
+    struct blocks *c;
+    struct fx f;
+    uint32_t i;
+
+    begin(&f, 10, 0);
+    fill(&f, 230); /* seven blocks of one file */
+    c = f.j->blocks;
+    assert_false(blocks_grow(c, false));
+    assert_true(blocks_grow(c, true));
+    assert_false(blocks_grow(c, true)); /* there are two without a name */
+    for (i = 0; i < 6; i++)
+        blocks_ahead(c, first_file(&f), i);
+    assert_false(blocks_grow(c, false)); /* all are there */
+    assert_true(blocks_has(c, first_file(&f), 5, MIB));
+    assert_false(blocks_has(c, first_file(&f), 40, 0));
+    end(&f);
+}
+
 /* ---- threads ---- */
 
 #define READERS 4
@@ -326,6 +383,10 @@ static void many_threads(void **state)
             io_thread_start("reader", IO_PRIO_NORMAL, read_thread, &t[i], &threads[i], NULL),
             ERR_OK);
     }
+    for (i = 0; i < 100; i++) { /* the keeper, too */
+        fill(&f, 1);
+        journal_background(f.j);
+    }
     for (i = 0; i < READERS; i++) {
         io_thread_join(&threads[i]);
         assert_true(t[i].ok);
@@ -345,6 +406,7 @@ int main(void)
         cmocka_unit_test(files_that_go),  cmocka_unit_test(damage),
         cmocka_unit_test(slow_readers),   cmocka_unit_test(slow_readers_of_the_tail),
         cmocka_unit_test(given_back),     cmocka_unit_test(read_ahead),
+        cmocka_unit_test(just_written),   cmocka_unit_test(grows_by_use),
         cmocka_unit_test(many_threads),
     };
 
