@@ -291,7 +291,7 @@ static void just_written(void **state)
     }
     assert_true(cache_bytes(&f) >= 4 * MIB);
     io_sim_advance(f.io, 1000000000u); /* no writers about */
-    for (i = 40; i < 150; i++) { /* from the first block that begins after the reader came */
+    for (i = 40; i < 150; i++) {       /* from the first block that begins after the reader came */
         assert_int_equal(plog_read(f.log[1], i, 1, &r, &f.info), ERR_OK);
         assert_int_equal(r.n, 1);
         assert_int_equal(plog_read(f.log[1], i, 1, &own, &f.info), ERR_OK);
