@@ -39,8 +39,8 @@
 #include "proto/nats/nats.h"
 #include "proto/pgwire/pgwire.h"
 #include "server/lake.h"
-#include "server/transforms.h"
 #include "server/shards.h"
+#include "server/transforms.h"
 #include "sql/sql.h"
 #include "transform/transforms.h"
 

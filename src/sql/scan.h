@@ -34,10 +34,10 @@ struct scan_view {
     struct topic *topic; /* referenced */
     struct scan_part *part;
     uint32_t parts_n;
-    uint64_t rows;  /* offsets in all parts */
+    uint64_t rows; /* offsets in all parts */
     /* Records that are earlier or later are left out; INT64_MIN, INT64_MAX: none are. */
     int64_t ts_min, ts_max;
-    bool strict;    /* records that were deleted meanwhile are an error, not left out */
+    bool strict; /* records that were deleted meanwhile are an error, not left out */
 };
 
 extern const struct sql_bounds scan_unbounded;
