@@ -110,6 +110,37 @@ def test_sql_psql_catalogue():
         assert b"57014" in p.stderr or b"time" in p.stderr, p.stderr
 
 
+def test_sql_copy():
+    """COPY … TO STDOUT as psql's \\copy and by itself: text, CSV and binary, what is refused; topics by right."""
+    need("psql")
+    with served(pgwire=0) as s, scratch() as d:
+        post(s, 0, 301)
+        file = os.path.join(d, "out.csv")
+        psql(s, "-c", "\\copy (%s) TO '%s' WITH (FORMAT csv, HEADER)" % (QUERY, file))
+        with open(file) as f:
+            lines = list(csv.reader(f))
+        assert lines[0] == ["id", "status", "amount"], lines[0]
+        same(lines[1:], "copy")
+        copy = lambda sql: psql(s, "-At", "-c", sql).stdout
+        same([l.split("\t") for l in copy("COPY (%s) TO STDOUT" % QUERY).decode().splitlines()], "COPY as text")
+        assert copy("COPY (SELECT 'a\tb', NULL, E'x\\ny') TO STDOUT") == b"a\\tb\t\\N\tx\\ny\n"
+        assert copy("COPY public.orders (id, status) TO STDOUT CSV DELIMITER ';'").splitlines()[0] == b"0;completed"
+        out = psql(s, "-c", "\\copy (SELECT range FROM range(200000)) TO '%s'" % file).stdout
+        assert out == b"COPY 200000\n", out
+        with open(file) as f:
+            assert [int(l) for l in f] == list(range(200000))
+        psql(s, "-c", "\\copy (SELECT 7::BIGINT) TO '%s' WITH (FORMAT binary)" % file)
+        with open(file, "rb") as f:
+            assert f.read() == b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\0\1\0\0\0\x08" + bytes(7) + b"\x07\xff\xff"
+        p = psql(s, "-c", "COPY (SELECT nothing FROM orders) TO STDOUT", ok=False)
+        assert p.returncode == 1 and b"LINE 1: COPY (SELECT nothing" in p.stderr, p.stderr
+        p = psql(s, "-c", "COPY orders FROM STDIN", ok=False)
+        assert p.returncode == 1 and b"HTTP or Kafka" in p.stderr, p.stderr
+        p = psql(s, "-At", "-c", "COPY (SELECT 1 // (range - 150000) FROM range(200000) ORDER BY range) TO STDOUT (FORMAT nope)",
+                 "-c", "SELECT 42", ok=False)
+        assert b"format" in p.stderr and p.stdout == b"42\n", (p.stdout, p.stderr)
+
+
 def test_sql_logins():
     """Tokens and users with passwords, over TLS; rights by topic."""
     need("psql")
@@ -135,8 +166,9 @@ def test_sql_logins():
                 for mode in ("require", "disable"):
                     p = ask(user, password, mode=mode)
                     assert p.stdout == b"1\n", (user, mode, p.stderr)
-            p = ask("token", shop, "SELECT n FROM bank")
-            assert p.returncode == 1 and p.stdout == b"", p.stdout
+            for question in ("SELECT n FROM bank", "COPY bank TO STDOUT", "COPY (SELECT n FROM bank) TO STDOUT"):
+                p = ask("token", shop, question)
+                assert p.returncode == 1 and p.stdout == b"", (question, p.stdout)
             assert b"bank" not in ask("token", shop, "SELECT relname FROM pg_class").stdout
             assert b"bank" in ask("token", admin, "SELECT relname FROM pg_class").stdout
             for user, password in (("token", "weir_" + "x" * 43), ("ann", "wrong"), ("nobody", "se:cret")):

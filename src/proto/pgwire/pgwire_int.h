@@ -22,6 +22,7 @@
 #include "broker/broker.h"
 #include "io/thread.h"
 #include "net/conn.h"
+#include "proto/pgwire/copy.h"
 #include "proto/pgwire/msg.h"
 #include "proto/pgwire/pgwire.h"
 #include "proto/pgwire/session.h"
@@ -79,6 +80,8 @@ struct portal {
     bool began; /* the present Execute has begun: `left` counts down */
     uint32_t left;
     uint64_t sent;
+    bool copying; /* its rows are CopyData; known once it runs */
+    enum copy_form copy_form;
 };
 
 enum pg_result { PG_DONE, PG_WAIT };

@@ -243,7 +243,7 @@ static enum pump pump(struct pconn *pc, struct portal *po, bool describe)
             return PUMP_WAIT;
         if (!r->head)
             prun_look(r);
-        if (describe && r->head && !r->head_sent) {
+        if ((describe || po->copying) && r->head && !r->head_sent) {
             buf_append(&pc->out, r->head->ptr, r->head->len);
             r->head_sent = true;
         }
@@ -268,8 +268,10 @@ static void complete(struct pconn *pc, const struct portal *po)
     const char *word = session_tag(text_of(po->st));
     char tag[64];
 
-    if (strcmp(word, "SELECT") == 0)
-        snprintf(tag, sizeof tag, "SELECT %llu", (unsigned long long)po->sent);
+    if (po->copying)
+        copy_end(po->copy_form, po->sent == 0, &pc->out);
+    if (po->copying || strcmp(word, "SELECT") == 0)
+        snprintf(tag, sizeof tag, "%s %llu", word, (unsigned long long)po->sent);
     else
         snprintf(tag, sizeof tag, "%s", word);
     pg_complete(&pc->out, tag);
@@ -525,7 +527,7 @@ static bool session_describe(struct pconn *pc, const struct pstatement *st, bool
     struct session_answer a;
 
     session_take(&pc->s, text_of(st), true, &a);
-    if (a.what == SESSION_QUERY && st->len)
+    if (a.what == SESSION_QUERY && st->len && !copy_is(text_of(st)))
         return false;
     if (params)
         oids_put(pc, st, true);
@@ -607,7 +609,7 @@ static enum pg_result execute_query(struct pconn *pc, struct portal *po, uint32_
         return PG_DONE;
     if (!po->began) {
         po->began = true;
-        po->left = rows;
+        po->left = po->copying ? 0 : rows;
         po->sent = 0;
         pconn_cancellable(pc, po->run->q);
         if (rows)

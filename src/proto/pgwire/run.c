@@ -17,12 +17,14 @@ struct maker {
     struct rows_pipe *pipe;
     uint8_t *formats;
     uint16_t formats_n;
-    bool everything;      /* all topics may be read */
-    struct principal who; /* else by its grants, or … */
-    char user[256];       /* … as this user, … */
-    char host[64];        /* … who is there */
-    bool rewritten;
-    struct buf out;
+    bool everything;         /* all topics may be read */
+    struct principal who;    /* else by its grants, or … */
+    char user[256];          /* … as this user, … */
+    char host[64];           /* … who is there */
+    bool rewritten, copying; /* copying: rows as COPY gives them */
+    struct copy copy;
+    bool rows; /* there was one */
+    struct buf out, tmp;
     uint32_t columns_n;
     enum err failed; /* in a callback, which ended the query */
 };
@@ -65,7 +67,10 @@ static bool on_columns(void *arg, struct sql_query *q, const struct sql_columns 
         m->failed = ERR_TOO_LARGE;
         return false;
     }
-    row_description(c, m->formats, m->formats_n, &m->out);
+    if (!m->copying)
+        row_description(c, m->formats, m->formats_n, &m->out);
+    else if ((m->failed = copy_head(&m->copy, c, &m->out)))
+        return false;
     return rows_pipe_put(m->pipe, &m->out, PRUN_HEAD);
 }
 
@@ -75,8 +80,11 @@ static bool on_chunk(void *arg, struct sql_query *q, const struct sql_chunk *c)
     uint32_t i;
 
     for (i = 0; i < c->rows; i++) {
-        if ((m->failed = pg_data_row(c, i, m->formats, m->formats_n, &m->out)))
+        m->failed = m->copying ? copy_row(&m->copy, c, i, !m->rows, &m->tmp, &m->out)
+                               : pg_data_row(c, i, m->formats, m->formats_n, &m->out);
+        if (m->failed)
             return false;
+        m->rows = true;
         if (m->out.len >= LIMIT_PGWIRE_PIECE && !rows_pipe_put(m->pipe, &m->out, PRUN_ROWS))
             return false;
     }
@@ -119,6 +127,7 @@ void prun_error(const struct sql_error *e, bool rewritten, struct buf *out)
 static void maker_free(struct maker *m)
 {
     buf_fini(&m->out);
+    buf_fini(&m->tmp);
     free(m->formats);
     free(m);
 }
@@ -196,6 +205,7 @@ static struct maker *maker_new(struct pconn *pc, const uint8_t *formats, uint16_
 
     m->p = pc->p;
     buf_init(&m->out, LIMIT_PGWIRE_ROW);
+    buf_init(&m->tmp, LIMIT_PGWIRE_ROW);
     if (!maker_rights(pc, m)) {
         maker_free(m);
         return NULL;
@@ -218,6 +228,30 @@ static bool text_of(struct pconn *pc, struct slice sql, struct buf *text, bool *
     return false;
 }
 
+/* The text that is to be asked: the statement's, or COPY's query. False: said what is wrong. */
+static bool ask_of(struct pconn *pc, struct portal *po, struct maker *m, struct buf *text)
+{
+    struct slice sql = slice_of(po->st->sql, po->st->len);
+    struct errinfo info = {0};
+    struct buf query;
+    bool ok, moved;
+    enum err e;
+
+    if (!copy_is(sql))
+        return text_of(pc, sql, text, &m->rewritten);
+    buf_init(&query, TEXT_MAX);
+    e = copy_parse(sql, &m->copy, &query, &moved, &info);
+    if (e)
+        query_fail(pc, e == ERR_INVALID ? "42601" : state_of(e),
+                   info.text[0] ? info.text : err_text(e), NULL);
+    ok = !e && text_of(pc, buf_slice(&query), text, &m->rewritten);
+    buf_fini(&query);
+    m->rewritten = m->rewritten || moved;
+    m->copying = po->copying = true;
+    po->copy_form = m->copy.form;
+    return ok;
+}
+
 bool prun_start(struct pconn *pc, struct portal *po)
 {
     struct maker *m = maker_new(pc, po->formats, po->formats_n);
@@ -234,7 +268,7 @@ bool prun_start(struct pconn *pc, struct portal *po)
 
     if (!m)
         return false;
-    if (!text_of(pc, slice_of(po->st->sql, po->st->len), &text, &m->rewritten)) {
+    if (!ask_of(pc, po, m, &text)) {
         maker_free(m);
         return false;
     }

@@ -417,5 +417,8 @@ const char *session_tag(struct slice sql)
 {
     struct lex_token t = lex_next(&sql);
 
-    return lex_is(&t, "explain") ? "EXPLAIN" : lex_is(&t, "show") ? "SHOW" : "SELECT";
+    return lex_is(&t, "explain") ? "EXPLAIN"
+           : lex_is(&t, "show")  ? "SHOW"
+           : lex_is(&t, "copy")  ? "COPY"
+                                 : "SELECT";
 }

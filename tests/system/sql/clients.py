@@ -32,6 +32,10 @@ def of_psycopg():
                 assert got == v, (mark, v, got)
         with c.cursor() as cur:
             assert sum(1 for _ in cur.stream("SELECT range FROM range(100000)")) == 100000
+        for form in ("TEXT", "BINARY"):
+            with c.cursor().copy("COPY (SELECT range, 'x' || range FROM range(1000)) TO STDOUT (FORMAT %s)" % form) as copy:
+                copy.set_types(["int8", "text"])
+                assert list(copy.rows()) == [(i, "x%d" % i) for i in range(1000)], form
         show("psycopg", c.execute(query).fetchall())
 
 
@@ -50,6 +54,9 @@ async def of_asyncpg():
         async for _ in c.cursor("SELECT range FROM range(1000)", prefetch=37):
             n += 1
     assert n == 1000, n
+    out = io.BytesIO()
+    assert await c.copy_from_query("SELECT id FROM orders WHERE id < 3 ORDER BY id", output=out, format="csv") == "COPY 3"
+    assert out.getvalue() == b"0\n1\n2\n", out.getvalue()
     try:
         await c.fetch("SELECT * FROM nope")
         raise AssertionError("there is no topic nope")
