@@ -78,6 +78,8 @@ bool client_stream(struct client *c, const char *path, const char *accept,
 bool client_ask(struct client *c, const char *path, const char *content_type, struct slice body,
                 const char *accept, bool (*fn)(void *arg, struct slice piece), void *arg,
                 const volatile sig_atomic_t *stop, struct client_reply *r, char *why, size_t why_n);
+/* Last-Event-ID of the calls that follow; "": none. */
+void client_resume(struct client *c, const char *id);
 /* Says a problem answer in words; returns EXIT_FAILED. */
 int client_problem(struct client *c, const struct client_reply *r);
 const char *client_url(const struct client *c);

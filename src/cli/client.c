@@ -14,7 +14,7 @@ struct client {
     CURL *curl;
     char *url, *token;
     char err[CURL_ERROR_SIZE];
-    char cursor[64];
+    char cursor[64], last_id[64];
     /* of a streaming call */
     bool (*fn)(void *arg, struct slice piece);
     void *arg;
@@ -70,6 +70,11 @@ const char *client_url(const struct client *c)
 const char *client_cursor(const struct client *c)
 {
     return c->cursor;
+}
+
+void client_resume(struct client *c, const char *id)
+{
+    snprintf(c->last_id, sizeof c->last_id, "%s", id);
 }
 
 void url_encode(struct buf *b, struct slice s)
@@ -138,6 +143,10 @@ static struct curl_slist *headers(struct client *c, const char *type, const char
     }
     if (c->token) {
         snprintf(line, sizeof line, "Authorization: Bearer %s", c->token);
+        h = curl_slist_append(h, line);
+    }
+    if (c->last_id[0]) {
+        snprintf(line, sizeof line, "Last-Event-ID: %s", c->last_id);
         h = curl_slist_append(h, line);
     }
     return curl_slist_append(h, "Expect:");

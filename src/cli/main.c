@@ -112,6 +112,10 @@ static const struct opt sql_opts[] = {
     {"shards", "NAMES",
      "servers that answer instead, with commas, as the server's sql.shards names them; * for all"},
     {"timing", NULL, "say how long each statement took"},
+    {"follow", NULL, "go on: print rows as they come, or groups as they change"},
+    {"from", "PLACE", "for --follow: latest (default), beginning, an event id or an ISO time"},
+    {"limit", "N", "for --follow: end after so many rows"},
+    {"keep-ms", "N", "for --follow: forget windows that are older than the latest by more"},
     END_OPTS};
 static const struct opt topics_opts[] = {
     SERVER_OPTS,
@@ -230,7 +234,7 @@ const struct command commands[] = {
      "payments "
      "--from 2026-01-31T12:00:00Z --format '%t[%p]@%o %k=%s\\n'",
      consume_opts, 1, ARGS_MAX, cmd_consume},
-    {"sql", "[--command TEXT] …", "ask topics with SQL",
+    {"sql", "[STATEMENT] …", "ask topics with SQL",
      "Topics are tables, the fields of their JSON values columns. On a terminal lines are edited "
      "and\n"
      "remembered ($WEIR_SQL_HISTORY, default ~/.weir_sql_history); from a pipe statements are run "
@@ -238,11 +242,15 @@ const struct command commands[] = {
      "after the other until one fails. Statements end with a semicolon. \\d lists topics, \\d "
      "NAME\n"
      "the columns of one, \\? all such commands. Ctrl-C cancels a query.\n"
-     "With --data the directory is read in this process, without a server.",
-     "weir sql\nweir sql -c 'SELECT count(*) FROM orders'\nweir sql --data weir-data --format csv "
+     "With --data the directory is read in this process, without a server.\n"
+     "With --follow one SELECT goes on: first over what is there from --from on, then over what "
+     "comes.\n"
+     "When the server is away it is asked again, and goes on where it was. Ctrl-C ends it.",
+     "weir sql\nweir sql --follow --from beginning 'SELECT id, total FROM orders WHERE total > "
+     "20'\nweir sql -c 'SELECT count(*) FROM orders'\nweir sql --data weir-data --format csv "
      "-c "
      "'SELECT * FROM orders' > orders.csv\necho 'SELECT 1; SELECT 2' | weir sql --format ndjson",
-     sql_opts, 0, 0, cmd_sql},
+     sql_opts, 0, 1, cmd_sql},
     {"import", "FILE …", "write a file's records as events",
      "FILE has one JSON value a line, or is one JSON array; - is standard input. Every value "
      "becomes one\n"
@@ -365,7 +373,7 @@ static const struct letter {
 } letters[] = {{'b', "kafka"},     {'K', "key-delimiter"}, {'k', "key"},  {'H', "header"},
                {'p', "partition"}, {'z', "compression"},   {'Z', "null"}, {'o', "from"},
                {'G', "group"},     {'c', "count"},         {'e', "exit"}, {'f', "format"},
-               {'J', "json"},      {'c', "command"}};
+               {'J', "json"},      {'c', "command"},       {'n', "limit"}};
 
 static int opt_find(const struct command *c, const char *name, size_t len);
 

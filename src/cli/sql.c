@@ -126,6 +126,23 @@ static void statement_run(struct shell *s, struct slice text)
     sql_interrupted = 0;
 }
 
+/* --follow: one statement, until it ends. */
+static void follow_text(struct shell *s, const char *command, struct sql_follow *how)
+{
+    struct slice rest = slice_str(command), one = SLICE_NULL, more = SLICE_NULL;
+    struct sql_failure f;
+
+    if (!lex_statement(&rest, &one) || !one.len || (lex_statement(&rest, &more) && more.len)) {
+        s->status = fail("--follow takes one statement");
+        return;
+    }
+    how->form = s->form == ROWS_TABLE ? ROWS_FORMS : (enum rows_form)s->form;
+    if (!sql_follow_run(s->src, one, how, &f)) {
+        said(one, &f);
+        s->status = EXIT_FAILED;
+    }
+}
+
 /* ---- commands about the program ---- */
 
 static void help(void)
@@ -323,24 +340,54 @@ static void locale_set(void)
         setlocale(LC_CTYPE, "C.UTF-8");
 }
 
-int cmd_sql(const struct args *a)
+/* What does not go together; 0: all is well. */
+static int options_check(const struct args *a, int form)
 {
-    const char *format = arg_get(a, "format"), *command = arg_get(a, "command");
-    struct sigaction act = {.sa_handler = on_interrupt};
-    struct shell s = {.form = ROWS_TABLE, .timing = arg_get(a, "timing") != NULL};
-    int form = format ? form_of(format) : (int)ROWS_TABLE;
+    bool follow = arg_get(a, "follow") != NULL;
+    const char *from = arg_get(a, "from");
 
     if (form < 0)
-        return usage_fail(a, "--format is table, json, ndjson, csv or arrow, not '%s'", format);
+        return usage_fail(a, "--format is table, json, ndjson, csv or arrow, not '%s'",
+                          arg_get(a, "format"));
     if (form == ROWS_ARROW && isatty(1))
         return usage_fail(a, "Arrow is not for a terminal: send it to a file or a program");
+    if (a->pos_n && arg_get(a, "command"))
+        return usage_fail(a, "the statement is given twice");
+    if (!follow && (from || arg_get(a, "limit") || arg_get(a, "keep-ms")))
+        return usage_fail(a, "--from, --limit and --keep-ms belong to --follow");
+    if (!follow)
+        return 0;
+    if (arg_get(a, "data") || arg_get(a, "shards"))
+        return usage_fail(a, "--follow asks a server, without --data and --shards");
+    if (form == ROWS_ARROW || form == ROWS_JSON)
+        return usage_fail(a, "with --follow --format is table, ndjson or csv");
+    if (!a->pos_n && !arg_get(a, "command"))
+        return usage_fail(a, "--follow needs a statement");
+    return 0;
+}
+
+int cmd_sql(const struct args *a)
+{
+    const char *format = arg_get(a, "format"),
+               *command = a->pos_n ? a->pos[0] : arg_get(a, "command");
+    struct sigaction act = {.sa_handler = on_interrupt};
+    struct shell s = {.form = ROWS_TABLE, .timing = arg_get(a, "timing") != NULL};
+    int form = format ? form_of(format) : (int)ROWS_TABLE, bad = options_check(a, form);
+    struct sql_follow how = {.from = arg_get(a, "from")};
+
+    if (bad)
+        return bad;
     s.form = (unsigned)form;
+    how.limit = (uint64_t)arg_number(a, "limit", 0, 1, INT64_MAX);
+    how.keep_ms = arg_number(a, "keep-ms", 0, 1, INT64_MAX / 2);
     locale_set();
     if (!(s.src = sql_source_open(a)))
         return EXIT_FAILED;
     sigaction(SIGINT, &act, NULL);
     s.interactive = !command && isatty(0) && isatty(1);
-    if (command)
+    if (arg_get(a, "follow"))
+        follow_text(&s, command, &how);
+    else if (command)
         from_text(&s, command);
     else if (s.interactive)
         interact(&s);

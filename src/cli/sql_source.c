@@ -104,8 +104,9 @@ static bool shards_put(const struct sql_source *s, struct buf *out)
     return ok && (!at || !buf_append_u8(out, ']'));
 }
 
-static bool remote_run(struct sql_source *s, struct slice statement, enum rows_form form,
-                       bool (*fn)(void *arg, struct slice piece), void *arg, struct sql_failure *f)
+static bool remote_ask(struct sql_source *s, const char *path, struct slice statement,
+                       const char *accept, bool (*fn)(void *arg, struct slice piece), void *arg,
+                       struct sql_failure *f)
 {
     struct client_reply r = {0};
     struct buf body;
@@ -116,16 +117,25 @@ static bool remote_run(struct sql_source *s, struct slice statement, enum rows_f
          shards_put(s, &body) && !buf_append_str(&body, "}");
     if (!ok)
         snprintf(f->message, sizeof f->message, "the statement is too long");
-    ok = ok &&
-         client_ask(s->client, "/sql", "application/json", buf_slice(&body), rows_form_media(form),
-                    fn, arg, &sql_interrupted, &r, f->message, sizeof f->message);
+    ok = ok && client_ask(s->client, path, "application/json", buf_slice(&body), accept, fn, arg,
+                          &sql_interrupted, &r, f->message, sizeof f->message);
     buf_fini(&body);
+    f->status = r.status;
     if (ok && r.status != 200) {
         failure_of(&r, f);
         ok = false;
     }
     buf_fini(&r.body);
     return ok;
+}
+
+bool sql_source_live(struct sql_source *s, const char *path, const char *last_id,
+                     struct slice statement, bool (*fn)(void *arg, struct slice piece), void *arg,
+                     struct sql_failure *failure)
+{
+    memset(failure, 0, sizeof *failure);
+    client_resume(s->client, last_id);
+    return remote_ask(s, path, statement, "text/event-stream", fn, arg, failure);
 }
 
 /* ---- a directory ---- */
@@ -226,6 +236,6 @@ bool sql_source_run(struct sql_source *s, struct slice statement, enum rows_form
                     struct sql_failure *failure)
 {
     memset(failure, 0, sizeof *failure);
-    return s->client ? remote_run(s, statement, form, fn, arg, failure)
+    return s->client ? remote_ask(s, "/sql", statement, rows_form_media(form), fn, arg, failure)
                      : local_run(s, statement, form, fn, arg, failure);
 }

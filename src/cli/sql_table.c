@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "cli/sql.h"
+#include "cli/walk.h"
 
 #define CELL_MAX   (64u << 20)
 #define CELL_LEAST 4u /* columns of the terminal that a narrowed cell keeps */
@@ -26,172 +27,7 @@ struct table {
     bool failed;
 };
 
-/* ---- walking JSON ---- */
-
-struct walk {
-    const uint8_t *p, *end;
-    bool bad;
-};
-
-static void space(struct walk *w)
-{
-    while (w->p < w->end && (*w->p == ' ' || *w->p == '\n' || *w->p == '\r' || *w->p == '\t'))
-        w->p++;
-}
-
-static bool take(struct walk *w, char c)
-{
-    space(w);
-    if (w->p < w->end && *w->p == (uint8_t)c) {
-        w->p++;
-        return true;
-    }
-    return false;
-}
-
-static void need(struct walk *w, char c)
-{
-    if (!take(w, c))
-        w->bad = true;
-}
-
-/* Behind the string that begins at p. */
-static const uint8_t *string_end(struct walk *w)
-{
-    const uint8_t *p = w->p + 1;
-
-    while (p < w->end && *p != '"')
-        p += *p == '\\' ? 2 : 1;
-    if (p >= w->end)
-        w->bad = true;
-    return p < w->end ? p + 1 : w->end;
-}
-
-/* Any value, as it is written. */
-static struct slice value(struct walk *w)
-{
-    const uint8_t *from;
-    unsigned depth = 0;
-
-    space(w);
-    from = w->p;
-    while (w->p < w->end) {
-        uint8_t c = *w->p;
-
-        if (c == '"') {
-            w->p = string_end(w);
-        } else {
-            if (depth == 0 && (c == ',' || c == ']' || c == '}' || c == '\n'))
-                break;
-            depth += c == '[' || c == '{';
-            depth -= c == ']' || c == '}';
-            w->p++;
-        }
-        if (depth == 0 && (c == '"' || c == ']' || c == '}'))
-            break;
-    }
-    if (w->p == from)
-        w->bad = true;
-    return slice_of(from, (size_t)(w->p - from));
-}
-
-static void utf8_put(struct buf *b, uint32_t c)
-{
-    if (c < 0x80) {
-        buf_append_u8(b, (uint8_t)c);
-    } else if (c < 0x800) {
-        buf_append_u8(b, (uint8_t)(0xc0 | c >> 6));
-        buf_append_u8(b, (uint8_t)(0x80 | (c & 63)));
-    } else if (c < 0x10000) {
-        buf_append_u8(b, (uint8_t)(0xe0 | c >> 12));
-        buf_append_u8(b, (uint8_t)(0x80 | (c >> 6 & 63)));
-        buf_append_u8(b, (uint8_t)(0x80 | (c & 63)));
-    } else {
-        buf_append_u8(b, (uint8_t)(0xf0 | c >> 18));
-        buf_append_u8(b, (uint8_t)(0x80 | (c >> 12 & 63)));
-        buf_append_u8(b, (uint8_t)(0x80 | (c >> 6 & 63)));
-        buf_append_u8(b, (uint8_t)(0x80 | (c & 63)));
-    }
-}
-
-static uint32_t hex4(const uint8_t *p, const uint8_t *end)
-{
-    char text[5] = "";
-
-    if (end - p >= 4)
-        memcpy(text, p, 4);
-    return (uint32_t)strtoul(text, NULL, 16);
-}
-
-/* The character of an escape at *p (behind the backslash); moves *p behind it. */
-static uint32_t escape(const uint8_t **p, const uint8_t *end)
-{
-    static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
-    uint32_t c = *(*p)++;
-    const char *at;
-
-    if (c != 'u')
-        return (at = strchr(from, (int)c)) && c ? (uint32_t)to[at - from] : c;
-    c = hex4(*p, end);
-    *p += end - *p >= 4 ? 4 : end - *p;
-    if (c >= 0xd800 && c < 0xdc00 && end - *p >= 6 && (*p)[0] == '\\' && (*p)[1] == 'u') {
-        c = 0x10000 + ((c - 0xd800) << 10) + (hex4(*p + 2, end) - 0xdc00);
-        *p += 6;
-    }
-    return c;
-}
-
-/* A string's content, with control characters made visible; other values as they are written. */
-static void plain(struct slice v, struct buf *b)
-{
-    const uint8_t *p = v.ptr, *end = p + v.len;
-
-    if (v.len < 2 || *p != '"') {
-        buf_append_slice(b, v);
-        return;
-    }
-    for (p++, end--; p < end;) {
-        uint32_t c = *p++;
-
-        if (c == '\\' && p < end)
-            c = escape(&p, end);
-        else if (c >= 0x80) {
-            buf_append_u8(b, (uint8_t)c);
-            continue;
-        }
-        if (c == '\n')
-            buf_append_str(b, "\\n");
-        else if (c == '\t')
-            buf_append_str(b, "\\t");
-        else if (c < ' ' || c == 0x7f || (c >= 0x80 && c < 0xa0))
-            buf_printf(b, "\\x%02X", (unsigned)c);
-        else
-            utf8_put(b, c);
-    }
-}
-
 /* ---- the table ---- */
-
-static unsigned width_of(const char *s)
-{
-    mbstate_t state;
-    unsigned n = 0;
-    wchar_t c;
-
-    memset(&state, 0, sizeof state);
-    while (*s) {
-        size_t k = mbrtowc(&c, s, MB_CUR_MAX, &state);
-        int w = k == (size_t)-1 || k == (size_t)-2 ? 1 : wcwidth(c);
-
-        if (k == (size_t)-1 || k == (size_t)-2) {
-            k = 1;
-            memset(&state, 0, sizeof state);
-        }
-        n += w > 0 ? (unsigned)w : 0;
-        s += k ? k : 1;
-    }
-    return n;
-}
 
 static void cell_add(struct table *t, struct slice v)
 {
@@ -208,12 +44,12 @@ static void cell_add(struct table *t, struct slice v)
     if (c->null)
         buf_append_str(&b, "NULL");
     else
-        plain(v, &b);
+        walk_plain(v, &b);
     c->text = xcalloc(1, b.len + 1);
     if (b.len)
         memcpy(c->text, b.ptr, b.len);
     buf_fini(&b);
-    c->width = width_of(c->text);
+    c->width = walk_width(c->text);
 }
 
 static bool is_number(const char *type)
@@ -236,20 +72,20 @@ static void columns_read(struct walk *w, struct table *t)
     struct slice *types = NULL;
     unsigned i, cap = 0;
 
-    need(w, '[');
-    while (!w->bad && !take(w, ']')) {
+    walk_need(w, '[');
+    while (!w->bad && !walk_take(w, ']')) {
         if (t->columns_n == cap)
             types = xrealloc(types, (cap = cap ? cap * 2 : 16) * sizeof *types);
-        need(w, '{');
-        value(w);
-        need(w, ':');
-        cell_add(t, value(w));
-        need(w, ',');
-        value(w);
-        need(w, ':');
-        types[t->columns_n++] = value(w);
-        need(w, '}');
-        take(w, ',');
+        walk_need(w, '{');
+        walk_value(w);
+        walk_need(w, ':');
+        cell_add(t, walk_value(w));
+        walk_need(w, ',');
+        walk_value(w);
+        walk_need(w, ':');
+        types[t->columns_n++] = walk_value(w);
+        walk_need(w, '}');
+        walk_take(w, ',');
     }
     t->number = xcalloc(t->columns_n + 1, sizeof *t->number);
     t->width = xcalloc(t->columns_n + 1, sizeof *t->width);
@@ -264,16 +100,16 @@ static void rows_read(struct walk *w, struct table *t)
 {
     unsigned i;
 
-    need(w, '[');
-    while (!w->bad && !take(w, ']')) {
-        need(w, '[');
+    walk_need(w, '[');
+    while (!w->bad && !walk_take(w, ']')) {
+        walk_need(w, '[');
         for (i = 0; i < t->columns_n && !w->bad; i++) {
             if (i)
-                need(w, ',');
-            cell_add(t, value(w));
+                walk_need(w, ',');
+            cell_add(t, walk_value(w));
         }
-        need(w, ']');
-        take(w, ',');
+        walk_need(w, ']');
+        walk_take(w, ',');
     }
 }
 
@@ -282,14 +118,14 @@ static void error_read(struct walk *w, struct table *t)
     struct buf text;
 
     t->failed = true;
-    need(w, '{');
-    while (!w->bad && !take(w, '}')) {
-        struct slice key = value(w), v;
+    walk_need(w, '{');
+    while (!w->bad && !walk_take(w, '}')) {
+        struct slice key = walk_value(w), v;
 
-        need(w, ':');
-        v = value(w);
+        walk_need(w, ':');
+        v = walk_value(w);
         buf_init(&text, CELL_MAX);
-        plain(v, &text);
+        walk_plain(v, &text);
         if (slice_eq_str(key, "\"message\""))
             snprintf(t->failure->message, sizeof t->failure->message, "%.*s", (int)text.len,
                      (const char *)text.ptr);
@@ -297,7 +133,7 @@ static void error_read(struct walk *w, struct table *t)
             snprintf(t->failure->hint, sizeof t->failure->hint, "%.*s", (int)text.len,
                      (const char *)text.ptr);
         buf_fini(&text);
-        take(w, ',');
+        walk_take(w, ',');
     }
 }
 
@@ -305,11 +141,11 @@ static bool answer_read(struct slice json, struct table *t)
 {
     struct walk w = {json.ptr, json.ptr + json.len, false};
 
-    need(&w, '{');
-    while (!w.bad && !take(&w, '}')) {
-        struct slice key = value(&w);
+    walk_need(&w, '{');
+    while (!w.bad && !walk_take(&w, '}')) {
+        struct slice key = walk_value(&w);
 
-        need(&w, ':');
+        walk_need(&w, ':');
         if (slice_eq_str(key, "\"columns\"") && !t->width)
             columns_read(&w, t);
         else if (slice_eq_str(key, "\"rows\"") && t->width)
@@ -317,8 +153,8 @@ static bool answer_read(struct slice json, struct table *t)
         else if (slice_eq_str(key, "\"error\""))
             error_read(&w, t);
         else
-            value(&w);
-        take(&w, ',');
+            walk_value(&w);
+        walk_take(&w, ',');
     }
     return !w.bad && t->width;
 }

@@ -77,7 +77,7 @@ static enum err ndjson_begin(struct rows_writer *w, const struct sql_columns *c)
     return e;
 }
 
-static enum err csv_text(struct slice s, struct buf *out)
+enum err rows_csv_field(struct slice s, struct buf *out)
 {
     enum err e;
     size_t i, from = 0;
@@ -106,7 +106,7 @@ static enum err csv_begin(const struct sql_columns *c, struct buf *out)
     for (i = 0; i < c->n && !e; i++) {
         if (i)
             e = buf_append_u8(out, ',');
-        e = e ? e : csv_text(slice_str(c->name[i]), out);
+        e = e ? e : rows_csv_field(slice_str(c->name[i]), out);
     }
     return e ? e : buf_append_str(out, "\r\n");
 }
@@ -174,7 +174,7 @@ static enum err csv_row(struct rows_writer *w, const struct sql_chunk *c, uint32
             continue;
         buf_clear(&w->keys);
         e = sql_value_text(&c->column[i], row, &w->keys);
-        e = e ? e : csv_text(buf_slice(&w->keys), out);
+        e = e ? e : rows_csv_field(buf_slice(&w->keys), out);
     }
     return e ? e : buf_append_str(out, "\r\n");
 }

@@ -37,6 +37,8 @@ enum err rows_some(struct rows_writer *w, const struct sql_chunk *chunk, uint32_
 /* error NULL: all went well. Nothing is added if begin was not called. */
 enum err rows_end(struct rows_writer *w, const struct sql_error *error,
                   const struct sql_stats *stats, struct buf *out);
+/* A field of CSV that is not NULL, quoted where it must be. */
+enum err rows_csv_field(struct slice s, struct buf *out);
 /* {"code":…,"sqlstate":…,"message":…,"position":…,"hint":…} */
 enum err rows_error_json(const struct sql_error *e, struct buf *out);
 
