@@ -2,7 +2,7 @@
  *
  * Everything written is on stable storage before a call or callback says so (unless a topic chooses
  * durability `os`). The library installs no signal handlers, never exits, prints nothing. It starts
- * two threads for each open directory, with the lake three, and one for each producer, emitter, bridge,
+ * two threads for each open directory, with the lake five, and one for each producer, emitter, bridge,
  * stream and subscription.
  *
  * Errors are values: functions return a weir_err (WEIR_OK is 0) and fill in *error, which may be
@@ -89,7 +89,9 @@ struct weir_options {
     uint64_t inflight_bytes;     /* accepted but not durable, at most: 64 MiB */
     int64_t retention_ms;        /* of topics without their own: 7 days; -1 for ever */
     int64_t dedup_window_ms;     /* how long event ids are remembered: 10 minutes */
-    bool lake; /* topics with lake.enable are tables in the lake, too; one thread more */
+    /* Topics with lake.enable are tables in the lake, too; and what the local log has given up
+     * (local.retention.*) is read from there. Three threads more. Not with read_only. */
+    bool lake;
     /* Where: file:///DIR or s3://BUCKET/PREFIX (NULL: the folder lake in the directory), and the
      * tables' namespace ("weir"). Of S3: https://HOST[:PORT] and region; NULL, and keys: from the
      * environment, as AWS's tools take them. Copied. */
@@ -297,8 +299,11 @@ WEIR_API weir_err weir_consumer_new(struct weir *w, const char *stream,
                                     const struct weir_consumer_options *options,
                                     struct weir_consumer **out, struct weir_error *error);
 /* The next record, waiting for one up to timeout_ms (0: not at all, -1: for ever). WEIR_ERR_AGAIN:
- * none came. WEIR_ERR_OFFSET_RANGE: records were deleted by retention before they were read; the
- * next call goes on with the first that is left. */
+ * none came, or the next one is being read from the lake and not there yet. WEIR_ERR_OFFSET_RANGE:
+ * records were deleted by retention before they were read; the next call goes on with the first that is
+ * left. WEIR_ERR_CONFLICT: the next record is in the lake alone, and the log was opened without the
+ * option lake. WEIR_ERR_IO: the lake cannot be reached, or storage failed; nothing is passed by: try
+ * again later. So it is with members, too, and with what looks for a group's place. */
 WEIR_API weir_err weir_consumer_next(struct weir_consumer *c, int64_t timeout_ms,
                                      struct weir_message *out, struct weir_error *error);
 /* Remembers durably, for the group, that everything returned so far has been dealt with. */
@@ -361,7 +366,8 @@ WEIR_API size_t weir_member_assignment(struct weir_member *m, struct weir_topic_
 WEIR_API void weir_member_close(struct weir_member **m);
 
 /* Up to limit records of a stream after a position (0: from the beginning), to fn, which returns
- * false to stop. *position (may be NULL): what to pass next time. */
+ * false to stop. *position (may be NULL): what to pass next time. Waits for older records that the lake
+ * alone has, never for new ones; errors as of weir_consumer_next. */
 WEIR_API weir_err weir_read(struct weir *w, const char *stream, uint64_t after, size_t limit,
                             bool (*fn)(void *arg, const struct weir_message *m), void *arg,
                             uint64_t *position, struct weir_error *error);

@@ -425,6 +425,16 @@ static enum err unreachable(const struct errinfo *why, struct errinfo *info)
                                            : "it is closed");
 }
 
+/* Nobody has said how to read the lake. */
+static enum err not_open(const struct partition *p, const struct plog_info *now,
+                         struct errinfo *info)
+{
+    return errinfo_set(info, ERR_TIER,
+                       "records of \"%.100s\" partition %d below offset %" PRId64
+                       " are in the lake alone, which is not open here",
+                       p->topic->name, (int)p->index, now->start_offset);
+}
+
 static struct tier *tier_of(const struct partition *p)
 {
     return atomic_load(&p->topic->broker->tier);
@@ -511,7 +521,7 @@ enum err tier_read(struct partition *p, int64_t offset, size_t bytes_max, struct
         return ERR_EOF;
     }
     if (!t)
-        return unreachable(NULL, info);
+        return not_open(p, &now, info);
     io_mutex_lock(&t->lock);
     e = read_locked(t, p, offset, bytes_max, r, next, info);
     io_mutex_unlock(&t->lock);
@@ -647,7 +657,7 @@ enum err tier_find(struct partition *p, enum tier_by by, int64_t value, int64_t 
     if (from >= now.start_offset)
         return ERR_EOF;
     if (!t)
-        return unreachable(NULL, info);
+        return not_open(p, &now, info);
     io_mutex_lock(&t->lock);
     e = find_locked(t, p, by, value, from, offset, ts_ms, info);
     io_mutex_unlock(&t->lock);

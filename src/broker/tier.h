@@ -76,7 +76,8 @@ void partition_expired(struct partition *p, int64_t offset);
 /* Batches from the first one with a record at or behind `offset` on, which is in
  * [partition_start, local start): copies in r, at least one, about bytes_max.
  * ERR_EOF: none is left; go on with plog_read at *next. ERR_AGAIN: see above.
- * ERR_OFFSET_RANGE: below the log's start. ERR_TIER: storage did not answer; try again later. */
+ * ERR_OFFSET_RANGE: below the log's start. ERR_TIER: storage did not answer; try again later.
+ * Or nobody called tier_start: the text says so. */
 enum err tier_read(struct partition *p, int64_t offset, size_t bytes_max, struct plog_read *r,
                    int64_t *next, struct errinfo *info);
 /* From whichever has them: plog_read, and tier_read for what is older; *offset moves over gaps in

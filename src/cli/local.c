@@ -198,6 +198,7 @@ int local_read(const struct args *a, bool (*fn)(void *arg, struct slice line), v
         broker_close(&b);
     }
     if (e)
-        fail("%s", info.text[0] ? info.text : err_text(e));
+        fail("%s%s", info.text[0] ? info.text : err_text(e),
+             e == ERR_TIER ? "; a server reads them" : "");
     return e ? EXIT_FAILED : EXIT_FINE;
 }

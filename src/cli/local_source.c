@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/tbl/limits.h"
+#include "broker/tier.h"
 #include "cli/local.h"
 #include "cli/source.h"
 #include "journal/journal.h"
@@ -27,30 +28,50 @@ static bool say(enum err e, const struct errinfo *info)
     return !e;
 }
 
+/* Is where reading begins in the lake, which is not open here? */
+static enum err place_check(const struct part *part, struct partition *p,
+                            const struct plog_info *now, struct errinfo *info)
+{
+    bool older = part->since_ms < 0  ? part->next < now->start_offset
+                 : now->gone_ts >= 0 ? part->since_ms <= now->gone_ts
+                                     : true;
+
+    if (!older || partition_start(p) >= now->start_offset)
+        return ERR_OK;
+    return errinfo_set(info, ERR_TIER,
+                       "%s [%d]: offsets %lld to %lld are in the lake alone; a server reads them, "
+                       "or begin at offset %lld",
+                       part->topic, (int)part->index, (long long)partition_start(p),
+                       (long long)now->start_offset - 1, (long long)now->start_offset);
+}
+
 static enum err place(struct local_source *l, struct part *part, struct partition *p,
                       struct errinfo *info)
 {
     const struct source_conf *c = l->source.conf;
+    int64_t start = partition_start(p);
     struct group_offset stored;
     struct plog_info now;
+    enum err e = ERR_OK;
 
     plog_info_get(partition_log(p), &now);
     part->end = c->committed ? partition_lso(p) : now.end_offset;
     part->since_ms = -1;
     if (c->group && group_offset_get(l->b, slice_str(c->group), p, &stored) == ERR_OK) {
         part->next = part->committed = stored.offset;
-        return ERR_OK;
+        return place_check(part, p, &now, info);
     }
-    part->next = c->from == FROM_START    ? now.start_offset
+    part->next = c->from == FROM_START    ? start
                  : c->from == FROM_OFFSET ? c->from_value
                  : c->from == FROM_LAST   ? part->end - c->from_value
                                           : part->end;
-    if (c->from == FROM_LAST && part->next < now.start_offset)
-        part->next = now.start_offset;
-    if (c->from != FROM_TIME)
-        return ERR_OK;
-    part->since_ms = c->from_value;
-    return plog_seek_time(partition_log(p), c->from_value, &part->next, info);
+    if (c->from == FROM_LAST && part->next < start)
+        part->next = start;
+    if (c->from == FROM_TIME) {
+        part->since_ms = c->from_value;
+        e = plog_seek_time(partition_log(p), c->from_value, &part->next, info);
+    }
+    return e ? e : place_check(part, p, &now, info);
 }
 
 static bool parts_add(struct local_source *l, const char *name)

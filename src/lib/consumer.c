@@ -72,14 +72,13 @@ static enum err find_committed(struct weir_consumer *c, struct partition *p, voi
     struct plog_read r = {0};
     struct plog_info pi;
     int64_t at;
-    bool cold;
     enum err e = group_offset_get(c->w->b, slice_str(c->group), p, &o);
 
     plog_info_get(log, &pi);
     at = e == ERR_NOT_FOUND || o.offset < partition_start(p) ? partition_start(p) : o.offset;
     if (at >= pi.end_offset)
         return ERR_OK; /* nothing left in this one */
-    e = partition_read(p, &at, 1, &r, &cold, info);
+    e = lib_partition_read(c->w, p, &at, 1, &r, info);
     if (!e && r.n) {
         position = r.batch[0].position;
         if (at > r.batch[0].base_offset) /* else there is a gap before it */
@@ -96,7 +95,7 @@ static enum err commit_one(struct weir_consumer *c, struct partition *p, void *a
 {
     struct append *a = arg;
     int64_t offset;
-    enum err e = plog_seek_position(partition_log(p), c->next, &offset, info);
+    enum err e = lib_partition_seek(c->w, p, c->next, &offset, info);
 
     return e ? e : append_offset(a, slice_str(c->group), p, offset, SLICE_NULL);
 }
@@ -214,7 +213,7 @@ weir_err weir_consumer_new(struct weir *w, const char *stream,
         e = reader_open(w->b, &c->conf, &c->r, &info);
     if (e) {
         weir_consumer_close(&c);
-        return lib_fail(e, &info, error);
+        return lib_read_fail(w, e, &info, error);
     }
     *out = c;
     return lib_fail(ERR_OK, NULL, error);
@@ -318,14 +317,14 @@ weir_err weir_consumer_next(struct weir_consumer *c, int64_t timeout_ms, struct 
 {
     struct errinfo info = {0};
 
-    return lib_fail(next(c, timeout_ms, out, &info), &info, error);
+    return lib_read_fail(c->w, next(c, timeout_ms, out, &info), &info, error);
 }
 
 weir_err weir_consumer_commit(struct weir_consumer *c, struct weir_error *error)
 {
     struct errinfo info = {0};
 
-    return lib_fail(commit(c, &info), &info, error);
+    return lib_read_fail(c->w, commit(c, &info), &info, error);
 }
 
 weir_err weir_consumer_seek(struct weir_consumer *c, uint64_t position, struct weir_error *error)
@@ -382,15 +381,18 @@ weir_err weir_read(struct weir *w, const char *stream, uint64_t after, size_t li
 
     if (e)
         return e;
-    for (n = 0; !e && n < limit; n++) {
+    for (n = 0; !e && n < limit;) {
         e = weir_consumer_next(c, 0, &m, error);
         if (e == WEIR_ERR_OFFSET_RANGE) { /* older ones are gone: go on with what is left */
             e = WEIR_OK;
-            n--;
-            continue;
+        } else if (e == WEIR_ERR_AGAIN && reader_fetching(c->r)) {
+            reader_block(c->r, -1);
+            e = WEIR_OK;
+        } else if (!e) {
+            if (!fn(arg, &m))
+                break;
+            n++;
         }
-        if (!e && !fn(arg, &m))
-            break;
     }
     if (position)
         *position = weir_consumer_position(c) - 1;

@@ -1,15 +1,19 @@
-/* The lake in the C library: opening it beside the log, and topics that go to it. */
+/* The lake in the C library: opening it beside the log, topics that go to it, and records that come
+ * from it. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "broker/tier.h"
 #include "io/io.h"
+#include "journal/journal.h"
 #include "lake/lake.h"
 #include "lib/lib_int.h"
 #include "sql/sql.h"
 #include "table/table.h"
 
 #define MEMORY_BYTES (512u << 20) /* for Parquet, as the server's default */
+#define STEP_MS      1000u
 
 struct lib_lake {
     struct tables *tables;
@@ -182,4 +186,89 @@ weir_err weir_lake_status(struct weir *w, const char *topic,
         fn(arg, (const char *)b.ptr, b.len);
     buf_fini(&b);
     return lib_fail(e, &info, error);
+}
+
+/* ---- older records ---- */
+
+struct wake {
+    struct waiter w; /* first */
+    struct io_event event;
+};
+
+static void woken(struct waiter *w)
+{
+    io_event_signal(&((struct wake *)w)->event);
+}
+
+void lib_wait(struct weir *w, uint64_t seen, uint64_t timeout_ms)
+{
+    struct wake k = {.w.wake = woken};
+
+    io_event_init(&k.event);
+    if (broker_wait(w->b, seen, &k.w))
+        io_event_wait(&k.event, timeout_ms * 1000000u);
+    waiter_cancel(&k.w);
+    io_event_fini(&k.event);
+}
+
+enum err lib_partition_read(struct weir *w, struct partition *p, int64_t *offset, size_t bytes_max,
+                            struct plog_read *r, struct errinfo *info)
+{
+    uint64_t seen;
+    bool cold;
+    enum err e;
+
+    for (;;) {
+        seen = broker_commits(w->b);
+        e = partition_read(p, offset, bytes_max, r, &cold, info);
+        if (e != ERR_AGAIN || !cold)
+            return e;
+        lib_wait(w, seen, STEP_MS);
+    }
+}
+
+/* In the tier that has it now. ERR_AGAIN: it is being looked for. */
+static enum err seek(struct partition *p, uint64_t position, int64_t *offset, struct errinfo *info)
+{
+    struct plog_info was, now;
+    enum err e = ERR_EOF;
+    int64_t ts_ms;
+
+    plog_info_get(partition_log(p), &was);
+    if (partition_start(p) < was.start_offset &&
+        (was.gone_position == 0 || position < was.gone_position))
+        e = tier_find(p, TIER_BY_POSITION, (int64_t)position, offset, &ts_ms, info);
+    if (e != ERR_EOF)
+        return e;
+    e = plog_seek_position(partition_log(p), position, offset, info);
+    plog_info_get(partition_log(p), &now);
+    if (!e && now.start_offset != was.start_offset)
+        return seek(p, position, offset, info); /* it may have gone while it was looked for */
+    return e;
+}
+
+enum err lib_partition_seek(struct weir *w, struct partition *p, uint64_t position, int64_t *offset,
+                            struct errinfo *info)
+{
+    uint64_t seen;
+    enum err e;
+
+    for (;;) {
+        seen = broker_commits(w->b);
+        e = seek(p, position, offset, info);
+        if (e != ERR_AGAIN)
+            return e;
+        lib_wait(w, seen, STEP_MS);
+    }
+}
+
+weir_err lib_read_fail(struct weir *w, enum err e, const struct errinfo *info,
+                       struct weir_error *out)
+{
+    struct errinfo named = {0};
+
+    if (e != ERR_TIER || w->lake)
+        return lib_fail(e, info, out);
+    errinfo_set(&named, ERR_CONFLICT, "%s: open the directory with the option lake", info->text);
+    return lib_fail(ERR_CONFLICT, &named, out);
 }

@@ -491,27 +491,6 @@ static enum err read_one(struct weir_member *m, struct weir_message *out, struct
     return ERR_AGAIN;
 }
 
-struct wake {
-    struct waiter w; /* first */
-    struct io_event event;
-};
-
-static void woken(struct waiter *w)
-{
-    io_event_signal(&((struct wake *)w)->event);
-}
-
-static void wait_records(struct weir_member *m, uint64_t seen, uint64_t ms)
-{
-    struct wake w = {.w.wake = woken};
-
-    io_event_init(&w.event);
-    if (broker_wait(m->w->b, seen, &w.w))
-        io_event_wait(&w.event, ms * 1000000u);
-    waiter_cancel(&w.w);
-    io_event_fini(&w.event);
-}
-
 /* Milliseconds until something else is to be done. */
 static uint64_t chores_due(struct weir_member *m)
 {
@@ -558,7 +537,7 @@ static enum err next(struct weir_member *m, int64_t timeout_ms, struct weir_mess
             return ERR_AGAIN;
         left = end - now_ms();
         due = chores_due(m);
-        wait_records(m, seen, due < left ? due : left);
+        lib_wait(m->w, seen, due < left ? due : left);
     }
 }
 
@@ -567,7 +546,7 @@ weir_err weir_member_next(struct weir_member *m, int64_t timeout_ms, struct weir
 {
     struct errinfo info = {0};
 
-    return lib_fail(next(m, timeout_ms, out, &info), &info, error);
+    return lib_read_fail(m->w, next(m, timeout_ms, out, &info), &info, error);
 }
 
 size_t weir_member_assignment(struct weir_member *m, struct weir_topic_partition *out, size_t max)

@@ -20,7 +20,7 @@ def all_cold(s, topic):
     """Waits until the local log has nothing of it."""
     weir("lake", "flush", topic, server=s)
     wait_for(lambda: all(p["local_start"] == p["end"] for p in partitions(s, topic)))
-    assert all(p["start"] == 0 for p in partitions(s, topic))
+    assert all(p["start"] == 0 < p["end"] for p in partitions(s, topic))
 
 
 def replay(exe, s, topic, *what):
@@ -74,6 +74,32 @@ def restarted(s):
     again = Server(s.data, kafka=0)
     s.__dict__.update(again.__dict__)
     return s
+
+
+def test_tier_data_directory():
+    """The command line on a data directory does not open the lake: what that alone has is an error, not passed by."""
+    with scratch() as d:
+        data = os.path.join(d, "data")
+        s = Server(data)
+        try:
+            weir("topics", "create", "old", "--partitions", "1", "--set", "retention.ms=-1", *TIERED, server=s)
+            for n in range(10):
+                weir("emit", "a.thing", "%d" % n, "--stream", "old", server=s)
+            all_cold(s, "old")
+            weir("topics", "alter", "old", "--set", "local.retention.bytes=-1", server=s)
+            for n in range(10, 15):
+                weir("emit", "a.thing", "%d" % n, "--stream", "old", server=s)
+        except BaseException:
+            s.kill()
+            raise
+        s.stop()
+        for what in (("consume", "old"), ("consume", "old", "--from", "3"), ("consume", "old", "--from", "-12"),
+                     ("consume", "old", "--from", "2020-01-01T00:00:00Z"), ("read", "old")):
+            p = weir(*what, "--data", data, ok=False)
+            assert p.returncode and p.stdout == b"" and b"in the lake alone" in p.stderr, (what, p)
+        newer = b"".join(b"%d\n" % n for n in range(10, 15))
+        assert weir("consume", "old", "--data", data, "--from", "-5").stdout == newer
+        assert weir("consume", "old", "--data", data, "--from", "10").stdout == newer
 
 
 def offsets(s, topic, at):
