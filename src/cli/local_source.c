@@ -29,12 +29,11 @@ static bool say(enum err e, const struct errinfo *info)
 }
 
 /* Is where reading begins in the lake, which is not open here? */
-static enum err place_check(const struct part *part, struct partition *p,
+static enum err place_check(const struct part *part, bool by_time, struct partition *p,
                             const struct plog_info *now, struct errinfo *info)
 {
-    bool older = part->since_ms < 0  ? part->next < now->start_offset
-                 : now->gone_ts >= 0 ? part->since_ms <= now->gone_ts
-                                     : true;
+    bool older = by_time ? now->gone_ts < 0 || part->since_ms <= now->gone_ts
+                         : part->next < now->start_offset;
 
     if (!older || partition_start(p) >= now->start_offset)
         return ERR_OK;
@@ -59,7 +58,7 @@ static enum err place(struct local_source *l, struct part *part, struct partitio
     part->since_ms = -1;
     if (c->group && group_offset_get(l->b, slice_str(c->group), p, &stored) == ERR_OK) {
         part->next = part->committed = stored.offset;
-        return place_check(part, p, &now, info);
+        return place_check(part, false, p, &now, info);
     }
     part->next = c->from == FROM_START    ? start
                  : c->from == FROM_OFFSET ? c->from_value
@@ -71,7 +70,7 @@ static enum err place(struct local_source *l, struct part *part, struct partitio
         part->since_ms = c->from_value;
         e = plog_seek_time(partition_log(p), c->from_value, &part->next, info);
     }
-    return e ? e : place_check(part, p, &now, info);
+    return e ? e : place_check(part, c->from == FROM_TIME, p, &now, info);
 }
 
 static bool parts_add(struct local_source *l, const char *name)
