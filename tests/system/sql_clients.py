@@ -141,6 +141,35 @@ def test_sql_copy():
         assert b"format" in p.stderr and p.stdout == b"42\n", (p.stdout, p.stderr)
 
 
+def test_sql_cursors():
+    """DECLARE, FETCH, MOVE, CLOSE: by hand and as psql's FETCH_COUNT; a query without end gives its first rows."""
+    need("psql")
+    with served(pgwire=0) as s:
+        post(s, 0, 301)
+        same([l.split("|") for l in psql(s, "-At", "-v", "FETCH_COUNT=7", "-c", QUERY).stdout.decode().splitlines()], "FETCH_COUNT")
+        run = lambda *sql: psql(s, "-At", *[x for q in sql for x in ("-c", q)], ok=False)
+        endless = "DECLARE c NO SCROLL CURSOR FOR SELECT range FROM range(1000000000000)"
+        p = run("BEGIN", endless, "FETCH FORWARD 2 FROM c", "FETCH c", "MOVE 100000 IN c", "FETCH 1 FROM c", "CLOSE c", "COMMIT", "SELECT 42")
+        assert p.stdout.decode().split("\n")[:-1] == ["BEGIN", "DECLARE CURSOR", "0", "1", "2", "MOVE 100000", "100003", "CLOSE CURSOR",
+                                                     "COMMIT", "42"], (p.stdout, p.stderr)
+        few = "DECLARE \"C d\" CURSOR WITH HOLD FOR SELECT range FROM range(5)"
+        p = run(few, "BEGIN", "MOVE 1 FROM \"C d\"", "COMMIT", "FETCH ALL FROM \"C d\"", "FETCH ALL FROM \"C d\"", "CLOSE ALL", "FETCH \"C d\"")
+        assert p.stdout.decode().split() == "DECLARE CURSOR BEGIN MOVE 1 COMMIT 1 2 3 4 CLOSE CURSOR ALL".split(), (p.stdout, p.stderr)
+        assert b'cursor "C d" does not exist' in p.stderr and p.stderr.count(b"ERROR") == 1, p.stderr
+        p = run("BEGIN; " + few + "; ROLLBACK; FETCH \"C d\"")
+        assert b"does not exist" in p.stderr, p.stderr
+        p = run("BEGIN", endless, "COMMIT", "FETCH c", "CLOSE c")
+        assert p.stderr.count(b'cursor "c" does not exist') == 2, p.stderr
+        p = run("BEGIN", endless, "FETCH BACKWARD 1 FROM c", "FETCH c", "ROLLBACK", endless, "DECLARE c SCROLL CURSOR FOR SELECT 1")
+        for part in (b"forward only", b"ignored until it ends", b"transaction blocks", b"NO SCROLL"):
+            assert part in p.stderr, (part, p.stderr)
+        p = run("BEGIN", "DECLARE c CURSOR FOR SELECT nothing FROM orders", "FETCH c")
+        assert b"LINE 1: DECLARE c CURSOR FOR SELECT nothing" in p.stderr and b"ignored" in p.stderr, p.stderr
+        p = run("BEGIN", "DECLARE c CURSOR FOR SELECT CASE WHEN range < 40000 THEN range ELSE error('no more ' || range) END FROM range(50000)",
+                "MOVE ALL FROM c", "FETCH c", "ROLLBACK", "SELECT 42")
+        assert b"no more 40000" in p.stderr and b"MOVE" not in p.stdout and p.stdout.endswith(b"ROLLBACK\n42\n"), (p.stdout, p.stderr)
+
+
 def test_sql_logins():
     """Tokens and users with passwords, over TLS; rights by topic."""
     need("psql")

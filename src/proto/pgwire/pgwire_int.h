@@ -23,6 +23,7 @@
 #include "io/thread.h"
 #include "net/conn.h"
 #include "proto/pgwire/copy.h"
+#include "proto/pgwire/cursor.h"
 #include "proto/pgwire/msg.h"
 #include "proto/pgwire/pgwire.h"
 #include "proto/pgwire/session.h"
@@ -82,6 +83,9 @@ struct portal {
     uint64_t sent;
     bool copying; /* its rows are CopyData; known once it runs */
     enum copy_form copy_form;
+    bool cursor;     /* of DECLARE */
+    bool hold, held; /* WITH HOLD; its transaction has been committed */
+    bool moving;     /* rows are passed over */
 };
 
 enum pg_result { PG_DONE, PG_WAIT };
@@ -111,6 +115,9 @@ struct pconn {
     bool simple, simple_any, simple_failed;
     size_t simple_at;
     struct portal *simple_portal;
+    /* DECLARE, FETCH, MOVE that waits, and the cursor, which lies in portals; NULL: none */
+    struct portal *cursor;
+    enum cursor_what cursor_what;
     struct sql_query *cancellable; /* slots_lock: what a CancelRequest ends */
 };
 
@@ -142,7 +149,33 @@ void query_fini(struct pconn *pc);
 void query_fail(struct pconn *pc, const char *code, const char *message, const char *hint);
 /* The same with an ErrorResponse that was made elsewhere, while the message waits: it is over. */
 void query_fail_with(struct pconn *pc, struct slice response);
+/* An ErrorResponse was appended: the transaction and the message have failed. */
+void query_failed(struct pconn *pc);
+#define FAILED_TXN "the transaction has failed: what follows is ignored until it ends"
+struct pstatement *pstatement_new(struct slice name, struct slice sql);
 void pstatement_unref(struct pstatement *st);
+/* References the statement. Whoever puts it into pc->portals has given it up. */
+struct portal *portal_new(struct slice name, struct pstatement *st);
+void portal_free(struct portal *po);
+void portal_drop(struct pconn *pc, struct slice name);
+enum pump { PUMP_WAIT, PUMP_OVER, PUMP_SUSPENDED, PUMP_FAILED };
+/* Gives out what there is of a portal that runs, as many rows as it has left. describe: its columns
+ * first, once. After PUMP_FAILED the error was said. */
+enum pump query_pump(struct pconn *pc, struct portal *po, bool describe);
+
+/* ---- cursor.c ---- */
+
+/* Begins what the statement says, or says its error; then cursor_go, as often as it waits. from: the
+ * portal that it was bound in, NULL: none. False: it is not about a cursor. */
+bool cursor_begin(struct pconn *pc, struct slice sql, struct portal *from);
+/* describe: FETCH's rows come with their description. */
+enum pg_result cursor_go(struct pconn *pc, bool describe);
+/* What executing it would give. False: it is not about a cursor. */
+bool cursor_describe(struct pconn *pc, struct slice sql);
+/* False: there is none of the name, and this was said. */
+bool cursor_close(struct pconn *pc, const char *name);
+/* The transaction has ended: its cursors do, but those that are held. */
+void cursor_txn_ended(struct pconn *pc, bool committed);
 
 /* ---- run.c ---- */
 

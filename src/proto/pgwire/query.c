@@ -10,11 +10,10 @@
 #include "rows/lex.h"
 
 #define ARENA_CHUNK 4096u
-#define FAILED_TXN  "the transaction has failed: what follows is ignored until it ends"
 
 /* ---- errors ---- */
 
-static void failed(struct pconn *pc)
+void query_failed(struct pconn *pc)
 {
     if (pc->s.txn == 'T')
         pc->s.txn = 'E';
@@ -29,13 +28,13 @@ void query_fail(struct pconn *pc, const char *code, const char *message, const c
     struct pg_error e = {.severity = "ERROR", .code = code, .message = message, .hint = hint};
 
     pg_error(&pc->out, &e);
-    failed(pc);
+    query_failed(pc);
 }
 
 void query_fail_with(struct pconn *pc, struct slice response)
 {
     buf_append_slice(&pc->out, response);
-    failed(pc);
+    query_failed(pc);
     pc->failed = true;
 }
 
@@ -52,7 +51,7 @@ void pstatement_unref(struct pstatement *st)
     free(st);
 }
 
-static struct pstatement *statement_new(struct slice name, struct slice sql)
+struct pstatement *pstatement_new(struct slice name, struct slice sql)
 {
     struct pstatement *st = xcalloc(1, sizeof *st);
 
@@ -68,7 +67,7 @@ static struct pstatement *statement_new(struct slice name, struct slice sql)
     return st;
 }
 
-static void portal_free(struct portal *po)
+void portal_free(struct portal *po)
 {
     prun_free(&po->run);
     pstatement_unref(po->st);
@@ -77,7 +76,7 @@ static void portal_free(struct portal *po)
     free(po);
 }
 
-static struct portal *portal_new(struct slice name, struct pstatement *st)
+struct portal *portal_new(struct slice name, struct pstatement *st)
 {
     struct portal *po = xcalloc(1, sizeof *po);
 
@@ -100,7 +99,7 @@ static void statement_drop(struct pconn *pc, struct slice name)
     pstatement_unref(st);
 }
 
-static void portal_drop(struct pconn *pc, struct slice name)
+void portal_drop(struct pconn *pc, struct slice name)
 {
     struct portal *po = map_remove(&pc->portals, name);
 
@@ -124,6 +123,51 @@ static void all_drop(struct pconn *pc, bool statements)
         else
             portal_drop(pc, key);
     }
+}
+
+/* Portals end, all or those of cursors; but not what is held. */
+static void portals_end(struct pconn *pc, bool cursors)
+{
+    const struct portal *po;
+    struct slice key;
+    uint32_t at = 0;
+    void *value;
+
+    while (map_next(&pc->portals, &at, &key, &value)) {
+        po = value;
+        if (po->held || (cursors && !po->cursor))
+            continue;
+        portal_drop(pc, key);
+        at = 0;
+    }
+}
+
+static void cursors_close(struct pconn *pc)
+{
+    struct slice key;
+    uint32_t at = 0;
+    void *value;
+
+    while (map_next(&pc->portals, &at, &key, &value)) {
+        struct portal *po = value;
+
+        po->held = po->held && !po->cursor;
+    }
+    portals_end(pc, true);
+}
+
+void cursor_txn_ended(struct pconn *pc, bool committed)
+{
+    struct slice key;
+    uint32_t at = 0;
+    void *value;
+
+    while (committed && map_next(&pc->portals, &at, &key, &value)) {
+        struct portal *po = value;
+
+        po->held = po->hold;
+    }
+    portals_end(pc, true);
 }
 
 void query_fini(struct pconn *pc)
@@ -166,8 +210,11 @@ static void text_row(struct pconn *pc, const char *value)
 static bool session_do(struct pconn *pc, struct slice sql, bool describe)
 {
     struct session_answer a;
+    char was = pc->s.txn;
 
     session_take(&pc->s, sql, false, &a);
+    if (was != 'I' && pc->s.txn == 'I')
+        cursor_txn_ended(pc, strcmp(a.tag, "COMMIT") == 0);
     switch (a.what) {
     case SESSION_QUERY:
         return false;
@@ -186,9 +233,13 @@ static bool session_do(struct pconn *pc, struct slice sql, bool describe)
             all_drop(pc, true);
         break;
     case SESSION_CLOSE:
-        portal_drop(pc, slice_str(a.value));
+        if (!a.value[0])
+            cursors_close(pc);
+        else if (!cursor_close(pc, a.value))
+            return true;
         break;
     case SESSION_DISCARD:
+        cursors_close(pc);
         all_drop(pc, true);
         break;
     case SESSION_DONE:
@@ -201,8 +252,6 @@ static bool session_do(struct pconn *pc, struct slice sql, bool describe)
 }
 
 /* ---- rows ---- */
-
-enum pump { PUMP_WAIT, PUMP_OVER, PUMP_SUSPENDED, PUMP_FAILED };
 
 static void piece_sent(void *arg)
 {
@@ -222,9 +271,12 @@ static void piece_give(struct pconn *pc, struct portal *po)
     }
     po->sent += n;
     pconn_flush(pc);
-    if (x->at < x->len) {
+    if (po->moving && x->at == x->len) {
+        po->run->piece = NULL;
+        rows_piece_free(x);
+    } else if (!po->moving && x->at < x->len) {
         conn_send(pc->c, slice_of(x->ptr + from, x->at - from));
-    } else {
+    } else if (!po->moving) {
         po->run->piece = NULL;
         conn_send_lent(pc->c, slice_of(x->ptr + from, x->len - from), piece_sent, x);
     }
@@ -232,7 +284,7 @@ static void piece_give(struct pconn *pc, struct portal *po)
         po->left = po->left == n ? UINT32_MAX : po->left - n; /* UINT32_MAX: none are left */
 }
 
-static enum pump pump(struct pconn *pc, struct portal *po, bool describe)
+enum pump query_pump(struct pconn *pc, struct portal *po, bool describe)
 {
     struct prun *r = po->run;
 
@@ -258,7 +310,7 @@ static enum pump pump(struct pconn *pc, struct portal *po, bool describe)
         if (r->failed.len == 0)
             return PUMP_OVER;
         buf_append_slice(&pc->out, buf_slice(&r->failed));
-        failed(pc);
+        query_failed(pc);
         return PUMP_FAILED;
     }
 }
@@ -283,13 +335,13 @@ static void simple_begin(struct pconn *pc, struct slice sql)
 {
     struct pstatement *st;
 
-    if (session_do(pc, sql, true))
+    if (cursor_begin(pc, sql, NULL) || session_do(pc, sql, true))
         return;
     if (pc->s.txn == 'E') {
         query_fail(pc, "25P02", FAILED_TXN, NULL);
         return;
     }
-    st = statement_new(SLICE_LIT(""), sql);
+    st = pstatement_new(SLICE_LIT(""), sql);
     pc->simple_portal = portal_new(SLICE_LIT(""), st);
     pstatement_unref(st);
     if (prun_start(pc, pc->simple_portal))
@@ -300,7 +352,7 @@ static void simple_begin(struct pconn *pc, struct slice sql)
 
 static enum pg_result simple_rows(struct pconn *pc)
 {
-    enum pump p = pump(pc, pc->simple_portal, true);
+    enum pump p = query_pump(pc, pc->simple_portal, true);
 
     if (p == PUMP_WAIT)
         return PG_WAIT;
@@ -326,7 +378,7 @@ static enum pg_result on_query(struct pconn *pc, struct slice body)
         portal_drop(pc, SLICE_LIT(""));
     }
     for (;;) {
-        if (pc->simple_portal && simple_rows(pc) == PG_WAIT)
+        if ((pc->simple_portal && simple_rows(pc) == PG_WAIT) || cursor_go(pc, true) == PG_WAIT)
             return PG_WAIT;
         rest = slice_of(text.ptr + pc->simple_at, text.len - pc->simple_at);
         if (pc->simple_failed || !lex_statement(&rest, &now))
@@ -389,7 +441,7 @@ static void on_parse(struct pconn *pc, struct slice body)
         query_fail(pc, "53400", "this connection has too many prepared statements", NULL);
         return;
     }
-    st = statement_new(m.name, sql);
+    st = pstatement_new(m.name, sql);
     st->params_n = lex_params(sql);
     st->oids_n = m.oids_n;
     st->oids = xcalloc(m.oids_n + 1u, sizeof *st->oids);
@@ -525,12 +577,16 @@ static void oids_put(struct pconn *pc, const struct pstatement *st, bool none)
 static bool session_describe(struct pconn *pc, const struct pstatement *st, bool params)
 {
     struct session_answer a;
+    struct cursor_stmt c;
 
     session_take(&pc->s, text_of(st), true, &a);
-    if (a.what == SESSION_QUERY && st->len && !copy_is(text_of(st)))
+    cursor_parse(text_of(st), &c);
+    if (a.what == SESSION_QUERY && st->len && !copy_is(text_of(st)) && c.what == CURSOR_NONE)
         return false;
     if (params)
-        oids_put(pc, st, true);
+        oids_put(pc, st, c.what == CURSOR_NONE);
+    if (cursor_describe(pc, text_of(st)))
+        return true;
     if (a.what == SESSION_ROW)
         text_column(pc, a.column);
     else
@@ -578,7 +634,7 @@ static enum pg_result describe_portal(struct pconn *pc, struct slice name)
         buf_append(&pc->out, po->run->head->ptr, po->run->head->len);
     } else if (po->run->failed.len) {
         buf_append_slice(&pc->out, buf_slice(&po->run->failed));
-        failed(pc);
+        query_failed(pc);
     } else {
         return PG_WAIT;
     }
@@ -615,7 +671,7 @@ static enum pg_result execute_query(struct pconn *pc, struct portal *po, uint32_
         if (rows)
             rows_pipe_max(po->run->pipe, LIMIT_PGWIRE_PORTAL_AHEAD);
     }
-    p = pump(pc, po, false);
+    p = query_pump(pc, po, false);
     if (p == PUMP_WAIT)
         return PG_WAIT;
     po->began = false;
@@ -646,6 +702,8 @@ static enum pg_result on_execute(struct pconn *pc, struct slice body)
         pg_empty(&pc->out, 'I');
         return PG_DONE;
     }
+    if (pc->cursor || (!po->cursor && cursor_begin(pc, text_of(po->st), po)))
+        return cursor_go(pc, false);
     if (!po->run && !po->over && session_do(pc, text_of(po->st), false))
         return PG_DONE;
     return execute_query(pc, po, m.rows);
@@ -670,7 +728,7 @@ static void on_sync(struct pconn *pc)
 {
     pc->skip = false;
     if (pc->s.txn == 'I')
-        all_drop(pc, false);
+        portals_end(pc, false);
     pg_ready(&pc->out, pc->s.txn);
 }
 

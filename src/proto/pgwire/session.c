@@ -344,7 +344,9 @@ static void do_close(struct session *s, struct slice in, struct session_answer *
 
     if (lex_is(&t, "prepare"))
         t = lex_next(&in);
-    if (!lex_is(&t, "all"))
+    if (lex_is(&t, "all"))
+        a->tag = a->what == SESSION_CLOSE ? "CLOSE CURSOR ALL" : "DEALLOCATE ALL";
+    else
         lex_name(&t, a->value, sizeof a->value);
 }
 

@@ -32,6 +32,15 @@ def of_psycopg():
                 assert got == v, (mark, v, got)
         with c.cursor() as cur:
             assert sum(1 for _ in cur.stream("SELECT range FROM range(100000)")) == 100000
+        for hold in (False, True):
+            with c.cursor("named", withhold=hold) as cur:
+                cur.itersize = 37
+                cur.execute("SELECT id FROM orders WHERE id >= %s ORDER BY id", (100,))
+                assert cur.fetchone() == (100,) and cur.fetchmany(2) == [(101,), (102,)]
+                cur.scroll(7)
+                if hold:
+                    c.commit()
+                assert [r[0] for r in cur] == list(range(110, 301)), hold
         for form in ("TEXT", "BINARY"):
             with c.cursor().copy("COPY (SELECT range, 'x' || range FROM range(1000)) TO STDOUT (FORMAT %s)" % form) as copy:
                 copy.set_types(["int8", "text"])
