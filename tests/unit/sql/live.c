@@ -285,6 +285,8 @@ static void test_groups(void **state)
     struct fx fx;
     struct topic *t;
     struct follow f, again;
+    struct waiter w = {.wake = no_wake};
+    uint64_t at;
 
     fx_start(&fx);
     t = fx_topic(&fx, "orders", 2);
@@ -314,6 +316,20 @@ static void test_groups(void **state)
     fx_put(&fx, t, 0, "a", "{\"s\":\"x\",\"v\":1}");
     catch_up(&again);
     given(&again, "[x] x|4|5.5|1.375\n");
+    follow_fini(&again);
+    conf.resume = 0;
+    conf.from = SQL_LIVE_END; /* where it is live nothing was counted, whatever came meanwhile */
+    follow_init(&again, &fx, &conf);
+    step(&again);
+    at = sql_live_position(again.l);
+    fx_put(&fx, t, 0, "a", "{\"s\":\"x\",\"v\":2}");
+    step(&again);
+    given(&again, "");
+    assert_int_equal(again.state, SQL_LIVE_CAUGHT_UP);
+    assert_int_equal(sql_live_position(again.l), at);
+    assert_false(sql_live_wait(again.l, &w));
+    catch_up(&again);
+    given(&again, "[x] x|1|2|2\n");
     follow_fini(&again);
     follow_fini(&f);
     topic_unref(&t);
