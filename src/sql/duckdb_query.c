@@ -27,6 +27,7 @@ struct run {
     bool has_result, given; /* columns were told to the sink */
     bool stopped;           /* by the sink */
     bool thoroughly;
+    const char *name; /* what statement_name gave last */
     struct sql_stats stats;
 };
 
@@ -595,11 +596,19 @@ static bool execute(struct run *r)
 
 /* ---- describing ---- */
 
+static void name_free(struct run *r)
+{
+    ddb.free((void *)(uintptr_t)r->name);
+    r->name = NULL;
+}
+
+/* Valid until the next call, then name_free. */
 static const char *statement_name(void *of, idx_t i)
 {
     struct run *r = of;
 
-    return ddb.prepared_statement_column_name(r->st, i);
+    name_free(r);
+    return r->name = ddb.prepared_statement_column_name(r->st, i);
 }
 
 static duckdb_logical_type statement_type(void *of, idx_t i)
@@ -626,10 +635,14 @@ static bool describe(struct run *r)
 {
     struct result params;
     struct errinfo why;
+    enum err e;
 
-    if (result_init(&params, r->c, ddb.nparams(r->st), no_name, param_type, r, &why) ||
-        result_init(&r->result, r->c, ddb.prepared_statement_column_count(r->st), statement_name,
-                    statement_type, r, &why)) {
+    e = result_init(&params, r->c, ddb.nparams(r->st), no_name, param_type, r, &why);
+    if (!e)
+        e = result_init(&r->result, r->c, ddb.prepared_statement_column_count(r->st),
+                        statement_name, statement_type, r, &why);
+    name_free(r);
+    if (e) {
         result_fini(&params);
         fault_err(&r->fault, ERR_TOO_LARGE, &why);
         return false;
