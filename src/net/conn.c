@@ -17,6 +17,8 @@
 #include "base/mem.h"
 #include "net/tbl/limits.h"
 
+#define TLS_HANDSHAKE 0x16 /* a record's type, RFC 8446 section 5.1 */
+
 static void on_event(struct loop_fd *f, uint32_t events);
 static void on_timer(struct loop_timer *t);
 
@@ -208,6 +210,12 @@ void conn_tls_start(struct conn *c, struct tls_conf *tls)
     }
     c->handshake = true;
     conn_deadline(c, NET_HANDSHAKE_MS);
+}
+
+void conn_tls_expect(struct conn *c, struct tls_conf *tls, const char *alpn)
+{
+    c->expected = tls;
+    c->expected_alpn = alpn;
 }
 
 /* ---- deadlines ---- */
@@ -431,6 +439,26 @@ static void ended(struct conn *c)
     mark_dirty(c);
 }
 
+/* Looks at the first byte that came and leaves it where it is. True: it is not to be read now. */
+static bool tls_begins(struct conn *c)
+{
+    struct tls_conf *tls = c->expected;
+    uint8_t first;
+    long r = recv(c->fd.fd, &first, 1, MSG_PEEK);
+
+    if (r != 1)
+        return r < 0 && (errno == EAGAIN || errno == EINTR); /* else reading says what it is */
+    c->expected = NULL;
+    if (first != TLS_HANDSHAKE)
+        return false;
+    conn_tls_start(c, tls);
+    if (c->closing || c->closed)
+        return true;
+    tls_session_alpn(c->ssl, c->expected_alpn);
+    handshake(c);
+    return true;
+}
+
 static long raw_read(struct conn *c, void *p, size_t n)
 {
     return c->ssl ? tls_read(c->ssl, p, n, &c->want_write) : recv(c->fd.fd, p, n, 0);
@@ -440,6 +468,8 @@ static void on_readable(struct conn *c)
 {
     unsigned turns = c->ssl ? NET_READ_TURNS : 1;
 
+    if (c->expected && tls_begins(c))
+        return;
     while (turns-- && !c->closing && !c->paused && !c->eof) {
         size_t n = 0;
         uint8_t *to = c->proto->room ? c->proto->room(c, &n) : NULL;

@@ -92,6 +92,8 @@ struct conn {
     char remote[64];
     uint8_t remote_ip[16]; /* IPv4 as ::ffff:a.b.c.d */
     bool has_ip;
+    struct tls_conf *expected; /* see conn_tls_expect; NULL: not, or not any more */
+    const char *expected_alpn;
 };
 
 /* Written by the loop's thread only, readable by all. */
@@ -210,6 +212,10 @@ void conn_later(struct conn *c);
  * for; the protocol stays. The peer must not have sent anything behind its request for TLS: the
  * caller checks that it has taken all that was read. */
 void conn_tls_start(struct conn *c, struct tls_conf *tls);
+/* For on_open: if the first byte that comes begins a TLS handshake, TLS starts with it, and on_tls is
+ * called when it is there; else all is as without. The peer must offer the protocol alpn (a constant)
+ * then, by ALPN. */
+void conn_tls_expect(struct conn *c, struct tls_conf *tls, const char *alpn);
 /* 0 ms: none. */
 void conn_deadline(struct conn *c, uint64_t ms);
 /* flush: what is queued is sent first, as far as the peer takes it within NET_FLUSH_MS. The first
@@ -225,6 +231,8 @@ static inline bool conn_closing(const struct conn *c)
 
 /* NULL: no memory. */
 void *tls_session_new(struct tls_conf *t, int fd);
+/* Before the handshake, which fails unless the peer offers this protocol (a constant). */
+void tls_session_alpn(void *ssl, const char *alpn);
 void tls_session_free(void *ssl);
 /* 1 done, 0 more to come (*want_write), -1 failed. */
 int tls_handshake(void *ssl, bool *want_write);

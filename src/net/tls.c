@@ -69,11 +69,30 @@ static BIO_METHOD *method_new(void)
 
 static const unsigned char protos[] = "\x02h2\x08http/1.1";
 
+/* The only one that the session may have, if there is such. */
+static int choose_only(const char *want, const unsigned char **out, unsigned char *out_len,
+                       const unsigned char *in, unsigned in_len)
+{
+    size_t n = strlen(want);
+    unsigned i;
+
+    for (i = 0; i < in_len && i + 1u + in[i] <= in_len; i += 1u + in[i])
+        if (in[i] == n && memcmp(in + i + 1, want, n) == 0) {
+            *out = in + i + 1;
+            *out_len = in[i];
+            return SSL_TLSEXT_ERR_OK;
+        }
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
 static int choose(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                   const unsigned char *in, unsigned in_len, void *arg)
 {
+    const char *only = SSL_get_app_data(ssl);
     unsigned char *picked;
 
+    if (only)
+        return choose_only(only, out, out_len, in, in_len);
     if (SSL_select_next_proto(&picked, out_len, protos, sizeof protos - 1, in, in_len) !=
         OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_NOACK;
@@ -209,9 +228,24 @@ void *tls_session_new(struct tls_conf *t, int fd)
     return ssl;
 }
 
+void tls_session_alpn(void *ssl, const char *alpn)
+{
+    SSL_set_app_data(ssl, (void *)(uintptr_t)alpn);
+}
+
 void tls_session_free(void *ssl)
 {
     SSL_free(ssl);
+}
+
+/* A peer that offers no protocol at all does not come to choose. */
+static bool alpn_chosen(SSL *ssl)
+{
+    const unsigned char *p;
+    unsigned n = 0;
+
+    SSL_get0_alpn_selected(ssl, &p, &n);
+    return n > 0;
 }
 
 int tls_handshake(void *ssl, bool *want_write)
@@ -221,7 +255,7 @@ int tls_handshake(void *ssl, bool *want_write)
     ERR_clear_error();
     r = SSL_do_handshake(ssl);
     if (r == 1)
-        return 1;
+        return SSL_get_app_data(ssl) && !alpn_chosen(ssl) ? -1 : 1;
     r = SSL_get_error(ssl, r);
     *want_write = r == SSL_ERROR_WANT_WRITE;
     return r == SSL_ERROR_WANT_READ || r == SSL_ERROR_WANT_WRITE ? 0 : -1;

@@ -2,7 +2,7 @@
 asyncpg, pyarrow (PyPI) and JDBC (Maven) when WEIR_CLIENTS names python, java or all. All must give the same
 answer to the same question while events arrive.
 """
-import csv, glob, io, json, os, re, shutil, subprocess, sys, threading, time
+import csv, glob, io, json, os, re, shutil, socket, ssl, struct, subprocess, sys, threading, time
 
 from harness import ROOT, Skip, npm_modules, scratch, served, Server, weir
 from kafka_clients import download, downloads
@@ -170,6 +170,92 @@ def test_sql_cursors():
         assert b"no more 40000" in p.stderr and b"MOVE" not in p.stdout and p.stdout.endswith(b"ROLLBACK\n42\n"), (p.stdout, p.stderr)
 
 
+def direct_tls(port, token):
+    """TLS from the first byte on (sslnegotiation=direct), which must name the protocol; then a login and a query."""
+    def start(alpn):
+        ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ctx.check_hostname, ctx.verify_mode = False, ssl.CERT_NONE
+        if alpn:
+            ctx.set_alpn_protocols(alpn)
+        t = ctx.wrap_socket(socket.create_connection(("127.0.0.1", port), 20))
+        t.sendall(struct.pack(">ii", 20, 196608) + b"user\0token\0\0")
+        return t
+
+    def message(f):
+        kind, n = struct.unpack(">ci", f.read(5))
+        return kind, f.read(n - 4)
+
+    for alpn in (None, ["h2"]):
+        try:
+            got = start(alpn).recv(1)
+            assert got == b"", (alpn, got)
+        except (ssl.SSLError, ConnectionError):
+            pass
+    with start(["x", "postgresql"]) as t, t.makefile("rb") as f:
+        assert t.selected_alpn_protocol() == "postgresql"
+        assert message(f) == (b"R", struct.pack(">i", 3))
+        t.sendall(b"p" + struct.pack(">i", len(token) + 5) + token.encode() + b"\0")
+        assert message(f) == (b"R", struct.pack(">i", 0))
+        t.sendall(b"Q" + struct.pack(">i", 23) + b"SELECT n FROM shop\0")
+        seen = dict(iter(lambda: message(f), (b"C", b"SELECT 1\0")))
+        assert seen[b"D"].endswith(b"1"), seen
+
+
+# What Npgsql asks before its first query, in the same form: the version, types with the element types of arrays,
+# ranges and domains, fields of composite types, labels of enums. One Query message.
+NPGSQL = """SELECT version();
+SELECT space.nspname, x.oid, x.typname, x.typtype, x.typnotnull, x.element
+FROM (SELECT one.*, el.typname AS element_name, rel.relkind AS element_kind,
+             CASE WHEN io.proname='array_recv' THEN 'a' ELSE el.typtype END AS element_type
+      FROM (SELECT ty.oid, typnamespace, typname, typrelid, typnotnull, relkind,
+                   CASE WHEN io.proname='array_recv' THEN 'a' ELSE ty.typtype END AS typtype,
+                   CASE WHEN io.proname='array_recv' THEN ty.typelem
+                        WHEN ty.typtype='r' THEN rngsubtype
+                        WHEN ty.typtype='m' THEN (SELECT rngtypid FROM pg_range WHERE rngmultitypid = ty.oid)
+                        WHEN ty.typtype='d' THEN ty.typbasetype END AS element
+            FROM pg_type AS ty
+            LEFT JOIN pg_class AS rel ON (rel.oid = ty.typrelid)
+            LEFT JOIN pg_proc AS io ON io.oid = ty.typreceive
+            LEFT JOIN pg_range ON (pg_range.rngtypid = ty.oid)) AS one
+      LEFT JOIN pg_type AS el ON el.oid = element
+      LEFT JOIN pg_class AS rel ON (rel.oid = el.typrelid)
+      LEFT JOIN pg_proc AS io ON io.oid = el.typreceive) AS x
+JOIN pg_namespace AS space ON (space.oid = typnamespace)
+WHERE typtype IN ('b', 'r', 'm', 'e', 'd') OR (typtype = 'c' AND relkind='c') -- no tables
+   OR (typtype = 'p' AND typname IN ('record', 'void'))
+   OR (typtype = 'a' AND (element_type IN ('b', 'r', 'm', 'e', 'd') OR (element_type = 'c' AND element_kind='c')))
+ORDER BY CASE WHEN typtype IN ('b', 'e', 'p') THEN 0 WHEN typtype = 'r' THEN 1 WHEN typtype = 'a' THEN 5
+              WHEN typtype = 'd' AND element_type <> 'a' THEN 4 END;
+SELECT ty.oid, att.attname, att.atttypid
+FROM pg_type AS ty JOIN pg_namespace AS space ON (space.oid = ty.typnamespace)
+JOIN pg_class AS rel ON (rel.oid = ty.typrelid) JOIN pg_attribute AS att ON (att.attrelid = ty.typrelid)
+WHERE (ty.typtype = 'c' AND rel.relkind='c') AND attnum > 0 AND NOT attisdropped ORDER BY ty.oid, att.attnum;
+SELECT pg_type.oid, enumlabel FROM pg_enum JOIN pg_type ON pg_type.oid=enumtypid ORDER BY oid, enumsortorder;"""
+
+
+def test_sql_startup():
+    """The questions that Npgsql and Grafana ask by themselves, as text: types, version, extensions, columns; a panel's."""
+    need("psql")
+    with served(pgwire=0) as s:
+        post(s, 0, 301)
+        ask = lambda sql: psql(s, "-At", "-c", sql).stdout.decode().splitlines()
+        lines = ask(NPGSQL)
+        assert re.match(r"PostgreSQL 15\.0 ", lines[0]), lines[0]
+        types = {l.split("|")[2]: l.split("|") for l in lines[1:]}
+        for oid, name in ((16, "bool"), (20, "int8"), (25, "text"), (701, "float8"), (1184, "timestamptz"), (2950, "uuid")):
+            assert types[name][:4] == ["pg_catalog", str(oid), name, "b"], types.get(name)
+        assert all(len(t) == 6 and t[4] == "f" for t in types.values()), types
+        assert ask("SELECT current_setting('server_version_num')::int/100 AS version") == ["1500"]
+        assert ask("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'") == []
+        columns = ask("SELECT quote_ident(column_name) AS \"column\", data_type AS \"type\" FROM information_schema.columns "
+                      "WHERE quote_ident(table_name) = 'orders'")
+        assert "id|bigint" in columns and "timestamp|timestamp with time zone" in columns, columns
+        day = lambda off: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + off))
+        rows = ask("SELECT floor(extract(epoch from timestamp)/60)*60 AS \"time\", count(*) AS n FROM orders "
+                   "WHERE timestamp BETWEEN '%s' AND '%s' GROUP BY 1 ORDER BY 1" % (day(-86400), day(86400)))
+        assert sum(int(r.split("|")[1]) for r in rows) == 301 and all(float(r.split("|")[0]) % 60 == 0 for r in rows), rows
+
+
 def test_sql_logins():
     """Tokens and users with passwords, over TLS; rights by topic."""
     need("psql")
@@ -203,6 +289,7 @@ def test_sql_logins():
             for user, password in (("token", "weir_" + "x" * 43), ("ann", "wrong"), ("nobody", "se:cret")):
                 p = ask(user, password)
                 assert p.returncode == 2 and b"authentication failed" in p.stderr, (user, p.stderr)
+            direct_tls(s.pgwire, shop)
             status, _, body = s.call("POST", "/sql", "SELECT n FROM bank", {"authorization": "Bearer " + shop, "content-type": "text/plain"})
             assert status == 403, (status, body)
         finally:

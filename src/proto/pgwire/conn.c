@@ -304,6 +304,8 @@ void pconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
     c->state = pc;
     c->output_max = LIMIT_PGWIRE_OUTPUT;
     conn_deadline(c, LIMIT_PGWIRE_LOGIN_MS);
+    if (p->conf.tls)
+        conn_tls_expect(c, p->conf.tls, "postgresql"); /* sslnegotiation=direct */
 }
 
 void pconn_drain(struct conn *c)
