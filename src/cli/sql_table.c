@@ -204,23 +204,17 @@ static void line(const struct table *t, const char *left, const char *mid, const
 static void cut_put(const char *s, unsigned width, FILE *out)
 {
     mbstate_t state;
-    unsigned n = 0;
-    wchar_t c;
+    unsigned n = 0, w;
 
     memset(&state, 0, sizeof state);
     while (*s) {
-        size_t k = mbrtowc(&c, s, MB_CUR_MAX, &state);
-        int w = k == (size_t)-1 || k == (size_t)-2 ? 1 : wcwidth(c);
+        size_t k = walk_char(s, &state, &w);
 
-        if (k == (size_t)-1 || k == (size_t)-2) {
-            k = 1;
-            memset(&state, 0, sizeof state);
-        }
-        if (n + (w > 0 ? (unsigned)w : 0) + 1 > width)
+        if (n + w + 1 > width)
             break;
-        n += w > 0 ? (unsigned)w : 0;
-        fwrite(s, 1, k ? k : 1, out);
-        s += k ? k : 1;
+        n += w;
+        fwrite(s, 1, k, out);
+        s += k;
     }
     fputs("…", out);
     for (n++; n < width; n++)

@@ -156,23 +156,31 @@ void walk_text(struct slice v, struct buf *b)
     content(v, b, utf8_put);
 }
 
+size_t walk_char(const char *s, mbstate_t *state, unsigned *width)
+{
+    wchar_t c;
+    size_t k = mbrtowc(&c, s, MB_CUR_MAX, state);
+    int w;
+
+    if (k == (size_t)-1 || k == (size_t)-2) {
+        memset(state, 0, sizeof *state);
+        *width = 1;
+        return 1;
+    }
+    w = wcwidth(c);
+    *width = w > 0 ? (unsigned)w : 0;
+    return k ? k : 1;
+}
+
 unsigned walk_width(const char *s)
 {
     mbstate_t state;
-    unsigned n = 0;
-    wchar_t c;
+    unsigned n = 0, w;
 
     memset(&state, 0, sizeof state);
     while (*s) {
-        size_t k = mbrtowc(&c, s, MB_CUR_MAX, &state);
-        int w = k == (size_t)-1 || k == (size_t)-2 ? 1 : wcwidth(c);
-
-        if (k == (size_t)-1 || k == (size_t)-2) {
-            k = 1;
-            memset(&state, 0, sizeof state);
-        }
-        n += w > 0 ? (unsigned)w : 0;
-        s += k ? k : 1;
+        s += walk_char(s, &state, &w);
+        n += w;
     }
     return n;
 }

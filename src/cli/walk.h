@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <wchar.h>
 
 #include "base/buf.h"
 
@@ -24,6 +25,9 @@ struct slice walk_value(struct walk *w);
 void walk_plain(struct slice v, struct buf *b);
 /* A string's content; other values as they are written. */
 void walk_text(struct slice v, struct buf *b);
+/* Bytes of the first character of s, which is not empty, and the columns of a terminal that it takes;
+ * what is no character is one byte and one column. state is zeroed before the first. */
+size_t walk_char(const char *s, mbstate_t *state, unsigned *width);
 /* Columns of a terminal that a text takes. */
 unsigned walk_width(const char *s);
 

@@ -272,7 +272,6 @@ enum err interest_add(struct interest *in, struct interest_sub *s)
         e = ERR_LIMIT;
     } else if (wild) {
         leaf_add(wild_leaf(in, s->subject), s);
-        in->wilds++;
     } else {
         l = map_find(&in->exact, s->subject);
         if (!l) {
@@ -296,8 +295,6 @@ void interest_remove(struct interest *in, struct interest_sub *s)
 
     io_rwlock_write(&in->lock);
     leaf_drop(l, s);
-    if (n)
-        in->wilds--;
     if (leaf_empty(l)) {
         if (!n)
             map_remove(&in->exact, slice_of(l->subject, l->len));

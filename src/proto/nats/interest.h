@@ -38,7 +38,7 @@ struct interest {
     struct io_rwlock lock;
     struct map exact;           /* leaf by subject */
     struct interest_node *wild; /* NULL: no pattern */
-    uint32_t subs, wilds;
+    uint32_t subs;
     uint8_t seed[16];
     _Atomic uint64_t stamp_all, stamp[INTEREST_STAMPS];
     atomic_uint count; /* subs, for looking without the lock */

@@ -36,7 +36,6 @@ struct nats_conf {
     uint32_t send_ms;                 /* output that does not move ends the connection */
     struct tls_conf *tls;             /* NULL: none */
     bool tls_first;                   /* the handshake comes before INFO */
-    bool tls_optional;                /* clients may go on without */
 };
 
 enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinfo *info);

@@ -71,8 +71,7 @@ struct nconn {
     bool connected, verbose, pedantic, echo, headers, no_responders, lame;
     bool stalled;
     int protocol;
-    atomic_bool pressed; /* others' publishers are to slow down */
-    atomic_bool gone;
+    atomic_bool pressed;      /* others' publishers are to slow down */
     struct nusers *users;     /* that it logged in with; NULL: a token, or nobody in particular */
     const struct nuser *user; /* of those */
     struct nreplies *replies; /* NULL: none yet */
@@ -102,7 +101,6 @@ struct nfound { /* in a loop's cache */
 struct nloop {
     struct nats *n;
     struct loop *loop;
-    struct conn_loop *cl;
     unsigned index;
     struct auth_view auth;
     struct nfound *cache; /* NATS_CACHE */
@@ -132,7 +130,6 @@ struct nats {
     char host[64];
     uint16_t port;
     _Atomic uint64_t next_id;
-    atomic_bool draining;
 };
 
 static inline void nstat_add(_Atomic uint64_t *s, uint64_t v)
