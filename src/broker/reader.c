@@ -593,13 +593,9 @@ static _Atomic uint64_t *commits_of(struct reader *r)
 static enum err place_seek(struct reader *r, struct place *c, struct errinfo *info)
 {
     bool by_time = c->seek == SEEK_TIME;
-    int64_t value = by_time ? c->from_ms : (int64_t)c->pos, ts;
-    enum err e =
-        tier_find(c->p, by_time ? TIER_BY_TIME : TIER_BY_POSITION, value, &c->next, &ts, info);
+    enum err e = by_time ? partition_seek(c->p, TIER_BY_TIME, c->from_ms, &c->next, info)
+                         : partition_seek(c->p, TIER_BY_POSITION, (int64_t)c->pos, &c->next, info);
 
-    if (e == ERR_EOF)
-        e = by_time ? plog_seek_time(c->p->log, value, &c->next, info)
-                    : plog_seek_position(c->p->log, c->pos, &c->next, info);
     if (!e)
         c->seek = SEEK_NOTHING;
     return e;

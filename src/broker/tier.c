@@ -664,6 +664,38 @@ enum err tier_find(struct partition *p, enum tier_by by, int64_t value, int64_t 
     return e;
 }
 
+/* May the record that is wanted be an older one? The log says up to where it has deleted. */
+static bool may_be_older(const struct partition *p, const struct plog_info *now, enum tier_by by,
+                         int64_t value)
+{
+    if (partition_start(p) >= now->start_offset)
+        return false;
+    if (by == TIER_BY_TIME)
+        return now->gone_ts < 0 || value <= now->gone_ts;
+    return now->gone_position == 0 || (uint64_t)value < now->gone_position;
+}
+
+enum err partition_seek(struct partition *p, enum tier_by by, int64_t value, int64_t *offset,
+                        struct errinfo *info)
+{
+    struct plog_info was, now;
+    int64_t ts_ms;
+    enum err e;
+
+    plog_info_get(p->log, &now);
+    do { /* it may go from here to there while it is looked for */
+        was = now;
+        e = ERR_EOF;
+        if (may_be_older(p, &was, by, value))
+            e = tier_find(p, by, value, offset, &ts_ms, info);
+        if (e == ERR_EOF)
+            e = by == TIER_BY_TIME ? plog_seek_time(p->log, value, offset, info)
+                                   : plog_seek_position(p->log, (uint64_t)value, offset, info);
+        plog_info_get(p->log, &now);
+    } while (!e && now.start_offset != was.start_offset);
+    return e;
+}
+
 /* ---- life ---- */
 
 enum err tier_start(struct broker *b, const struct tier_ops *ops, struct errinfo *info)

@@ -88,6 +88,10 @@ enum err partition_read(struct partition *p, int64_t *offset, size_t bytes_max, 
  * look into the local log. ERR_AGAIN, ERR_TIER: as tier_read. */
 enum err tier_find(struct partition *p, enum tier_by by, int64_t value, int64_t *offset,
                    int64_t *ts_ms, struct errinfo *info);
+/* The first record with at least this timestamp or position, in whichever of the two has it; the log's
+ * end, if there is none. ERR_AGAIN, ERR_TIER: as tier_read. */
+enum err partition_seek(struct partition *p, enum tier_by by, int64_t value, int64_t *offset,
+                        struct errinfo *info);
 
 struct reader;
 /* reader_next answered ERR_AGAIN because the next record is being read from the lake: reader_wait

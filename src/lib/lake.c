@@ -227,26 +227,6 @@ enum err lib_partition_read(struct weir *w, struct partition *p, int64_t *offset
     }
 }
 
-/* In the tier that has it now. ERR_AGAIN: it is being looked for. */
-static enum err seek(struct partition *p, uint64_t position, int64_t *offset, struct errinfo *info)
-{
-    struct plog_info was, now;
-    enum err e = ERR_EOF;
-    int64_t ts_ms;
-
-    plog_info_get(partition_log(p), &was);
-    if (partition_start(p) < was.start_offset &&
-        (was.gone_position == 0 || position < was.gone_position))
-        e = tier_find(p, TIER_BY_POSITION, (int64_t)position, offset, &ts_ms, info);
-    if (e != ERR_EOF)
-        return e;
-    e = plog_seek_position(partition_log(p), position, offset, info);
-    plog_info_get(partition_log(p), &now);
-    if (!e && now.start_offset != was.start_offset)
-        return seek(p, position, offset, info); /* it may have gone while it was looked for */
-    return e;
-}
-
 enum err lib_partition_seek(struct weir *w, struct partition *p, uint64_t position, int64_t *offset,
                             struct errinfo *info)
 {
@@ -255,7 +235,7 @@ enum err lib_partition_seek(struct weir *w, struct partition *p, uint64_t positi
 
     for (;;) {
         seen = broker_commits(w->b);
-        e = seek(p, position, offset, info);
+        e = partition_seek(p, TIER_BY_POSITION, (int64_t)position, offset, info);
         if (e != ERR_AGAIN)
             return e;
         lib_wait(w, seen, STEP_MS);

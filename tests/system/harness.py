@@ -13,6 +13,9 @@ class Skip(Exception):
     pass
 
 
+started = []  # (data, process) of every server: scratch stops those that a failed test leaves running
+
+
 class Server:
     """weir serve on a directory; .port, .url, with kafka=PORT (0: any) .kafka, with pgwire=PORT .pgwire (a
     port), with nats=PORT .nats (host and port); loops=N; stop() or kill()."""
@@ -32,6 +35,7 @@ class Server:
         self.p = subprocess.Popen(
             [WEIR, "serve", "--data", data, "--http", "127.0.0.1:0", *args],
             stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
+        started.append((os.path.abspath(data), self.p))
         line = self.p.stdout.readline().decode()
         m = re.match(r"http listening on (https?)://127\.0\.0\.1:(\d+)$", line.strip())
         if not m:
@@ -113,6 +117,10 @@ def scratch():
     try:
         yield d
     finally:
+        for data, p in started:
+            if data.startswith(d + os.sep) and p.poll() is None:
+                p.kill()
+                p.wait()
         shutil.rmtree(d, ignore_errors=True)
 
 

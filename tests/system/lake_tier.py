@@ -112,6 +112,17 @@ def offsets(s, topic, at):
     return [out[p] for p in range(3)]
 
 
+def checkpoints(s, got):
+    """A checkpoint puts the Kafka group of its name where it is, also among what the lake alone has."""
+    for n in (0, len(got) // 2, len(got) - 1):
+        status, _, out = s.call("PUT", "/checkpoints/cp/at", json.dumps({"after": got[n]["id"]}))
+        assert status == 200, out
+        want = {e["partition"]: e["offset"] for e in reversed(got[n + 1:])}
+        at = {o["partition"]: o["offset"] for o in json.loads(s.call("GET", "/groups/cp")[2])["offsets"]}
+        ends = {p["partition"]: p["end"] for p in partitions(s, "at")}
+        assert at == {p: want.get(p, ends[p]) for p in ends}, (n, at, want)
+
+
 def iso(ms):
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + ".%03dZ" % (ms % 1000)
 
@@ -141,6 +152,7 @@ def test_tier_offsets():
             status, _, page = s.call("GET", "/events?stream=at&limit=1000&from=" + iso(t))
             want = [e for e in got if times[e["partition"]][e["offset"]] >= t]
             assert status == 200 and json.loads(page)["events"] == want, (t, len(want))
+        checkpoints(s, got)
         half = len(times[0]) // 2
         status, _, out = s.call("DELETE", "/topics/at/records?partition=0&before=%d" % half)
         assert status in (200, 202, 204), out

@@ -1,7 +1,15 @@
 /* /checkpoints: where a consumer is in a stream. Stored in the broker's key-value space
  * "checkpoint" under consumer, NUL, stream as {"after":…,"metadata":…,"updated":…}: the answer's
  * own members. For the stream of a whole topic the offsets of the group of the same name are
- * committed in the same atomic append, so that a Kafka group of that name goes on there. */
+ * committed in the same atomic append, so that a Kafka group of that name goes on there.
+ *
+ *   put ─> offsets of one partition after the other ─> append ─> answer
+ *            └─ one is looked for in the lake: woken ──> goes on there
+ *
+ * Threads: the loop's, but for woken(), which runs on whichever thread wakes waiters and only posts
+ * the task. Invariant as in read.c: while the task is posted, the put is not freed, but marked
+ * `over`. */
+#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -11,8 +19,8 @@
 #include "base/mem.h"
 #include "base/timefmt.h"
 #include "base/utf8.h"
+#include "broker/tier.h"
 #include "io/io.h"
-#include "journal/journal.h"
 #include "proto/http/http_int.h"
 
 #define NS           "checkpoint"
@@ -162,31 +170,69 @@ static enum err body_parse(struct rq *rq, uint64_t *position, struct buf *out, s
     return e;
 }
 
-/* Adds the group's offsets if the stream is a whole topic. */
-static enum err add_offsets(struct rq *rq, struct append *a, uint64_t position,
-                            struct errinfo *info)
-{
-    struct slice stream = rq->seg[1], topic, key;
-    struct topic *t;
-    enum err e = ERR_OK;
+struct put {
+    struct ctx *ctx;
+    struct rq *rq;
+    struct append *a;
+    struct topic *t;   /* whose offsets are committed, referenced; NULL: none are */
+    int32_t partition; /* to be looked at next */
+    uint64_t first;    /* position behind the checkpoint */
+    struct waiter waiter;
+    struct loop_task task;
+    atomic_bool posted;
+    bool over;
+};
 
-    if (!stream_split(stream, &topic, &key) || key.ptr)
+static void put_release(struct put *p)
+{
+    append_free(&p->a);
+    topic_unref(&p->t);
+    free(p);
+}
+
+static void put_free(struct put *p)
+{
+    p->over = true;
+    waiter_cancel(&p->waiter);
+    if (!atomic_load(&p->posted))
+        put_release(p); /* otherwise task_run does */
+}
+
+/* The peer has gone while an offset is being looked for. */
+static void put_gone(struct rq *rq)
+{
+    put_free(rq->state);
+    rq_free(rq);
+}
+
+/* The topic whose offsets are to be committed; NULL: the stream is not a whole topic. */
+static enum err put_topic(struct rq *rq, struct topic **out, struct errinfo *info)
+{
+    struct slice topic, key;
+
+    *out = NULL;
+    if (!stream_split(rq->seg[1], &topic, &key) || key.ptr)
         return ERR_OK;
     if (memchr(topic.ptr, '*', topic.len) || memchr(topic.ptr, '?', topic.len))
         return ERR_OK;
-    t = topic_find(rq->ctx->proto->conf.broker, topic);
-    if (!t)
-        return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "there is no topic \"%.*s\"", (int)topic.len,
-                           (const char *)topic.ptr);
-    for (int32_t i = 0; !e && i < topic_partitions(t); i++) {
-        struct partition *p = topic_partition(t, i);
-        uint64_t first = position + (position < UINT64_MAX);
+    *out = topic_find(rq->ctx->proto->conf.broker, topic);
+    return *out ? ERR_OK
+                : errinfo_set(info, ERR_TOPIC_NOT_FOUND, "there is no topic \"%.*s\"",
+                              (int)topic.len, (const char *)topic.ptr);
+}
+
+/* Adds the group's offsets. ERR_AGAIN: one is being looked for in the lake. */
+static enum err put_offsets(struct put *p, struct errinfo *info)
+{
+    enum err e = ERR_OK;
+
+    for (; !e && p->t && p->partition < topic_partitions(p->t); p->partition += !e) {
+        struct partition *part = topic_partition(p->t, p->partition);
         int64_t offset;
 
-        e = plog_seek_position(partition_log(p), first, &offset, info);
-        e = e ? e : append_offset(a, rq->seg[0], p, offset, slice_of("", 0));
+        e = partition_seek(part, TIER_BY_POSITION, (int64_t)p->first, &offset, info);
+        e = e ? e : append_offset(p->a, p->rq->seg[0], part, offset, slice_of("", 0));
     }
-    topic_unref(&t);
     return e;
 }
 
@@ -198,39 +244,86 @@ static void appended(struct append *a, void *arg, enum err e)
 
 static void put_done(struct rq *rq)
 {
-    struct append *a = rq->state;
-
-    append_free(&a);
+    put_free(rq->state);
     if (rq->err)
         rq_fail(rq, rq->err, NULL);
     else
         rq_reply_out(rq, 200, MEDIA_JSON);
 }
 
+static void again(struct put *p)
+{
+    if (!atomic_exchange(&p->posted, true))
+        loop_post(p->ctx->loop, &p->task);
+}
+
+/* Any thread. */
+static void woken(struct waiter *w)
+{
+    again(list_entry(w, struct put, waiter));
+}
+
+static void put_go(struct put *p)
+{
+    uint64_t seen = p->t ? topic_commits(p->t) : 0;
+    struct errinfo info = {0};
+    struct rq *rq = p->rq;
+    enum err e = put_offsets(p, &info);
+
+    if (e == ERR_AGAIN) {
+        rq->gone = put_gone;
+        if (!topic_wait(p->t, seen, &p->waiter))
+            again(p);
+        return;
+    }
+    rq->gone = NULL;
+    rq_begin(rq, put_done);
+    rq_one_more(rq);
+    e = e ? e : append_submit(p->a, true, &info);
+    if (e) {
+        put_free(p);
+        rq_fail(rq, e, &info);
+    }
+}
+
+static void task_run(struct loop_task *t)
+{
+    struct put *p = list_entry(t, struct put, task);
+
+    atomic_store(&p->posted, false);
+    if (p->over)
+        put_release(p);
+    else
+        put_go(p);
+}
+
 void route_checkpoint_put(struct rq *rq)
 {
     struct buf *b = &rq->ctx->scratch;
+    struct put *p = xcalloc(1, sizeof *p);
     struct errinfo info = {0};
-    struct append *a = append_new(rq->ctx->proto->conf.broker, appended, rq);
-    uint64_t position;
+    uint64_t position = 0;
     struct key k;
     enum err e = key_make(rq, &k, &info);
 
+    p->ctx = rq->ctx;
+    p->rq = rq;
+    p->task.fn = task_run;
+    p->waiter.wake = woken;
+    p->a = append_new(rq->ctx->proto->conf.broker, appended, rq);
     buf_clear(b);
     e = e ? e : body_parse(rq, &position, b, &info);
-    e = e ? e : add_offsets(rq, a, position, &info);
-    e = e ? e : append_kv(a, NS, slice_of(k.bytes, k.len), buf_slice(b));
+    e = e ? e : put_topic(rq, &p->t, &info);
+    e = e ? e : append_kv(p->a, NS, slice_of(k.bytes, k.len), buf_slice(b));
     e = e ? e : put_checkpoint(&rq->out, rq->seg[0], rq->seg[1], buf_slice(b));
-    if (!e) {
-        rq->state = a;
-        rq_begin(rq, put_done);
-        rq_one_more(rq);
-        e = append_submit(a, true, &info);
-    }
     if (e) {
-        append_free(&a);
+        put_free(p);
         rq_fail(rq, e, &info);
+        return;
     }
+    p->first = position + (position < UINT64_MAX);
+    rq->state = p;
+    put_go(p);
 }
 
 void route_checkpoint_delete(struct rq *rq)

@@ -3,6 +3,8 @@
 
 #include <ctype.h>
 
+#include "broker/tier.h"
+#include "journal/journal.h"
 #include "proto/http/http_int.h"
 #include "proto/http/openapi.h"
 
@@ -770,6 +772,118 @@ static void test_checkpoints(void **state)
             "{\"after\":\"evt_0000000000000001\"}", 404, "topic_not_found");
 }
 
+/* A keeper of older records that can only search: record n is at old_at[n]. */
+#define OLD 10
+static uint64_t old_at[OLD];
+static atomic_bool old_closed, old_broken;
+static atomic_uint old_asked;
+
+static enum err old_open(void *arg, struct partition *p, int64_t from, int64_t to,
+                         struct tier_pass **out, struct errinfo *info)
+{
+    return errinfo_set(info, ERR_UNSUPPORTED, "nothing is read here");
+}
+
+static enum err old_next(struct tier_pass *s, size_t bytes, struct tier_block *out,
+                         struct errinfo *info)
+{
+    return ERR_EOF;
+}
+
+static void old_close(struct tier_pass **s)
+{
+}
+
+static enum err old_find(void *arg, struct partition *p, enum tier_by by, int64_t value,
+                         int64_t from, int64_t to, int64_t *offset, int64_t *ts_ms,
+                         struct errinfo *info)
+{
+    atomic_fetch_add(&old_asked, 1);
+    while (atomic_load(&old_closed))
+        usleep(1000);
+    if (atomic_load(&old_broken))
+        return errinfo_set(info, ERR_NETWORK, "nobody is there");
+    for (*offset = from; *offset < to; ++*offset)
+        if (by == TIER_BY_POSITION && old_at[*offset] >= (uint64_t)value)
+            return ERR_OK;
+    return ERR_EOF;
+}
+
+/* A topic whose records are all in the lake alone. */
+static void old_topic(struct fix *f, struct topic **out)
+{
+    static const struct tier_ops ops = {
+        .open = old_open, .next = old_next, .close = old_close, .find = old_find};
+    struct plog_info now = {0};
+    struct topic_conf c;
+    json_t *j;
+
+    assert_int_equal(tier_start(f->broker, &ops, NULL), ERR_OK);
+    topic_conf_default(f->broker, &c);
+    c.lake_enable = 1;
+    c.retention_ms = -1;
+    c.local_retention_bytes = 0;
+    assert_int_equal(topic_create_wait(f->broker, SLICE_LIT("old"), 1, &c, NULL), ERR_OK);
+    *out = topic_find(f->broker, SLICE_LIT("old"));
+    for (int i = 0; i < OLD; i++) {
+        j = call(f, "POST", "/events", "{\"type\":\"a\",\"stream\":\"old\"}", 201);
+        old_at[i] = (uint64_t)int_of(j, "position");
+        json_decref(j);
+    }
+    partition_hold(topic_partition(*out, 0), OLD);
+    while (now.start_offset < OLD) {
+        usleep(10000);
+        plog_info_get(partition_log(topic_partition(*out, 0)), &now);
+    }
+}
+
+static void old_body(int after, char body[64])
+{
+    snprintf(body, 64, "{\"after\":\"evt_%016llx\"}", (unsigned long long)old_at[after]);
+}
+
+/* The group's offset is that of the lake, not where the local log begins. */
+static void test_checkpoint_in_lake(void **state)
+{
+    struct group_offset at;
+    struct client c;
+    struct reply r;
+    struct topic *t;
+    char body[64];
+    struct fix f;
+
+    fix_start(&f, NULL);
+    old_topic(&f, &t);
+    for (int after = 0; after < OLD; after += 3) {
+        old_body(after, body);
+        json_decref(call(&f, "PUT", "/checkpoints/g/old", body, 200));
+        assert_int_equal(group_offset_get(f.broker, SLICE_LIT("g"), topic_partition(t, 0), &at),
+                         ERR_OK);
+        assert_int_equal(at.offset, after + 1);
+    }
+    /* a peer that goes while the lake is asked leaves nothing behind: fix_stop would find it */
+    atomic_store(&old_closed, true);
+    atomic_store(&old_asked, 0);
+    old_body(1, body);
+    client_open(&c, &f);
+    client_send(&c, "PUT", "/checkpoints/gone/old", JSON_TYPE, body, strlen(body));
+    while (atomic_load(&old_asked) == 0)
+        usleep(1000);
+    client_close(&c);
+    atomic_store(&old_broken, true);
+    atomic_store(&old_closed, false);
+    old_body(4, body);
+    r = request(&f, "PUT", "/checkpoints/g/old", JSON_TYPE, body);
+    expect_problem(&r, 503, "lake_unavailable");
+    assert_int_equal(group_offset_get(f.broker, SLICE_LIT("g"), topic_partition(t, 0), &at),
+                     ERR_OK);
+    assert_int_equal(at.offset, 10);
+    assert_int_equal(group_offset_get(f.broker, SLICE_LIT("gone"), topic_partition(t, 0), &at),
+                     ERR_NOT_FOUND);
+    topic_unref(&t);
+    fix_stop(&f);
+}
+
 /* ---- topics ---- */
 
 static void test_topics(void **state)
@@ -1125,6 +1239,7 @@ int main(void)
         cmocka_unit_test(test_paging_under_writes),
         cmocka_unit_test(test_long_poll),
         cmocka_unit_test(test_checkpoints),
+        cmocka_unit_test(test_checkpoint_in_lake),
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_topics_list),
         cmocka_unit_test(test_operations),
