@@ -111,7 +111,9 @@ static struct nsub *sub_new(struct nconn *nc, const struct nats_line *line)
     struct nsub *s = xcalloc(1, sizeof *s + n);
     char *at = s->text;
 
+    s->l = nc->l;
     s->c = nc;
+    s->pressed = &nc->pressed;
     memcpy(at, line->subject.ptr, line->subject.len);
     s->in.subject = slice_of(at, line->subject.len);
     at += line->subject.len;

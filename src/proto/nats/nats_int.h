@@ -43,10 +43,20 @@ struct naccount {
 };
 
 struct nconn;
+struct nmsg;
+struct nsub;
+
+/* Takes a message for a subscription of the server's own, on the subscription's loop. What m points
+ * to is valid during the call. */
+typedef void (*nats_handle_fn)(struct nsub *s, struct nmsg *m);
 
 struct nsub {
     struct interest_sub in; /* first; its text is behind this struct */
-    struct nconn *c;
+    struct nloop *l;        /* whose it is */
+    struct nconn *c;        /* NULL: the server's own, taken by handle */
+    nats_handle_fn handle;
+    void *arg;            /* handle's */
+    atomic_bool *pressed; /* its receiver is slow: publishers are to slow down */
     struct slice sid;
     uint64_t delivered, max; /* max 0: no limit */
     struct nsub *next;       /* of those that are gone */
@@ -84,6 +94,7 @@ struct nconn {
 /* A message on its way. */
 struct nmsg {
     struct slice subject, reply, body;
+    struct slice to; /* not empty: goes to who wants this subject, whatever `subject` says */
     size_t header_len;
     struct nconn *from;     /* NULL: another loop's, or the server's */
     struct nshared *shared; /* the body, if several hold it */
@@ -160,6 +171,14 @@ void nloop_settle(struct nloop *l);
 /* To all who want it but for those whom the account's or the connection's rules leave out. How many
  * that were. */
 uint32_t nats_route(struct nloop *l, struct naccount *a, struct nmsg *m);
+/* A subscription of the server's own; subject and queue (may be empty) are copied. Messages are
+ * handled on l. NULL: there are too many. pressed: set by the handler's side while publishers are to slow down, read by any
+ * thread, and longer there than the subscription is. Any thread. */
+struct nsub *nats_sub_new(struct nloop *l, struct naccount *a, struct slice subject,
+                          struct slice queue, nats_handle_fn handle, void *arg,
+                          atomic_bool *pressed);
+/* On its loop: nothing is handled any more. */
+void nats_sub_end(struct nsub *s, struct naccount *a);
 /* The subscription of c, if there is one, that takes the subject. */
 struct nsub *nats_own_sub(struct nconn *c, struct slice subject);
 /* c is to be read no more for a moment. */

@@ -120,6 +120,16 @@ static bool write_msg(struct nsub *s, struct nmsg *m, struct slice body, size_t 
     return true;
 }
 
+static bool handle(struct nsub *s, struct nmsg *m)
+{
+    if (atomic_load_explicit(&s->gone, memory_order_relaxed))
+        return false;
+    s->handle(s, m);
+    if (atomic_load_explicit(s->pressed, memory_order_relaxed))
+        s->l->pressed = true;
+    return true;
+}
+
 /* On the subscription's loop. False: it did not get the message. */
 static bool deliver(struct nsub *s, struct nmsg *m)
 {
@@ -127,6 +137,8 @@ static bool deliver(struct nsub *s, struct nmsg *m)
     struct slice body = m->body;
     size_t header_len = m->header_len;
 
+    if (s->handle)
+        return handle(s, m);
     if (atomic_load_explicit(&s->gone, memory_order_relaxed) || !c->c || conn_closing(c->c) ||
         (m->from == c && !c->echo) || (s->filtered && !nats_may_receive(c, m->subject)))
         return false;
@@ -160,10 +172,10 @@ struct noutbox {
     size_t open; /* the parcel that subscriptions are being added to, + 1; 0: none */
 };
 
-/* In an outbox: this, subject, reply and body, padded, and the subscriptions. */
+/* In an outbox: this, subject, reply, to and body, padded, and the subscriptions. */
 struct nparcel {
     uint32_t subs_n, hops;
-    uint32_t subject_len, reply_len, body_len, header_len;
+    uint32_t subject_len, reply_len, to_len, body_len, header_len;
 };
 
 #define OUTBOX_FIRST 16384u
@@ -227,8 +239,8 @@ static void append(struct buf *b, const void *p, size_t n)
 /* One more receiver on another loop. */
 static void parcel_add(struct nloop *l, const struct nmsg *m, struct nsub *s)
 {
-    size_t text = m->subject.len + m->reply.len + m->body.len;
-    unsigned to = s->c->l->index;
+    size_t text = m->subject.len + m->reply.len + m->to.len + m->body.len;
+    unsigned to = s->l->index;
     struct noutbox *o = outbox_for(l, to, sizeof(struct nparcel) + padded(text) + sizeof s);
     struct nparcel *p;
 
@@ -236,6 +248,7 @@ static void parcel_add(struct nloop *l, const struct nmsg *m, struct nsub *s)
         struct nparcel head = {.hops = m->hops,
                                .subject_len = (uint32_t)m->subject.len,
                                .reply_len = (uint32_t)m->reply.len,
+                               .to_len = (uint32_t)m->to.len,
                                .body_len = (uint32_t)m->body.len,
                                .header_len = (uint32_t)m->header_len};
 
@@ -243,6 +256,7 @@ static void parcel_add(struct nloop *l, const struct nmsg *m, struct nsub *s)
         append(&o->data, &head, sizeof head);
         append(&o->data, m->subject.ptr, m->subject.len);
         append(&o->data, m->reply.ptr, m->reply.len);
+        append(&o->data, m->to.ptr, m->to.len);
         append(&o->data, m->body.ptr, m->body.len);
         memset(o->data.ptr + o->data.len, 0, padded(text) - text);
         o->data.len += padded(text) - text;
@@ -250,7 +264,7 @@ static void parcel_add(struct nloop *l, const struct nmsg *m, struct nsub *s)
     p = (struct nparcel *)(void *)(o->data.ptr + o->open - 1);
     p->subs_n++;
     append(&o->data, &s, sizeof s);
-    if (atomic_load_explicit(&s->c->pressed, memory_order_relaxed) ||
+    if (atomic_load_explicit(s->pressed, memory_order_relaxed) ||
         atomic_load_explicit(&l->under_way[to], memory_order_relaxed) > NATS_OUTBOX_HIGH)
         l->pressed = true;
 }
@@ -312,7 +326,7 @@ static struct nsub *sub_of(struct interest_sub *s)
 
 static bool send_one(struct nloop *l, struct nsub *s, struct nmsg *m)
 {
-    if (s->c->l == l)
+    if (s->l == l)
         return deliver(s, m);
     if (atomic_load_explicit(&s->gone, memory_order_relaxed))
         return false;
@@ -331,6 +345,11 @@ static bool send_group(struct nloop *l, struct interest_sub **v, uint32_t n, str
     return false;
 }
 
+static struct slice routed_by(const struct nmsg *m)
+{
+    return m->to.len ? m->to : m->subject;
+}
+
 uint32_t nats_route(struct nloop *l, struct naccount *a, struct nmsg *m)
 {
     const struct interest_found *f;
@@ -338,7 +357,7 @@ uint32_t nats_route(struct nloop *l, struct naccount *a, struct nmsg *m)
 
     if (interest_none(&a->interest))
         return 0;
-    f = lookup(l, a, m->subject);
+    f = lookup(l, a, routed_by(m));
     m->share = f->plain_n + f->groups_n > 1;
     for (i = 0; i < f->plain_n; i++)
         sent += send_one(l, sub_of(f->plain[i]), m);
@@ -372,9 +391,9 @@ static void send_again(struct nloop *l, struct nsub *s, struct nmsg *m)
     const struct interest_found *f;
     uint32_t i, end;
 
-    if (!s->in.queue.len || ++m->hops > HOPS_MAX)
+    if (!s->in.queue.len || !s->c || ++m->hops > HOPS_MAX)
         return;
-    f = lookup(l, s->c->account, m->subject);
+    f = lookup(l, s->c->account, routed_by(m));
     for (i = 0; i < f->groups_n; i++) {
         end = i + 1 < f->groups_n ? f->group[i + 1] : f->queued_n;
         if (!slice_eq(f->queued[f->group[i]]->queue, s->in.queue))
@@ -390,24 +409,27 @@ static size_t parcel_take(struct nloop *l, const uint8_t *at)
     struct nparcel p;
     struct nmsg m = {0};
     const uint8_t *text = at + sizeof p;
+    const uint8_t *begin = at;
     struct nsub *s;
     uint32_t i;
 
     memcpy(&p, at, sizeof p);
     m.subject = slice_of(text, p.subject_len);
     m.reply = slice_of(text + p.subject_len, p.reply_len);
-    m.body = slice_of(text + p.subject_len + p.reply_len, p.body_len);
+    text += p.subject_len + p.reply_len;
+    m.to = slice_of(text, p.to_len);
+    m.body = slice_of(text + p.to_len, p.body_len);
     m.header_len = p.header_len;
     m.hops = p.hops;
     m.share = p.subs_n > 1;
-    at = text + padded((size_t)p.subject_len + p.reply_len + p.body_len);
+    at += sizeof p + padded((size_t)p.subject_len + p.reply_len + p.to_len + p.body_len);
     for (i = 0; i < p.subs_n; i++, at += sizeof s) {
         memcpy(&s, at, sizeof s);
         if (!deliver(s, &m))
             send_again(l, s, &m);
     }
     msg_done(&m);
-    return (size_t)(at - (text - sizeof p));
+    return (size_t)(at - begin);
 }
 
 /* On the loop that it is for. */
@@ -422,6 +444,37 @@ static void outbox_take(struct loop_task *t)
     atomic_fetch_sub_explicit(&o->from->under_way[o->to->index], o->data.len, memory_order_relaxed);
     buf_fini(&o->data);
     free(o);
+}
+
+/* ---- subscriptions of the server's own ---- */
+
+struct nsub *nats_sub_new(struct nloop *l, struct naccount *a, struct slice subject,
+                          struct slice queue, nats_handle_fn fn, void *arg, atomic_bool *pressed)
+{
+    struct nsub *s = xcalloc(1, sizeof *s + subject.len + queue.len);
+
+    s->l = l;
+    s->handle = fn;
+    s->arg = arg;
+    s->pressed = pressed;
+    memcpy(s->text, subject.ptr, subject.len);
+    s->in.subject = slice_of(s->text, subject.len);
+    if (queue.len)
+        memcpy(s->text + subject.len, queue.ptr, queue.len);
+    s->in.queue = slice_of(s->text + subject.len, queue.len);
+    atomic_init(&s->gone, false);
+    if (interest_add(&a->interest, &s->in)) {
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void nats_sub_end(struct nsub *s, struct naccount *a)
+{
+    atomic_store_explicit(&s->gone, true, memory_order_release);
+    interest_remove(&a->interest, &s->in);
+    nats_retire_sub(s->l, s);
 }
 
 /* ---- publishers that wait ---- */
