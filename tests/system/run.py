@@ -696,6 +696,8 @@ def main():
                                       lake, lake_archive, lake_jsonl, lake_rest, lake_spark, lake_store, lake_tables, lake_tier, nats_core, sql_clients, sql_limits, sql_live, transforms)))
     tests = [(k[5:], f) for part in parts for k, f in part.items() if k.startswith("test_")]
     tests = [(k, f) for k, f in tests if not names or any(fnmatch.fnmatch(k, n) for n in names)]
+    if names and not tests:
+        sys.exit("no test has the name " + " or ".join(names))
     tally = Tally()
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda t: run(*t, tally), [t for t in tests if hasattr(t[1], "beside_others")]))
