@@ -110,6 +110,8 @@ void topic_conf_each(struct broker *b, const struct topic_conf *c,
                      void *arg);
 /* The codec (enum codec, journal/compress.h) of the batches that Weir makes. */
 int topic_conf_codec(const struct topic_conf *c);
+/* Whether the lake is the log's older part: see tier.h. */
+bool topic_conf_tiered(const struct topic_conf *c);
 
 /* All that there is to say of an item; numbers of types as in Kafka's DescribeConfigs. */
 enum topic_conf_type {

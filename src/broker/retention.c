@@ -160,12 +160,6 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static bool tiering(const struct topic_conf *c)
-{
-    return c->lake_enable && c->lake_format == LAKE_ICEBERG && c->cleanup == TOPIC_CLEANUP_DELETE &&
-           (c->local_retention_ms != -2 || c->local_retention_bytes != -2);
-}
-
 /* A partition of which the lake has more than the local log, or is to have. */
 static void tier_retain(struct broker *b, struct partition *p, const struct topic_conf *c,
                         const struct plog_info *now, int64_t wall_ms, struct trims **ts)
@@ -178,7 +172,7 @@ static void tier_retain(struct broker *b, struct partition *p, const struct topi
         here.ms = c->local_retention_ms;
     if (c->local_retention_bytes != -2)
         here.bytes = c->local_retention_bytes;
-    if (tiering(c))
+    if (topic_conf_tiered(c))
         local = most(local, least(rule_offset(p, here, wall_ms, 0), hold));
     tier = most(tier, least(atomic_load(&p->expired), now->start_offset));
     if (tier >= now->start_offset) /* nothing is left in the lake */
@@ -206,7 +200,7 @@ static void topic_retain(struct broker *b, struct topic *t, int64_t wall_ms, str
         struct rule all = {c.retention_ms, c.retention_bytes};
 
         plog_info_get(p->log, &now);
-        if (tiering(&c) || partition_start(p) < now.start_offset) {
+        if (topic_conf_tiered(&c) || partition_start(p) < now.start_offset) {
             tier_retain(b, p, &c, &now, wall_ms, ts);
             continue;
         }

@@ -260,6 +260,12 @@ void topic_conf_default(struct broker *b, struct topic_conf *out)
     *out = b->defaults;
 }
 
+bool topic_conf_tiered(const struct topic_conf *c)
+{
+    return c->lake_enable && c->lake_format == LAKE_ICEBERG && c->cleanup == TOPIC_CLEANUP_DELETE &&
+           (c->local_retention_ms != -2 || c->local_retention_bytes != -2);
+}
+
 int topic_conf_codec(const struct topic_conf *c)
 {
     bool none =

@@ -31,6 +31,7 @@
 #define COMPACT_EVERY 16u /* commits */
 #define EXPIRE_NS     (600ull * 1000000000u)
 #define RETAIN_NS     (5ull * 1000000000u)
+#define TRIM_NS       (60ull * 1000000000u)
 
 static const char *const job_names[LAKE_JOBS] = {"flush", "compact", "expire"};
 
@@ -90,6 +91,8 @@ static void table_free(struct table *t)
     if (t->view)
         lake_view_unref(t->view);
     free(t->shown);
+    free(t->trimmed);
+    free(t->kept);
     free(t->name);
     free(t);
 }
@@ -313,6 +316,7 @@ static void turn(struct lake *l, struct table *t, struct topic *topic)
         (t->base && t->jsonl != (c.lake_format == LAKE_JSONL))) {
         table_unload(t);
         table_changed(l, t);
+        t->trimmed_n = t->kept_n = 0;
         memcpy(t->uuid, topic_uuid(topic), sizeof t->uuid);
     }
     if (!c.lake_enable || !jobs_run(l, t, topic) || now_ns() < t->not_before_ns)
@@ -322,7 +326,11 @@ static void turn(struct lake *l, struct table *t, struct topic *topic)
         return;
     if (now_ns() - t->retained_ns > RETAIN_NS) {
         t->retained_ns = now_ns();
-        lake_tier_retain(l, topic, &c);
+        lake_tier_retain(l, t, topic, &c);
+    }
+    if (lake_trims(&c) && t->md && now_ns() - t->trimmed_ns > TRIM_NS) {
+        t->trimmed_ns = now_ns();
+        outcome(l, t, "trim", lake_trim(l, t, topic, &info), &info);
     }
     maintain(l, t, topic);
 }

@@ -106,6 +106,16 @@ struct lake_cursor_conf {
     bool sorted;      /* by offset; else as they lie in the file */
     bool places_only; /* without keys, values and headers */
 };
+/* Files into one. */
+struct lake_rewrite {
+    const char *const *files;
+    uint32_t files_n;
+    const struct lake_column *columns;
+    uint32_t columns_n;
+    const struct lake_range *drop; /* rows that are left out */
+    uint32_t drop_n;
+    const char *path; /* of the new file */
+};
 struct lake_parquet {
     void *arg;
     /* Committed records of the ranges, in their order, into a new file at path. No file after an
@@ -113,10 +123,9 @@ struct lake_parquet {
     enum err (*write)(void *arg, struct topic *t, const struct lake_range *r, uint32_t ranges_n,
                       const struct lake_column *c, uint32_t columns_n, const char *path,
                       struct lake_file_stats *out, struct errinfo *info);
-    /* Files into one, by partition and offset, with these columns. */
-    enum err (*rewrite)(void *arg, const char *const *files, uint32_t files_n,
-                        const struct lake_column *c, uint32_t columns_n, const char *path,
-                        struct lake_file_stats *out, struct errinfo *info);
+    /* Rows by partition and offset. */
+    enum err (*rewrite)(void *arg, const struct lake_rewrite *w, struct lake_file_stats *out,
+                        struct errinfo *info);
     void (*stats_fini)(void *arg, struct lake_file_stats *s);
     /* A file's records one after the other; *out of next is valid until the one after it. ERR_EOF.
      * NULL: older records are not read from the lake. Any thread, each cursor one at a time. */

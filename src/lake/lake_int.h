@@ -9,6 +9,7 @@
  *   lake_place.c     the stores that tables' objects are in
  *   lake_maintain.c  compaction, expiry, orphans
  *   lake_tier.c      older records for readers of the log
+ *   lake_trim.c      rows below the log's start leave
  *   lake_view.c      what readers see
  *   jsonl*.c         topics that are folders of JSON lines instead: jsonl.h
  */
@@ -130,7 +131,11 @@ struct table {
     uint64_t waiting_ns;    /* since when something waits; 0: nothing does */
     uint32_t start;         /* partition with which the next flush begins */
     uint32_t commits_since; /* the last compaction */
-    uint64_t maintained_ns, retained_ns;
+    uint64_t maintained_ns, retained_ns, trimmed_ns;
+    int64_t *trimmed; /* the log's starts as the table has them; NULL: not known */
+    int32_t trimmed_n;
+    struct kept *kept; /* lake_tier.c: of each partition */
+    int32_t kept_n;
 };
 
 struct lake {
@@ -222,6 +227,34 @@ void table_flushed(struct lake *l, struct table *t, uint64_t files, uint64_t row
 /* *more: there is more to take at once. */
 enum err table_flush(struct lake *l, struct table *t, struct topic *topic, bool *more,
                      struct errinfo *info);
+/* A file of the current snapshot, its texts in the survey's arena. */
+struct table_file {
+    struct slice key; /* the partition's values, encoded */
+    int32_t spec_id;
+    struct data_file file;
+};
+struct table_survey {
+    struct table *t;
+    struct arena a;
+    struct table_file *seen; /* by partition and size */
+    uint32_t n, cap;
+    uint64_t bytes_max; /* larger files are left out */
+    int64_t time_max;   /* not INT64_MAX: only files whose times are all below it, microseconds */
+    /* not NULL: files with this in their names, or of another spec, are left out */
+    const char *not_in;
+};
+enum err table_survey_make(struct lake *l, struct table *t, uint64_t bytes_max, int64_t time_max,
+                           const char *not_in, struct table_survey *s, struct errinfo *info);
+void table_survey_fini(struct table_survey *s);
+/* n files of one partition and of the table's spec into one, without the rows of `drop`. */
+enum err files_merge(struct lake *l, struct table *t, const struct table_file *s, uint32_t n,
+                     const struct lake_range *drop, uint32_t drop_n, struct arena *a,
+                     struct errinfo *info);
+enum err files_delete(struct lake *l, struct table *t, const struct table_file *const *files,
+                      uint32_t n, struct errinfo *info);
+/* The least and the greatest value of a column of numbers; all numbers, if it is not told. */
+void file_bounds(const struct data_file *f, int32_t column, enum ice_kind k, int64_t *min,
+                 int64_t *max);
 enum err table_compact(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
 enum err table_expire(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
 /* Puts a Parquet file at tmp into the store and fills in e's file; texts live in a. */
@@ -242,7 +275,11 @@ bool lake_stopping(const struct lake *l);
 
 enum err lake_tier_start(struct lake *l, struct errinfo *info);
 /* Tells the broker how far the topic's retention has come among what only the lake has. */
-void lake_tier_retain(struct lake *l, struct topic *topic, const struct topic_conf *c);
+void lake_tier_retain(struct lake *l, struct table *t, struct topic *topic,
+                      const struct topic_conf *c);
+/* Rows below the log's start leave the table, if they are to: lake_trim.c. Loads the table. */
+enum err lake_trim(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
+bool lake_trims(const struct topic_conf *c);
 /* The topic's entry, made if there is none. NULL: too many. */
 struct table *lake_table_of(struct lake *l, struct topic *topic);
 

@@ -1,4 +1,5 @@
-/* Maintenance of a table: small files become large ones, what is too old leaves, snapshots expire,
+/* Maintenance of a table: small files become large ones, what is too old leaves (what is below the log's
+ * start: lake_trim.c), snapshots expire,
  * files that nothing names are removed. Each step is a commit of its own that either happens wholly
  * or not at all, so a crash at any point leaves a table that is right, and files that the next
  * removal of orphans takes.
@@ -26,25 +27,9 @@
 #define KEEP         1u      /* snapshots, whatever their age */
 #define ARCHIVE_NAME 100u    /* room for "/data/NAME/" */
 
-/* A file of the current snapshot, its texts in the arena. */
-struct seen {
-    struct slice key; /* the partition's values, encoded */
-    struct data_file file;
-};
-struct survey {
-    struct table *t;
-    struct arena a;
-    struct seen *seen;
-    uint32_t n, cap;
-    uint64_t bytes_max; /* larger files are left out */
-    int64_t time_max;   /* not INT64_MAX: only files whose times are all below it, microseconds */
-    const char
-        *not_in; /* not NULL: files with this in their names, or of another spec, are left out */
-};
-
 /* ---- looking at the files ---- */
 
-static struct slice partition_key(struct survey *s, const struct ice_value *v,
+static struct slice partition_key(struct table_survey *s, const struct ice_value *v,
                                   const struct spec *spec)
 {
     struct slice out;
@@ -68,7 +53,7 @@ static struct slice partition_key(struct survey *s, const struct ice_value *v,
     return out;
 }
 
-static bool too_young(const struct survey *s, const struct data_file *f)
+static bool too_young(const struct table_survey *s, const struct data_file *f)
 {
     struct ice_type t = {.kind = ICE_TIMESTAMPTZ};
     struct ice_value v;
@@ -102,9 +87,9 @@ static void counts_copy(struct arena *a, struct id_counts *to, const struct id_c
 
 static enum err on_file(void *arg, const struct manifest_entry *e, const struct spec *spec)
 {
-    struct survey *s = arg;
+    struct table_survey *s = arg;
     const struct data_file *f = &e->file;
-    struct seen *to;
+    struct table_file *to;
     uint32_t i;
 
     /* files of one spec are not merged with those of another; what is too old goes all the same */
@@ -118,6 +103,7 @@ static enum err on_file(void *arg, const struct manifest_entry *e, const struct 
     }
     to = &s->seen[s->n];
     memset(to, 0, sizeof *to);
+    to->spec_id = spec->id;
     to->key = partition_key(s, f->partition, spec);
     to->file.path = arena_dup(&s->a, f->path);
     to->file.records = f->records;
@@ -140,7 +126,7 @@ static enum err on_file(void *arg, const struct manifest_entry *e, const struct 
 
 static int seen_order(const void *x, const void *y)
 {
-    const struct seen *a = x, *b = y;
+    const struct table_file *a = x, *b = y;
     size_t n = a->key.len < b->key.len ? a->key.len : b->key.len;
     int c = memcmp(a->key.ptr, b->key.ptr, n);
 
@@ -151,8 +137,8 @@ static int seen_order(const void *x, const void *y)
     return a->file.bytes < b->file.bytes ? -1 : a->file.bytes > b->file.bytes;
 }
 
-static enum err survey_make(struct lake *l, struct table *t, uint64_t bytes_max, int64_t time_max,
-                            const char *not_in, struct survey *s, struct errinfo *info)
+enum err table_survey_make(struct lake *l, struct table *t, uint64_t bytes_max, int64_t time_max,
+                           const char *not_in, struct table_survey *s, struct errinfo *info)
 {
     struct snapshot_scan scan = {.file = on_file, .arg = s};
     struct lake_env env = table_env(l, t);
@@ -172,7 +158,7 @@ static enum err survey_make(struct lake *l, struct table *t, uint64_t bytes_max,
     return e;
 }
 
-static void survey_fini(struct survey *s)
+void table_survey_fini(struct table_survey *s)
 {
     free(s->seen);
     arena_fini(&s->a);
@@ -205,7 +191,7 @@ static bool all_null(const struct data_file *f, int32_t id)
 }
 
 /* The least lower (or greatest upper) bound of a column over the files; NULL: one is not known. */
-static const struct slice *bound_merge(const struct seen *s, uint32_t n, int32_t id,
+static const struct slice *bound_merge(const struct table_file *s, uint32_t n, int32_t id,
                                        struct ice_type type, bool upper)
 {
     const struct slice *best = NULL;
@@ -230,8 +216,8 @@ static const struct slice *bound_merge(const struct seen *s, uint32_t n, int32_t
 }
 
 /* A column that was promoted since has bounds of the narrower form: they are written anew. */
-static void bounds_merge(const struct table *t, const struct seen *s, uint32_t n, struct arena *a,
-                         struct data_file *f)
+static void bounds_merge(const struct table *t, const struct table_file *s, uint32_t n,
+                         struct arena *a, struct data_file *f)
 {
     uint32_t i, k;
 
@@ -267,8 +253,8 @@ static void tmp_remove(char (*tmp)[512], uint32_t n)
         io_unlink(io_real(), tmp[i], NULL);
 }
 
-static enum err fetch_all(struct lake *l, const struct table *t, const struct seen *s, uint32_t n,
-                          char (*tmp)[512], uint32_t *got, struct errinfo *info)
+static enum err fetch_all(struct lake *l, const struct table *t, const struct table_file *s,
+                          uint32_t n, char (*tmp)[512], uint32_t *got, struct errinfo *info)
 {
     char at[STORE_LOCATION_MAX + 1];
     enum err e = ERR_OK;
@@ -290,13 +276,53 @@ static enum err fetch_all(struct lake *l, const struct table *t, const struct se
     return e;
 }
 
-static enum err rewrite(struct lake *l, struct table *t, const struct seen *s, uint32_t n,
-                        char (*tmp)[512], struct arena *a, struct data_file *f,
-                        struct errinfo *info)
+/* Where rows were left out the bounds of what is left are those of the file, not of the files it was
+ * made of: *own has them. */
+static void places_exact(struct id_bounds *to, const struct id_bounds *own)
+{
+    uint32_t i;
+
+    for (i = 0; i < to->n; i++) {
+        const struct slice *b =
+            to->at[i].id <= COLUMN_POSITION ? bound_find(own, to->at[i].id) : NULL;
+
+        if (b)
+            to->at[i].bytes = *b;
+    }
+}
+
+static void rewritten_metrics(const struct table *t, const struct table_file *s, uint32_t n,
+                              bool fewer, const struct lake_file_stats *st, struct arena *a,
+                              struct data_file *f)
+{
+    struct id_bounds lower, upper;
+
+    f->partition = s[0].file.partition;
+    file_metrics(&t->columns, st, NULL, a, f);
+    lower = f->lower;
+    upper = f->upper;
+    bounds_merge(t, s, n, a, f);
+    if (fewer) {
+        places_exact(&f->lower, &lower);
+        places_exact(&f->upper, &upper);
+    }
+}
+
+/* f->records 0: none are left, and there is no file. */
+static enum err rewrite(struct lake *l, struct table *t, const struct table_file *s, uint32_t n,
+                        const struct lake_range *drop, uint32_t drop_n, char (*tmp)[512],
+                        struct arena *a, struct data_file *f, struct errinfo *info)
 {
     const struct lake_parquet *pq = &l->conf.parquet;
     const char *files[FILES_MAX];
     char out[512], key[STORE_KEY_MAX + 1];
+    struct lake_rewrite w = {.files = files,
+                             .files_n = n,
+                             .columns = t->columns.c,
+                             .columns_n = t->columns.n,
+                             .drop = drop,
+                             .drop_n = drop_n,
+                             .path = out};
     struct lake_file_stats st = {0};
     uint64_t rows = 0;
     uint32_t i;
@@ -307,33 +333,30 @@ static enum err rewrite(struct lake *l, struct table *t, const struct seen *s, u
         rows += (uint64_t)s[i].file.records;
     }
     tmp_path(l, out);
-    e = pq->rewrite(pq->arg, files, n, t->columns.c, t->columns.n, out, &st, info);
+    e = pq->rewrite(pq->arg, &w, &st, info);
     if (e)
         return e;
-    if (st.rows != rows)
+    if (drop_n ? st.rows > rows : st.rows != rows)
         e = errinfo_set(info, ERR_CORRUPT,
                         "files with %" PRIu64 " rows became one with %" PRIu64
                         ": they stay as they are",
                         rows, st.rows);
-    if (!e)
+    if (!e && st.rows)
         e = file_key(t, s[0].file.partition, key, info);
-    if (!e)
+    if (!e && st.rows)
         e = file_upload(l, t, out, key, &st, a, f, info);
-    if (!e) {
-        f->partition = s[0].file.partition;
-        file_metrics(&t->columns, &st, NULL, a, f);
-        bounds_merge(t, s, n, a, f);
-    }
+    if (!e && st.rows)
+        rewritten_metrics(t, s, n, drop_n != 0, &st, a, f);
     io_unlink(io_real(), out, NULL);
     pq->stats_fini(pq->arg, &st);
     return e;
 }
 
-/* n files of one partition into one. */
-static enum err merge(struct lake *l, struct table *t, const struct seen *s, uint32_t n,
-                      struct arena *a, struct errinfo *info)
+enum err files_merge(struct lake *l, struct table *t, const struct table_file *s, uint32_t n,
+                     const struct lake_range *drop, uint32_t drop_n, struct arena *a,
+                     struct errinfo *info)
 {
-    struct snapshot_change c = {.operation = SNAPSHOT_REPLACE};
+    struct snapshot_change c = {.operation = drop_n ? SNAPSHOT_OVERWRITE : SNAPSHOT_REPLACE};
     char(*tmp)[512] = xcalloc(n, sizeof *tmp);
     struct slice removed[FILES_MAX];
     struct place *place; /* of the file, also when the table is unloaded */
@@ -342,7 +365,7 @@ static enum err merge(struct lake *l, struct table *t, const struct seen *s, uin
     enum err e = fetch_all(l, t, s, n, tmp, &got, info);
 
     if (!e)
-        e = rewrite(l, t, s, n, tmp, a, &f, info);
+        e = rewrite(l, t, s, n, drop, drop_n, tmp, a, &f, info);
     tmp_remove(tmp, got);
     free(tmp);
     if (e)
@@ -351,15 +374,15 @@ static enum err merge(struct lake *l, struct table *t, const struct seen *s, uin
         removed[i] = s[i].file.path;
     place = place_ref(t->place);
     c.added = &f;
-    c.added_n = 1;
+    c.added_n = f.records > 0;
     c.removed = removed;
     c.removed_n = n;
+    if (!c.added_n)
+        c.operation = SNAPSHOT_DELETE;
     e = table_commit(l, t, &c, NULL, info);
     if (e == ERR_CONFLICT)
-        files_forget(place_store(l, place), &f, 1);
+        files_forget(place_store(l, place), &f, c.added_n);
     place_unref(&place);
-    if (!e)
-        atomic_fetch_add(&l->compactions, 1);
     return e;
 }
 
@@ -372,7 +395,7 @@ static void archive_folder(const struct lake *l, char out[ARCHIVE_NAME])
 }
 
 /* How many files from s on go together: of one partition, as many as the limits allow. */
-static uint32_t merge_size(const struct lake *l, const struct seen *s, uint32_t left)
+static uint32_t merge_size(const struct lake *l, const struct table_file *s, uint32_t left)
 {
     uint64_t bytes = 0;
     uint32_t n;
@@ -389,7 +412,7 @@ enum err table_compact(struct lake *l, struct table *t, struct topic *topic, str
 {
     char archive[ARCHIVE_NAME];
     uint32_t i, n, merges = 0;
-    struct survey s;
+    struct table_survey s;
     enum err e;
 
     table_unload(t); /* others may have changed it, and expired what is known here */
@@ -397,52 +420,64 @@ enum err table_compact(struct lake *l, struct table *t, struct topic *topic, str
     if (e)
         return e;
     archive_folder(l, archive);
-    e = survey_make(l, t, l->conf.file_bytes / 2, INT64_MAX, archive, &s, info);
+    e = table_survey_make(l, t, l->conf.file_bytes / 2, INT64_MAX, archive, &s, info);
     for (i = 0; !e && i < s.n && merges < MERGES_MAX; i += n) {
         n = merge_size(l, s.seen + i, s.n - i);
         if (n < FILES_LEAST)
             continue;
-        e = merge(l, t, s.seen + i, n, &s.a, info);
+        e = files_merge(l, t, s.seen + i, n, NULL, 0, &s.a, info);
+        atomic_fetch_add(&l->compactions, e == ERR_OK);
         merges++;
         if (!e && !t->md)
             break;
     }
-    survey_fini(&s);
+    table_survey_fini(&s);
     return e;
 }
 
 /* ---- what is too old ---- */
 
+enum err files_delete(struct lake *l, struct table *t, const struct table_file *const *files,
+                      uint32_t n, struct errinfo *info)
+{
+    struct snapshot_change c = {.operation = SNAPSHOT_DELETE, .removed_n = n};
+    struct slice *removed = xcalloc((size_t)n + 1, sizeof *removed);
+    uint32_t i;
+    enum err e;
+
+    for (i = 0; i < n; i++)
+        removed[i] = files[i]->file.path;
+    c.removed = removed;
+    e = n ? table_commit(l, t, &c, NULL, info) : ERR_OK;
+    free(removed);
+    return e;
+}
+
 static enum err rows_expire(struct lake *l, struct table *t, int64_t before_ms,
                             struct errinfo *info)
 {
-    struct snapshot_change c = {.operation = SNAPSHOT_DELETE};
-    struct slice *removed;
-    struct survey s;
+    const struct table_file **old;
+    struct table_survey s;
     uint32_t i;
     enum err e;
 
     if (before_ms <= 0 || before_ms > INT64_MAX / 1000)
         return ERR_OK;
-    e = survey_make(l, t, UINT64_MAX, before_ms * 1000, NULL, &s, info);
-    if (!e && s.n) {
-        removed = xcalloc(s.n, sizeof *removed);
-        for (i = 0; i < s.n; i++)
-            removed[i] = s.seen[i].file.path;
-        c.removed = removed;
-        c.removed_n = s.n;
-        e = table_commit(l, t, &c, NULL, info);
-        free(removed);
-    }
-    survey_fini(&s);
+    e = table_survey_make(l, t, UINT64_MAX, before_ms * 1000, NULL, &s, info);
+    old = xcalloc((size_t)s.n + 1, sizeof *old);
+    for (i = 0; i < s.n; i++)
+        old[i] = &s.seen[i];
+    e = e ? e : files_delete(l, t, old, s.n, info);
+    free(old);
+    table_survey_fini(&s);
     return e;
 }
 
 /* ---- the archive ---- */
 
 /* Copies a file into the archive; *f describes the copy. */
-static enum err archive_copy(struct lake *l, struct table *t, const struct seen *s, struct arena *a,
-                             struct data_file *f, struct errinfo *info)
+static enum err archive_copy(struct lake *l, struct table *t, const struct table_file *s,
+                             struct arena *a, struct data_file *f, struct errinfo *info)
 {
     struct store_put how = {.storage_class = l->conf.archive_class};
     struct store *store = place_store(l, t->place);
@@ -475,8 +510,8 @@ static enum err archive_copy(struct lake *l, struct table *t, const struct seen 
 }
 
 /* n files into the archive, in one commit. */
-static enum err archive_some(struct lake *l, struct table *t, const struct seen *s, uint32_t n,
-                             struct arena *a, struct errinfo *info)
+static enum err archive_some(struct lake *l, struct table *t, const struct table_file *s,
+                             uint32_t n, struct arena *a, struct errinfo *info)
 {
     struct snapshot_change c = {.operation = SNAPSHOT_REPLACE};
     struct data_file *f = xcalloc(n, sizeof *f);
@@ -509,19 +544,19 @@ static enum err files_archive(struct lake *l, struct table *t, int64_t before_ms
                               struct errinfo *info)
 {
     char folder[ARCHIVE_NAME];
-    struct survey s;
+    struct table_survey s;
     uint32_t i, n;
     enum err e;
 
     if (before_ms <= 0 || before_ms > INT64_MAX / 1000)
         return ERR_OK;
     archive_folder(l, folder);
-    e = survey_make(l, t, UINT64_MAX, before_ms * 1000, folder, &s, info);
+    e = table_survey_make(l, t, UINT64_MAX, before_ms * 1000, folder, &s, info);
     for (i = 0; !e && t->md && i < s.n; i += n) {
         n = s.n - i < FILES_MAX ? s.n - i : FILES_MAX;
         e = archive_some(l, t, s.seen + i, n, &s.a, info);
     }
-    survey_fini(&s);
+    table_survey_fini(&s);
     return e;
 }
 
@@ -540,6 +575,8 @@ enum err table_expire(struct lake *l, struct table *t, struct topic *topic, stru
     topic_conf_get(topic, &c);
     if (!e && c.lake_retention_ms >= 0)
         e = rows_expire(l, t, now - c.lake_retention_ms, info);
+    if (!e)
+        e = lake_trim(l, t, topic, info);
     if (!e && c.lake_archive_ms >= 0)
         e = files_archive(l, t, now - c.lake_archive_ms, info);
     env = table_env(l, t);

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "broker/tier.h"
 #include "lake/lake_int.h"
 
@@ -452,6 +453,23 @@ static enum err file_find(struct lake *l, const struct lake_view *v, const struc
     return e == ERR_EOF ? ERR_OK : e;
 }
 
+/* The first of the files' records that is wanted: *offset is at most c->to before, and stays if there is
+ * none. */
+static enum err files_find(struct lake *l, const struct lake_view *v,
+                           const struct lake_view_file *const *files, uint32_t n,
+                           const struct lake_cursor_conf *c, int64_t *offset, int64_t *ts_ms,
+                           struct errinfo *info)
+{
+    enum err e = ERR_OK;
+    uint32_t i;
+
+    for (i = 0; !e && i < n && files[i]->offset_min < *offset; i++)
+        if (c->ts_min_ms <= files[i]->time_max_us / 1000 &&
+            (int64_t)c->position_min <= files[i]->position_max)
+            e = file_find(l, v, files[i], *c, offset, ts_ms, info);
+    return e;
+}
+
 static enum err find(void *arg, struct partition *p, enum tier_by by, int64_t value, int64_t from,
                      int64_t to, int64_t *offset, int64_t *ts_ms, struct errinfo *info)
 {
@@ -464,17 +482,14 @@ static enum err find(void *arg, struct partition *p, enum tier_by by, int64_t va
                                  .places_only = true};
     const struct lake_view_file **files;
     struct lake_view *v = NULL;
-    uint32_t i, n;
+    uint32_t n;
     enum err e = view_of(arg, partition_topic(p), c.partition, to, false, &v, info);
 
     if (e)
         return e;
     *offset = to;
     files = files_of(v, c.partition, from, to, &n);
-    for (i = 0; !e && i < n && files[i]->offset_min < *offset; i++)
-        if (by == TIER_BY_TIME ? files[i]->time_max_us / 1000 >= value
-                               : files[i]->position_max >= value)
-            e = file_find(arg, v, files[i], c, offset, ts_ms, info);
+    e = files_find(arg, v, files, n, &c, offset, ts_ms, info);
     free(files);
     lake_view_release(&v);
     return e ? e : *offset < to ? ERR_OK : ERR_EOF;
@@ -504,10 +519,9 @@ static uint64_t share(const struct lake_view_file *f)
     return f->partition_min < 0 || f->partition_max == INT64_MAX ? f->bytes : f->bytes / n;
 }
 
-/* The first offset that the rules keep: files go from the start, while the first of them is too old, or
- * there is too much without it. */
-static int64_t kept_from(const struct lake_view_file **files, uint32_t n, const struct limits *m,
-                         int64_t local)
+/* How many files the rules let go: from the start, while the first of them is too old, or there is too
+ * much without it. */
+static uint32_t files_past(const struct lake_view_file **files, uint32_t n, const struct limits *m)
 {
     uint64_t all = m->started;
     uint32_t i;
@@ -517,30 +531,87 @@ static int64_t kept_from(const struct lake_view_file **files, uint32_t n, const 
     for (i = 0; i < n; i++) {
         if (files[i]->time_max_us >= m->time_us &&
             (m->bytes == UINT64_MAX || all < m->bytes + share(files[i])))
-            return files[i]->offset_min;
+            break;
         all -= share(files[i]);
     }
-    return local;
+    return i;
 }
 
-static void partition_retain(struct partition *p, const struct lake_view *v, struct limits m)
+/* Where a partition's records begin in the first file that is kept, as it was found last. */
+struct kept {
+    uint64_t file; /* hash of its location; 0: nothing was looked for */
+    int64_t offset;
+};
+
+static struct kept *kept_of(struct table *t, int32_t partition)
 {
-    int64_t start = partition_start(p), at;
+    int32_t n = partition + 1;
+
+    if (n > t->kept_n) {
+        t->kept = xrealloc(t->kept, (size_t)n * sizeof *t->kept);
+        memset(t->kept + t->kept_n, 0, (size_t)(n - t->kept_n) * sizeof *t->kept);
+        t->kept_n = n;
+    }
+    return &t->kept[partition];
+}
+
+/* The first offset in the files, the first of which are kept. One that is not shared tells it itself. */
+static enum err kept_from(struct lake *l, struct table *t, const struct lake_view *v,
+                          const struct lake_view_file **files, uint32_t n, int32_t partition,
+                          int64_t start, int64_t local, int64_t *out)
+{
+    struct lake_cursor_conf c = {.partition = partition,
+                                 .from = start,
+                                 .to = local,
+                                 .ts_min_ms = INT64_MIN,
+                                 .sorted = true,
+                                 .places_only = true};
+    struct kept *k = kept_of(t, partition);
+    uint64_t hash;
+    int64_t ts_ms;
+    enum err e;
+
+    *out = local;
+    if (!n)
+        return ERR_OK;
+    if (files[0]->partition_min == files[0]->partition_max) {
+        *out = files[0]->offset_min;
+        return ERR_OK;
+    }
+    hash = hash64(files[0]->location, strlen(files[0]->location), 1) | 1;
+    if (k->file != hash) {
+        e = files_find(l, v, files, n, &c, out, &ts_ms, NULL);
+        if (e)
+            return e;
+        *k = (struct kept){hash, *out};
+    }
+    *out = k->offset;
+    return ERR_OK;
+}
+
+static void partition_retain(struct lake *l, struct table *t, struct partition *p,
+                             const struct lake_view *v, struct limits m)
+{
+    int64_t start = partition_start(p), at = start;
     const struct lake_view_file **files;
     struct plog_info now;
-    uint32_t n;
+    uint32_t n, past;
 
     plog_info_get(partition_log(p), &now);
     if (start >= now.start_offset)
         return;
     m.started = now.bytes;
     files = files_of(v, partition_index(p), start, now.start_offset, &n);
-    at = kept_from(files, n, &m, now.start_offset);
+    past = files_past(files, n, &m);
+    if (past && kept_from(l, t, v, files + past, n - past, partition_index(p), start,
+                          now.start_offset, &at))
+        at = start; /* it is tried again */
     free(files);
     partition_expired(p, at > start ? at : start);
 }
 
-void lake_tier_retain(struct lake *l, struct topic *topic, const struct topic_conf *c)
+void lake_tier_retain(struct lake *l, struct table *t, struct topic *topic,
+                      const struct topic_conf *c)
 {
     const struct lake_at at = {LAKE_AT_NOW, 0};
     int64_t ms = c->retention_ms;
@@ -565,6 +636,6 @@ void lake_tier_retain(struct lake *l, struct topic *topic, const struct topic_co
     if (ms >= 0)
         m.time_us = (io_wall_ms(io_real()) - ms) * 1000;
     for (i = 0; i < topic_partitions(topic); i++)
-        partition_retain(topic_partition(topic, i), v, m);
+        partition_retain(l, t, topic_partition(topic, i), v, m);
     lake_view_release(&v);
 }

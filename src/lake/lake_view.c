@@ -34,8 +34,8 @@ struct view {
 
 /* ---- building ---- */
 
-static void bounds_of(const struct data_file *f, int32_t column, enum ice_kind k, int64_t *min,
-                      int64_t *max)
+void file_bounds(const struct data_file *f, int32_t column, enum ice_kind k, int64_t *min,
+                 int64_t *max)
 {
     struct ice_type t = {.kind = k};
     struct ice_value v;
@@ -126,10 +126,10 @@ static enum err on_file(void *arg, const struct manifest_entry *e, const struct 
         return errinfo_set(w->info, ERR_LIMIT, "the table has too many files");
     f->rows = (uint64_t)e->file.records;
     f->bytes = (uint64_t)e->file.bytes;
-    bounds_of(&e->file, COLUMN_PARTITION, ICE_INT, &f->partition_min, &f->partition_max);
-    bounds_of(&e->file, COLUMN_OFFSET, ICE_LONG, &f->offset_min, &f->offset_max);
-    bounds_of(&e->file, COLUMN_POSITION, ICE_LONG, &f->position_min, &f->position_max);
-    bounds_of(&e->file, COLUMN_TIMESTAMP, ICE_TIMESTAMPTZ, &f->time_min_us, &f->time_max_us);
+    file_bounds(&e->file, COLUMN_PARTITION, ICE_INT, &f->partition_min, &f->partition_max);
+    file_bounds(&e->file, COLUMN_OFFSET, ICE_LONG, &f->offset_min, &f->offset_max);
+    file_bounds(&e->file, COLUMN_POSITION, ICE_LONG, &f->position_min, &f->position_max);
+    file_bounds(&e->file, COLUMN_TIMESTAMP, ICE_TIMESTAMPTZ, &f->time_min_us, &f->time_max_us);
     w->v.uniform = w->v.uniform && has_leaves(w, &e->file.value_counts);
     w->v.files_n++;
     return ERR_OK;

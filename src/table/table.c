@@ -1,6 +1,7 @@
 /* Parquet for the lake, and the lake's tables for SQL. See table.h. */
 #include "table/table.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
@@ -155,31 +156,59 @@ static enum err write_file(void *arg, struct topic *t, const struct lake_range *
     return e;
 }
 
-static enum err rewrite_files(void *arg, const char *const *files, uint32_t files_n,
-                              const struct lake_column *c, uint32_t columns_n, const char *path,
-                              struct lake_file_stats *out, struct errinfo *info)
+/* A column's name as SQL has it; the columns of every table have names that need no quotes. */
+static const char *name_of(const struct lake_rewrite *w, enum lake_source source)
 {
-    struct sql_column *columns = columns_of(c, columns_n);
+    uint32_t i;
+
+    for (i = 0; i < w->columns_n; i++)
+        if (w->columns[i].source == source)
+            return w->columns[i].name;
+    return "NULL";
+}
+
+/* partition = 0 AND "offset" BETWEEN 0 AND 99 OR … */
+static enum err drop_text(const struct lake_rewrite *w, struct buf *b)
+{
+    enum err e = ERR_OK;
+    uint32_t i;
+
+    for (i = 0; !e && i < w->drop_n; i++)
+        e = buf_printf(b, "%s\"%s\" = %d AND \"%s\" BETWEEN %" PRId64 " AND %" PRId64,
+                       i ? " OR " : "", name_of(w, LAKE_PARTITION), (int)w->drop[i].partition,
+                       name_of(w, LAKE_OFFSET), w->drop[i].from, w->drop[i].to - 1);
+    return e ? e : buf_append_u8(b, 0);
+}
+
+static enum err rewrite_files(void *arg, const struct lake_rewrite *lw, struct lake_file_stats *out,
+                              struct errinfo *info)
+{
+    struct sql_column *columns = columns_of(lw->columns, lw->columns_n);
     struct parquet_order order[2];
     struct tables *l = arg;
-    struct parquet_rewrite w = {.files = files,
-                                .files_n = files_n,
+    struct parquet_rewrite w = {.files = lw->files,
+                                .files_n = lw->files_n,
                                 .columns = columns,
-                                .columns_n = columns_n,
+                                .columns_n = lw->columns_n,
                                 .order = order,
-                                .path = path};
-    char *schema = lake_columns_json(c, columns_n);
+                                .path = lw->path};
+    char *schema = lake_columns_json(lw->columns, lw->columns_n);
     struct parquet_stats st;
+    struct buf drop;
     uint32_t i;
     enum err e;
 
-    for (i = 0; i < columns_n && w.order_n < 2; i++)
-        if (c[i].source == LAKE_PARTITION || c[i].source == LAKE_OFFSET)
+    for (i = 0; i < lw->columns_n && w.order_n < 2; i++)
+        if (lw->columns[i].source == LAKE_PARTITION || lw->columns[i].source == LAKE_OFFSET)
             order[w.order_n++] = (struct parquet_order){.column = i};
+    buf_init(&drop, (size_t)lw->drop_n * 128 + 64);
+    e = drop_text(lw, &drop);
+    w.drop = lw->drop_n ? (const char *)drop.ptr : NULL;
     w.schema = schema;
-    e = parquet_rewrite(l->parquet, &w, &st, info);
+    e = e ? e : parquet_rewrite(l->parquet, &w, &st, info);
     if (!e)
         stats_of(&st, out);
+    buf_fini(&drop);
     free(schema);
     free(columns);
     return e;

@@ -164,6 +164,47 @@ def test_tier_offsets():
         assert events(s, "at") == left
 
 
+def places(s, d, topic):
+    """(partition, offset) of the rows in the table's files."""
+    table, duck = iceberg.Table(iceberg.Folder(os.path.join(s.data, "lake")), topic), iceberg.Duck()
+    files = table.local(d)
+    out = {(int(p), int(o)) for p, o in duck.rows('SELECT partition, "offset" FROM ' + iceberg.files_sql(files))} if files else set()
+    duck.close()
+    summary = table.snapshot()["summary"]
+    assert len(out) == int(summary["total-records"]), summary
+    return out
+
+
+def test_tier_rows_leave():
+    """Rows below the log's start leave the table of a topic with tiers, also out of files that partitions share, unless
+    lake.retention.ms is -1."""
+    with served() as s, scratch() as d:
+        weir("topics", "create", "less", *CREATE, "--set", "lake.retention.ms=-1", server=s)
+        for part in range(2):  # two files, in both of which partition 0 has ten times as many
+            body = [{"type": "t.x", "stream": "less:k%d" % (n % 11 and 7), "data": {"n": n}} for n in range(440)]
+            assert s.call("POST", "/events", json.dumps(body))[0] == 201
+            weir("lake", "flush", "less", server=s)
+        all_cold(s, "less")
+        ends = {p["partition"]: p["end"] for p in partitions(s, "less")}
+        rows = {(p, o) for p, end in ends.items() for o in range(end)}
+        big = max(ends, key=ends.get)
+        assert places(s, d, "less") == rows and len([e for e in ends.values() if e]) > 1, ends
+        assert s.call("DELETE", "/topics/less/records?partition=%d&before=100" % big)[0] in (200, 202, 204)
+        weir("lake", "expire", "less", server=s)
+        assert places(s, d, "less") == rows, "lake.retention.ms=-1 keeps them"
+        weir("topics", "alter", "less", "--set", "lake.retention.ms=-2", server=s)
+        weir("lake", "expire", "less", server=s)
+        rows -= {(big, o) for o in range(100)}
+        assert places(s, d, "less") == rows
+        assert {(e["partition"], e["offset"]) for e in events(s, "less")} == rows
+        answer = s.call("POST", "/sql", json.dumps({"query": "SELECT count(*) FROM less"}))
+        assert json.loads(answer[2])["rows"] == [[len(rows)]], answer
+        weir("topics", "alter", "less", "--set", "retention.ms=1", server=s)
+        wait_for(lambda: all(p["start"] == p["end"] for p in partitions(s, "less")))
+        weir("lake", "expire", "less", server=s)
+        assert places(s, d, "less") == set() and events(s, "less") == []
+
+
 def test_tier_out_of_reach():
     """While the lake's folder is away readers get errors that say so, and lose nothing; then all comes."""
     with scratch() as d, served(kafka=0) as s:

@@ -110,8 +110,9 @@ CONF_ROW(40, "lake.columns", "", lake_columns, BOOL, 0, 1, 1,
 CONF_ROW(41, "lake.snapshot.retention.ms", "", lake_snapshots_ms, LONG, 60000, INT64_MAX, 432000000,
          "snapshots older than it are expired, but for the newest, and files that only they had "
          "removed")
-CONF_ROW(42, "lake.retention.ms", "", lake_retention_ms, LONG, -1, INT64_MAX, -1,
-         "files whose records are all older than it leave the table; -1 for ever")
+CONF_ROW(42, "lake.retention.ms", "", lake_retention_ms, LONG, -2, INT64_MAX, -2,
+         "files whose records are all older than it leave the table; -1 for ever; -2: rows leave with "
+         "the log's start if the topic has tiers (local.retention.*), else for ever")
 CONF_ROW(43, "lake.format", "", lake_format, WORDS_LAKE_FORMAT, 0, 1, 0,
          "what the topic is in the lake: an iceberg table, or a folder of JSON lines (jsonl)")
 CONF_ROW(44, "lake.jsonl.compression", "", lake_jsonl_codec, WORDS_LAKE_JSONL, 0, 2, 2,

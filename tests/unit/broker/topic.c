@@ -127,7 +127,7 @@ static const struct {
     {"lake.partition", TOPIC_CONF_STRING, "hour(timestamp)",
      "[\"key_bucket[16]\", \"day(ts)\", \"country\"]",
      "[\"key_bucket[16]\", \"day(ts)\", \"country\"]", ""},
-    {"lake.retention.ms", TOPIC_CONF_LONG, "-1", "0", "0", "-2"},
+    {"lake.retention.ms", TOPIC_CONF_LONG, "-2", "-1", "-1", "-3"},
     {"lake.snapshot.retention.ms", TOPIC_CONF_LONG, "432000000", "60000", "60000", "59999"},
     {"leader.replication.throttled.replicas", TOPIC_CONF_LIST, "", "*", "*", "x"},
     {"local.retention.bytes", TOPIC_CONF_LONG, "-2", "-1", "-1", "-3"},

@@ -83,11 +83,24 @@ static enum err write_file(void *arg, struct topic *t, const struct lake_range *
     return e ? e : done(file, rows, c, columns_n, out);
 }
 
-static enum err rewrite_files(void *arg, const char *const *files, uint32_t n,
-                              const struct lake_column *c, uint32_t columns_n, const char *path,
-                              struct lake_file_stats *out, struct errinfo *info)
+static bool is_dropped(const struct lake_rewrite *w, const char *line)
 {
-    FILE *to = fopen(path, "wx");
+    char *end;
+    long partition = strtol(line, &end, 10);
+    int64_t offset = strtoll(end, NULL, 10);
+    uint32_t i;
+
+    for (i = 0; i < w->drop_n; i++)
+        if (w->drop[i].partition == partition && w->drop[i].from <= offset &&
+            offset < w->drop[i].to)
+            return true;
+    return false;
+}
+
+static enum err rewrite_files(void *arg, const struct lake_rewrite *w, struct lake_file_stats *out,
+                              struct errinfo *info)
+{
+    FILE *to = fopen(w->path, "wx");
     struct fx *f = arg;
     uint64_t rows = 0;
     char line[4096];
@@ -95,16 +108,18 @@ static enum err rewrite_files(void *arg, const char *const *files, uint32_t n,
 
     (void)info;
     atomic_fetch_add(&f->rewrites, 1);
-    for (i = 0; i < n; i++) {
-        FILE *from = fopen(files[i], "r");
+    for (i = 0; i < w->files_n; i++) {
+        FILE *from = fopen(w->files[i], "r");
 
         while (fgets(line, sizeof line, from)) {
+            if (is_dropped(w, line))
+                continue;
             fputs(line, to);
             rows++;
         }
         fclose(from);
     }
-    return done(to, rows, c, columns_n, out);
+    return done(to, rows, w->columns, w->columns_n, out);
 }
 
 static void stats_fini(void *arg, struct lake_file_stats *s)
