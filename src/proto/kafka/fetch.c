@@ -166,7 +166,7 @@ struct fetch {
     int32_t session_id;
     struct part *parts;
     uint32_t parts_n;
-    struct kwork work;
+    struct work work;
     const struct part *ahead; /* what is likely to be wanted next, of a file; NULL: nothing */
     int64_t ahead_offset;
     bool away;    /* a thread of k->readers has the reads, the parts, the counts and the arena */
@@ -670,14 +670,14 @@ static void fetch_back(struct kreq *q)
 
 /* What will be wanted is read when nothing else is to be done. */
 struct ahead {
-    struct kwork work; /* first */
+    struct work work; /* first */
     struct kafka *k;
     struct topic *t; /* referenced */
     int32_t index;
     int64_t offset;
 };
 
-static void ahead_run(struct kwork *w)
+static void ahead_run(struct work *w)
 {
     struct ahead *a = (struct ahead *)w;
 
@@ -706,17 +706,17 @@ static struct ahead *ahead_new(const struct fetch *f)
 }
 
 /* On a thread that reads. */
-static void fetch_away(struct kwork *w)
+static void fetch_away(struct work *w)
 {
     struct fetch *f = list_entry(w, struct fetch, work);
-    struct kworkers *readers = f->q->k->readers;
+    struct workers *readers = f->q->k->readers;
     struct ahead *a;
 
     parts_fetch(f);
     a = ahead_new(f);
     kreq_post(f->q, fetch_back); /* f is not ours any more */
     if (a)
-        kworkers_run(readers, &a->work);
+        workers_run(readers, &a->work);
 }
 
 /* Looks into memory; if that is not enough, into files. */
@@ -736,11 +736,11 @@ static void fetch_try(struct kreq *q)
             spare_get(f);
             f->away = true;
             f->work.fn = fetch_away;
-            kworkers_run(q->k->readers, &f->work);
+            workers_run(q->k->readers, &f->work);
             return;
         }
         if ((a = ahead_new(f)))
-            kworkers_run(q->k->readers, &a->work);
+            workers_run(q->k->readers, &a->work);
     } while (!fetch_judge(f));
 }
 

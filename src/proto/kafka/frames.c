@@ -68,7 +68,7 @@ static void drop(struct kframes *fs)
 }
 
 /* A worker. */
-static void trim(struct kwork *w)
+static void trim(struct work *w)
 {
     struct kframes *fs = list_entry(w, struct kframes, trim);
 
@@ -88,7 +88,7 @@ static void look(struct loop_timer *t)
     if (fs->idle == IDLE || fs->idle == QUIET) {
         drop(fs);
         if (!atomic_exchange(&fs->trimming, true))
-            kworkers_run(kl->k->readers, &fs->trim);
+            workers_run(kl->k->readers, &fs->trim);
     }
     if (fs->idle < QUIET)
         loop_timer_arm(kl->loop, t, LOOK_MS);

@@ -115,7 +115,7 @@ enum err kafka_new(const struct kafka_conf *conf, struct kafka **out, struct err
         kbudget_init(&k->loops[i], conf->loops_n);
         kframes_init(&k->loops[i]);
     }
-    e = kworkers_new(&k->readers, LIMIT_KAFKA_READ_THREADS, info);
+    e = workers_new(&k->readers, "weir-fetch", LIMIT_KAFKA_READ_THREADS, info);
     if (!e)
         e = ksec_new(k, info);
     if (!e)
@@ -173,7 +173,7 @@ void kafka_free(struct kafka **kp)
         kloop_settle(&k->loops[i]);
         kloop_fini(&k->loops[i]);
     }
-    kworkers_free(&k->readers);
+    workers_free(&k->readers);
     ksec_free(k);
     free(k->loops);
     free(k);

@@ -20,6 +20,7 @@
 #include "base/map.h"
 #include "base/tbl/limits.h"
 #include "broker/broker.h"
+#include "io/workers.h"
 #include "journal/journal.h"
 #include "kafka_messages.h"
 #include "net/conn.h"
@@ -89,18 +90,13 @@ struct kwait {
     bool waits;
 };
 
-struct kwork {
-    struct list_node link;
-    void (*fn)(struct kwork *w); /* on one of the threads */
-};
-
 struct kframes { /* frames.c */
     struct buf kept[LIMIT_KAFKA_FREE_FRAMES];
     unsigned n, idle; /* idle: looks without change */
     size_t bytes;
     uint64_t moved, seen;
     struct loop_timer timer;
-    struct kwork trim;
+    struct work trim;
     atomic_bool trimming;
 };
 
@@ -137,7 +133,7 @@ struct kafka {
     atomic_bool draining;
     struct kgroups *groups;   /* groups.c: the timer of the coordinator */
     struct ksec *sec;         /* security.h */
-    struct kworkers *readers; /* work.c: of files, for fetches, and of large batches */
+    struct workers *readers; /* of files, for fetches, and of large batches */
     atomic_uint aheads;       /* of its work: reading ahead */
 };
 
@@ -338,15 +334,6 @@ void kreads_put(struct kloop *kl, struct list_head *reads);
 /* ---- share_session.c ---- */
 
 void share_sessions_free(struct kconn *kc);
-
-/* ---- work.c ---- */
-
-struct kworkers;
-enum err kworkers_new(struct kworkers **out, unsigned threads, struct errinfo *info);
-/* Waits for what was given to them. */
-void kworkers_free(struct kworkers **ws);
-/* Any thread. w is not touched once its fn was called. */
-void kworkers_run(struct kworkers *ws, struct kwork *w);
 
 /* ---- groups.c ---- */
 

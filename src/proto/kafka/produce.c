@@ -40,7 +40,7 @@ struct produce {
     uint32_t topic_at, part_at, taken; /* of the request: what is to be looked at next; batches */
     struct part *at;                   /* its result */
     /* of the batch at topic_at, part_at, if a worker checks it, which has these until it posts */
-    struct kwork work;
+    struct work work;
     bool away, checked; /* it does; it did */
     struct slice batch;
     struct topic *topic;
@@ -90,7 +90,7 @@ static enum err take(struct produce *pr, struct topic *t, struct slice batch, bo
 }
 
 /* A worker. */
-static void check_run(struct kwork *w)
+static void check_run(struct work *w)
 {
     struct produce *pr = (struct produce *)((char *)w - offsetof(struct produce, work));
     struct buf scratch;
@@ -122,7 +122,7 @@ static enum err check(struct kreq *q, struct produce *pr, struct topic *t, struc
     pr->batch = batch;
     pr->topic = t;
     pr->work.fn = check_run;
-    kworkers_run(q->k->readers, &pr->work);
+    workers_run(q->k->readers, &pr->work);
     return ERR_AGAIN;
 }
 

@@ -68,7 +68,7 @@ struct share_fetch {
     uint32_t rows_n;
     struct list_head reads; /* struct kread */
     struct have {           /* read, or to be read, by a thread */
-        struct kwork work;
+        struct work work;
         struct topic *t; /* referenced; NULL: none */
         struct kread *kr;
         int32_t index;
@@ -379,7 +379,7 @@ static void fetch_reply(struct share_fetch *f)
 }
 
 /* On a thread that reads. */
-static void have_read(struct kwork *w)
+static void have_read(struct work *w)
 {
     struct share_fetch *f = list_entry(w, struct share_fetch, have.work);
     struct have *h = &f->have;
@@ -398,7 +398,7 @@ static void have_go(struct share_fetch *f)
     f->have.kr = kread_get(kl, &f->reads);
     list_remove(&f->have.kr->link);
     f->have.work.fn = have_read;
-    kworkers_run(f->q->k->readers, &f->have.work);
+    workers_run(f->q->k->readers, &f->have.work);
 }
 
 /* Looks; answers if there is something, or it is time; else waits. */

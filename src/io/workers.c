@@ -1,14 +1,12 @@
-/* A few threads for what would make a loop wait, above all for a disk. Work is done in the order in
- * which it was given; how much waits is bounded by the connections, each of which has one fetch under
- * way. The threads give way to the loops and to the journal when the processors are busy: writers are
- * answered before those who catch up. */
+/* See workers.h. */
+#include "io/workers.h"
+
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "io/thread.h"
-#include "proto/kafka/kafka_int.h"
 
-struct kworkers {
+struct workers {
     struct io_mutex lock; /* of the next two */
     struct list_head waiting;
     bool ending;
@@ -19,8 +17,8 @@ struct kworkers {
 
 static void work(void *arg)
 {
-    struct kworkers *ws = arg;
-    struct kwork *w;
+    struct workers *ws = arg;
+    struct work *w;
 
     io_mutex_lock(&ws->lock);
     for (;;) {
@@ -28,7 +26,7 @@ static void work(void *arg)
             io_cond_wait(&ws->cond, &ws->lock);
         if (list_empty(&ws->waiting))
             break;
-        w = list_entry(list_pop_front(&ws->waiting), struct kwork, link);
+        w = list_entry(list_pop_front(&ws->waiting), struct work, link);
         io_mutex_unlock(&ws->lock);
         w->fn(w);
         io_mutex_lock(&ws->lock);
@@ -36,27 +34,27 @@ static void work(void *arg)
     io_mutex_unlock(&ws->lock);
 }
 
-enum err kworkers_new(struct kworkers **out, unsigned threads, struct errinfo *info)
+enum err workers_new(struct workers **out, const char *name, unsigned threads, struct errinfo *info)
 {
-    struct kworkers *ws = xcalloc(1, sizeof *ws + threads * sizeof *ws->threads);
+    struct workers *ws = xcalloc(1, sizeof *ws + threads * sizeof *ws->threads);
     enum err e = ERR_OK;
 
     io_mutex_init(&ws->lock);
     io_cond_init(&ws->cond);
     list_init(&ws->waiting);
     while (!e && ws->n < threads) {
-        e = io_thread_start("weir-fetch", IO_PRIO_BACKGROUND, work, ws, &ws->threads[ws->n], info);
+        e = io_thread_start(name, IO_PRIO_BACKGROUND, work, ws, &ws->threads[ws->n], info);
         ws->n += !e;
     }
     *out = ws;
     if (e)
-        kworkers_free(out);
+        workers_free(out);
     return e;
 }
 
-void kworkers_free(struct kworkers **wsp)
+void workers_free(struct workers **wsp)
 {
-    struct kworkers *ws = *wsp;
+    struct workers *ws = *wsp;
     unsigned i;
 
     if (!ws)
@@ -73,7 +71,7 @@ void kworkers_free(struct kworkers **wsp)
     *wsp = NULL;
 }
 
-void kworkers_run(struct kworkers *ws, struct kwork *w)
+void workers_run(struct workers *ws, struct work *w)
 {
     io_mutex_lock(&ws->lock);
     list_push_back(&ws->waiting, &w->link);
