@@ -131,7 +131,7 @@ static bool topic_enabled(struct topic *t)
 
 /* ---- a topic's turn ---- */
 
-/* What is not in the table yet, in records and (by the log's average) bytes. */
+/* What is not in the table yet, in records and (by the log's average) bytes. The table was looked at. */
 static void pending(const struct table *t, struct topic *topic, uint64_t *records, uint64_t *bytes)
 {
     struct plog_info now;
@@ -153,6 +153,19 @@ static void pending(const struct table *t, struct topic *topic, uint64_t *record
         *records += (uint64_t)(end - from);
         *bytes += (uint64_t)((double)now.bytes * (double)(end - from) / all);
     }
+}
+
+static bool has_records(struct topic *topic)
+{
+    struct plog_info now;
+    int32_t i;
+
+    for (i = 0; i < topic_partitions(topic); i++) {
+        plog_info_get(partition_log(topic_partition(topic, i)), &now);
+        if (now.start_offset < now.end_offset)
+            return true;
+    }
+    return false;
 }
 
 static void lag_note(struct lake *l, struct table *t, uint64_t records)
@@ -302,10 +315,16 @@ static void maintain(struct lake *l, struct table *t, struct topic *topic)
         outcome(l, t, "expire", expire(l, t, topic, &info), &info);
 }
 
+static enum err look(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
+{
+    return is_jsonl(topic) ? jsonl_load(l, t, topic, info) : table_look(l, t, topic, info);
+}
+
 static void turn(struct lake *l, struct table *t, struct topic *topic)
 {
     struct errinfo info = {0};
     struct topic_conf c;
+    enum err e;
 
     topic_conf_get(topic, &c);
     io_mutex_lock(&l->lock);
@@ -321,6 +340,11 @@ static void turn(struct lake *l, struct table *t, struct topic *topic)
     }
     if (!c.lake_enable || !jobs_run(l, t, topic) || now_ns() < t->not_before_ns)
         return;
+    /* what it covers, before it is said what is not in it; retention waits for that, too */
+    if (!t->covered && !t->absent && has_records(topic) && (e = look(l, t, topic, &info))) {
+        outcome(l, t, "load", e, &info);
+        return;
+    }
     if (flush_due(l, t, topic, &c) &&
         !outcome(l, t, "flush", flush_all(l, t, topic, FLUSHES_MAX, &info), &info))
         return;

@@ -118,6 +118,7 @@ struct table {
     uint64_t view_version;
     /* the lake's thread */
     struct metadata *md;   /* NULL: not loaded */
+    bool absent;           /* looked for, and not there */
     bool jsonl;            /* loaded as JSON lines: jsonl.h */
     uint64_t jsonl_number; /* of the newest commit; 0: none */
     struct columns columns;
@@ -187,6 +188,8 @@ void lake_scan_fini(struct lake *l, struct scan *s);
 enum err lake_ready(struct lake *l, struct errinfo *info);
 /* Loads or makes the table; fills in md, columns, spec, covered. */
 enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
+/* The same, but if there is no table none is made: t->absent says so. */
+enum err table_look(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
 void table_unload(struct table *t);
 /* Fills in covered from a list of offsets (may be NULL): where it has none, where the log began. */
 enum err table_covered(struct table *t, struct topic *topic, const json_t *list,

@@ -36,6 +36,7 @@ void table_unload(struct table *t)
     free(t->covered);
     t->covered = NULL;
     t->partitions_n = 0;
+    t->absent = false;
     t->jsonl = false;
     t->jsonl_number = 0;
 }
@@ -263,7 +264,8 @@ static enum err table_gone(struct topic *topic, struct errinfo *info)
     return ERR_OK;
 }
 
-enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
+static enum err load(struct lake *l, struct table *t, struct topic *topic, bool make,
+                     struct errinfo *info)
 {
     struct table_name name = table_name_of(l, t);
     enum err e = ERR_OK;
@@ -274,8 +276,13 @@ enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct
         return e;
     table_unload(t);
     e = catalog_load(l->catalog, &name, &t->md, info);
-    if (e == ERR_NOT_FOUND && !(e = table_gone(topic, info)))
+    if (e == ERR_NOT_FOUND && !(e = table_gone(topic, info))) {
+        if (!make) {
+            t->absent = true;
+            return ERR_OK;
+        }
         e = table_make(l, t, topic, info);
+    }
     if (!e)
         e = table_adopt(l, t, topic, info);
     if (!e)
@@ -285,6 +292,16 @@ enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct
     else
         table_covered_show(l, t);
     return e;
+}
+
+enum err table_load(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
+{
+    return load(l, t, topic, true, info);
+}
+
+enum err table_look(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
+{
+    return t->absent ? ERR_OK : load(l, t, topic, false, info);
 }
 
 /* ---- committing ---- */

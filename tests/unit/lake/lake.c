@@ -3,6 +3,8 @@
  * anew does not get the old one's table; rules of retention; columns that grow. */
 #include "fixture.h"
 
+#include "broker/tier.h"
+
 /* ---- the stand-in for Parquet ---- */
 
 static enum err copy_range(FILE *out, struct topic *t, const struct lake_range *r, uint64_t *rows,
@@ -249,6 +251,47 @@ static void test_flush(void **state)
     job_fine(f, LAKE_FLUSH, "flush");
     assert_int_equal(exactly_once(f, &files), 22);
     assert_int_equal(files, 3);
+}
+
+/* The first lag that is told; -1: none is yet. */
+static int64_t lag_told(struct fx *f)
+{
+    struct errinfo info;
+    int64_t lag = -1;
+    struct buf b;
+    json_t *j;
+
+    buf_init(&b, 1u << 20);
+    if (!lake_status(f->l, SLICE_LIT(TOPIC), &b, &info)) {
+        j = json_loadb((const char *)b.ptr, b.len, 0, NULL);
+        if (json_integer_value(json_object_get(j, "lag")) > 0)
+            lag = json_integer_value(json_object_get(j, "lag"));
+        assert_int_equal(json_integer_value(json_object_get(j, "commits")), 0);
+        json_decref(j);
+    }
+    buf_fini(&b);
+    return lag;
+}
+
+/* After a start the table is looked at before it is said what it lacks, and nothing is flushed for it. */
+static void test_lag(void **state)
+{
+    struct fx *f = *state;
+    struct topic *t;
+    int64_t lag;
+
+    topic_make(f, 1, "lake.max.seconds", "86400");
+    put(f, 0, "x", 10);
+    job_fine(f, LAKE_FLUSH, "flush");
+    put(f, 0, "y", 3);
+    fx_close(f);
+    fx_open(f);
+    while ((lag = lag_told(f)) < 0)
+        usleep(1000);
+    assert_int_equal(lag, 3);
+    t = topic_find(f->b, SLICE_LIT(TOPIC));
+    assert_int_equal(partition_covered(topic_partition(t, 0)), 10);
+    topic_unref(&t);
 }
 
 static void test_failures(void **state)
@@ -538,6 +581,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_flush, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lag, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(test_compact, setup, teardown),
         cmocka_unit_test_setup_teardown(test_archive, setup, teardown),
