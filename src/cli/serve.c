@@ -49,6 +49,8 @@ static enum err settings(struct config *c, const struct args *a, struct errinfo 
     if (!e)
         e = set_flag(c, a, "nats", "nats.listen", info);
     if (!e)
+        e = set_flag(c, a, "nats-websocket", "nats.websocket.listen", info);
+    if (!e)
         e = set_flag(c, a, "tls-cert", "http.tls.cert", info);
     if (!e)
         e = set_flag(c, a, "tls-key", "http.tls.key", info);

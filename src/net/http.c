@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "net/http_int.h"
+#include "net/ws_deflate.h"
 
 const char *http_reason(int status)
 {
@@ -377,6 +378,7 @@ void http_server_free(struct http_server **sp)
 
         on_turn_end(hl);
         loop_hook_del(&hl->hook);
+        ws_deflate_free(&hl->deflate);
         while (!list_empty(&hl->pool))
             req_delete(list_entry(list_pop_front(&hl->pool), struct http_req, link));
     }

@@ -26,6 +26,7 @@ struct http_loop {
     conn_stat requests, errors_4xx, errors_5xx;
     struct loop_task drain;
     bool draining;
+    struct ws_deflate *deflate; /* NULL: not needed yet */
 };
 
 struct http_server {

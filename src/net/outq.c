@@ -157,6 +157,32 @@ void outq_move(struct outq *dst, struct outq *src, struct out_pool *p)
     *src = (struct outq){0};
 }
 
+void outq_split(struct outq *q, struct out_pool *p, size_t at, struct outq *rest)
+{
+    struct outq head = {0};
+
+    ASSERT(at <= q->bytes && !rest->head);
+    while (at) {
+        struct out_chunk *c = q->head;
+        size_t have = c->end - c->at;
+
+        if (have > at) { /* the chunk is cut: its beginning is copied */
+            outq_copy(&head, p, slice_of(c->ptr + c->at, at));
+            outq_drop(q, p, at);
+            break;
+        }
+        q->head = c->next;
+        q->tail = q->head ? q->tail : NULL;
+        q->bytes -= have;
+        c->next = NULL;
+        append(&head, c);
+        head.bytes += have;
+        at -= have;
+    }
+    *rest = *q;
+    *q = head;
+}
+
 int outq_iov(const struct outq *q, struct iovec *iov, int n)
 {
     const struct out_chunk *c;

@@ -37,6 +37,8 @@ void outq_lend(struct outq *q, struct out_pool *p, struct slice s, void (*releas
                void *arg);
 /* Appends all of src to dst; src is empty then. */
 void outq_move(struct outq *dst, struct outq *src, struct out_pool *p);
+/* Moves what is behind the first `at` bytes to rest, which is empty. */
+void outq_split(struct outq *q, struct out_pool *p, size_t at, struct outq *rest);
 /* The first bytes, in at most n pieces; how many pieces. */
 int outq_iov(const struct outq *q, struct iovec *iov, int n);
 /* Throws the first n bytes away. */

@@ -1,6 +1,10 @@
 /* WebSocket over wslay. See ws.h. wslay parses input from `in` (what the socket gave) and its
  * output goes straight into the connection's output buffer; data frames to the peer are made here
- * (unmasked, one frame a message), so that one frame can be shared by many receivers. */
+ * (unmasked, one frame a message), so that one frame can be shared by many receivers.
+ *
+ * With on_bytes wslay keeps no message: its pieces are given on as they come. The protocol's output
+ * lies in the connection's queue behind `framed`, as it is, until it is made messages of: at the end
+ * of the turn, or before a control frame. */
 #include "net/ws.h"
 
 #include <openssl/sha.h>
@@ -13,6 +17,7 @@
 #include "base/hex.h"
 #include "base/mem.h"
 #include "net/http_int.h"
+#include "net/ws_deflate.h"
 
 #define CLOSE_GOING_AWAY 1001
 #define CLOSE_PROTOCOL   1002
@@ -29,10 +34,14 @@ struct ws {
     void *user;
     struct slice in; /* being read by wslay */
     struct loop_timer ping;
-    struct buf rest; /* came with the upgrade; given on in the next turn */
+    struct buf rest;            /* came with the upgrade; given on in the next turn */
+    struct ws_inflate *inflate; /* of the compressed message that comes in */
+    uint64_t framed;            /* with on_bytes: output up to here, in all, are frames */
     unsigned unanswered, fragments;
     int code;
     bool in_recv, closing, was_full;
+    bool deflate;         /* agreed on */
+    bool control, packed; /* the frame that comes in; the message */
 };
 
 struct ws_frame {
@@ -54,6 +63,80 @@ static uint32_t message_max(const struct ws *w)
 static uint32_t ping_ms(const struct ws *w)
 {
     return w->handler->ping_ms ? w->handler->ping_ms : WS_PING_MS_DEFAULT;
+}
+
+/* ---- a stream's output ---- */
+
+static size_t header_make(uint8_t h[10], enum ws_opcode op, size_t len)
+{
+    h[0] = (uint8_t)(0x80 | op);
+    if (len < 126) {
+        h[1] = (uint8_t)len;
+        return 2;
+    }
+    if (len < 65536) {
+        h[1] = 126;
+        be16_store(h + 2, (uint16_t)len);
+        return 4;
+    }
+    h[1] = 127;
+    be64_store(h + 2, len);
+    return 10;
+}
+
+static uint64_t queued_end(const struct ws *w)
+{
+    return w->c->bytes_out + conn_queued(w->c);
+}
+
+/* Sends the first n bytes of q as a message, compressed. */
+static void pack(struct ws *w, struct outq *q, size_t n)
+{
+    struct ws_deflate *d = w->hl->deflate;
+    uint8_t piece[4096], head[10];
+    struct slice packed;
+
+    if (!d)
+        d = w->hl->deflate = ws_deflate_new();
+    while (n) {
+        size_t got = outq_take(q, &w->c->cl->pool, piece, n < sizeof piece ? n : sizeof piece);
+
+        ws_deflate_add(d, slice_of(piece, got));
+        n -= got;
+    }
+    packed = ws_deflate_end(d);
+    n = header_make(head, WS_BINARY, packed.len);
+    head[0] |= WSLAY_RSV1_BIT << 4;
+    conn_send(w->c, slice_of(head, n));
+    conn_send(w->c, packed);
+}
+
+/* What the protocol has queued becomes messages. */
+static void frame_output(struct ws *w)
+{
+    struct out_pool *pool = &w->c->cl->pool;
+    struct outq raw = {0}, rest;
+    uint8_t head[10];
+    size_t n;
+
+    if (!w->handler->on_bytes || queued_end(w) == w->framed || conn_closing(w->c))
+        return;
+    outq_split(&w->c->out, pool,
+               w->framed > w->c->bytes_out ? (size_t)(w->framed - w->c->bytes_out) : 0, &raw);
+    while (raw.bytes && !conn_closing(w->c)) {
+        n = raw.bytes < WS_STREAM_MESSAGE ? raw.bytes : WS_STREAM_MESSAGE;
+        if (w->deflate && n > WS_DEFLATE_LEAST) {
+            pack(w, &raw, n);
+            continue;
+        }
+        rest = (struct outq){0};
+        outq_split(&raw, pool, n, &rest);
+        conn_send(w->c, slice_of(head, header_make(head, WS_BINARY, n)));
+        conn_send_queue(w->c, &raw);
+        raw = rest;
+    }
+    outq_clear(&raw, pool);
+    w->framed = queued_end(w);
 }
 
 /* ---- wslay's side ---- */
@@ -79,8 +162,19 @@ static ssize_t cb_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t 
 {
     struct ws *w = arg;
 
+    frame_output(w);
     conn_send(w->c, slice_of(data, len));
+    w->framed = queued_end(w);
     return (ssize_t)len;
+}
+
+static void give_up(struct ws *w, int code)
+{
+    if (!w->closing)
+        w->code = code;
+    w->closing = true;
+    wslay_event_queue_close(w->ctx, (uint16_t)code, NULL, 0);
+    wslay_event_shutdown_read(w->ctx);
 }
 
 /* What wslay lets pass: a close frame with half a code; and it keeps each fragment in an allocation
@@ -93,18 +187,60 @@ static void cb_frame(wslay_event_context_ptr ctx,
 
     if (f->opcode == WSLAY_CONNECTION_CLOSE && f->payload_length == 1)
         code = CLOSE_PROTOCOL;
-    if (!wslay_is_ctrl_frame(f->opcode)) {
+    w->control = wslay_is_ctrl_frame(f->opcode);
+    if (w->control || f->opcode == WSLAY_CONTINUATION_FRAME) {
+        if (wslay_get_rsv1(f->rsv))
+            code = CLOSE_PROTOCOL;
+    } else {
+        w->packed = wslay_get_rsv1(f->rsv);
+        if (w->packed && !w->inflate)
+            w->inflate = ws_inflate_new(message_max(w));
+    }
+    if (!w->control && !w->handler->on_bytes) {
         w->fragments = f->opcode == WSLAY_CONTINUATION_FRAME ? w->fragments + 1 : 0;
         if (w->fragments > WS_FRAGMENTS_MAX)
             code = CLOSE_POLICY;
     }
-    if (!code)
+    if (code)
+        give_up(w, code);
+}
+
+static void take_bytes(void *arg, struct slice piece)
+{
+    struct ws *w = arg;
+
+    if (!w->closing && !conn_closing(w->c))
+        w->handler->on_bytes(w, w->user, piece);
+}
+
+/* A piece of a frame's payload. */
+static void cb_chunk(wslay_event_context_ptr ctx,
+                     const struct wslay_event_on_frame_recv_chunk_arg *k, void *arg)
+{
+    struct ws *w = arg;
+    struct slice piece = slice_of(k->data, k->data_length);
+    int code = 0;
+
+    if (!w->handler->on_bytes || w->control || !piece.len)
         return;
-    if (!w->closing)
-        w->code = code;
-    w->closing = true;
-    wslay_event_queue_close(ctx, (uint16_t)code, NULL, 0);
-    wslay_event_shutdown_read(ctx);
+    if (w->packed)
+        code = ws_inflate_add(w->inflate, piece, false, take_bytes, w);
+    else
+        take_bytes(w, piece);
+    if (code && !w->closing && !conn_closing(w->c))
+        give_up(w, code);
+}
+
+/* A stream's message is complete. */
+static void message_end(struct ws *w)
+{
+    int code = 0;
+
+    if (w->packed)
+        code = ws_inflate_add(w->inflate, SLICE_NULL, true, take_bytes, w);
+    ws_inflate_free(&w->inflate);
+    if (code && !w->closing && !conn_closing(w->c))
+        give_up(w, code);
 }
 
 static void cb_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *m,
@@ -116,7 +252,11 @@ static void cb_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
         if (!w->closing)
             w->code = m->status_code ? m->status_code : CLOSE_NO_STATUS;
         w->closing = true; /* nothing may follow wslay's answer to it */
-    } else if (!wslay_is_ctrl_frame(m->opcode) && !w->closing && !conn_closing(w->c)) {
+    } else if (wslay_is_ctrl_frame(m->opcode) || w->closing || conn_closing(w->c)) {
+        return;
+    } else if (w->handler->on_bytes) {
+        message_end(w);
+    } else {
         w->handler->on_message(w, w->user, (enum ws_opcode)m->opcode,
                                slice_of(m->msg ? (const void *)m->msg : "", m->msg_length));
     }
@@ -126,6 +266,7 @@ static const struct wslay_event_callbacks callbacks = {
     .recv_callback = cb_recv,
     .send_callback = cb_send,
     .on_frame_recv_start_callback = cb_frame,
+    .on_frame_recv_chunk_callback = cb_chunk,
     .on_msg_recv_callback = cb_message,
 };
 
@@ -144,8 +285,9 @@ static void pump(struct ws *w)
         conn_close(w->c, true, w->closing ? CONN_PEER : CONN_LIMIT);
         return;
     }
-    conn_pause(w->c,
-               conn_full(w->c)); /* who does not read pongs and answers may not go on asking */
+    if (!w->handler->on_bytes)
+        conn_pause(w->c,
+                   conn_full(w->c)); /* who does not read pongs and answers may not go on asking */
 }
 
 /* What cannot be a frame. wslay would only hang up. */
@@ -153,8 +295,10 @@ static void broken(struct ws *w)
 {
     static const uint8_t frame[] = {0x88, 2, CLOSE_PROTOCOL >> 8, CLOSE_PROTOCOL & 0xff};
 
+    frame_output(w);
     if (!wslay_event_get_close_sent(w->ctx))
         conn_send(w->c, slice_of(frame, sizeof frame));
+    w->framed = queued_end(w);
     if (!w->closing)
         w->code = CLOSE_PROTOCOL;
     w->closing = true;
@@ -194,6 +338,11 @@ static void on_drain(struct conn *c)
 {
     struct ws *w = c->state;
 
+    if (w->handler->on_bytes) {
+        if (w->handler->on_drain)
+            w->handler->on_drain(w, w->user);
+        return;
+    }
     conn_pause(c, false);
     if (!w->was_full || w->closing)
         return;
@@ -204,7 +353,28 @@ static void on_drain(struct conn *c)
 
 static void on_timeout(struct conn *c)
 {
-    conn_close(c, false, CONN_TIMEOUT);
+    struct ws *w = c->state;
+
+    if (w->closing || !w->handler->on_timeout)
+        conn_close(c, false, CONN_TIMEOUT);
+    else
+        w->handler->on_timeout(w, w->user);
+}
+
+static void on_flush(struct conn *c)
+{
+    frame_output(c->state);
+}
+
+/* Little at a time where a little may become much. */
+static uint8_t *room(struct conn *c, size_t *n)
+{
+    struct ws *w = c->state;
+
+    if (!w->deflate)
+        return NULL;
+    *n = WS_DEFLATE_READ;
+    return c->cl->scratch;
 }
 
 static void on_close(struct conn *c)
@@ -215,12 +385,17 @@ static void on_close(struct conn *c)
     w->closing = true;
     w->handler->on_close(w, w->user, w->code);
     wslay_event_context_free(w->ctx);
+    ws_inflate_free(&w->inflate);
     buf_fini(&w->rest);
     free(w);
 }
 
-const struct conn_proto ws_proto = {
-    .on_data = on_data, .on_drain = on_drain, .on_timeout = on_timeout, .on_close = on_close};
+const struct conn_proto ws_proto = {.room = room,
+                                    .on_data = on_data,
+                                    .on_flush = on_flush,
+                                    .on_drain = on_drain,
+                                    .on_timeout = on_timeout,
+                                    .on_close = on_close};
 
 static void on_ping(struct loop_timer *t)
 {
@@ -301,7 +476,7 @@ static void accept_key(struct slice key, char out[BASE64_LEN(20) + 1])
 }
 
 static struct ws *ws_new(struct conn *c, struct http_loop *hl, const struct ws_handler *handler,
-                         void *user)
+                         void *user, bool deflate)
 {
     struct ws *w = xcalloc(1, sizeof *w);
 
@@ -309,6 +484,7 @@ static struct ws *ws_new(struct conn *c, struct http_loop *hl, const struct ws_h
     w->hl = hl;
     w->handler = handler;
     w->user = user;
+    w->deflate = deflate;
     w->code = CLOSE_ABNORMAL;
     ASSERT(wslay_event_context_server_init(&w->ctx, &callbacks, w) == 0);
     wslay_event_config_set_max_recv_msg_length(w->ctx, message_max(w));
@@ -316,7 +492,14 @@ static struct ws *ws_new(struct conn *c, struct http_loop *hl, const struct ws_h
     c->state = w;
     c->output_max = queue_max(w);
     loop_timer_init(&w->ping, on_ping);
-    loop_timer_arm(hl->loop, &w->ping, ping_ms(w));
+    w->framed = queued_end(w); /* the answer to the upgrade */
+    if (!handler->on_bytes) {
+        loop_timer_arm(hl->loop, &w->ping, ping_ms(w));
+        return w;
+    }
+    wslay_event_config_set_no_buffering(w->ctx, 1);
+    if (w->deflate)
+        wslay_event_config_set_allowed_rsv_bits(w->ctx, WSLAY_RSV1_BIT);
     return w;
 }
 
@@ -324,11 +507,14 @@ struct ws *http_upgrade_ws(struct http_req *r, const struct ws_handler *handler,
                            const char *subprotocol)
 {
     char accept[BASE64_LEN(20) + 1];
-    struct http_hdr h[4] = {{SLICE_LIT("upgrade"), SLICE_LIT("websocket")},
+    struct http_hdr h[5] = {{SLICE_LIT("upgrade"), SLICE_LIT("websocket")},
                             {SLICE_LIT("connection"), SLICE_LIT("Upgrade")}};
     struct conn *c = r->c;
     struct http_loop *hl = r->hl;
     struct buf rest;
+    unsigned n = 3;
+    bool deflate = handler->deflate && handler->on_bytes &&
+                   ws_deflate_offered(http_header(r, "sec-websocket-extensions"));
     struct ws *w;
 
     if (!http_is_ws_upgrade(r) || !http1_may_detach(r))
@@ -336,10 +522,13 @@ struct ws *http_upgrade_ws(struct http_req *r, const struct ws_handler *handler,
     accept_key(http_header(r, "sec-websocket-key"), accept);
     h[2] = (struct http_hdr){SLICE_LIT("sec-websocket-accept"), slice_str(accept)};
     if (subprotocol)
-        h[3] = (struct http_hdr){SLICE_LIT("sec-websocket-protocol"), slice_str(subprotocol)};
-    r->ops->head(r, 101, h, subprotocol ? 4 : 3, 0);
+        h[n++] = (struct http_hdr){SLICE_LIT("sec-websocket-protocol"), slice_str(subprotocol)};
+    if (deflate)
+        h[n++] =
+            (struct http_hdr){SLICE_LIT("sec-websocket-extensions"), SLICE_LIT(WS_DEFLATE_ANSWER)};
+    r->ops->head(r, 101, h, n, 0);
     http1_detach(r, &rest);
-    w = ws_new(c, hl, handler, user);
+    w = ws_new(c, hl, handler, user, deflate);
     w->rest = rest;
     if (rest.len)
         conn_later(c);
@@ -347,23 +536,6 @@ struct ws *http_upgrade_ws(struct http_req *r, const struct ws_handler *handler,
 }
 
 /* ---- sending ---- */
-
-static size_t header_make(uint8_t h[10], enum ws_opcode op, size_t len)
-{
-    h[0] = (uint8_t)(0x80 | op);
-    if (len < 126) {
-        h[1] = (uint8_t)len;
-        return 2;
-    }
-    if (len < 65536) {
-        h[1] = 126;
-        be16_store(h + 2, (uint16_t)len);
-        return 4;
-    }
-    h[1] = 127;
-    be64_store(h + 2, len);
-    return 10;
-}
 
 static enum err can_send(struct ws *w)
 {
@@ -460,6 +632,27 @@ void ws_close(struct ws *w, int code, const char *reason)
     pump(w);
 }
 
+void ws_finish(struct ws *w, int code, const char *reason)
+{
+    if (conn_closing(w->c))
+        return;
+    if (!w->closing) {
+        w->closing = true;
+        w->code = code;
+        wslay_event_queue_close(w->ctx, (uint16_t)code, (const uint8_t *)reason,
+                                reason_len(reason));
+    }
+    if (wslay_event_want_write(w->ctx))
+        (void)wslay_event_send(w->ctx); /* the connection ends anyway */
+    conn_close(w->c, true, CONN_LOCAL);
+}
+
+struct conn *ws_conn(struct ws *w)
+{
+    ASSERT(w->handler->on_bytes);
+    return w->c;
+}
+
 struct loop *ws_loop(const struct ws *w)
 {
     return w->hl->loop;
@@ -472,5 +665,10 @@ const char *ws_remote(const struct ws *w)
 
 void ws_drain_conn(struct conn *c)
 {
-    ws_close(c->state, CLOSE_GOING_AWAY, "the server stops");
+    struct ws *w = c->state;
+
+    if (w->handler->on_stop)
+        w->handler->on_stop(w, w->user);
+    else
+        ws_close(w, CLOSE_GOING_AWAY, "the server stops");
 }

@@ -1,5 +1,9 @@
-/* WebSocket (RFC 6455), server side, over HTTP/1.1 connections. No extensions. What the peer sends
- * is parsed by wslay: frames must be masked, text must be UTF-8, control frames are answered here.
+/* WebSocket (RFC 6455), server side, over HTTP/1.1 connections. What the peer sends is parsed by
+ * wslay: frames must be masked, text must be UTF-8, control frames are answered here.
+ *
+ * A protocol that is a stream of bytes elsewhere can have one here (on_bytes): it gets the bytes of
+ * messages as they come, wherever they are cut, and what it sends by conn_send and its like on
+ * ws_conn leaves as messages at the end of the turn. That can be compressed (permessage-deflate).
  *
  * Life: http_upgrade_ws -> on_message, on_drain … -> on_close, whoever ended it; ws is gone when
  * that returns. on_close is never called from inside a function of this header. A peer that does
@@ -24,9 +28,18 @@ struct ws_handler {
      * gave none), or why this side gave the peer up (1002 not WebSocket, 1007 not UTF-8, 1008 too
      * many fragments, 1009 too large), or 1006: the connection just ended. */
     void (*on_close)(struct ws *ws, void *user, int code);
-    uint32_t message_max; /* bytes of a message from the peer; 0 = 1 MiB -> close 1009 */
-    uint32_t queue_max;   /* bytes queued to the peer; 0 = 1 MiB */
-    uint32_t ping_ms;     /* between pings; silence for two of them closes; 0 = 30 s */
+    /* Instead of on_message: a piece of a message; data ends with the call. Nothing pauses reading
+     * for output then, and no pings are sent: the protocol has its own. */
+    void (*on_bytes)(struct ws *ws, void *user, struct slice data);
+    /* With on_bytes: the deadline of ws_conn passed. */
+    void (*on_timeout)(struct ws *ws, void *user);
+    /* The server stops. NULL: the peer is told (1001). */
+    void (*on_stop)(struct ws *ws, void *user);
+    bool deflate; /* with on_bytes: messages are compressed if the peer offers it */
+    uint32_t
+        message_max; /* bytes of a message from the peer, also when inflated; 0 = 1 MiB -> close 1009 */
+    uint32_t queue_max; /* bytes queued to the peer; 0 = 1 MiB */
+    uint32_t ping_ms;   /* between pings; silence for two of them closes; 0 = 30 s */
 };
 
 /* Is this a well-formed WebSocket upgrade request? */
@@ -50,6 +63,10 @@ size_t ws_queued(const struct ws *ws);
 /* Starts the close handshake; on_close comes when it is done or after 5 s. on_message is not called
  * any more. reason is cut behind 123 bytes. */
 void ws_close(struct ws *ws, int code, const char *reason);
+/* Sends what is queued and a close frame, and ends the connection without waiting for the peer's. */
+void ws_finish(struct ws *ws, int code, const char *reason);
+/* Whose output is a stream; only with on_bytes. */
+struct conn *ws_conn(struct ws *ws);
 struct loop *ws_loop(const struct ws *ws);
 const char *ws_remote(const struct ws *ws);
 

@@ -180,15 +180,17 @@ static enum err nats_safety_check(const struct server *s, struct errinfo *info)
     bool public_addr = false;
 
     each_part(c->nats.text, note_public, &public_addr);
+    each_part(c->nats_ws.text, note_public, &public_addr);
     if (!public_addr || c->insecure.n ||
         (c->nats_tls_cert.n && (c->nats_tls_ca.n || c->nats_users.n || has_tokens(s->broker))))
         return ERR_OK;
     return errinfo_set(info, ERR_CONFIG,
-                       "%s is reachable by others: set nats.tls.cert and nats.tls.key, and "
+                       "%s%s%s is reachable by others: set nats.tls.cert and nats.tls.key, and "
                        "list users (nats.users), make a token (`weir token create --admin --data "
                        "%s`) or let in only clients with certificates (nats.tls.client_ca), or "
                        "allow it with --insecure",
-                       c->nats.text, c->data.text);
+                       c->nats.text, c->nats.n && c->nats_ws.n ? "," : "", c->nats_ws.text,
+                       c->data.text);
 }
 
 static enum err safety_check(struct server *s, bool *open_without, struct errinfo *info)
@@ -490,10 +492,12 @@ static enum err nats_start(struct server *s, struct errinfo *info)
                            .login_ms = (uint32_t)c->nats_login_ms.n,
                            .send_ms = (uint32_t)c->nats_send_ms.n,
                            .users = c->nats_users.text,
-                           .tls_first = c->nats_tls_first.n};
+                           .tls_first = c->nats_tls_first.n,
+                           .ws_origins = c->nats_ws_origins.text,
+                           .ws_deflate = c->nats_ws_deflate.n};
     enum err e;
 
-    if (!c->nats.n)
+    if (!c->nats.n && !c->nats_ws.n)
         return ERR_OK;
     if (c->nats_tls_cert.n &&
         (e = tls_conf_new(c->nats_tls_cert.text, c->nats_tls_key.text,
@@ -557,20 +561,34 @@ static enum err pgwire_listen_one(void *arg, const char *addr)
     return ERR_OK;
 }
 
-static enum err nats_listen_one(void *arg, const char *addr)
+static enum err nats_listen_as(struct listen_arg *a, const char *addr, const char *what,
+                               const char *scheme,
+                               enum err (*listen_fn)(struct nats *n, const char *addr,
+                                                     uint16_t *port, struct errinfo *info))
 {
-    struct listen_arg *a = arg;
     const char *colon = strrchr(addr, ':');
     uint16_t port = 0;
-    enum err e = nats_listen(a->s->nats, addr, &port, a->info);
+    enum err e = listen_fn(a->s->nats, addr, &port, a->info);
 
     if (e)
         return e;
     if (strncmp(addr, "unix:", 5) == 0)
-        printf("nats listening on %s\n", addr);
+        printf("%s listening on %s\n", what, addr);
     else
-        printf("nats listening on nats://%.*s:%u\n", (int)(colon - addr), addr, port);
+        printf("%s listening on %s://%.*s:%u\n", what, scheme, (int)(colon - addr), addr, port);
     return ERR_OK;
+}
+
+static enum err nats_listen_one(void *arg, const char *addr)
+{
+    return nats_listen_as(arg, addr, "nats", "nats", nats_listen);
+}
+
+static enum err nats_listen_ws_one(void *arg, const char *addr)
+{
+    struct listen_arg *a = arg;
+
+    return nats_listen_as(a, addr, "nats websocket", a->s->nats_tls ? "wss" : "ws", nats_listen_ws);
 }
 
 static void loop_main(void *arg)
@@ -632,7 +650,8 @@ static enum err start(struct server *s, struct errinfo *info)
     if ((e = each_part(s->c->http.text, listen_one, &a)) ||
         (e = each_part(s->c->kafka.text, kafka_listen_one, &a)) ||
         (e = each_part(s->c->pgwire.text, pgwire_listen_one, &a)) ||
-        (e = each_part(s->c->nats.text, nats_listen_one, &a)) || (e = loops_start(s, info)))
+        (e = each_part(s->c->nats.text, nats_listen_one, &a)) ||
+        (e = each_part(s->c->nats_ws.text, nats_listen_ws_one, &a)) || (e = loops_start(s, info)))
         return e;
     fflush(stdout);
     notify("READY=1");

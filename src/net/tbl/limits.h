@@ -68,6 +68,9 @@
 #define WS_PINGS_LOST      2u         /* unanswered pings end the connection */
 #define WS_FRAGMENTS_MAX   4096u      /* of one message */
 #define WS_CLOSE_MS        5000u      /* for the peer's half of the closing handshake */
+#define WS_STREAM_MESSAGE  (1u << 20) /* bytes of a stream that are sent as one message, at most */
+#define WS_DEFLATE_LEAST   64u        /* bytes that are worth compressing */
+#define WS_DEFLATE_READ    8192u      /* read at once where it may be compressed: inflates to 8 MiB */
 
 _Static_assert(NET_CHUNK_SMALL < NET_CHUNK_LARGE, "two classes of chunks");
 _Static_assert(NET_COPY_MAX < NET_CHUNK_LARGE / 2, "what is copied fits a chunk");

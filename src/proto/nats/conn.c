@@ -33,10 +33,27 @@ static void say_error(struct nconn *nc, const char *text)
     say(nc, slice_of(line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1));
 }
 
-static void end(struct nconn *nc, const char *text)
+static const struct {
+    const char *reason, *error;
+    int code;
+} ends[] = {
+#define X(name, reason, error, code) {reason, error, code},
+    NENDS(X)
+#undef X
+};
+
+void nconn_end(struct nconn *nc, enum nend why)
 {
-    say_error(nc, text);
-    conn_close(nc->c, CLOSE_AFTER, CONN_LOCAL);
+    if (conn_closing(nc->c))
+        return;
+    if (!nc->why)
+        nc->why = why;
+    if (ends[why].error)
+        say_error(nc, ends[why].error);
+    if (nc->ws)
+        nws_finish(nc->ws, ends[why].code, ends[why].reason);
+    else
+        conn_close(nc->c, CLOSE_AFTER, why == NEND_CLIENT ? CONN_PEER : CONN_LOCAL);
 }
 
 static void ok(struct nconn *nc)
@@ -146,20 +163,20 @@ static void on_sub(struct nconn *nc, const struct nats_line *line)
         return;
     }
     if (max && nc->subs.n >= max) {
-        end(nc, "maximum subscriptions exceeded");
+        nconn_end(nc, NEND_SUBS);
         return;
     }
     s = sub_new(nc, line);
     s->filtered = nats_sub_filtered(nc, line->subject);
     if (map_put(&nc->subs, s->sid, s)) {
         free(s);
-        end(nc, "maximum subscriptions exceeded");
+        nconn_end(nc, NEND_SUBS);
         return;
     }
     if (interest_add(&nc->account->interest, &s->in)) {
         map_remove(&nc->subs, s->sid);
         free(s);
-        end(nc, "maximum subscriptions exceeded");
+        nconn_end(nc, NEND_SUBS);
         return;
     }
     nstat_add(&nc->l->subs, 1);
@@ -214,7 +231,7 @@ static void on_pub(struct nconn *nc, const struct nats_line *line)
                      .from = nc};
 
     if (line->op == NATS_HPUB && !nc->headers) {
-        end(nc, "message headers not supported");
+        nconn_end(nc, NEND_HEADERS);
         return;
     }
     nc->in_msgs++;
@@ -251,10 +268,10 @@ static void options(struct nconn *nc, json_t *o)
     nc->protocol = (int)json_integer_value(json_object_get(o, "protocol"));
 }
 
-static void refuse(struct nconn *nc, const char *text)
+static void refuse(struct nconn *nc, enum nend why)
 {
     nstat_add(&nc->l->refused, 1);
-    end(nc, text);
+    nconn_end(nc, why);
 }
 
 static void on_connect(struct nconn *nc, const struct nats_line *line)
@@ -264,18 +281,18 @@ static void on_connect(struct nconn *nc, const struct nats_line *line)
 
     if (!json_is_object(o)) {
         json_decref(o);
-        end(nc, "Unknown Protocol Operation");
+        nconn_end(nc, NEND_PARSE);
         return;
     }
     if (nc->connected)
         subs_end(nc); /* it may be somebody else from now on */
     options(nc, o);
     if (nats_login(nc, o)) {
-        refuse(nc, "Authorization Violation");
+        refuse(nc, NEND_LOGIN);
     } else if (nc->protocol < 0 || nc->protocol > 1) {
-        end(nc, "invalid client protocol");
+        nconn_end(nc, NEND_VERSION);
     } else if (nc->no_responders && !nc->headers) {
-        end(nc, "no responders requires headers support");
+        nconn_end(nc, NEND_RESPONDERS);
     } else {
         nc->connected = true;
         conn_deadline(nc->c, nc->l->n->conf.ping_ms);
@@ -289,17 +306,17 @@ static void on_connect(struct nconn *nc, const struct nats_line *line)
 static void on_bad(struct nconn *nc, enum nats_op op)
 {
     if (op == NATS_LONG_LINE)
-        end(nc, "maximum control line exceeded");
+        nconn_end(nc, NEND_LINE);
     else if (op == NATS_LARGE)
-        end(nc, "Maximum Payload Violation");
+        nconn_end(nc, NEND_PAYLOAD);
     else
-        end(nc, "Unknown Protocol Operation");
+        nconn_end(nc, NEND_PARSE);
 }
 
 static void on_line(struct nconn *nc, const struct nats_line *line)
 {
     if (!nc->connected && line->op != NATS_CONNECT && nats_login_needed(nc->l)) {
-        refuse(nc, "Authorization Violation");
+        refuse(nc, NEND_LOGIN);
         return;
     }
     switch (line->op) {
@@ -323,7 +340,7 @@ static void on_line(struct nconn *nc, const struct nats_line *line)
         on_connect(nc, line);
         break;
     case NATS_ERR:
-        conn_close(nc->c, CLOSE_AFTER, CONN_PEER);
+        nconn_end(nc, NEND_CLIENT);
         break;
     case NATS_OK:
         break;
@@ -357,7 +374,7 @@ static bool complete(struct nconn *nc, struct slice *data)
         if (!nc->need && n > 2 * NATS_LINE_MAX)
             n = 2 * NATS_LINE_MAX; /* enough to say that the line is too long */
         if (buf_append(&nc->in, data->ptr, n)) {
-            end(nc, "Maximum Payload Violation");
+            nconn_end(nc, NEND_PAYLOAD);
             return false;
         }
         *data = slice_of(data->ptr + n, data->len - n);
@@ -369,16 +386,15 @@ static bool complete(struct nconn *nc, struct slice *data)
     return data->len != 0;
 }
 
-static void on_data(struct conn *c, struct slice data)
+void nconn_data(struct nconn *nc, struct slice data)
 {
-    struct nconn *nc = c->state;
     size_t used;
 
     nc->heard_ms = loop_now_ms(nc->l->loop);
     if (data.len && (!nc->in.len || complete(nc, &data))) {
         while (data.len && take(nc, data, &used))
             data = slice_of(data.ptr + used, data.len - used);
-        if (data.len && !conn_closing(c))
+        if (data.len && !conn_closing(nc->c))
             buf_append_slice(&nc->in, data); /* fits: less than a line */
     }
     if (!nc->in.len && nc->in.cap > IN_KEPT)
@@ -391,44 +407,41 @@ static void on_data(struct conn *c, struct slice data)
 
 /* ---- the connection ---- */
 
-static void on_drain(struct conn *c)
+void nconn_drained(struct nconn *nc)
 {
-    struct nconn *nc = c->state;
-
     atomic_store_explicit(&nc->pressed, false, memory_order_relaxed);
 }
 
-static void on_timeout(struct conn *c)
+void nconn_timeout(struct nconn *nc)
 {
-    struct nconn *nc = c->state;
     const struct nats_conf *conf = &nc->l->n->conf;
 
     if (!nc->connected && nats_login_needed(nc->l)) {
-        refuse(nc, "Authentication Timeout");
+        refuse(nc, NEND_LOGIN_TIMEOUT);
         return;
     }
     if (!nats_login_valid(nc)) {
-        refuse(nc, "User Authentication Expired");
+        refuse(nc, NEND_EXPIRED);
         return;
     }
     if (loop_now_ms(nc->l->loop) - nc->heard_ms < conf->ping_ms) {
         nc->pings = 0;
     } else if (nc->pings >= conf->pings_lost) {
-        end(nc, "Stale Connection");
+        nconn_end(nc, NEND_STALE);
         return;
     } else {
         nc->pings++;
         say(nc, SLICE_LIT("PING\r\n"));
     }
-    conn_deadline(c, conf->ping_ms);
+    conn_deadline(nc->c, conf->ping_ms);
 }
 
-static void on_close(struct conn *c)
+void nconn_closed(struct nconn *nc)
 {
-    struct nconn *nc = c->state;
-
-    if (c->why == CONN_SLOW || c->why == CONN_LIMIT)
+    if (nc->c->why == CONN_SLOW || nc->c->why == CONN_LIMIT) {
+        nc->why = nc->c->why == CONN_SLOW ? NEND_DEADLINE : NEND_PENDING;
         nstat_add(&nc->l->slow, 1);
+    }
     nats_unstall(nc);
     subs_end(nc);
     map_fini(&nc->subs);
@@ -436,6 +449,66 @@ static void on_close(struct conn *c)
     nats_logout(nc);
     nc->c = NULL;
     nats_retire_conn(nc->l, nc);
+}
+
+struct nconn *nconn_new(struct nats *n, unsigned loop)
+{
+    struct nconn *nc = xcalloc(1, sizeof *nc);
+
+    nc->l = &n->loops[loop];
+    nc->account = n->accounts;
+    nc->verbose = nc->pedantic = nc->echo = true; /* until CONNECT says otherwise */
+    nc->heard_ms = loop_now_ms(nc->l->loop);
+    buf_init(&nc->in, (size_t)NATS_LINE_MAX * 3 + n->conf.payload_max);
+    map_init(&nc->subs, SUBS_LIMIT, n->seed);
+    atomic_init(&nc->pressed, false);
+    return nc;
+}
+
+void nconn_start(struct nconn *nc, struct conn *c, struct ws *ws)
+{
+    struct nats *n = nc->l->n;
+
+    nc->c = c;
+    nc->ws = ws;
+    nc->id = atomic_fetch_add(&n->next_id, 1) + 1;
+    snprintf(nc->remote_ip, sizeof nc->remote_ip, "%s", c->remote);
+    if (strrchr(nc->remote_ip, ':'))
+        *strrchr(nc->remote_ip, ':') = '\0';
+    nats_nonce(nc);
+    c->output_max = NATS_OUTPUT;
+    conn_deadline(c, nats_login_needed(nc->l) ? n->conf.login_ms : n->conf.ping_ms);
+    say_info(nc);
+}
+
+void nconn_stop(struct nconn *nc)
+{
+    nc->lame = true;
+    if (nc->protocol >= 1)
+        say_info(nc);
+    nconn_end(nc, NEND_STOP);
+}
+
+/* ---- on a socket of its own ---- */
+
+static void on_data(struct conn *c, struct slice data)
+{
+    nconn_data(c->state, data);
+}
+
+static void on_drain(struct conn *c)
+{
+    nconn_drained(c->state);
+}
+
+static void on_timeout(struct conn *c)
+{
+    nconn_timeout(c->state);
+}
+
+static void on_close(struct conn *c)
+{
+    nconn_closed(c->state);
 }
 
 static const struct conn_proto proto = {
@@ -448,39 +521,17 @@ static const struct conn_proto proto = {
 void nconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
 {
     struct nats *n = ctx;
-    struct nconn *nc = xcalloc(1, sizeof *nc);
 
     (void)alpn;
-    nc->c = c;
-    nc->l = &n->loops[loop];
-    nc->account = n->accounts;
-    nc->id = atomic_fetch_add(&n->next_id, 1) + 1;
-    nc->verbose = nc->pedantic = nc->echo = true; /* until CONNECT says otherwise */
-    nc->heard_ms = loop_now_ms(nc->l->loop);
-    buf_init(&nc->in, (size_t)NATS_LINE_MAX * 3 + n->conf.payload_max);
-    map_init(&nc->subs, SUBS_LIMIT, n->seed);
-    atomic_init(&nc->pressed, false);
-    snprintf(nc->remote_ip, sizeof nc->remote_ip, "%s", c->remote);
-    if (strrchr(nc->remote_ip, ':'))
-        *strrchr(nc->remote_ip, ':') = '\0';
-    nats_nonce(nc);
     c->proto = &proto;
-    c->state = nc;
-    c->output_max = NATS_OUTPUT;
-    conn_deadline(c, nats_login_needed(nc->l) ? n->conf.login_ms : n->conf.ping_ms);
-    say_info(nc);
+    c->state = nconn_new(n, loop);
+    nconn_start(c->state, c, NULL);
     if (n->conf.tls && !n->conf.tls_first)
         conn_tls_start(c, n->conf.tls);
 }
 
 void nconn_drain(struct conn *c)
 {
-    struct nconn *nc = c->state;
-
-    if (c->proto != &proto)
-        return;
-    nc->lame = true;
-    if (nc->protocol >= 1)
-        say_info(nc);
-    conn_close(c, CLOSE_AFTER, CONN_LOCAL);
+    if (c->proto == &proto)
+        nconn_stop(c->state);
 }

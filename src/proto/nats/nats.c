@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "io/io.h"
+#include "net/http.h"
 #include "proto/nats/nats_int.h"
 
 #define DRAIN_PASSES 1000u
@@ -109,14 +110,32 @@ enum err nats_listen(struct nats *n, const char *addr, uint16_t *port, struct er
     return e;
 }
 
+enum err nats_listen_ws(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info)
+{
+    enum err e = n->ws ? ERR_OK : nws_new(n, info);
+
+    return e ? e : http_server_listen(n->ws, addr, n->conf.tls, port, info);
+}
+
+static void drained(void *arg)
+{
+    (void)arg; /* nats_open says it */
+}
+
 void nats_drain(struct nats *n)
 {
     conn_server_drain(n->conns, nconn_drain);
+    if (n->ws)
+        http_server_drain(n->ws, 0, drained, NULL);
 }
 
 uint64_t nats_open(const struct nats *n)
 {
-    return conn_server_open(n->conns);
+    struct http_stats ws = {0};
+
+    if (n->ws)
+        http_server_stats(n->ws, &ws);
+    return conn_server_open(n->conns) + ws.conns_open;
 }
 
 static bool at_rest(const struct nats *n)
@@ -137,6 +156,7 @@ void nats_free(struct nats **np)
 
     if (!n)
         return;
+    http_server_free(&n->ws);
     if (n->conns)
         conn_server_free(&n->conns);
     for (pass = 0; pass == 0 || (!at_rest(n) && pass < DRAIN_PASSES); pass++)
@@ -190,14 +210,12 @@ void nats_metrics(struct nats *n, struct buf *out)
          offsetof(struct nloop, refused)},
         {"subscriptions", "gauge", "Subscriptions now.", offsetof(struct nloop, subs)},
     };
-    struct conn_stats st;
     unsigned i;
 
-    conn_server_stats(n->conns, &st);
     buf_printf(out,
                "# HELP weir_nats_connections Connections open now.\n"
                "# TYPE weir_nats_connections gauge\nweir_nats_connections %" PRIu64 "\n",
-               st.open);
+               nats_open(n));
     for (i = 0; i < sizeof m / sizeof *m; i++)
         buf_printf(out,
                    "# HELP weir_nats_%s %s\n# TYPE weir_nats_%s %s\nweir_nats_%s %" PRIu64 "\n",

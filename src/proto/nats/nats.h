@@ -36,11 +36,15 @@ struct nats_conf {
     uint32_t send_ms;                 /* output that does not move ends the connection */
     struct tls_conf *tls;             /* NULL: none */
     bool tls_first;                   /* the handshake comes before INFO */
+    const char *ws_origins; /* whose pages may open WebSockets: "" all, "same", or a list */
+    bool ws_deflate;        /* WebSockets are compressed where clients offer it */
 };
 
 enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinfo *info);
 /* addr as conn_server_listen; several may be listened at. */
 enum err nats_listen(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info);
+/* … for WebSockets; with tls, if there is one, from the first byte. */
+enum err nats_listen_ws(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info);
 /* Once: stops listening and tells clients to go elsewhere (lame duck). */
 void nats_drain(struct nats *n);
 uint64_t nats_open(const struct nats *n);

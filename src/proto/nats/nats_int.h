@@ -1,6 +1,7 @@
 /* What the files of src/proto/nats know of each other. See nats.h.
  *
  *   conn.c      a connection: lines in, INFO, CONNECT, pings, its subscriptions
+ *   ws.c        the same in a WebSocket
  *   route.c     a message to those who want it, on this loop and others
  *   parse.c     lines; subject.c and interest.c: subjects and who wants them
  *   login.c     who may connect, and what they may do
@@ -18,6 +19,7 @@
 #include "base/map.h"
 #include "net/conn.h"
 #include "net/loop.h"
+#include "net/ws.h"
 #include "proto/nats/interest.h"
 #include "proto/nats/nats.h"
 #include "proto/nats/parse.h"
@@ -65,8 +67,35 @@ struct nsub {
     char text[];
 };
 
+/* Why a connection ends, in the words of nats-server: the client is told `error` (NULL: nothing), who
+ * watches the server `reason`, and a WebSocket is closed with `code`. */
+#define NENDS(X)                                                                        \
+    X(OPEN, "", NULL, 1000)                                                             \
+    X(CLIENT, "Client Closed", NULL, 1000)                                              \
+    X(LOGIN_TIMEOUT, "Authentication Timeout", "Authentication Timeout", 1008)          \
+    X(LOGIN, "Authentication Failure", "Authorization Violation", 1008)                 \
+    X(EXPIRED, "Authentication Expired", "User Authentication Expired", 1008)           \
+    X(PENDING, "Slow Consumer (Pending Bytes)", NULL, 1008)                             \
+    X(DEADLINE, "Slow Consumer (Write Deadline)", NULL, 1008)                           \
+    X(READ, "Read Error", NULL, 1001)                                                   \
+    X(PARSE, "Parse Error", "Unknown Protocol Operation", 1002)                         \
+    X(STALE, "Stale Connection", "Stale Connection", 1001)                              \
+    X(VERSION, "Bad Client Protocol Version", "invalid client protocol", 1002)          \
+    X(RESPONDERS, "Protocol Violation", "no responders requires headers support", 1002) \
+    X(HEADERS, "Protocol Violation", "message headers not supported", 1002)             \
+    X(PAYLOAD, "Maximum Message Payload Exceeded", "Maximum Payload Violation", 1009)   \
+    X(LINE, "Maximum Control Line Exceeded", "maximum control line exceeded", 1008)     \
+    X(SUBS, "Maximum Subscriptions Exceeded", "maximum subscriptions exceeded", 1008)   \
+    X(STOP, "Server Shutdown", NULL, 1001)
+enum nend {
+#define X(name, reason, error, code) NEND_##name,
+    NENDS(X)
+#undef X
+};
+
 struct nconn {
     struct conn *c; /* NULL: closed */
+    struct ws *ws;  /* NULL: not in one */
     struct nloop *l;
     struct naccount *account;
     uint64_t id;
@@ -80,6 +109,7 @@ struct nconn {
     uint32_t stall_ms;
     bool connected, verbose, pedantic, echo, headers, no_responders, lame;
     bool stalled;
+    enum nend why;
     int protocol;
     atomic_bool pressed;      /* others' publishers are to slow down */
     struct nusers *users;     /* that it logged in with; NULL: a token, or nobody in particular */
@@ -132,6 +162,8 @@ struct nloop {
 struct nats {
     struct nats_conf conf;
     struct conn_server *conns;
+    struct http_server *ws; /* NULL: none */
+    struct ws_handler ws_handler;
     struct nloop *loops;
     struct naccount *accounts; /* the first is $G */
     struct io_rwlock users_lock;
@@ -152,10 +184,28 @@ static inline void nstat_add(_Atomic uint64_t *s, uint64_t v)
 /* ---- conn.c ---- */
 
 void nconn_open(void *ctx, unsigned loop, struct conn *c, const char *alpn);
+/* Memory only, to be freed by free() as long as it is not started: that says INFO. ws: NULL, c is a
+ * socket's. */
+struct nconn *nconn_new(struct nats *n, unsigned loop);
+void nconn_start(struct nconn *nc, struct conn *c, struct ws *ws);
+/* As struct conn_proto's; closed: nc is not to be used any more. */
+void nconn_data(struct nconn *nc, struct slice data);
+void nconn_drained(struct nconn *nc);
+void nconn_timeout(struct nconn *nc);
+void nconn_closed(struct nconn *nc);
+/* Says why, and ends the connection when its output is sent. */
+void nconn_end(struct nconn *nc, enum nend why);
 /* Lame duck: the client is told, and closed when it has its output. */
+void nconn_stop(struct nconn *nc);
 void nconn_drain(struct conn *c);
 /* Takes a subscription out; its memory goes when no loop can have it any more. */
 void nsub_end(struct nsub *s);
+
+/* ---- ws.c ---- */
+
+/* Sends what is queued and a close frame. */
+void nws_finish(struct ws *ws, int code, const char *reason);
+enum err nws_new(struct nats *n, struct errinfo *info);
 
 /* ---- nats.c ---- */
 

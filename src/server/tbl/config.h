@@ -62,6 +62,12 @@ CONFIG(pgwire_conns_ip_max, "pgwire.connections.ip_max", NUMBER, "0", 0, 100000,
 CONFIG(pgwire_idle_ms, "pgwire.idle", TIME, "1h", 0, 604800000, "time", "A connection without a message is closed after it; 0: never.")
 CONFIG(nats, "nats.listen", TEXT, "", 0, 1000, "addresses",
        "Where NATS is served: HOST:PORT, several with commas; port 0 asks the system. Empty: nowhere.")
+CONFIG(nats_ws, "nats.websocket.listen", TEXT, "", 0, 1000, "addresses",
+       "Where NATS is served in WebSockets, for browsers; with nats.tls.cert over TLS. Empty: nowhere.")
+CONFIG(nats_ws_origins, "nats.websocket.origins", TEXT, "", 0, 2000, "origins",
+       "Whose pages may connect: `same` for those of the host that is asked, or origins such as https://example.com, with commas. Empty: all.")
+CONFIG(nats_ws_deflate, "nats.websocket.compression", BOOL, "false", 0, 0, "",
+       "Messages are compressed for clients that offer it (permessage-deflate).")
 CONFIG(nats_tls_cert, "nats.tls.cert", TEXT, "", 0, 400, "path",
        "PEM file with the certificate and its chain: clients must use TLS. Empty: NATS is served in the clear. Read again on SIGHUP.")
 CONFIG(nats_tls_key, "nats.tls.key", TEXT, "", 0, 400, "path", "PEM file with the certificate's private key.")

@@ -4,7 +4,7 @@ import {check, equal, until, sleep, run} from '../kafka/steps.mjs';
 const require = createRequire(import.meta.url);
 const [name, servers, token] = process.argv.slice(2, 5);
 process.argv[4] = '';
-const {connect, headers, Empty} = require(name);
+const {connect, headers, Empty} = {connect: require(name).wsconnect, ...require(name)};
 const options = {servers, token: token || undefined};
 const text = m => m.string ? m.string() : new TextDecoder().decode(m.data);
 

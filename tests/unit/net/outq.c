@@ -70,7 +70,7 @@ static void like_a_buffer(void **state)
         for (i = 0; i < 40; i++) {
             size_t k;
 
-            switch (rnd() % 4) {
+            switch (rnd() % 5) {
             case 0:
                 k = q.bytes ? rnd() % (q.bytes + 1) : 0;
                 outq_drop(&q, &pool, k);
@@ -83,6 +83,13 @@ static void like_a_buffer(void **state)
                 outq_move(&q, &other, &pool);
                 assert_int_equal(other.bytes, 0);
                 assert_null(other.head);
+                break;
+            case 2:
+                k = rnd() % (q.bytes + 1); /* cut anywhere, and put together again */
+                outq_split(&q, &pool, k, &other);
+                assert_int_equal(q.bytes, k);
+                check(&other, &model, at + k);
+                outq_move(&q, &other, &pool);
                 break;
             default:
                 add_some(&q, &pool, &model);

@@ -1,5 +1,7 @@
 /* WebSocket: the handshake, frames in all pieces, fragments, control frames, what breaks the rules,
- * the closing handshake, shared frames, back-pressure, pings. */
+ * the closing handshake, shared frames, back-pressure, pings; streams of bytes, compressed or not. */
+#include <zlib.h>
+
 #include "fixture.h"
 
 #define UPGRADE                                                                                \
@@ -540,6 +542,191 @@ static void echo_over_a_socket(void **state)
     fx_stop(&f);
 }
 
+/* ---- streams of bytes ---- */
+
+#define UPGRADE_DEFLATE                                                                        \
+    "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n" \
+    "Sec-WebSocket-Extensions: x-other, permessage-deflate; client_max_window_bits\r\n"        \
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+
+static struct buf got;
+
+/* What comes is kept; a line that says so is answered, and the last one ends it. */
+static void stream_bytes(struct ws *ws, void *user, struct slice data)
+{
+    struct fx *f = user;
+
+    assert_int_equal(buf_append_slice(&got, data), ERR_OK);
+    atomic_fetch_add(&f->ws_bytes, data.len);
+    if (memchr(data.ptr, '?', data.len)) {
+        conn_send(ws_conn(ws), SLICE_LIT("an answer, "));
+        conn_send(ws_conn(ws), SLICE_LIT("in two pieces"));
+    }
+    if (memchr(data.ptr, '.', data.len)) {
+        conn_send(ws_conn(ws), SLICE_LIT("bye"));
+        ws_finish(ws, 1008, "enough");
+    }
+}
+
+static void open_stream(struct fx *f, const char *upgrade, uint32_t message_max)
+{
+    fx_init(f);
+    f->ws_handler = (struct ws_handler){.on_bytes = stream_bytes,
+                                        .on_close = fx_ws_close,
+                                        .deflate = true,
+                                        .message_max = message_max};
+    fx_start(f);
+    fx_feed(f, upgrade);
+    assert_non_null(f->ws);
+    buf_init(&got, 64u << 20);
+}
+
+static void close_stream(struct fx *f)
+{
+    fx_stop(f);
+    buf_fini(&got);
+}
+
+/* Bytes come as they are sent, wherever frames are cut; answers, pongs and the end are in order. */
+static void bytes_in_and_out(void **state)
+{
+    static const char text[] = "one?two.";
+    size_t cut;
+
+    for (cut = 1; cut < sizeof text - 1; cut++) {
+        struct fx f;
+
+        open_stream(&f, UPGRADE, 0);
+        assert_null(strstr(fx_text(&f), "sec-websocket-extensions"));
+        buf_clear(&f.out);
+        feed_frame(&f, BINARY, text, cut);
+        feed_frame(&f, FIN | PING, "p", 1);
+        assert_int_equal(got.len, cut);
+        feed_frame(&f, FIN | CONT, text + cut, sizeof text - 1 - cut);
+        assert_int_equal(got.len, sizeof text - 1);
+        assert_memory_equal(got.ptr, text, got.len);
+        if (cut > 3)
+            sent_is(&f,
+                    "\x82\x18"
+                    "an answer, in two pieces\x8a\x01p\x82\x03"
+                    "bye\x88\x08\x03\xf0"
+                    "enough",
+                    26 + 3 + 5 + 10);
+        else
+            sent_is(&f,
+                    "\x8a\x01p\x82\x1b"
+                    "an answer, in two piecesbye\x88\x08\x03\xf0"
+                    "enough",
+                    3 + 29 + 10);
+        close_stream(&f);
+        assert_int_equal(f.ws_code, 1008);
+    }
+}
+
+static size_t deflated(const void *p, size_t n, uint8_t *out, size_t cap)
+{
+    z_stream z = {.next_in = (Bytef *)(uintptr_t)p,
+                  .avail_in = (uInt)n,
+                  .next_out = out,
+                  .avail_out = (uInt)cap};
+
+    assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    assert_int_equal(deflate(&z, Z_SYNC_FLUSH), Z_OK);
+    deflateEnd(&z);
+    return cap - z.avail_out - 4;
+}
+
+static size_t inflated(const uint8_t *p, size_t n, char *out, size_t cap)
+{
+    z_stream z = {.next_in = (Bytef *)(uintptr_t)p,
+                  .avail_in = (uInt)n,
+                  .next_out = (Bytef *)out,
+                  .avail_out = (uInt)cap};
+    int r;
+
+    assert_int_equal(inflateInit2(&z, -15), Z_OK);
+    r = inflate(&z, Z_SYNC_FLUSH);
+    assert_true(r == Z_OK || r == Z_BUF_ERROR);
+    inflateEnd(&z);
+    return cap - z.avail_out;
+}
+
+static void bytes_compressed(void **state)
+{
+    static uint8_t packed[65536];
+    static char text[30000], back[100];
+    size_t n, cut, i;
+
+    for (i = 0; i < sizeof text; i++)
+        text[i] = (char)('a' + i % 13);
+    text[100] = '?';
+    n = deflated(text, sizeof text, packed, sizeof packed);
+    for (cut = 0; cut < n; cut += n / 7) {
+        struct fx f;
+
+        open_stream(&f, UPGRADE_DEFLATE, 0);
+        assert_non_null(strstr(fx_text(&f), "sec-websocket-extensions: permessage-deflate; "
+                                            "server_no_context_takeover; "
+                                            "client_no_context_takeover\r\n"));
+        buf_clear(&f.out);
+        feed_frame(&f, 0x40 | BINARY, packed, cut);
+        feed_frame(&f, FIN | CONT, packed + cut, n - cut);
+        assert_int_equal(got.len, sizeof text);
+        assert_memory_equal(got.ptr, text, got.len);
+        sent_is(&f,
+                "\x82\x18"
+                "an answer, in two pieces",
+                26); /* too little to be worth it */
+        conn_send(ws_conn(f.ws), slice_of(text, 90));
+        fx_turn(&f, 2);
+        assert_int_equal(f.out.ptr[0], 0x80 | 0x40 | BINARY);
+        assert_int_equal(f.out.ptr[1], f.out.len - 2);
+        memcpy(packed + n, f.out.ptr + 2, f.out.len - 2);
+        memcpy(packed + n + f.out.len - 2, "\0\0\xff\xff", 4);
+        assert_int_equal(inflated(packed + n, f.out.len + 2, back, sizeof back), 90);
+        assert_memory_equal(back, text, 90);
+        feed_frame(&f, FIN | BINARY, "plain", 5);
+        assert_memory_equal(got.ptr + got.len - 5, "plain", 5);
+        close_stream(&f);
+    }
+}
+
+/* Bombs, what is no deflate, compression that was not agreed on or is of a wrong frame. */
+static void bytes_that_break_the_rules(void **state)
+{
+    static uint8_t packed[8192];
+    static char zeros[1u << 20];
+    size_t n = deflated(zeros, sizeof zeros, packed, sizeof packed), i;
+    struct {
+        const char *upgrade;
+        unsigned first;
+        const void *p;
+        size_t n;
+        int code;
+    } t[] = {
+        {UPGRADE_DEFLATE, FIN | 0x40 | BINARY, packed, n, 1009},
+        {UPGRADE_DEFLATE, FIN | 0x40 | BINARY, "\xff\xff\xff", 3, 1007},
+        {UPGRADE_DEFLATE, FIN | 0x40 | PING, "x", 1, 1002},
+        {UPGRADE_DEFLATE, FIN | 0x20 | BINARY, "x", 1, 1002},
+        {UPGRADE, FIN | 0x40 | BINARY, packed, n, 1002},
+        {UPGRADE, FIN | BINARY, zeros, 70000, 1009},
+    };
+
+    for (i = 0; i < sizeof t / sizeof *t; i++) {
+        struct fx f;
+
+        open_stream(&f, t[i].upgrade, 65536);
+        buf_clear(&f.out);
+        feed_frame(&f, t[i].first, t[i].p, t[i].n);
+        fx_turn(&f, 2);
+        assert_true(got.len <= 65536);
+        assert_int_equal(f.out.ptr[0], FIN | CLOSE);
+        assert_int_equal(f.out.ptr[2] << 8 | f.out.ptr[3], t[i].code);
+        close_stream(&f);
+        assert_int_equal(f.ws_code, t[i].code);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -560,6 +747,9 @@ int main(void)
         cmocka_unit_test(slow_readers_are_told),
         cmocka_unit_test(floods_stop),
         cmocka_unit_test(echo_over_a_socket),
+        cmocka_unit_test(bytes_in_and_out),
+        cmocka_unit_test(bytes_compressed),
+        cmocka_unit_test(bytes_that_break_the_rules),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

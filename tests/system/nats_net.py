@@ -1,0 +1,234 @@
+"""What is around NATS's protocol: WebSockets, monitoring, accounts with keys, exports. Clients unmodified where
+there are any, by hand where they are hostile.
+"""
+import base64, json, os, random, shutil, socket, struct, subprocess, threading, time, zlib
+
+from harness import ROOT, Skip, beside_others, metric, npm_modules, served, wait_for
+from kafka_clients import download, downloads, need_node, steps_run
+from nats_core import HERE, NODE_STEPS, Wire
+
+
+def address(server, what):
+    """Where the server says, in its next line, that it listens."""
+    line = server.p.stdout.readline().decode()
+    assert line.startswith(what + " listening on "), line
+    host, port = line.strip().split("://")[1].rsplit(":", 1)
+    return host, int(port)
+
+
+# ---- WebSockets ----------------------------------------------------------------------------------------
+
+class Socket:
+    """A WebSocket spoken by hand."""
+
+    def __init__(self, at, headers="", path="/", expect=101):
+        self.s = socket.create_connection(at, 20)
+        self.s.settimeout(20)
+        self.s.sendall(("GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n" % (path, *at, headers)).encode())
+        self.got = self.text = b""
+        while b"\r\n\r\n" not in self.got:
+            more = self.s.recv(1 << 16)
+            assert more, self.got
+            self.got += more
+        self.head, self.got = self.got.split(b"\r\n\r\n", 1)
+        assert int(self.head.split()[1]) == expect, self.head
+
+    def frame(self, first, body=b"", mask=b"\x12\x34\x56\x78"):
+        n = len(body)
+        size = bytes([0x80 | n]) if n < 126 else b"\xfe" + struct.pack(">H", n) if n < 65536 else b"\xff" + struct.pack(">Q", n)
+        key = (mask * (n // 4 + 1))[:n]
+        masked = (int.from_bytes(body, "big") ^ int.from_bytes(key, "big")).to_bytes(n, "big")
+        self.s.sendall(bytes([first]) + size + mask + masked)
+        return self
+
+    def take(self, n):
+        while len(self.got) < n:
+            more = self.s.recv(1 << 16)
+            assert more, "closed"
+            self.got += more
+        out, self.got = self.got[:n], self.got[n:]
+        return out
+
+    def read(self):
+        """The next frame: its first byte, its payload."""
+        first, n = self.take(2)
+        if n > 125:
+            n = int.from_bytes(self.take(2 if n == 126 else 8), "big")
+        body = self.take(n)
+        if first == 0xc2:
+            body = zlib.decompressobj(-15).decompress(body + b"\0\0\xff\xff")
+        return first, body
+
+    def until(self, end):
+        while end not in self.text:
+            first, body = self.read()
+            assert first in (0x82, 0xc2), (first, body, self.text[-100:])
+            self.text += body
+        at = self.text.index(end) + len(end)
+        out, self.text = self.text[:at], self.text[at:]
+        return out
+
+    def answer(self, what):
+        return self.frame(0x82, what + b"PING\r\n").until(b"PONG\r\n")[:-6]
+
+    def code(self):
+        """The close frame's, with what was said before it."""
+        said = self.text
+        while True:
+            first, body = self.read()
+            if first == 0x88:
+                return struct.unpack(">H", body[:2])[0], said
+            said += body
+
+
+CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true}\r\n'
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+
+
+def test_nats_ws_frames():
+    """Lines cut anywhere, frames of all kinds, both ways of compressing, what breaks the rules."""
+    with served("--nats-websocket", "127.0.0.1:0", "--set", "nats.websocket.compression=true", nats=0, loops=2) as s:
+        at = address(s, "nats websocket")
+        w, plain = Socket(at), Wire(s)
+        info = json.loads(w.until(b"\r\n")[5:])
+        assert info["max_payload"] == 1 << 20 and b"xtensions" not in w.head
+        w.frame(0x82, CONNECT)
+        assert w.answer(b"SUB a 1\r\nSUB big.> 2\r\n") == b""
+        line = b"PUB a 5\r\nhello\r\n"
+        for cut in range(len(line)):  # two frames, then two fragments with a ping between
+            w.frame(0x82, line[:cut])
+            assert w.answer(line[cut:]) == b"MSG a 1 5\r\nhello\r\n"
+            w.frame(0x02, line[:cut]).frame(0x89, b"p")
+            assert w.read() == (0x8a, b"p")
+            w.frame(0x80, line[cut:])
+            assert w.until(b"hello\r\n") == b"MSG a 1 5\r\nhello\r\n"
+        plain.answer(b"PUB a 2\r\nhi\r\n")
+        assert w.until(b"hi\r\n") == b"MSG a 1 2\r\nhi\r\n"
+        assert w.frame(0x81, b"PUB a 4\r\ntext\r\n").until(b"text\r\n") == b"MSG a 1 4\r\ntext\r\n"
+        body = random.Random(1).randbytes(1 << 20)
+        w.frame(0x82, b"PUB big.a 1048576\r\n" + body + b"\r\n")
+        assert w.until(body + b"\r\n") == b"MSG big.a 2 1048576\r\n" + body + b"\r\n"
+        # compressed
+        z = Socket(at, OFFER)
+        assert b"permessage-deflate; server_no_context_takeover; client_no_context_takeover" in z.head
+        z.until(b"\r\n")
+        z.frame(0x82, CONNECT).answer(b"SUB z 1\r\n")
+        pack = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = pack.compress(b"PUB z 1000000\r\n" + b"x" * 1000000 + b"\r\n") + pack.flush(zlib.Z_SYNC_FLUSH)
+        assert packed.endswith(b"\0\0\xff\xff") and len(packed) < 2000
+        z.frame(0x42, packed[:7]).frame(0x00, packed[7:99]).frame(0x80, packed[99:-4])
+        assert z.until(b"x\r\n") == b"MSG z 1 1000000\r\n" + b"x" * 1000000 + b"\r\n"
+        # the ends
+        for first, body, code, said in (
+                (0x82, b"GET / HTTP/1.1\r\n", 1002, b"-ERR 'Unknown Protocol Operation'\r\n"),
+                (0x82, b"PUB a 1048577\r\n", 1009, b"-ERR 'Maximum Payload Violation'\r\n"),
+                (0x82, b"PUB " + b"a" * 5000, 1008, b"-ERR 'maximum control line exceeded'\r\n"),
+                (0x88, b"\x03\xe8", 1000, b""), (0x83, b"", 1002, b""), (0xc2, b"x", 1002, b"")):
+            b = Socket(at)
+            b.until(b"\r\n")
+            assert b.frame(first, body).code() == (code, said), (first, body[:20])
+        unmasked = Socket(at)
+        unmasked.until(b"\r\n")
+        unmasked.s.sendall(b"\x82\x06PING\r\n")
+        assert unmasked.code()[0] == 1002
+        wait_for(lambda: metric(s, "weir_nats_connections") == 3)
+
+
+def test_nats_ws_bombs():
+    """What inflates to much more than it is ends its connection; the memory stays."""
+    with served("--nats-websocket", "127.0.0.1:0", "--set", "nats.websocket.compression=true", nats=0) as s:
+        at = address(s, "nats websocket")
+        ok = Wire(s)
+        before = s.rss_kb()
+        pack = zlib.compressobj(9, zlib.DEFLATED, -15)
+        bomb = b"".join(pack.compress(b"PING\r\n" * (1 << 18)) for _ in range(64)) + pack.flush(zlib.Z_SYNC_FLUSH)
+        assert len(bomb) < 1 << 20
+        for _ in range(4):
+            b = Socket(at, OFFER)
+            b.until(b"\r\n")
+            b.frame(0xc2, bomb[:-4])
+            assert b.code()[0] == 1009
+        for bad in (b"\xff" * 50, bomb[5:500]):
+            b = Socket(at, OFFER)
+            b.until(b"\r\n")
+            assert b.frame(0xc2, bad).code()[0] == 1007
+        for _ in range(20):  # half a message each, left there
+            Socket(at, OFFER).frame(0x42, bomb[:1000])
+        assert ok.answer(b"SUB a 1\r\nPUB a 1\r\nx\r\n") == b"MSG a 1 1\r\nx\r\n"
+        assert s.rss_kb() - before < 100 << 10, s.rss_kb() - before
+
+
+def test_nats_ws_origins():
+    """Pages of others are kept out, programs and the host's own pages are not; what is no upgrade is told so."""
+    with served("--nats-websocket", "127.0.0.1:0", "--set", "nats.websocket.origins=same", nats=0) as s:
+        at = address(s, "nats websocket")
+        for origin, expect in (("", 101), ("Origin: http://127.0.0.1:%d\r\n" % at[1], 101), ("Origin: https://127.0.0.1:%d\r\n" % at[1], 403),
+                               ("Origin: http://127.0.0.1\r\n", 403), ("Origin: null\r\n", 403)):
+            Socket(at, origin, expect=expect)
+    with served("--nats-websocket", "127.0.0.1:0", "--set", "nats.websocket.origins=https://a.example, http://b.example:81", nats=0) as s:
+        at = address(s, "nats websocket")
+        for origin, expect in (("https://a.example", 101), ("https://A.example:443", 101), ("http://a.example", 403),
+                               ("http://b.example:81", 101), ("http://b.example", 403), ("https://a.example.evil", 403)):
+            Socket(at, "Origin: %s\r\n" % origin, expect=expect)
+        p = socket.create_connection(at, 20)
+        p.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert p.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
+
+
+def test_nats_ws_lame_duck():
+    """A client in a WebSocket is told that the server goes, too."""
+    with served("--nats-websocket", "127.0.0.1:0", nats=0) as s:
+        w = Socket(address(s, "nats websocket"))
+        w.until(b"\r\n")
+        assert w.frame(0x82, b'CONNECT {"verbose":false,"protocol":1}\r\n').answer(b"") == b""
+    code, said = w.code()
+    assert code == 1001 and b'"ldm":true' in said, (code, said)
+
+
+@beside_others
+def test_nats_ws_js():
+    """nats.js' wsconnect, on node's own WebSocket."""
+    need_node()
+    npm_modules()
+    with served("--nats-websocket", "127.0.0.1:0", "--set", "nats.websocket.compression=true", nats=0, loops=2) as s:
+        return steps_run(["node", "--no-warnings", "--experimental-websocket", os.path.join(HERE, "core.mjs"), "@nats-io/nats-core",
+                          "ws://%s:%d" % address(s, "nats websocket")], NODE_STEPS)
+
+
+@beside_others
+def test_nats_ws_js_2():
+    """The WebSocket package of nats.js' second generation."""
+    need_node()
+    d = os.path.join(downloads("node"), "nats.ws")
+    os.makedirs(os.path.join(d, "node_modules"), exist_ok=True)
+    wanted = os.path.join(HERE, "core.mjs")
+    download("nats.ws", ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", d, "nats.ws@1.30.3"],
+             os.path.join(d, "installed"), wanted)
+    for name in ("core.mjs",):
+        os.makedirs(os.path.join(d, "nats"), exist_ok=True)
+        shutil.copy(os.path.join(HERE, name), os.path.join(d, "nats"))
+    shutil.copytree(os.path.join(HERE, "..", "kafka"), os.path.join(d, "kafka"), dirs_exist_ok=True)
+    with served("--nats-websocket", "127.0.0.1:0", nats=0, loops=2) as s:
+        return steps_run(["node", "--no-warnings", "--experimental-websocket", os.path.join(d, "nats", "core.mjs"), "nats.ws",
+                          "ws://%s:%d" % address(s, "nats websocket")], NODE_STEPS)
+
+
+@beside_others
+def test_nats_ws_browser():
+    """nats.js in headless Chromium, which compresses: publish, request, a queue, 500,000 bytes there and back."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        raise Skip("chromium is not installed")
+    need_node()
+    modules = npm_modules()
+    with served("--nats-websocket", "127.0.0.1:0", "--set", "nats.websocket.compression=true", nats=0, loops=2) as s:
+        at = address(s, "nats websocket")
+        other = Wire(s)
+        other.answer(b"SUB to.native 1\r\n")
+        p = subprocess.run(["node", os.path.join(HERE, "browser.mjs"), chromium, modules, "ws://%s:%d" % at],
+                           capture_output=True, timeout=120)
+        assert p.returncode == 0, p.stderr.decode()[-2000:]
+        got = json.loads(p.stdout)
+        assert got == {"messages": ["one", "two"], "header": "v", "reply": "re:x", "big": 500000, "none": 503}, got
+        assert other.until(b"hi\r\n") == b"MSG to.native 1 2\r\nhi\r\n"
