@@ -542,6 +542,7 @@ static struct broker *broker_new(const struct broker_conf *conf)
     io_cond_init(&b->ticket_cond);
     io_cond_init(&b->wait_cond);
     list_init(&b->pattern_waiters);
+    list_init(&b->topic_watches);
     list_init(&b->waking);
     topics_init(b);
     groups_init(b);

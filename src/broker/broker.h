@@ -398,6 +398,8 @@ struct reader_conf {
     int64_t offset;
     uint64_t position_max; /* stop before this position: ERR_AGAIN from then on, and
                               reader_position is at it; 0 none */
+    bool
+        open_too; /* READ_FROM_POSITION: of transactions that are open now, what is before it, too */
 };
 
 struct reader_record {
@@ -445,6 +447,14 @@ uint64_t topic_commits(const struct topic *t);
 uint64_t broker_commits(struct broker *b);
 bool topic_wait(struct topic *t, uint64_t seen, struct waiter *w);
 bool broker_wait(struct broker *b, uint64_t seen, struct waiter *w);
+/* Told of each topic that is made, changed or deleted, once it is; writer thread, short, and without
+ * calling what waits. After broker_unwatch_topics returns fn is not running and will not run. */
+struct topics_watch {
+    struct list_node link; /* private */
+    void (*fn)(struct topics_watch *w, struct topic *t);
+};
+void broker_watch_topics(struct broker *b, struct topics_watch *w);
+void broker_unwatch_topics(struct broker *b, struct topics_watch *w);
 void waiter_cancel(struct waiter *w); /* after it returns wake is not running and will not run */
 /* Blocks up to timeout_ms (-1 for ever) until something may be there. For threads, not loops. */
 bool reader_block(struct reader *r, int64_t timeout_ms);

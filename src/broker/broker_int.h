@@ -96,6 +96,7 @@ struct broker {
     struct io_mutex wait_lock;
     struct io_cond wait_cond;         /* `waking` ended */
     struct list_head pattern_waiters; /* wait_lock */
+    struct list_head topic_watches;   /* wait_lock */
     struct list_head waking;          /* wait_lock: wakes that run, see waiter.c */
     _Atomic uint32_t waiters_n;       /* armed */
     struct recent recent_parts;       /* uids of partitions committed to */

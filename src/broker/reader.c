@@ -87,7 +87,8 @@ struct reader {
     bool from_start;   /* the first places begin at their log's start */
     bool by_time;
     int64_t time_ms;
-    uint64_t start; /* positions below it are not wanted */
+    uint64_t start;       /* positions below it are not wanted */
+    uint64_t plain_start; /* and below this one only of transactions */
     uint64_t position_max;
 
     struct place *cur;
@@ -756,6 +757,8 @@ static bool wanted(struct reader *r, struct place *c, const struct record *rec)
 {
     if (c->pos < r->start)
         return false;
+    if (c->pos < r->plain_start && !(c->buf->it.info.attributes & BATCH_TRANSACTIONAL))
+        return false;
     if (c->from_ms != NO_TIME) {
         if (rec->timestamp_ms < c->from_ms)
             return false;
@@ -1041,7 +1044,9 @@ static enum err reader_begin(struct reader *r, const struct reader_conf *conf, s
         r->start = end_position(r);
         break;
     case READ_FROM_POSITION:
-        r->start = conf->position;
+        r->start = r->plain_start = conf->position;
+        if (conf->open_too && end_position(r) < r->start)
+            r->start = end_position(r);
         break;
     case READ_FROM_TIME:
         r->by_time = true;

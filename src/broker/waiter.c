@@ -157,8 +157,27 @@ void waiters_wake(struct broker *b, struct topic **topics, uint32_t n)
     io_mutex_unlock(&b->wait_lock);
 }
 
+void broker_watch_topics(struct broker *b, struct topics_watch *w)
+{
+    io_mutex_lock(&b->wait_lock);
+    list_push_back(&b->topic_watches, &w->link);
+    io_mutex_unlock(&b->wait_lock);
+}
+
+void broker_unwatch_topics(struct broker *b, struct topics_watch *w)
+{
+    io_mutex_lock(&b->wait_lock);
+    list_remove(&w->link);
+    io_mutex_unlock(&b->wait_lock);
+}
+
 void broker_topic_changed(struct broker *b, struct topic *t)
 {
+    struct topics_watch *w;
+
     recent_add(&b->recent_topics, t->id);
     waiters_wake(b, &t, 1);
+    io_mutex_lock(&b->wait_lock);
+    list_for_each(w, &b->topic_watches, struct topics_watch, link) w->fn(w, t);
+    io_mutex_unlock(&b->wait_lock);
 }

@@ -494,7 +494,10 @@ static enum err nats_start(struct server *s, struct errinfo *info)
                            .users = c->nats_users.text,
                            .tls_first = c->nats_tls_first.n,
                            .ws_origins = c->nats_ws_origins.text,
-                           .ws_deflate = c->nats_ws_deflate.n};
+                           .ws_deflate = c->nats_ws_deflate.n,
+                           .broker = s->broker,
+                           .log = &s->log,
+                           .topics_account = c->nats_topics_account.text};
     enum err e;
 
     if (!c->nats.n && !c->nats_ws.n)

@@ -147,7 +147,9 @@ static struct nsub *sub_new(struct nconn *nc, const struct nats_line *line)
 
 static void on_sub(struct nconn *nc, const struct nats_line *line)
 {
+    struct ntopics *topics = nc->l->n->topics;
     uint32_t max = nc->l->n->conf.subs_max;
+    uint64_t since = topics ? ntopics_since(topics) : 0;
     struct nsub *s;
 
     if (!subject_valid(line->subject)) {
@@ -179,6 +181,8 @@ static void on_sub(struct nconn *nc, const struct nats_line *line)
         nconn_end(nc, NEND_SUBS);
         return;
     }
+    if (topics && s->in.first)
+        ntopics_subscribed(topics, nc->account, s->in.subject, since);
     nstat_add(&nc->l->subs, 1);
     ok(nc);
 }

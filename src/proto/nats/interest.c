@@ -161,6 +161,7 @@ static void group_add(struct interest_leaf *l, struct interest_sub *s)
 static void leaf_add(struct interest_leaf *l, struct interest_sub *s)
 {
     s->leaf = l;
+    s->first = leaf_empty(l);
     if (s->queue.len)
         group_add(l, s);
     else

@@ -32,6 +32,7 @@ struct interest_sub {
     struct slice subject, queue; /* queue: empty, none */
     struct interest_leaf *leaf;  /* private */
     uint32_t slot;               /* private: in its leaf or group */
+    bool first; /* nobody had this pattern when it came; for who added it, at once */
 };
 
 struct interest {

@@ -91,6 +91,9 @@ enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinf
     e = nats_reload(n, info);
     if (!e)
         e = conn_server_new(&cc, &n->conns, info);
+    if (!e && *conf->topics_account)
+        e = ntopics_new(n, account_of(n, conf->topics_account), conf->broker, conf->log, &n->topics,
+                        info);
     if (e)
         nats_free(&n);
     *out = n;
@@ -159,9 +162,12 @@ void nats_free(struct nats **np)
     http_server_free(&n->ws);
     if (n->conns)
         conn_server_free(&n->conns);
+    if (n->topics)
+        ntopics_stop(n->topics);
     for (pass = 0; pass == 0 || (!at_rest(n) && pass < DRAIN_PASSES); pass++)
         for (i = 0; i < n->conf.loops_n; i++)
             nloop_settle(&n->loops[i]);
+    ntopics_free(&n->topics);
     for (i = 0; i < n->conf.loops_n; i++)
         nloop_fini(&n->loops[i]);
     while ((a = n->accounts)) {
@@ -220,4 +226,6 @@ void nats_metrics(struct nats *n, struct buf *out)
         buf_printf(out,
                    "# HELP weir_nats_%s %s\n# TYPE weir_nats_%s %s\nweir_nats_%s %" PRIu64 "\n",
                    m[i].name, m[i].help, m[i].name, m[i].type, m[i].name, sum(n, m[i].offset));
+    if (n->topics)
+        ntopics_metrics(n->topics, out);
 }

@@ -15,8 +15,10 @@
 #include "base/err.h"
 
 struct auth;
+struct broker;
 struct buf;
 struct io;
+struct log;
 struct loop;
 struct nats;
 struct tls_conf;
@@ -38,6 +40,9 @@ struct nats_conf {
     bool tls_first;                   /* the handshake comes before INFO */
     const char *ws_origins; /* whose pages may open WebSockets: "" all, "same", or a list */
     bool ws_deflate;        /* WebSockets are compressed where clients offer it */
+    struct broker *broker;
+    const struct log *log;      /* may be NULL */
+    const char *topics_account; /* that sees topics' records (topics.h); "": none */
 };
 
 enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinfo *info);

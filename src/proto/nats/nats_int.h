@@ -23,6 +23,7 @@
 #include "proto/nats/interest.h"
 #include "proto/nats/nats.h"
 #include "proto/nats/parse.h"
+#include "proto/nats/topics.h"
 #include "proto/nats/users.h"
 
 /* Clients turn features on by it: those of this version and before work. */
@@ -129,6 +130,7 @@ struct nmsg {
     struct nconn *from;     /* NULL: another loop's, or the server's */
     struct nshared *shared; /* the body, if several hold it */
     bool share;             /* there are several receivers */
+    bool record;            /* of a topic: not for subscriptions of the server's own */
     uint32_t hops;          /* members of a queue group that were tried on other loops */
 };
 
@@ -166,6 +168,7 @@ struct nats {
     struct ws_handler ws_handler;
     struct nloop *loops;
     struct naccount *accounts; /* the first is $G */
+    struct ntopics *topics;    /* NULL: their records go to no account */
     struct io_rwlock users_lock;
     struct nusers *users; /* NULL: no file */
     uint8_t seed[16];

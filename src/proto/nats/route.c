@@ -326,6 +326,8 @@ static struct nsub *sub_of(struct interest_sub *s)
 
 static bool send_one(struct nloop *l, struct nsub *s, struct nmsg *m)
 {
+    if (m->record && s->handle)
+        return false;
     if (s->l == l)
         return deliver(s, m);
     if (atomic_load_explicit(&s->gone, memory_order_relaxed))
