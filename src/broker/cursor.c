@@ -532,6 +532,14 @@ void cursor_skip(struct cursor *c, int64_t first, int64_t last)
     cursor__unlock(c);
 }
 
+void cursor_watch(struct cursor *c, cursor_watch_fn fn, void *arg)
+{
+    cursor__lock(c);
+    c->watch = fn;
+    c->watch_arg = arg;
+    cursor__unlock(c);
+}
+
 /* ---- looking ---- */
 
 void cursor_info_get(struct cursor *c, struct cursor_info *out)
@@ -587,8 +595,10 @@ static void look(struct cursor *c, int64_t now_ms)
             settle_expire(s, x);
         }
     }
-    if (woken)
+    if (woken) {
         cursor_ranges_merge(&c->r, 0, c->r.n);
+        cursor__tell(c, CURSOR_FREE, 0, 0, 0);
+    }
     if (s)
         settle_mark(s);
     cursor__timer(c, next);

@@ -86,7 +86,7 @@ enum cursor_settlement {
     CURSOR_ACCEPT,
     CURSOR_RELEASE, /* to be delivered again, after delay_ms */
     CURSOR_REJECT,
-    CURSOR_RENEW, /* the lease begins anew */
+    CURSOR_RENEW, /* the lease begins anew; it lasts delay_ms, if that is not 0 */
     CURSOR_VOID   /* there was no such record: done, and no dead letter */
 };
 struct cursor_ack {
@@ -94,6 +94,8 @@ struct cursor_ack {
     uint8_t what; /* enum cursor_settlement */
     int32_t delay_ms;
     uint16_t deliveries; /* not 0: only if it is with owner by this delivery */
+    bool loose;          /* of records that are there: what is not the owner's is passed over, not
+                            refused; ACCEPT, REJECT and VOID settle what is with nobody, too */
 };
 /* Settles ranges in ascending order, all or none. Below the cursor's start nothing is asked any
  * more. ERR_RECORD_STATE: some are not the owner's, ERR_INVALID: the ranges are not in order,
@@ -106,6 +108,15 @@ enum err cursor_settle(struct cursor *c, struct slice owner, const struct cursor
 /* All that the owner has is free again. undelivered: it never got that far, so that delivery does
  * not count. */
 void cursor_release(struct cursor *c, struct slice owner, bool undelivered);
+
+/* Tells what becomes of records by time, or by the way of a settlement. CURSOR_FREE: some may be
+ * taken now, or are to be after a delay (it is told again then). CURSOR_SPENT: these were delivered as
+ * often as is allowed, and are archived. fn is called by any thread, with the cursor locked: it must be
+ * short and call nothing of this header. One at a time; NULL: none, and it is not running any more. */
+enum cursor_event { CURSOR_FREE, CURSOR_SPENT };
+typedef void (*cursor_watch_fn)(void *arg, enum cursor_event what, int64_t first, int64_t last,
+                                uint16_t deliveries);
+void cursor_watch(struct cursor *c, cursor_watch_fn fn, void *arg);
 
 /* ---- looking ---- */
 

@@ -58,6 +58,8 @@ struct cursor {
     uint64_t acquired; /* records */
     uint64_t counted;  /* r.undone as in b->cursors.undone */
     struct cursor_conf conf;
+    cursor_watch_fn watch; /* NULL: nobody */
+    void *watch_arg;
     _Atomic int64_t timer_ms; /* when the tick is to look at it */
     size_t key_len;
     uint8_t key[];
@@ -118,6 +120,13 @@ void cursor__advance(struct cursor *c, int64_t start);
 void cursor__disown(struct cursor *c, struct cursor_range *x);
 /* Records may be free to be taken now. */
 void cursor__wake(struct cursor *c);
+/* Cursor locked: tells who watches. */
+static inline void cursor__tell(struct cursor *c, enum cursor_event what, int64_t first,
+                                int64_t last, uint16_t deliveries)
+{
+    if (c->watch)
+        c->watch(c->watch_arg, what, first, last, deliveries);
+}
 
 /* ---- cursor_settle.c ---- */
 

@@ -65,7 +65,7 @@ void settle_mark(struct settle *s)
     for (i = 0; i < s->n; i++) {
         cursor_ranges_cut(r, s->v[i].first, s->v[i].last, &from, &to);
         for (k = from; k < to; k++) {
-            ASSERT(r->v[k].state == RANGE_ACQUIRED && !r->v[k].settling);
+            ASSERT(r->v[k].state != RANGE_DONE);
             r->v[k].settling = true;
         }
         cursor_ranges_merge(r, from, to);
@@ -96,6 +96,20 @@ static void unmark(struct settle *s, const struct settle_range *v, uint32_t n)
     cursor__unlock(c);
 }
 
+static void settle_tell(struct settle *s, const struct settle_range *v, uint32_t n, bool freed)
+{
+    struct cursor *c = s->c;
+    uint32_t i;
+
+    cursor__lock(c);
+    for (i = 0; i < n && c->epoch == s->epoch; i++)
+        if (v[i].state == CURSOR_ARCHIVED && v[i].why == WHY_DELIVERIES)
+            cursor__tell(c, CURSOR_SPENT, v[i].first, v[i].last, v[i].deliveries);
+    if (freed)
+        cursor__tell(c, CURSOR_FREE, 0, 0, 0);
+    cursor__unlock(c);
+}
+
 void settle_unit_end(struct settle *s, const struct settle_range *v, uint32_t n, enum err e)
 {
     bool woken = atomic_exchange(&s->c->starved, false);
@@ -107,6 +121,7 @@ void settle_unit_end(struct settle *s, const struct settle_range *v, uint32_t n,
     }
     for (i = 0; i < n; i++)
         woken = woken || v[i].state == CURSOR_AVAILABLE;
+    settle_tell(s, v, e ? 0 : n, woken);
     if (woken)
         cursor__wake(s->c);
     settle_left(s);
@@ -295,11 +310,21 @@ static bool is_theirs(const struct cursor_range *x, const struct cursor_owner *o
            (a->deliveries == 0 || a->deliveries == x->deliveries);
 }
 
-/* Cursor locked: may the owner say that of these? */
-static enum err acks_check(const struct cursor *c, struct slice owner, const struct cursor_ack *a,
-                           uint32_t n, struct errinfo *info)
+/* Whether a loose settlement touches it. */
+static bool is_open(const struct cursor_range *x, const struct cursor_owner *o,
+                    const struct cursor_ack *a)
 {
-    const struct cursor_owner *o = map_find(&c->owners, owner);
+    bool anyones = a->what == CURSOR_ACCEPT || a->what == CURSOR_REJECT || a->what == CURSOR_VOID;
+
+    if (is_theirs(x, o, a))
+        return true;
+    return anyones && x->state != RANGE_DONE && (x->state == RANGE_AVAILABLE || x->owner == o);
+}
+
+/* Cursor locked: may the owner say that of these? */
+static enum err acks_check(const struct cursor *c, const struct cursor_owner *o,
+                           const struct cursor_ack *a, uint32_t n, struct errinfo *info)
+{
     int64_t from = 0, at;
     uint32_t i, k;
 
@@ -308,7 +333,7 @@ static enum err acks_check(const struct cursor *c, struct slice owner, const str
             a[i].what > CURSOR_VOID)
             return errinfo_set(info, ERR_INVALID, "the ranges are not in order");
         from = a[i].last + 1;
-        if (a[i].last < c->r.start)
+        if (a[i].last < c->r.start || a[i].loose)
             continue;
         if (!o || a[i].last >= c->r.next)
             return errinfo_set(info, ERR_RECORD_STATE, "%s", err_text(ERR_RECORD_STATE));
@@ -321,25 +346,35 @@ static enum err acks_check(const struct cursor *c, struct slice owner, const str
 }
 
 /* Cursor locked: what they are to become; leases that begin anew do so here. */
-static void acks_gather(struct settle *s, const struct cursor_ack *a, uint32_t n, int64_t now_ms)
+static void acks_gather(struct settle *s, const struct cursor_owner *o, const struct cursor_ack *a,
+                        uint32_t n, int64_t now_ms)
 {
     struct cursor_ranges *r = &s->c->r;
+    int64_t lease_end;
     uint32_t i, k, from, to;
 
     for (i = 0; i < n; i++) {
-        int64_t first = a[i].first < r->start ? r->start : a[i].first;
+        int64_t first = a[i].first < r->start ? r->start : a[i].first, last = a[i].last;
 
-        if (first > a[i].last)
+        if (a[i].loose) /* what was given out before a restart */
+            cursor_ranges_extend(r, last);
+        if (last >= r->next)
+            last = r->next - 1;
+        if (first > last)
             continue;
-        cursor_ranges_cut(r, first, a[i].last, &from, &to);
+        lease_end = now_ms + (a[i].delay_ms ? a[i].delay_ms : s->conf.lease_ms);
+        cursor_ranges_cut(r, first, last, &from, &to);
         for (k = from; k < to; k++) {
-            if (a[i].what == CURSOR_RENEW)
-                r->v[k].at_ms = now_ms + s->conf.lease_ms;
+            if (a[i].loose && !is_open(&r->v[k], o, &a[i]))
+                continue;
+            if (a[i].what == CURSOR_RENEW) {
+                r->v[k].at_ms = lease_end;
+                cursor__timer(s->c, lease_end);
+            }
             acked(s, &a[i], &r->v[k], r->v[k].first, r->v[k].last, now_ms);
         }
         cursor_ranges_merge(r, from, to);
     }
-    cursor__timer(s->c, now_ms + s->conf.lease_ms);
 }
 
 static bool any_dead(const struct settle *s)
@@ -365,17 +400,19 @@ enum err cursor_settle(struct cursor *c, struct slice owner, const struct cursor
                        struct errinfo *info)
 {
     struct topic *dead = dead_letters_topic(c->b, &c->conf);
+    const struct cursor_owner *o;
     struct settle *s = NULL;
     enum err e = ERR_OK;
 
     cursor__lock(c);
+    o = map_find(&c->owners, owner);
     if (atomic_load(&c->gone))
         e = errinfo_set(info, ERR_NOT_FOUND, "the group has no place in this partition");
     if (!e)
-        e = acks_check(c, owner, acks, n, info);
+        e = acks_check(c, o, acks, n, info);
     if (!e) {
         s = settle_new(c, done, arg);
-        acks_gather(s, acks, n, now_ms);
+        acks_gather(s, o, acks, n, now_ms);
         if (!dead && any_dead(s))
             e = errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the dead letter topic is not there");
         else

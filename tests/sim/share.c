@@ -812,7 +812,8 @@ static void settle_asked(const struct settling *s, int64_t start)
             if (s->ack[i].what == CURSOR_REJECT)
                 x->rejected = true;
             if (s->ack[i].what == CURSOR_RENEW && at >= start && mine(s->m, x))
-                x->until = s->asked_ms + lease_ms[s->group];
+                x->until =
+                    s->asked_ms + (s->ack[i].delay_ms ? s->ack[i].delay_ms : lease_ms[s->group]);
         }
 }
 
