@@ -90,7 +90,8 @@ struct weir_options {
     int64_t retention_ms;        /* of topics without their own: 7 days; -1 for ever */
     int64_t dedup_window_ms;     /* how long event ids are remembered: 10 minutes */
     /* Topics with lake.enable are tables in the lake, too; and what the local log has given up
-     * (local.retention.*) is read from there. Three threads more. Not with read_only. */
+     * (local.retention.*) is read from there. Three threads more. Not with read_only. Queries see
+     * what is in the lake without it, too. */
     bool lake;
     /* Where: file:///DIR or s3://BUCKET/PREFIX (NULL: the folder lake in the directory), and the
      * tables' namespace ("weir"). Of S3: https://HOST[:PORT] and region; NULL, and keys: from the

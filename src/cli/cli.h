@@ -54,6 +54,10 @@ int usage_fail(const struct args *a, const char *fmt, ...) __attribute__((format
 const char *nearest(const char *word, const char *(*name)(unsigned i, void *arg), void *arg);
 bool colours(FILE *f);
 
+struct config; /* server/config.h */
+/* The server's settings: --config or WEIR_CONFIG, the environment, --set, --data. Not checked. */
+enum err settings_read(struct config *c, const struct args *a, struct errinfo *info);
+
 /* ---- HTTP client (client.c) ---- */
 
 struct client;

@@ -108,6 +108,8 @@ static const struct opt consume_opts[] = {
 static const struct opt sql_opts[] = {
     SERVER_OPTS,
     DATA_OPT,
+    {"config", "FILE", "for --data: YAML file with the server's settings: where the lake is"},
+    {"set", "KEY=VALUE", "for --data: a setting, as lake.url; may be repeated"},
     {"command", "TEXT", "run these statements and end"},
     {"format", "FORM", "table (default), json, ndjson, csv or arrow"},
     {"shards", "NAMES",
@@ -243,7 +245,9 @@ const struct command commands[] = {
      "after the other until one fails. Statements end with a semicolon. \\d lists topics, \\d "
      "NAME\n"
      "the columns of one, \\? all such commands. Ctrl-C cancels a query.\n"
-     "With --data the directory is read in this process, without a server.\n"
+     "With --data the directory is read in this process, without a server, and its topics' tables "
+     "in\n"
+     "the lake.\n"
      "With --follow one SELECT goes on: first over what is there from --from on, then over what "
      "comes.\n"
      "When the server is away it is asked again, and goes on where it was. Ctrl-C ends it.",

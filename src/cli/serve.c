@@ -24,7 +24,7 @@ static enum err set_flag(struct config *c, const struct args *a, const char *fla
     return v ? config_set(c, key, v, "flag", info) : ERR_OK;
 }
 
-static enum err settings(struct config *c, const struct args *a, struct errinfo *info)
+enum err settings_read(struct config *c, const struct args *a, struct errinfo *info)
 {
     const char *file = arg_get(a, "config");
     enum err e = ERR_OK;
@@ -38,8 +38,13 @@ static enum err settings(struct config *c, const struct args *a, struct errinfo 
         e = config_env(c, info);
     for (i = 0; !e && i < a->sets_n; i++)
         e = set_pair(c, a->sets[i], info);
-    if (!e)
-        e = set_flag(c, a, "data", "data", info);
+    return e ? e : set_flag(c, a, "data", "data", info);
+}
+
+static enum err settings(struct config *c, const struct args *a, struct errinfo *info)
+{
+    enum err e = settings_read(c, a, info);
+
     if (!e)
         e = set_flag(c, a, "http", "http.listen", info);
     if (!e)

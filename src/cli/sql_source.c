@@ -5,10 +5,14 @@
 
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "base/topic_name.h"
 #include "broker/broker.h"
 #include "cli/local.h"
 #include "cli/sql.h"
 #include "io/thread.h"
+#include "journal/journal.h"
+#include "lake/lake.h"
+#include "server/lake.h"
 
 #define ANSWER_MAX (256u << 20)
 #define LOOK_NS    50000000u /* between looks whether Ctrl-C was pressed */
@@ -17,14 +21,77 @@ struct sql_source {
     struct client *client; /* one of the two */
     struct broker *broker;
     struct sql *sql;
+    struct server_lake *lake;
+    struct config *conf; /* of the lake */
     const char *name;
     const char *shards; /* names with commas; NULL: the server itself answers */
 };
 
+/* A topic that is in the lake, and whose log has lost records, must have a table: else say that they
+ * are left out. */
+static void lake_miss(struct sql_source *s, struct topic *t)
+{
+    const struct lake_at now = {LAKE_AT_NOW, 0};
+    struct lake_view *v = NULL;
+    struct errinfo info = {0};
+    struct topic_conf c;
+    struct plog_info log;
+    bool lost = false;
+    int32_t i;
+
+    topic_conf_get(t, &c);
+    for (i = 0; c.lake_enable && i < topic_partitions(t); i++) {
+        plog_info_get(partition_log(topic_partition(t, i)), &log);
+        lost = lost || log.start_offset > 0;
+    }
+    if (lost && lake_view_get(server_lake_get(s->lake), t, &now, &v, &info))
+        fprintf(
+            stderr,
+            "note: what only the lake has of %s is left out: %s (--set lake.url=… says where the "
+            "lake is)\n",
+            topic_name(t), info.text);
+    lake_view_release(&v);
+}
+
+static void lakes_miss(struct sql_source *s)
+{
+    char after[TOPIC_NAME_MAX + 1] = "";
+    struct topic *list[64];
+    size_t i, n;
+
+    do {
+        n = topic_list(s->broker, slice_str(after), NULL, list, 64);
+        for (i = 0; i < n; i++) {
+            lake_miss(s, list[i]);
+            snprintf(after, sizeof after, "%s", topic_name(list[i]));
+            topic_unref(&list[i]);
+        }
+    } while (n == 64);
+}
+
+static enum err local_open_sql(struct sql_source *s, const struct args *a, struct errinfo *info)
+{
+    struct sql_conf conf = {.foreground = true, .broker = s->broker};
+    enum err e;
+
+    s->conf = xcalloc(1, sizeof *s->conf);
+    config_init(s->conf);
+    e = settings_read(s->conf, a, info);
+    e = e ? e : server_lake_new(s->conf, &s->lake, info);
+    if (e)
+        return e;
+    conf.cold = server_lake_cold(s->lake);
+    conf.dirs = server_lake_dirs(s->lake, &conf.dirs_n);
+    e = sql_open(&conf, &s->sql, info);
+    e = e ? e : server_lake_open(s->lake, s->conf, s->broker, s->sql, true, NULL, info);
+    if (!e)
+        lakes_miss(s);
+    return e;
+}
+
 struct sql_source *sql_source_open(const struct args *a)
 {
     struct sql_source *s = xcalloc(1, sizeof *s);
-    struct sql_conf conf = {.foreground = true};
     struct errinfo info = {0};
     enum err e = ERR_OK;
 
@@ -39,12 +106,11 @@ struct sql_source *sql_source_open(const struct args *a)
         s->name = s->client ? client_url(s->client) : NULL;
     } else if ((s->broker = local_open(a, true))) {
         s->name = arg_get(a, "data");
-        conf.broker = s->broker;
-        e = sql_open(&conf, &s->sql, &info);
+        e = local_open_sql(s, a, &info);
     }
     if (e)
         fail("%s", info.text[0] ? info.text : err_text(e));
-    if (!s->client && !s->sql)
+    if (e || (!s->client && !s->sql))
         sql_source_close(&s);
     return s;
 }
@@ -55,8 +121,12 @@ void sql_source_close(struct sql_source **sp)
 
     if (!s)
         return;
+    server_lake_close(&s->lake);
     if (s->sql)
         sql_close(&s->sql);
+    if (s->conf)
+        config_fini(s->conf);
+    free(s->conf);
     if (s->broker)
         broker_close(&s->broker);
     client_free(&s->client);

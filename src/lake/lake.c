@@ -51,7 +51,8 @@ enum err lake_ready(struct lake *l, struct errinfo *info)
     sc.stop = &l->stop;
     io_mutex_lock(&l->ready_lock);
     if (!l->store) {
-        e = io_mkdir(io_real(), l->conf.dir, info);
+        if (!l->conf.read_only || strncmp(sc.url, "file://", 7) != 0)
+            e = io_mkdir(io_real(), l->conf.dir, info);
         if (!e)
             e = store_open(&sc, &l->store, info);
     }
@@ -419,7 +420,7 @@ static void lake_main(void *arg)
 enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errinfo *info)
 {
     struct lake *l = xcalloc(1, sizeof *l);
-    enum err e;
+    enum err e = ERR_OK;
 
     l->conf = *conf;
     if (!l->conf.file_bytes)
@@ -433,8 +434,9 @@ enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errin
     io_mutex_init(&l->ready_lock);
     io_mutex_init(&l->cache_lock);
     io_event_init(&l->wake);
-    e = io_thread_start("weir-lake", IO_PRIO_BACKGROUND, lake_main, l, &l->thread, info);
-    if (!e && l->conf.parquet.cursor_open)
+    if (!l->conf.read_only)
+        e = io_thread_start("weir-lake", IO_PRIO_BACKGROUND, lake_main, l, &l->thread, info);
+    if (!e && !l->conf.read_only && l->conf.parquet.cursor_open)
         e = lake_tier_start(l, info);
     *out = l;
     if (e)
@@ -454,7 +456,8 @@ void lake_close(struct lake **lp)
     io_event_signal(&l->wake);
     if (l->thread)
         io_thread_join(&l->thread);
-    tier_stop(l->conf.broker);
+    if (!l->conf.read_only)
+        tier_stop(l->conf.broker);
     while ((t = l->tables)) {
         l->tables = t->next;
         table_free(t);

@@ -161,6 +161,8 @@ struct lake_conf {
     const char *archive, *archive_class;
     uint64_t cache_bytes;  /* copies of objects that readers asked for; 0 = 1 GiB */
     int64_t orphan_age_ms; /* files that nothing names are removed when so old; 0 = 1 day */
+    /* For views alone: nothing is written or looked after, and the log's readers get nothing of it. */
+    bool read_only;
 };
 /* Quick: neither the store is opened nor a thread started before a topic is enabled. */
 enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errinfo *info);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/tier.h"
 #include "lake/catalog.h"
 #include "lake/lake_int.h"
 
@@ -268,6 +269,22 @@ static struct lake_view *ref(struct lake_view *v)
     return v;
 }
 
+/* One that the lake's thread has not come to, or whose lake.enable is off now. */
+static bool may_have_table(struct topic *topic, const struct topic_conf *c)
+{
+    struct plog_info now;
+    int32_t i;
+
+    for (i = 0; !c->lake_enable && i < topic_partitions(topic); i++) {
+        struct partition *p = topic_partition(topic, i);
+
+        plog_info_get(partition_log(p), &now);
+        if (partition_start(p) < now.start_offset)
+            return true;
+    }
+    return c->lake_enable;
+}
+
 enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at *at,
                        struct lake_view **out, struct errinfo *info)
 {
@@ -285,6 +302,10 @@ enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at
                            topic_name(topic));
     io_mutex_lock(&l->lock);
     t = lake_table_find(l, name);
+    io_mutex_unlock(&l->lock);
+    if (!t && may_have_table(topic, &c))
+        t = lake_table_of(l, topic);
+    io_mutex_lock(&l->lock);
     if (t) {
         version = t->version;
         if (t->view && t->view_version == version && at->kind == LAKE_AT_NOW &&

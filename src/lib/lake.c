@@ -16,8 +16,8 @@
 #define STEP_MS      1000u
 
 struct lib_lake {
-    struct tables *tables;
-    char *namespace_, *endpoint, *region; /* the store's conf points to them */
+    struct tables *tables;                      /* NULL: not opened */
+    char *url, *namespace_, *endpoint, *region; /* the store's conf points to them */
 };
 
 /* ---- opening ---- */
@@ -27,44 +27,79 @@ static char *text_or_null(const char *s)
     return s && s[0] ? xstrdup(s) : NULL;
 }
 
-enum err lib_lake_open(struct weir *w, const char *dir, const struct weir_options *o,
-                       struct errinfo *info)
+static struct lib_lake *lake_new(const struct weir_options *o)
 {
-    struct sql_conf sc = {.broker = w->b};
-    struct lake_conf lc = {.broker = w->b};
-    struct lib_lake *l;
-    enum err e;
+    struct lib_lake *l = xcalloc(1, sizeof *l);
 
-    if (o->read_only)
-        return errinfo_set(info, ERR_INVALID, "the lake needs a log that may be written to");
-    l = w->lake = xcalloc(1, sizeof *l);
+    l->url = text_or_null(o->lake_url);
     l->namespace_ = text_or_null(o->lake_namespace ? o->lake_namespace : "weir");
     l->endpoint = text_or_null(o->lake_s3_endpoint);
     l->region = text_or_null(o->lake_s3_region);
+    return l;
+}
+
+/* Opens sql with it. */
+static enum err lake_start(struct weir *w, struct lib_lake *l, bool read_only, struct errinfo *info)
+{
+    struct lake_conf lc = {.broker = w->b,
+                           .store = {.endpoint = l->endpoint, .region = l->region},
+                           .namespace_ = l->namespace_,
+                           .read_only = read_only};
+    struct sql_conf sc = {.broker = w->b};
+    enum err e;
+
     if (!l->namespace_)
         return errinfo_set(info, ERR_INVALID, "the lake's namespace is empty");
-    if ((e = tables_new(dir, o->lake_url, &l->tables, info)))
+    if ((e = tables_new(broker_dir(w->b), l->url, &l->tables, info)))
         return e;
     sc.cold = tables_cold(l->tables);
     sc.dirs = tables_dirs(l->tables, &sc.dirs_n);
-    lc.store = (struct store_conf){.endpoint = l->endpoint, .region = l->region};
-    lc.namespace_ = l->namespace_;
     e = sql_open(&sc, &w->sql, info);
     return e ? e : tables_open(l->tables, &lc, MEMORY_BYTES, w->sql, info);
 }
 
-void lib_lake_close(struct weir *w)
+static void lake_free(struct lib_lake **lp)
 {
-    struct lib_lake *l = w->lake;
+    struct lib_lake *l = *lp;
 
-    w->lake = NULL;
+    *lp = NULL;
     if (!l)
         return;
     tables_close(&l->tables);
+    free(l->url);
     free(l->namespace_);
     free(l->endpoint);
     free(l->region);
     free(l);
+}
+
+enum err lib_lake_open(struct weir *w, const struct weir_options *o, struct errinfo *info)
+{
+    if (!o->lake) {
+        w->look = lake_new(o);
+        return ERR_OK;
+    }
+    if (o->read_only)
+        return errinfo_set(info, ERR_INVALID, "the lake needs a log that may be written to");
+    w->lake = lake_new(o);
+    return lake_start(w, w->lake, false, info);
+}
+
+enum err lib_lake_look(struct weir *w, struct errinfo *info)
+{
+    enum err e = lake_start(w, w->look, true, info);
+
+    if (!e)
+        return ERR_OK;
+    tables_close(&w->look->tables);
+    sql_close(&w->sql);
+    return e;
+}
+
+void lib_lake_close(struct weir *w)
+{
+    lake_free(&w->lake);
+    lake_free(&w->look);
 }
 
 static enum err lake_of(struct weir *w, struct lake **out, struct errinfo *info)

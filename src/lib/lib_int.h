@@ -16,6 +16,7 @@ struct weir {
     struct io_mutex sql_lock;  /* guards sql */
     struct sql *sql;           /* NULL until the first query, or until the lake is opened */
     struct lib_lake *lake;     /* NULL: without */
+    struct lib_lake *look;     /* without: for queries alone */
     size_t gather_bytes_max;   /* of records gathered into one unit: surely fits a journal file */
 };
 
@@ -37,9 +38,10 @@ enum err lib_emit(struct weir_emitter *em, const char *type, struct slice topic,
 
 /* ---- the lake: lake.c ---- */
 
-/* Opens sql with it. */
-enum err lib_lake_open(struct weir *w, const char *dir, const struct weir_options *o,
-                       struct errinfo *info);
+/* Opens sql with it, if the options say so. */
+enum err lib_lake_open(struct weir *w, const struct weir_options *o, struct errinfo *info);
+/* Without the option: opens sql with what lies in the lake, for queries alone. */
+enum err lib_lake_look(struct weir *w, struct errinfo *info);
 /* Before sql is closed. */
 void lib_lake_close(struct weir *w);
 /* How topics go to the lake. */

@@ -109,12 +109,11 @@ static const struct sql_sink sink = {on_columns, on_chunk, on_done};
 
 static enum err sql_get(struct weir *w, struct sql **out, struct errinfo *info)
 {
-    struct sql_conf conf = {.broker = w->b};
     enum err e = ERR_OK;
 
     io_mutex_lock(&w->sql_lock);
     if (!w->sql)
-        e = sql_open(&conf, &w->sql, info);
+        e = lib_lake_look(w, info);
     *out = w->sql;
     io_mutex_unlock(&w->sql_lock);
     return e;

@@ -158,8 +158,8 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
                                 .retention_ms_default = o.retention_ms,
                                 .dedup_window_ms = o.dedup_window_ms};
     e = broker_open(&conf, &w->b, &info);
-    if (!e && o.lake)
-        e = lib_lake_open(w, dir, &o, &info);
+    if (!e)
+        e = lib_lake_open(w, &o, &info);
     if (e) {
         weir_close(&w);
         return lib_fail(e, &info, error);

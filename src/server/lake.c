@@ -70,7 +70,8 @@ const char *const *server_lake_dirs(struct server_lake *l, unsigned *n)
 }
 
 enum err server_lake_open(struct server_lake *l, const struct config *c, struct broker *b,
-                          struct sql *sql, const struct log *log, struct errinfo *info)
+                          struct sql *sql, bool read_only, const struct log *log,
+                          struct errinfo *info)
 {
     struct lake_conf lc = {.broker = b,
                            .store = l->store,
@@ -81,7 +82,8 @@ enum err server_lake_open(struct server_lake *l, const struct config *c, struct 
                            .archive = text_or_null(&c->lake_archive),
                            .archive_class = text_or_null(&c->lake_archive_class),
                            .cache_bytes = (uint64_t)c->lake_cache_bytes.n,
-                           .orphan_age_ms = c->lake_orphan_ms.n};
+                           .orphan_age_ms = c->lake_orphan_ms.n,
+                           .read_only = read_only};
 
     l->elsewhere = lc.catalog.uri != NULL;
     return tables_open(l->tables, &lc, (uint64_t)c->lake_memory.n, sql, info);

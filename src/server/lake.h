@@ -19,9 +19,10 @@ enum err server_lake_new(const struct config *c, struct server_lake **out, struc
 const struct sql_cold *server_lake_cold(struct server_lake *l);
 const char *const *server_lake_dirs(struct server_lake *l, unsigned *n);
 /* Then; sql outlives it. Quick: neither library nor store is touched before a topic is in the lake.
- */
+ * read_only: for queries alone. */
 enum err server_lake_open(struct server_lake *l, const struct config *c, struct broker *b,
-                          struct sql *sql, const struct log *log, struct errinfo *info);
+                          struct sql *sql, bool read_only, const struct log *log,
+                          struct errinfo *info);
 /* Queries have ended; *l may be NULL. */
 void server_lake_close(struct server_lake **l);
 struct lake *server_lake_get(struct server_lake *l);

@@ -436,7 +436,7 @@ static enum err sql_start(struct server *s, struct errinfo *info)
                           .arg = (void *)(uintptr_t)s->c,
                           .now_ms = log_now_ms,
                           .level = (enum log_level)s->c->log_level.n};
-    e = e ? e : server_lake_open(s->lake, s->c, s->broker, s->sql, &s->log, info);
+    e = e ? e : server_lake_open(s->lake, s->c, s->broker, s->sql, false, &s->log, info);
     return e ? e : server_transforms_open(s->c, s->broker, s->sql, &s->log, &s->transforms, info);
 }
 

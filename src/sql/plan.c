@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/topic_name.h"
+#include "broker/tier.h"
 #include "sql/sql_int.h"
 
 /* ---- faults ---- */
@@ -195,6 +196,26 @@ static enum err table_of_input(struct plan *p, const struct sql_input *in, struc
 
 static const struct sql_at at_now = {.kind = SQL_AT_NOW};
 
+/* There are no files: then the local log must have all that the topic has. */
+static enum err all_is_local(const struct plan_table *t, struct errinfo *why)
+{
+    struct topic *topic = t->view.topic;
+    struct plog_info now;
+    int32_t i;
+
+    for (i = 0; i < topic_partitions(topic); i++) {
+        struct partition *p = topic_partition(topic, i);
+
+        plog_info_get(partition_log(p), &now);
+        if (partition_start(p) < now.start_offset)
+            return errinfo_set(why, ERR_TIER,
+                               "records of \"%s\" partition %d below offset %lld are in the lake "
+                               "alone, and its table is not there",
+                               topic_name(topic), (int)i, (long long)now.start_offset);
+    }
+    return ERR_OK;
+}
+
 static enum err cold_take(struct plan_table *t, const struct sql_at *at, const struct sql_bounds *b,
                           struct errinfo *why)
 {
@@ -205,7 +226,7 @@ static enum err cold_take(struct plan_table *t, const struct sql_at *at, const s
         return errinfo_set(why, ERR_UNSUPPORTED, "\"%s\" has no snapshots to look back to",
                            topic_name(t->view.topic));
     if (!cold)
-        return ERR_OK;
+        return all_is_local(t, why);
     e = cold->snapshot(cold->arg, t->view.topic, at->kind == SQL_AT_POSITION ? &at_now : at, b,
                        &t->cold, why);
     if (e == ERR_NOT_FOUND && at->kind != SQL_AT_NOW && at->kind != SQL_AT_SNAPSHOT) {
@@ -219,7 +240,7 @@ static enum err cold_take(struct plan_table *t, const struct sql_at *at, const s
         }
     }
     if (e == ERR_NOT_FOUND && at->kind != SQL_AT_SNAPSHOT)
-        return ERR_OK;
+        return all_is_local(t, why);
     t->has_cold = !e;
     t->view.strict = t->has_cold; /* what is deleted now is in newer files: plan again */
     return e;

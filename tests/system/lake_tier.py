@@ -78,10 +78,11 @@ def restarted(s):
 
 
 def test_tier_data_directory():
-    """The command line on a data directory does not open the lake: what that alone has is an error, not passed by."""
+    """The command line on a data directory: readers of the log do not open the lake, and what that alone has is an error,
+    not passed by; SQL sees it, and says so where it does not."""
     with scratch() as d:
-        data = os.path.join(d, "data")
-        s = Server(data)
+        data, url = os.path.join(d, "data"), "file://" + os.path.join(d, "lake")
+        s = Server(data, "--set", "lake.url=" + url)
         try:
             weir("topics", "create", "old", "--partitions", "1", "--set", "retention.ms=-1", *TIERED, server=s)
             for n in range(10):
@@ -101,6 +102,11 @@ def test_tier_data_directory():
         newer = b"".join(b"%d\n" % n for n in range(10, 15))
         assert weir("consume", "old", "--data", data, "--from", "-5").stdout == newer
         assert weir("consume", "old", "--data", data, "--from", "10").stdout == newer
+        query = ("sql", "--data", data, "--format", "csv", "-c", 'SELECT count(*), max("offset") FROM old')
+        p = weir(*query, ok=False)
+        assert p.returncode and b"in the lake alone" in p.stderr and b"note: what only the lake has of old" in p.stderr, p
+        p = weir(*query, "--set", "lake.url=" + url)
+        assert p.stdout.split()[-1] == b"15,14" and p.stderr == b"", p
 
 
 def offsets(s, topic, at):

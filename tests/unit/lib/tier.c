@@ -338,6 +338,50 @@ static void test_subscribe(void **state)
 }
 
 /* Not opened with the lake: each way to read says so, gives nothing out, and passes nothing by. */
+static int64_t count(struct weir *w)
+{
+    struct weir_result *r;
+    int64_t n;
+
+    OK(weir_query(w, "SELECT count(*) FROM " TOPIC, NULL, 0, NULL, &r, &err));
+    OK(weir_result_next(r, &err));
+    n = weir_result_value(r, 0)->i;
+    weir_result_close(&r);
+    return n;
+}
+
+/* Queries see what is in the lake without the option, also of a log that is only read; without its table
+ * they fail rather than leave records out. */
+static void test_queries_without(void **state)
+{
+    struct weir_result *r;
+    struct texts all;
+    char cmd[256];
+    struct fx f;
+
+    (void)state;
+    start(&f, &all);
+    keep_local(f.w);
+    put(f.w, TOPIC, NULL, "newer");
+    f.o.lake = false;
+    fx_reopen(&f);
+    assert_int_equal(count(f.w), RECORDS + 1);
+    f.o.read_only = true;
+    fx_reopen(&f);
+    assert_int_equal(count(f.w), RECORDS + 1);
+    weir_close(&f.w);
+    snprintf(cmd, sizeof cmd, "mv %s/lake %s/elsewhere", f.dir, f.dir);
+    assert_int_equal(system(cmd), 0);
+    fx_open(&f);
+    FAILS(WEIR_ERR_IO, weir_query(f.w, "SELECT count(*) FROM " TOPIC, NULL, 0, NULL, &r, &err));
+    assert_non_null(strstr(err.text, "in the lake alone"));
+    weir_close(&f.w);
+    f.o = (struct weir_options){.size = sizeof f.o};
+    fx_open(&f);
+    texts_free(&all);
+    fx_end(&f);
+}
+
 static void test_without(void **state)
 {
     struct weir_consumer_options o = {
@@ -404,7 +448,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read),    cmocka_unit_test(test_places),
         cmocka_unit_test(test_groups),  cmocka_unit_test(test_subscribe),
-        cmocka_unit_test(test_without), cmocka_unit_test(test_unreachable),
+        cmocka_unit_test(test_without), cmocka_unit_test(test_queries_without),
+        cmocka_unit_test(test_unreachable),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
