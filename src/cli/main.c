@@ -26,6 +26,7 @@ static const struct opt serve_opts[] = {
     {"kafka", "ADDR:PORT", "where Kafka's protocol is served (default nowhere)"},
     {"pgwire", "ADDR:PORT", "where PostgreSQL's protocol is served (default nowhere)"},
     {"nats", "ADDR:PORT", "where NATS is served (default nowhere)"},
+    {"nats-monitor", "ADDR:PORT", "where NATS's monitoring is served (default nowhere)"},
     {"nats-websocket", "ADDR:PORT", "where NATS is served in WebSockets (default nowhere)"},
     {"config", "FILE", "YAML file with settings"},
     {"set", "KEY=VALUE", "any setting of `weir config show`; may be repeated"},

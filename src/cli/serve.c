@@ -56,6 +56,8 @@ static enum err settings(struct config *c, const struct args *a, struct errinfo 
     if (!e)
         e = set_flag(c, a, "nats-websocket", "nats.websocket.listen", info);
     if (!e)
+        e = set_flag(c, a, "nats-monitor", "nats.monitor.listen", info);
+    if (!e)
         e = set_flag(c, a, "tls-cert", "http.tls.cert", info);
     if (!e)
         e = set_flag(c, a, "tls-key", "http.tls.key", info);

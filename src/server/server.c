@@ -179,6 +179,12 @@ static enum err nats_safety_check(const struct server *s, struct errinfo *info)
     const struct config *c = s->c;
     bool public_addr = false;
 
+    each_part(c->nats_monitor.text, note_public, &public_addr);
+    if (public_addr && !c->insecure.n)
+        return errinfo_set(info, ERR_CONFIG,
+                           "%s is reachable by others, and nats.monitor.listen asks nobody who "
+                           "they are: listen on this machine, or allow it with --insecure",
+                           c->nats_monitor.text);
     each_part(c->nats.text, note_public, &public_addr);
     each_part(c->nats_ws.text, note_public, &public_addr);
     if (!public_addr || c->insecure.n ||
@@ -594,6 +600,11 @@ static enum err nats_listen_ws_one(void *arg, const char *addr)
     return nats_listen_as(a, addr, "nats websocket", a->s->nats_tls ? "wss" : "ws", nats_listen_ws);
 }
 
+static enum err nats_listen_monitor_one(void *arg, const char *addr)
+{
+    return nats_listen_as(arg, addr, "nats monitor", "http", nats_listen_monitor);
+}
+
 static void loop_main(void *arg)
 {
     loop_run(arg);
@@ -654,7 +665,9 @@ static enum err start(struct server *s, struct errinfo *info)
         (e = each_part(s->c->kafka.text, kafka_listen_one, &a)) ||
         (e = each_part(s->c->pgwire.text, pgwire_listen_one, &a)) ||
         (e = each_part(s->c->nats.text, nats_listen_one, &a)) ||
-        (e = each_part(s->c->nats_ws.text, nats_listen_ws_one, &a)) || (e = loops_start(s, info)))
+        (e = each_part(s->c->nats_ws.text, nats_listen_ws_one, &a)) ||
+        (s->nats && (e = each_part(s->c->nats_monitor.text, nats_listen_monitor_one, &a))) ||
+        (e = loops_start(s, info)))
         return e;
     fflush(stdout);
     notify("READY=1");

@@ -232,3 +232,140 @@ def test_nats_ws_browser():
         got = json.loads(p.stdout)
         assert got == {"messages": ["one", "two"], "header": "v", "reply": "re:x", "big": 500000, "none": 503}, got
         assert other.until(b"hi\r\n") == b"MSG to.native 1 2\r\nhi\r\n"
+
+
+# ---- monitoring ----------------------------------------------------------------------------------------
+
+# What nats-server's JSON always has (server/monitor.go, server/events.go: members without omitempty).
+ALWAYS = {
+    "/varz": """server_id server_name version proto go host port max_connections ping_interval ping_max http_host http_port http_base_path
+        https_port auth_timeout max_control_line max_payload max_pending tls_timeout write_deadline start now uptime mem cores gomaxprocs
+        cpu connections total_connections routes remotes leafnodes in_msgs in_bytes in_client_msgs in_client_bytes out_msgs out_bytes
+        out_client_msgs out_client_bytes slow_consumers stale_connections stalled_clients subscriptions http_req_stats config_load_time
+        config_digest slow_consumer_stats""",
+    "/connz": "server_id now num_connections total offset limit connections",
+    "/subsz": """server_id now num_subscriptions num_cache num_inserts num_removes num_matches cache_hit_rate max_fanout avg_fanout total
+        offset limit""",
+    "/routez": "server_id server_name now num_routes routes",
+    "/gatewayz": "server_id now outbound_gateways inbound_gateways",
+    "/leafz": "server_id now leafnodes leafs",
+    "/accountz": "server_id now accounts",
+    "/accstatz": "server_id now account_statz",
+    "/jsz": """server_id now memory storage reserved_memory reserved_storage accounts ha_assets api config streams consumers messages bytes
+        total""",
+    "/healthz": "status",
+}
+CONN = """cid kind type ip port start last_activity uptime idle pending_bytes in_msgs out_msgs in_bytes out_bytes subscriptions name lang
+    version rtt"""
+
+
+def asker(at):
+    import http.client
+
+    def ask(path, status=200):
+        c = http.client.HTTPConnection(*at, timeout=30)
+        try:
+            c.request("GET", path)
+            r = c.getresponse()
+            body = r.read()
+            assert r.status == status, (path, r.status, body)
+            return json.loads(body) if r.getheader("content-type") == "application/json" else body.decode()
+        finally:
+            c.close()
+    return ask
+
+
+def named(s, name, **more):
+    return Wire(s, json.dumps({"verbose": False, "pedantic": False, "headers": True, "name": name, "lang": "py", "version": "1.2", **more}))
+
+
+def test_nats_monitor():
+    """Every page has what nats-server's has; connections, subscriptions and counts are as they are."""
+    with served("--nats-monitor", "127.0.0.1:0", nats=0, loops=2) as s:
+        ask = asker(address(s, "nats monitor"))
+        for path, members in ALWAYS.items():
+            assert set(members.split()) <= set(ask(path)), (path, set(members.split()) - set(ask(path)))
+        assert "<a href=\"./varz\">" in ask("/")
+        ask("/nosuch", 404)
+        a, b = named(s, "one"), named(s, "two")
+        a.answer(b"SUB foo.* 1\r\nSUB bar q 2\r\nUNSUB 2 5\r\n")
+        for i in range(3):
+            b.answer(b"PUB foo.a 10\r\n0123456789\r\n")
+        a.answer(b"")
+        v = ask("/varz")
+        assert (v["in_msgs"], v["in_bytes"], v["out_msgs"], v["out_bytes"], v["subscriptions"], v["connections"]) == (3, 30, 3, 30, 2, 2), v
+        assert v["total_connections"] == 2 and v["port"] == s.nats[1] and v["mem"] > 1 << 20 and v["http_req_stats"]["/varz"] >= 2, v
+        conns = ask("/connz")
+        assert (conns["num_connections"], conns["total"], conns["offset"], conns["limit"]) == (2, 2, 0, 1024)
+        one, two = conns["connections"]
+        assert set(CONN.split()) <= set(one), set(CONN.split()) - set(one)
+        assert (one["cid"], one["name"], one["lang"], one["version"], one["subscriptions"], one["out_msgs"], one["out_bytes"]) == \
+            (1, "one", "py", "1.2", 2, 3, 30), one
+        assert (two["name"], two["in_msgs"], two["in_bytes"], two["port"]) == ("two", 3, 30, b.s.getsockname()[1])
+        # what is asked for
+        cids = lambda path: [c["cid"] for c in ask(path)["connections"]]
+        assert cids("/connz?sort=msgs_from") == cids("/connz?sort=bytes_from") == [2, 1]
+        assert cids("/connz?sort=msgs_to&limit=1") == cids("/connz?sort=subs&limit=1") == [1]
+        assert cids("/connz?offset=1") == [2] and cids("/connz?offset=7") == [] and cids("/connz?cid=2") == [2]
+        for sort in ("cid", "start", "pending", "bytes_to", "last", "idle", "uptime", "rtt"):
+            assert sorted(cids("/connz?sort=" + sort)) == [1, 2], sort
+        assert cids("/connz?acc=%24G&filter_subject=foo.a") == [1] and cids("/connz?acc=X") == []
+        assert sorted(ask("/connz?subs=1")["connections"][0]["subscriptions_list"]) == ["bar", "foo.*"]
+        detail = {d["sid"]: d for d in ask("/connz?subs=detail")["connections"][0]["subscriptions_list_detail"]}
+        assert detail["1"]["msgs"] == 3 and detail["2"] == {"account": "$G", "subject": "bar", "qgroup": "q", "sid": "2", "msgs": 0, "max": 5, "cid": 1}
+        assert ask("/connz?auth=1")["connections"][0]["account"] == "$G"
+        for wrong in ("/connz?sort=x", "/connz?limit=x", "/connz?auth=maybe", "/connz?state=x", "/connz?cid=-1", "/connz?sort=stop",
+                      "/connz?filter_subject=a..b", "/subsz?test=a.*", "/subsz?subs=7", "/connz?user=x"):
+            ask(wrong, 400)
+        subs = ask("/subsz?subs=1")
+        assert subs["num_subscriptions"] == subs["total"] == 2 and {x["subject"] for x in subs["subscriptions_list"]} == {"foo.*", "bar"}
+        assert [x["subject"] for x in ask("/subsz?subs=1&test=foo.x")["subscriptions_list"]] == ["foo.*"]
+        assert len(ask("/subsz?subs=1&limit=1&offset=1")["subscriptions_list"]) == 1
+        assert ask("/accountz")["accounts"][0] == "$G"
+        assert ask("/accountz?acc=%24G")["account_detail"]["client_connections"] == 2
+        stat = ask("/accstatz")["account_statz"][0]
+        assert (stat["acc"], stat["conns"], stat["num_subscriptions"], stat["received"]["msgs"]) == ("$G", 2, 2, 3), stat
+        # who has gone
+        a.say(b"nonsense\r\n").rest()
+        b.close()
+        wait_for(lambda: ask("/connz?state=closed")["total"] == 2)
+        closed = ask("/connz?state=closed&sort=stop&auth=1&subs=1")["connections"]
+        assert {(c["name"], c["reason"]) for c in closed} == {("one", "Parse Error"), ("two", "Client Closed")}, closed
+        assert all(c["account"] == "$G" and "stop" in c for c in closed)
+        c = named(s, "three")
+        c.answer(b"")
+        assert ask("/connz?state=all")["total"] == 3 and ask("/connz")["total"] == 1
+        assert ask("/accstatz")["account_statz"][0]["received"]["msgs"] == 3
+        ask("/connz?sort=reason&state=closed")
+
+
+def test_nats_monitor_busy():
+    """Asked by many while connections come and go: answers stay whole, and there is an end to what is asked at a time."""
+    with served("--nats-monitor", "127.0.0.1:0", nats=0, loops=2) as s:
+        ask = asker(address(s, "nats monitor"))
+        over, seen, failed = threading.Event(), [0], []
+
+        def go():
+            try:
+                while not over.is_set():
+                    for path in ("/connz?subs=detail&state=all&auth=1", "/subsz?subs=1", "/accstatz", "/varz"):
+                        ask(path)
+                        seen[0] += 1
+            except Exception as e:
+                failed.append(e)
+        threads = [threading.Thread(target=go) for _ in range(3)]
+        for t in threads:
+            t.start()
+        for i in range(150):
+            w = named(s, "w%d" % i)
+            w.say(b"".join(b"SUB s.%d.%d %d\r\n" % (i, k, k) for k in range(20)) + b"PUB s.%d.1 1\r\nx\r\n" % i)
+            if i % 3:
+                w.answer(b"")
+            w.close()
+        over.set()
+        for t in threads:
+            t.join(60)
+        assert not failed and seen[0] > 8, (failed, seen)
+        wait_for(lambda: ask("/connz")["total"] == 0 and ask("/varz")["subscriptions"] == 0)
+        closed = ask("/connz?state=closed&limit=1000")
+        assert closed["total"] == 150 == len(closed["connections"])

@@ -4,8 +4,11 @@
  * is kept, and completed by the next. Errors are told in nats-server's words, which clients compare
  * with; after most of them the connection ends, as there. */
 #include <jansson.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "base/assert.h"
 #include "base/json_write.h"
@@ -16,6 +19,7 @@
 
 #define IN_KEPT     4096u /* bytes of memory that a connection keeps for cut lines */
 #define SUBS_LIMIT  10000000u
+#define CLIENT_TEXT 256u /* bytes of what a client says that it is */
 #define CLOSE_AFTER true /* what is queued is sent first */
 
 /* ---- answers ---- */
@@ -41,6 +45,34 @@ static const struct {
     NENDS(X)
 #undef X
 };
+
+const char *nend_reason(enum nend why)
+{
+    return ends[why].reason;
+}
+
+void nconn_address(const struct nconn *nc, struct naddress *out)
+{
+    const char *remote = nc->c->remote, *colon = strrchr(remote, ':');
+    size_t n = colon ? (size_t)(colon - remote) : strlen(remote);
+
+    if (n > 1 && remote[0] == '[') {
+        remote++;
+        n -= 2;
+    }
+    snprintf(out->ip, sizeof out->ip, "%.*s", (int)n, remote);
+    out->port = colon ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
+}
+
+uint64_t nconn_rtt_us(const struct nconn *nc)
+{
+    struct tcp_info t;
+    socklen_t n = sizeof t;
+
+    if (!nc->c || nc->c->fd.fd < 0 || getsockopt(nc->c->fd.fd, IPPROTO_TCP, TCP_INFO, &t, &n) != 0)
+        return 0;
+    return t.tcpi_rtt;
+}
 
 void nconn_end(struct nconn *nc, enum nend why)
 {
@@ -75,6 +107,7 @@ static void violation(struct nconn *nc, const char *what, struct slice subject)
 static void say_info(struct nconn *nc)
 {
     const struct nats *n = nc->l->n;
+    struct naddress at;
     struct buf b;
 
     buf_init(&b, 8192);
@@ -85,7 +118,8 @@ static void say_info(struct nconn *nc)
     buf_printf(&b, ",\"port\":%u,\"headers\":true,\"max_payload\":%u,\"client_id\":%llu", n->port,
                n->conf.payload_max, (unsigned long long)nc->id);
     buf_append_str(&b, ",\"client_ip\":");
-    json_write_string(&b, slice_str(nc->remote_ip));
+    nconn_address(nc, &at);
+    json_write_string(&b, slice_str(at.ip));
     if (nats_login_needed(nc->l))
         buf_append_str(&b, ",\"auth_required\":true");
     buf_printf(&b, ",\"nonce\":\"%s\"", nc->nonce);
@@ -262,8 +296,32 @@ static bool flag(json_t *o, const char *name, bool otherwise)
     return json_is_boolean(v) ? json_is_true(v) : otherwise;
 }
 
+/* What the client says that it is, for who watches; what is too long is cut. */
+static void note_client(struct nconn *nc, json_t *o)
+{
+    static const char *const names[] = {"name", "lang", "version"};
+    char text[3 * (CLIENT_TEXT + 1)];
+    size_t n = 0, len;
+    unsigned i;
+
+    for (i = 0; i < 3; i++) {
+        const char *s = json_string_value(json_object_get(o, names[i]));
+
+        len = s ? strnlen(s, CLIENT_TEXT) : 0;
+        if (len)
+            memcpy(text + n, s, len);
+        text[n + len] = '\0';
+        n += len + 1;
+    }
+    free(nc->client);
+    nc->client = n > 3 ? xmalloc(n) : NULL;
+    if (nc->client)
+        memcpy(nc->client, text, n);
+}
+
 static void options(struct nconn *nc, json_t *o)
 {
+    note_client(nc, o);
     nc->verbose = flag(o, "verbose", nc->verbose);
     nc->pedantic = flag(o, "pedantic", nc->pedantic);
     nc->echo = flag(o, "echo", nc->echo);
@@ -440,12 +498,32 @@ void nconn_timeout(struct nconn *nc)
     conn_deadline(nc->c, conf->ping_ms);
 }
 
+static void account_counts(struct nconn *nc)
+{
+    struct naccount *a = nc->account;
+
+    atomic_fetch_add_explicit(&a->gone_in_msgs, nc->in_msgs, memory_order_relaxed);
+    atomic_fetch_add_explicit(&a->gone_in_bytes, nc->in_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&a->gone_out_msgs, nc->out_msgs, memory_order_relaxed);
+    atomic_fetch_add_explicit(&a->gone_out_bytes, nc->out_bytes, memory_order_relaxed);
+}
+
 void nconn_closed(struct nconn *nc)
 {
     if (nc->c->why == CONN_SLOW || nc->c->why == CONN_LIMIT) {
         nc->why = nc->c->why == CONN_SLOW ? NEND_DEADLINE : NEND_PENDING;
         nstat_add(&nc->l->slow, 1);
+        atomic_fetch_add(&nc->account->slow, 1);
+    } else if (!nc->why) {
+        nc->why = nc->c->why == CONN_PEER ? NEND_CLIENT : NEND_READ;
     }
+    if (nc->why == NEND_STALE)
+        nstat_add(&nc->l->stale, 1);
+    list_remove(&nc->all);
+    nmonitor_closed(nc);
+    account_counts(nc);
+    free(nc->client);
+    nc->client = NULL;
     nats_unstall(nc);
     subs_end(nc);
     map_fini(&nc->subs);
@@ -476,9 +554,8 @@ void nconn_start(struct nconn *nc, struct conn *c, struct ws *ws)
     nc->c = c;
     nc->ws = ws;
     nc->id = atomic_fetch_add(&n->next_id, 1) + 1;
-    snprintf(nc->remote_ip, sizeof nc->remote_ip, "%s", c->remote);
-    if (strrchr(nc->remote_ip, ':'))
-        *strrchr(nc->remote_ip, ':') = '\0';
+    nc->start_ms = nc->heard_ms;
+    list_push_back(&nc->l->conns, &nc->all);
     nats_nonce(nc);
     c->output_max = NATS_OUTPUT;
     conn_deadline(c, nats_login_needed(nc->l) ? n->conf.login_ms : n->conf.ping_ms);

@@ -120,6 +120,15 @@ void nats_logout(struct nconn *c)
     c->replies = NULL;
 }
 
+struct slice nats_login_name(const struct nconn *c)
+{
+    if (c->user && c->user->name.len)
+        return c->user->name;
+    if (c->user && c->user->nkey_text.len)
+        return c->user->nkey_text;
+    return c->user || c->has_token ? SLICE_LIT("[REDACTED]") : SLICE_NULL;
+}
+
 bool nats_login_valid(struct nconn *c)
 {
     const struct principal *who;

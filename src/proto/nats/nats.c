@@ -12,28 +12,41 @@
 
 #define DRAIN_PASSES 1000u
 
-struct naccount *nats_account_new(struct nats *n, const char *name)
+/* Accounts are never freed before the end, so that readers need no lock. */
+static struct naccount *account_add(struct nats *n, const char *name)
 {
     size_t len = strlen(name) + 1;
-    struct naccount *a = xcalloc(1, sizeof *a + len), **at;
+    struct naccount *a = xcalloc(1, sizeof *a + len), *last;
 
     memcpy(a->name, name, len);
     interest_init(&a->interest, n->seed);
-    for (at = &n->accounts; *at;)
-        at = &(*at)->next;
-    *at = a;
+    a->index = atomic_load(&n->accounts_n);
+    for (last = n->accounts; last && last->next;)
+        last = last->next;
+    if (last)
+        atomic_store_explicit(&last->next, a, memory_order_release);
+    else
+        n->accounts = a;
+    atomic_store_explicit(&n->accounts_n, a->index + 1, memory_order_release);
+    return a;
+}
+
+struct naccount *nats_account(struct nats *n, const char *name)
+{
+    struct naccount *a;
+
+    io_mutex_lock(&n->accounts_lock);
+    for (a = n->accounts; a && strcmp(a->name, name) != 0;)
+        a = a->next;
+    if (!a)
+        a = account_add(n, name);
+    io_mutex_unlock(&n->accounts_lock);
     return a;
 }
 
 static struct naccount *account_of(void *arg, const char *name)
 {
-    struct nats *n = arg;
-    struct naccount *a;
-
-    for (a = n->accounts; a; a = a->next)
-        if (strcmp(a->name, name) == 0)
-            return a;
-    return nats_account_new(n, name);
+    return nats_account(arg, name);
 }
 
 enum err nats_reload(struct nats *n, struct errinfo *info)
@@ -50,6 +63,7 @@ enum err nats_reload(struct nats *n, struct errinfo *info)
     n->users = users;
     io_rwlock_unlock(&n->users_lock);
     nusers_unref(&old);
+    atomic_store(&n->loaded_ms, io_mono_ns(n->conf.io) / 1000000 - n->start_ms);
     return ERR_OK;
 }
 
@@ -83,7 +97,9 @@ enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinf
     n->conf = *conf;
     io_random(conf->io, n->seed, sizeof n->seed);
     id_make(n);
-    nats_account_new(n, "$G");
+    io_mutex_init(&n->accounts_lock);
+    n->start_ms = io_mono_ns(conf->io) / 1000000;
+    (void)nats_account(n, "$G");
     n->loops = xcalloc(conf->loops_n, sizeof *n->loops);
     for (i = 0; i < conf->loops_n; i++)
         nloop_init(&n->loops[i], n, i);
@@ -100,16 +116,23 @@ enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinf
     return e;
 }
 
+static void place_note(const char *addr, uint16_t listening, char *host, size_t cap, uint16_t *port)
+{
+    const char *colon = strrchr(addr, ':');
+
+    if (*port || !listening || !colon)
+        return;
+    *port = listening;
+    snprintf(host, cap, "%.*s", (int)(colon - addr), addr);
+}
+
 enum err nats_listen(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info)
 {
     enum err e =
         conn_server_listen(n->conns, addr, n->conf.tls_first ? n->conf.tls : NULL, port, info);
-    const char *colon = strrchr(addr, ':');
 
-    if (!e && !n->port && *port && colon) {
-        n->port = *port;
-        snprintf(n->host, sizeof n->host, "%.*s", (int)(colon - addr), addr);
-    }
+    if (!e)
+        place_note(addr, *port, n->host, sizeof n->host, &n->port);
     return e;
 }
 
@@ -117,7 +140,20 @@ enum err nats_listen_ws(struct nats *n, const char *addr, uint16_t *port, struct
 {
     enum err e = n->ws ? ERR_OK : nws_new(n, info);
 
-    return e ? e : http_server_listen(n->ws, addr, n->conf.tls, port, info);
+    e = e ? e : http_server_listen(n->ws, addr, n->conf.tls, port, info);
+    if (!e)
+        place_note(addr, *port, n->ws_host, sizeof n->ws_host, &n->ws_port);
+    return e;
+}
+
+enum err nats_listen_monitor(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info)
+{
+    enum err e = n->monitor ? ERR_OK : nmonitor_new(n, info);
+
+    e = e ? e : http_server_listen(n->monitor, addr, NULL, port, info);
+    if (!e)
+        place_note(addr, *port, n->monitor_host, sizeof n->monitor_host, &n->monitor_port);
+    return e;
 }
 
 static void drained(void *arg)
@@ -130,6 +166,8 @@ void nats_drain(struct nats *n)
     conn_server_drain(n->conns, nconn_drain);
     if (n->ws)
         http_server_drain(n->ws, 0, drained, NULL);
+    if (n->monitor)
+        http_server_drain(n->monitor, 0, drained, NULL);
 }
 
 uint64_t nats_open(const struct nats *n)
@@ -148,7 +186,7 @@ static bool at_rest(const struct nats *n)
     for (i = 0; i < n->conf.loops_n; i++)
         if (n->loops[i].round || n->loops[i].gone_subs || n->loops[i].gone_conns)
             return false;
-    return true;
+    return atomic_load(&n->monitor_jobs) == 0;
 }
 
 void nats_free(struct nats **np)
@@ -159,6 +197,7 @@ void nats_free(struct nats **np)
 
     if (!n)
         return;
+    http_server_free(&n->monitor);
     http_server_free(&n->ws);
     if (n->conns)
         conn_server_free(&n->conns);
@@ -170,6 +209,7 @@ void nats_free(struct nats **np)
     ntopics_free(&n->topics);
     for (i = 0; i < n->conf.loops_n; i++)
         nloop_fini(&n->loops[i]);
+    io_mutex_fini(&n->accounts_lock);
     while ((a = n->accounts)) {
         n->accounts = a->next;
         interest_fini(&a->interest);
@@ -194,6 +234,18 @@ static uint64_t sum(const struct nats *n, size_t offset)
             (const _Atomic uint64_t *)(const void *)((const char *)&n->loops[i] + offset),
             memory_order_relaxed);
     return v;
+}
+
+void nats_sums(const struct nats *n, struct nats_sums *out)
+{
+    *out = (struct nats_sums){.msgs_in = sum(n, offsetof(struct nloop, msgs_in)),
+                              .bytes_in = sum(n, offsetof(struct nloop, bytes_in)),
+                              .msgs_out = sum(n, offsetof(struct nloop, msgs_out)),
+                              .bytes_out = sum(n, offsetof(struct nloop, bytes_out)),
+                              .slow = sum(n, offsetof(struct nloop, slow)),
+                              .subs = sum(n, offsetof(struct nloop, subs)),
+                              .stale = sum(n, offsetof(struct nloop, stale)),
+                              .stalls = sum(n, offsetof(struct nloop, stalls))};
 }
 
 void nats_metrics(struct nats *n, struct buf *out)

@@ -50,6 +50,9 @@ enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinf
 enum err nats_listen(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info);
 /* … for WebSockets; with tls, if there is one, from the first byte. */
 enum err nats_listen_ws(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info);
+/* … for who watches, over HTTP, in the clear and open to who can reach it. */
+enum err nats_listen_monitor(struct nats *n, const char *addr, uint16_t *port,
+                             struct errinfo *info);
 /* Once: stops listening and tells clients to go elsewhere (lame duck). */
 void nats_drain(struct nats *n);
 uint64_t nats_open(const struct nats *n);

@@ -2,6 +2,7 @@
  *
  *   conn.c      a connection: lines in, INFO, CONNECT, pings, its subscriptions
  *   ws.c        the same in a WebSocket
+ *   monitor.c   what is told of all that over HTTP
  *   route.c     a message to those who want it, on this loop and others
  *   parse.c     lines; subject.c and interest.c: subjects and who wants them
  *   login.c     who may connect, and what they may do
@@ -16,8 +17,10 @@
 
 #include "auth/auth.h"
 #include "base/buf.h"
+#include "base/list.h"
 #include "base/map.h"
 #include "net/conn.h"
+#include "net/http.h"
 #include "net/loop.h"
 #include "net/ws.h"
 #include "proto/nats/interest.h"
@@ -39,9 +42,15 @@
 #define NATS_STALL_MS     1u         /* a publisher waits for slow receivers, at first … */
 #define NATS_STALL_MS_MAX 16u        /* … and at most */
 
+#define NATS_CLOSED 1024u /* connections that ended and a loop can tell of */
+
 struct naccount {
-    struct naccount *next;
+    struct naccount *_Atomic next;
     struct interest interest;
+    unsigned index; /* from 0 on */
+    _Atomic uint64_t gone_in_msgs, gone_in_bytes, gone_out_msgs,
+        gone_out_bytes; /* of closed ones */
+    _Atomic uint64_t slow;
     char name[];
 };
 
@@ -105,8 +114,11 @@ struct nconn {
     struct map subs;
     struct nconn *next; /* of those that are gone, or that wait */
     uint64_t in_msgs, in_bytes, out_msgs, out_bytes;
-    uint64_t heard_ms; /* when something came last */
-    uint32_t pings;    /* unanswered */
+    struct list_node all; /* of the loop's */
+    char *
+        client; /* what it says that it is: name, lang, version, each with its NUL; NULL: nothing */
+    uint64_t start_ms, heard_ms; /* when it began, and something came last */
+    uint32_t pings;              /* unanswered */
     uint32_t stall_ms;
     bool connected, verbose, pedantic, echo, headers, no_responders, lame;
     bool stalled;
@@ -119,7 +131,23 @@ struct nconn {
     bool has_token;
     char token[AUTH_TOKEN_LEN];
     char nonce[24];
-    char remote_ip[64];
+};
+
+struct naddress {
+    char ip[64];
+    unsigned port;
+};
+
+/* One that ended: the text that /connz tells of it, and what it is found and sorted by. */
+struct nclosed {
+    char *text; /* NULL: none yet */
+    size_t text_len, all_len;
+    uint64_t cid;
+    const struct naccount *account;
+    uint64_t start_ms, last_ms, stop_ms, in_msgs, in_bytes, out_msgs, out_bytes;
+    uint32_t subs, user_len;
+    enum nend why;
+    char user[64];
 };
 
 /* A message on its way. */
@@ -158,17 +186,53 @@ struct nloop {
     struct nsub *gone_subs; /* since the round that is under way began */
     struct nconn *gone_conns;
     struct ngone *round; /* waits for all loops */
-    _Atomic uint64_t msgs_in, bytes_in, msgs_out, bytes_out, slow, subs, refused;
+    struct list_head conns;
+    struct nclosed *closed; /* NATS_CLOSED, the next at closed_n; NULL: none */
+    uint64_t closed_n;
+    _Atomic uint64_t msgs_in, bytes_in, msgs_out, bytes_out, slow, subs, refused, stale, stalls;
 };
+
+struct nats_sums {
+    uint64_t msgs_in, bytes_in, msgs_out, bytes_out, slow, subs, stale, stalls;
+};
+
+/* Figures of JetStream for monitoring. */
+struct njs_figures {
+    uint64_t memory, storage, reserved_memory, reserved_storage; /* bytes */
+    uint64_t accounts, api_total, api_errors, streams, consumers, messages, bytes;
+    int64_t memory_max, storage_max; /* bytes; -1: no limit */
+    const char *store_dir;           /* NULL: not told */
+};
+
+/* Filled in by JetStream; called on any loop. */
+struct njs_monitor {
+    /* account NULL: of all. */
+    void (*figures)(struct nats *n, const struct slice *account, struct njs_figures *out);
+    /* Appends `,"account_details":[…]` as the request's parameters (acc, accounts, streams, consumers,
+     * config) ask for, or nothing. May be NULL. */
+    void (*details)(struct nats *n, struct http_req *r, struct buf *out);
+};
+
+#define NMONITOR_PATHS 11u
 
 struct nats {
     struct nats_conf conf;
     struct conn_server *conns;
     struct http_server *ws; /* NULL: none */
     struct ws_handler ws_handler;
+    struct http_server *monitor; /* NULL: none */
+    const struct njs_monitor *js_monitor;
+    struct naccount *system; /* NULL: none */
+    _Atomic uint64_t monitor_asked[NMONITOR_PATHS];
+    atomic_uint monitor_jobs, accounts_n;
+    _Atomic uint64_t loaded_ms; /* since start_ms: when the users were read */
+    uint64_t start_ms;
+    char ws_host[64], monitor_host[64];
+    uint16_t ws_port, monitor_port;
     struct nloop *loops;
-    struct naccount *accounts; /* the first is $G */
-    struct ntopics *topics;    /* NULL: their records go to no account */
+    struct naccount *accounts;     /* the first is $G */
+    struct io_mutex accounts_lock; /* for adding */
+    struct ntopics *topics;        /* NULL: their records go to no account */
     struct io_rwlock users_lock;
     struct nusers *users; /* NULL: no file */
     uint8_t seed[16];
@@ -196,6 +260,11 @@ void nconn_data(struct nconn *nc, struct slice data);
 void nconn_drained(struct nconn *nc);
 void nconn_timeout(struct nconn *nc);
 void nconn_closed(struct nconn *nc);
+const char *nend_reason(enum nend why);
+/* Where the client is; it must not be closed. */
+void nconn_address(const struct nconn *nc, struct naddress *out);
+/* As the kernel measures it; 0: it does not say. */
+uint64_t nconn_rtt_us(const struct nconn *nc);
 /* Says why, and ends the connection when its output is sent. */
 void nconn_end(struct nconn *nc, enum nend why);
 /* Lame duck: the client is told, and closed when it has its output. */
@@ -210,9 +279,20 @@ void nsub_end(struct nsub *s);
 void nws_finish(struct ws *ws, int code, const char *reason);
 enum err nws_new(struct nats *n, struct errinfo *info);
 
+/* ---- monitor.c ---- */
+
+enum err nmonitor_new(struct nats *n, struct errinfo *info);
+const char *nmonitor_path(unsigned i);
+/* c is about to be forgotten. */
+void nmonitor_closed(struct nconn *c);
+/* As an object. */
+void nmonitor_sub(struct buf *b, const struct nsub *s, const struct nconn *c);
+
 /* ---- nats.c ---- */
 
-struct naccount *nats_account_new(struct nats *n, const char *name);
+void nats_sums(const struct nats *n, struct nats_sums *out);
+/* Makes it unless it is there. Any thread. */
+struct naccount *nats_account(struct nats *n, const char *name);
 
 /* ---- route.c ---- */
 
@@ -246,6 +326,8 @@ void nats_retire_conn(struct nloop *l, struct nconn *c);
 /* Answers a CONNECT: sets account, perms and who. ERR_UNAUTHENTICATED. */
 enum err nats_login(struct nconn *c, json_t *connect);
 void nats_logout(struct nconn *c);
+/* Who that is, or nothing. A token is not told. */
+struct slice nats_login_name(const struct nconn *c);
 /* Whether who c logged in as is still to be let in; its permissions are those of now then. */
 bool nats_login_valid(struct nconn *c);
 /* Whether somebody who gives no credentials may not connect. */

@@ -491,6 +491,7 @@ void nats_stall(struct nconn *c)
     c->stall_ms = c->stall_ms ? c->stall_ms * 2 : NATS_STALL_MS;
     if (c->stall_ms > NATS_STALL_MS_MAX)
         c->stall_ms = NATS_STALL_MS_MAX;
+    nstat_add(&l->stalls, 1);
     c->stalled = true;
     c->next = l->stalled;
     l->stalled = c;
@@ -622,6 +623,7 @@ void nloop_init(struct nloop *l, struct nats *n, unsigned index)
     l->n = n;
     l->loop = n->conf.loops[index];
     l->index = index;
+    list_init(&l->conns);
     auth_view_init(&l->auth, n->conf.auth);
     l->cache = xcalloc(NATS_CACHE, sizeof *l->cache);
     for (i = 0; i < NATS_CACHE; i++)
@@ -653,5 +655,8 @@ void nloop_fini(struct nloop *l)
     free(l->cache);
     free(l->to);
     free(l->under_way);
+    for (i = 0; l->closed && i < NATS_CLOSED; i++)
+        free(l->closed[i].text);
+    free(l->closed);
     auth_view_fini(&l->auth);
 }

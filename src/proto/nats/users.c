@@ -317,6 +317,8 @@ static enum err user_part(struct reading *r, void *arg, const yaml_node_t *key, 
         return wrong(r, key, "only user, password, token, nkey and permissions are known here");
     else if (!(u->has_nkey = nkey_read(text_of(value), u->nkey)))
         return wrong(r, value, "a public key of a user, U and 55 letters and digits, is expected");
+    else
+        u->nkey_text = kept(r, value);
     return ERR_OK;
 }
 

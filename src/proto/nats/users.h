@@ -43,6 +43,7 @@ struct nuser {
     struct slice name, password, token; /* empty: none */
     bool has_nkey;
     uint8_t nkey[32];
+    struct slice nkey_text;
     struct naccount *account;
     bool limited; /* it has permissions: */
     struct nrule publish, subscribe;

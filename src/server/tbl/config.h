@@ -68,6 +68,8 @@ CONFIG(nats_ws_origins, "nats.websocket.origins", TEXT, "", 0, 2000, "origins",
        "Whose pages may connect: `same` for those of the host that is asked, or origins such as https://example.com, with commas. Empty: all.")
 CONFIG(nats_ws_deflate, "nats.websocket.compression", BOOL, "false", 0, 0, "",
        "Messages are compressed for clients that offer it (permessage-deflate).")
+CONFIG(nats_monitor, "nats.monitor.listen", TEXT, "", 0, 1000, "addresses",
+       "Where nats-server's monitoring (/varz, /connz and others) is served, over HTTP, to whoever can reach it. Empty: nowhere.")
 CONFIG(nats_tls_cert, "nats.tls.cert", TEXT, "", 0, 400, "path",
        "PEM file with the certificate and its chain: clients must use TLS. Empty: NATS is served in the clear. Read again on SIGHUP.")
 CONFIG(nats_tls_key, "nats.tls.key", TEXT, "", 0, 400, "path", "PEM file with the certificate's private key.")
