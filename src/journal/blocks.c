@@ -7,8 +7,8 @@
  * read next.
  *
  * Memory grows to what may be used (bytes_max) when it is of use: readers take the first FIRST_SLABS
- * themselves. More come from the keeper (keep.c), for what was just written, or when a block is asked
- * for that went not long ago (`gone`): a file that is read once, however large, does not make it grow.
+ * themselves. More come from the keeper (keep.c), when a block is asked for that went not long ago
+ * (`gone`): a file that is read once, however large, does not make it grow.
  * For memory that is new to a process can be dearer than a read from the disk, above all on a virtual
  * machine whose host has to find it first; a reader would wait for that. */
 #include "journal/blocks.h"
@@ -26,7 +26,7 @@
 #define WANT_TIMES  8u                /* … or an eighth of its bytes */
 #define DIRECT      4096u
 #define PIECE       (256u << 10)
-#define FIRST_SLABS 32u
+#define FIRST_SLABS (BLOCKS_FIRST_BYTES / SLAB_BYTES)
 #define GONE        4096u /* blocks that went, of which it is known; a power of two */
 
 struct block {
@@ -51,8 +51,8 @@ struct blocks {
     struct io_event *hungry; /* or NULL */
     struct io_mutex lock;    /* of all below */
     struct io_cond loaded;
-    struct block *v; /* SLAB_BLOCKS of each slab in a row */
-    uint32_t n;      /* of them */
+    struct block *v;  /* SLAB_BLOCKS of each slab in a row */
+    uint32_t n, most; /* of them; that may have memory now */
     struct block **buckets;
     uint32_t buckets_n;   /* a power of two */
     uint32_t slabs, held; /* held: blocks in use */
@@ -71,7 +71,7 @@ struct blocks *blocks_new(struct io *io, uint64_t bytes_max, struct io_event *hu
 
     c->io = io;
     c->hungry = hungry;
-    c->n = (uint32_t)(bytes_max / SLAB_BYTES) * SLAB_BLOCKS;
+    c->n = c->most = (uint32_t)(bytes_max / SLAB_BYTES) * SLAB_BLOCKS;
     c->v = xcalloc(c->n ? c->n : 1, sizeof *c->v);
     for (c->buckets_n = 16; c->buckets_n < c->n; c->buckets_n *= 2)
         ;
@@ -187,7 +187,7 @@ static struct block *slab_take(struct blocks *c, uint8_t *mem)
 
 static bool may_grow(const struct blocks *c)
 {
-    return c->slabs * SLAB_BLOCKS < c->n;
+    return c->slabs * SLAB_BLOCKS < c->most;
 }
 
 static struct block *slab_add(struct blocks *c)
@@ -216,9 +216,8 @@ static struct block *spare_find(struct blocks *c)
     return NULL;
 }
 
-/* One that nobody uses, if possible none that was used lately; oldest: of some the one that was not used
- * for longest. */
-static struct block *victim(struct blocks *c, bool oldest)
+/* One that nobody uses, if possible none that was used lately. */
+static struct block *victim(struct blocks *c)
 {
     struct block *best = NULL;
     uint32_t i;
@@ -228,7 +227,7 @@ static struct block *victim(struct blocks *c, bool oldest)
 
         if (!is_free(b))
             continue;
-        if (!b->named || (!oldest && c->loads - b->used > c->slabs))
+        if (!b->named || c->loads - b->used > c->slabs)
             return b;
         if (!best || b->used < best->used)
             best = b;
@@ -239,7 +238,7 @@ static struct block *victim(struct blocks *c, bool oldest)
     return best;
 }
 
-static struct block *room(struct blocks *c, bool oldest)
+static struct block *room(struct blocks *c)
 {
     struct block *b;
 
@@ -247,7 +246,7 @@ static struct block *room(struct blocks *c, bool oldest)
     if (!b && c->slabs < FIRST_SLABS)
         b = slab_add(c);
     if (!b && c->top)
-        b = victim(c, oldest);
+        b = victim(c);
     if (!b)
         b = slab_add(c);
     if (b && b->named) {
@@ -333,7 +332,7 @@ static void named_new(struct blocks *c, struct block *b, uint64_t file_id, uint3
 {
     uint64_t h = mix(file_id, no);
 
-    if (c->gone[h % GONE] == h && may_grow(c) && !c->more) {
+    if (c->gone[h % GONE] == h && c->slabs * SLAB_BLOCKS < c->n && !c->more) {
         c->more = true;
         if (c->hungry)
             io_event_signal(c->hungry);
@@ -365,7 +364,7 @@ enum err blocks_get(struct blocks *c, struct jfile *f, uint32_t no, uint32_t nee
     *out = NULL;
     io_mutex_lock(&c->lock);
     b = find(c, f->id, no);
-    if (!b && load_it && (b = room(c, false)))
+    if (!b && load_it && (b = room(c)))
         named_new(c, b, f->id, no);
     if (!b) {
         io_mutex_unlock(&c->lock);
@@ -391,7 +390,7 @@ void blocks_ahead(struct blocks *c, struct jfile *f, uint32_t no)
     struct block *b;
 
     io_mutex_lock(&c->lock);
-    if (c->held < c->n / 2 && !find(c, f->id, no) && (b = room(c, false))) {
+    if (c->held < c->n / 2 && !find(c, f->id, no) && (b = room(c))) {
         named_new(c, b, f->id, no);
         hold(c, b);
         fill(c, f, b, NULL);
@@ -412,67 +411,18 @@ bool blocks_has(struct blocks *c, const struct jfile *f, uint32_t no, uint32_t n
     return has;
 }
 
-/* ---- what was just written ---- */
+/* ---- more and less ---- */
 
-/* The block, if it ends where the bytes begin, or a new one, if they begin it. Lock held. */
-static struct block *block_to_go_on(struct blocks *c, uint64_t file_id, uint32_t no, uint32_t at)
-{
-    struct block *b = find(c, file_id, no);
-
-    if (!b && (at == 0 || (no == 0 && at == FILE_HEADER)) && (b = room(c, true))) {
-        name_give(c, b, file_id, no);
-        memset(b->mem, 0, at); /* nobody reads the header here */
-        b->valid = at;
-        c->loads++;
-    }
-    return b && !b->loading && b->valid == at ? b : NULL;
-}
-
-static void put_piece(struct blocks *c, uint64_t file_id, uint32_t no, uint32_t at,
-                      const uint8_t *data, uint32_t n)
-{
-    uint32_t pad = (DIRECT - n % DIRECT) % DIRECT;
-    struct block *b;
-
-    io_mutex_lock(&c->lock);
-    b = block_to_go_on(c, file_id, no, at);
-    if (b) {
-        hold(c, b);
-        b->loading = true;
-        io_mutex_unlock(&c->lock);
-        memcpy(b->mem + at, data, n);
-        memset(b->mem + at + n, 0, pad);
-        io_mutex_lock(&c->lock);
-        b->loading = false;
-        b->valid = at + n + pad;
-        let_go(c, b);
-        io_cond_broadcast(&c->loaded);
-    }
-    io_mutex_unlock(&c->lock);
-}
-
-void blocks_put(struct blocks *c, uint64_t file_id, uint64_t pos, const uint8_t *data, size_t len)
-{
-    while (len) {
-        uint32_t at = pos % BLOCK_BYTES,
-                 n = BLOCK_BYTES - at < len ? BLOCK_BYTES - at : (uint32_t)len;
-
-        put_piece(c, file_id, (uint32_t)(pos / BLOCK_BYTES), at, data, n);
-        pos += n;
-        data += n;
-        len -= n;
-    }
-}
-
-bool blocks_grow(struct blocks *c, bool put)
+bool blocks_grow(struct blocks *c)
 {
     uint8_t *mem = NULL;
     size_t i;
     bool due;
 
     io_mutex_lock(&c->lock);
-    due = may_grow(c) && c->nameless == 0 && (put || c->more);
-    c->more = false;
+    due = c->more && may_grow(c) && c->nameless == 0;
+    if (may_grow(c))
+        c->more = false;
     io_mutex_unlock(&c->lock);
     if (due)
         mem = huge_new(SLAB_BYTES);
@@ -487,6 +437,27 @@ bool blocks_grow(struct blocks *c, bool put)
     }
     io_mutex_unlock(&c->lock);
     return due;
+}
+
+bool blocks_short(struct blocks *c)
+{
+    bool is;
+
+    io_mutex_lock(&c->lock);
+    is = c->more && !may_grow(c);
+    if (is)
+        c->more = false;
+    io_mutex_unlock(&c->lock);
+    return is;
+}
+
+void blocks_limit(struct blocks *c, uint64_t bytes_max)
+{
+    uint64_t n = bytes_max / SLAB_BYTES * SLAB_BLOCKS;
+
+    io_mutex_lock(&c->lock);
+    c->most = n < c->n ? (uint32_t)n : c->n;
+    io_mutex_unlock(&c->lock);
 }
 
 void block_unref(struct blocks *c, struct block *b)

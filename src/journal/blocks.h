@@ -38,12 +38,14 @@ enum err blocks_get(struct blocks *c, struct jfile *f, uint32_t no, uint32_t nee
 void blocks_ahead(struct blocks *c, struct jfile *f, uint32_t no);
 /* Are its first `need` bytes there? (0: is it there, or under way?) */
 bool blocks_has(struct blocks *c, const struct jfile *f, uint32_t no, uint32_t need);
-/* Bytes [pos, pos + len) of a file, which were just written to it; what follows up to a multiple of
- * 4 KiB is zeros there. Taken when they begin a block, or go on where one ends. */
-void blocks_put(struct blocks *c, uint64_t file_id, uint64_t pos, const uint8_t *data, size_t len);
-/* Makes room for two more blocks, if there may be more and they are wanted: by readers, or, put, for
- * blocks_put. Takes long: the memory is touched. False: it was not due. */
-bool blocks_grow(struct blocks *c, bool put);
+/* Not more than so many bytes from now on; what is there stays while it is used. */
+void blocks_limit(struct blocks *c, uint64_t bytes_max);
+#define BLOCKS_FIRST_BYTES (64ull << 20) /* readers take them without blocks_grow */
+/* Makes room for two more blocks, if there may be more and readers want them. Takes long: the memory is
+ * touched. False: it was not due. */
+bool blocks_grow(struct blocks *c);
+/* Are more wanted than there may be? Says so once each time. */
+bool blocks_short(struct blocks *c);
 void block_unref(struct blocks *c, struct block *b);
 const uint8_t *block_mem(const struct block *b);
 

@@ -12,6 +12,7 @@
 #include "journal/checkpoint.h"
 #include "journal/journal_int.h"
 #include "journal/keep.h"
+#include "journal/slab.h"
 
 static void conf_defaults(struct journal_conf *c)
 {
@@ -76,6 +77,7 @@ static struct journal *journal_new(const struct journal_conf *conf)
     list_init(&j->pool);
     list_init(&j->files);
     list_init(&j->plogs);
+    j->tail_max = j->conf.tail_bytes;
     j->blocks = blocks_new(j->io, j->conf.cache_bytes, &j->keep_event);
     return j;
 }
@@ -116,7 +118,7 @@ static void journal_delete(struct journal *j)
 
     tail_clear(j);
     blocks_free(&j->blocks);
-    frame_pool_clear(j);
+    slab_pool_clear(j);
     io_close(&j->active_fd);
     io_close(&j->ready_fd);
     jfile_free(&j->ready);

@@ -121,11 +121,13 @@ struct journal_conf {
     struct io *io;
     const struct journal_hooks *hooks;
     void *hooks_arg;
-    bool threads;         /* false: simulation */
-    bool read_only;       /* no writes at all; a crashed log is read as recovery would leave it */
-    uint64_t file_bytes;  /* journal file size; 0 = 128 MiB; multiple of 4 KiB */
-    uint64_t tail_bytes;  /* frames kept in memory at most; 0 = 64 MiB */
-    uint64_t cache_bytes; /* of files kept in memory at most, for a minute; 0 = 64 MiB */
+    bool threads;        /* false: simulation */
+    bool read_only;      /* no writes at all; a crashed log is read as recovery would leave it */
+    uint64_t file_bytes; /* journal file size; 0 = 128 MiB; multiple of 4 KiB */
+    uint64_t tail_bytes; /* frames kept in memory at most; 0 = 64 MiB */
+    /* Of files, and beyond tail_bytes of frames while there are readers, kept in memory at most, for a
+     * minute; 0 = 64 MiB. */
+    uint64_t cache_bytes;
     uint64_t inflight_bytes; /* sequenced but not durable at most; 0 = 64 MiB */
     uint32_t frame_bytes;    /* target of a frame; 0 = 1 MiB */
     uint32_t spare_files;    /* prepared files at most; 0 = 2 */

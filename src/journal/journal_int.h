@@ -31,7 +31,7 @@
 #define FRAME_BYTES_DEFAULT    (1u << 20)
 #define SPARES_DEFAULT         1u
 #define SPARES_RECYCLED_MAX    64u
-#define FRAME_POOL_MAX         64u
+#define SLAB_POOL_MAX          32u
 #define SHARDS                 256u
 #define REWRITE_AGE_NS         30000000000ull /* younger files may soon be dead as a whole */
 #define STAMP_IDLE_NS          50000000ull
@@ -130,9 +130,11 @@ struct plog {
 /* ---- frames in memory ---- */
 
 struct frame {
-    struct list_node link; /* closed queue or pool */
+    struct list_node link; /* closed queue; those that are let go */
+    struct slab *slab;     /* whose memory this is */
     uint8_t *mem;          /* FRAME_ALIGN-aligned */
     uint64_t cap, used;    /* used: FRAME_HEADER + entries */
+    uint64_t waste, held;  /* held: of memory, with what stayed empty (waste) in the slab before */
     atomic_uint refs;
     atomic_uint copying; /* units whose bytes are not all in yet */
     uint64_t seq, position, position_end;
@@ -142,7 +144,6 @@ struct frame {
     struct list_head units;
     uint64_t file_id, file_pos; /* once written */
     uint32_t crc;
-    bool evicted; /* from the tail: its bytes count among evicted_bytes until it is let go */
 };
 
 /* A spare that is being written with zeros, a piece at a time. */
@@ -201,8 +202,10 @@ struct journal {
     struct jfile *ready; /* the next journal file, prepared ahead */
     struct io_file *ready_fd;
 
+    struct slab *slab; /* frames are put into it, the next at slab_at: slab.h; journal lock */
+    uint64_t slab_at, slab_waste;
     struct io_mutex pool_lock;
-    struct list_head pool;
+    struct list_head pool; /* slabs */
     uint32_t pool_n;
 
     struct io_event writer_event, background_event; /* their own threads alone wait for them */
@@ -229,8 +232,8 @@ struct journal {
     struct io_mutex tail_lock;
     struct tail_slot *tail; /* ring, power of two */
     uint32_t tail_head, tail_n, tail_cap;
-    uint64_t tail_bytes;
-    _Atomic uint64_t evicted_bytes; /* frames that left the tail, but readers hold them */
+    uint64_t tail_bytes, tail_max;
+    _Atomic uint64_t evicted_bytes; /* frames that left the tail, but whose slabs are still held */
     struct blocks *blocks;
 
     struct io_mutex read_turn; /* held by the one that reads a block while there are writers */
@@ -239,10 +242,11 @@ struct journal {
     bool gate_writing;
     uint64_t gate_writes;
 
-    struct io_event keep_event; /* keep.c */
-    _Atomic uint64_t keep_read_ns, keep_written_ns,
-        keep_pending;             /* when somebody read, and wrote; bytes */
-    uint64_t keep_file, keep_pos; /* the keeper: kept up to there */
+    struct io_event keep_event;    /* keep.c, and the next three */
+    _Atomic uint64_t keep_read_ns; /* when somebody read */
+    uint64_t keep_grown_ns;        /* the keeper's: when it made the last slab, */
+    uint64_t keep_more;            /* and room that the tail has beyond its own */
+    _Atomic uint64_t committed_ns; /* the last frame */
 
     struct io_mutex shard[SHARDS];
     struct io_mutex cache_lock;
@@ -276,17 +280,14 @@ static inline struct io_mutex *plog_shard(struct plog *p)
     return &p->j->shard[p->uid % SHARDS];
 }
 
-/* frame memory: writer.c */
-struct frame *frame_new(struct journal *j, uint64_t cap);
-void frame_pool_clear(struct journal *j);
-void frame_pool_shrink(struct journal *j);
-void frame_unref(struct journal *j, struct frame *f);
-
 /* tail.c */
 void tail_add(struct journal *j, struct frame *f);
 struct frame *tail_find(struct journal *j, uint64_t file_id, uint64_t pos); /* referenced or NULL */
-/* The first frame with bytes at or behind the place; referenced or NULL. */
-struct frame *tail_from(struct journal *j, uint64_t file_id, uint64_t pos);
+/* Is there more to keep than there is room for? */
+bool tail_full(struct journal *j);
+/* Room from now on. If less than it has is let go, the oldest first, up to some at once; false: that
+ * was not all. */
+bool tail_resize(struct journal *j, uint64_t bytes_max);
 void tail_clear(struct journal *j);
 
 /* file.c */

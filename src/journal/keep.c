@@ -1,16 +1,22 @@
 /* Keeping what was written: see keep.h.
  *
- * The keeper goes through the tail behind the writer. When it is slower than the writer (its thread
- * runs when nothing else wants the processor), frames leave the tail before it has seen them: it goes
- * on with the oldest that is left, and what it missed is read from the file if somebody asks for it.
- * So writing never waits for it, nor for memory that is new to the process, which on a virtual machine
- * may have to be fetched from the host first (measured: 2.3 seconds for each GB). */
+ * The tail and the blocks share conf.cache_bytes. While somebody reads, and the tail is full, the keeper
+ * makes it larger, a slab (slab.h) at a time and not more than one each GROW_NS: memory that is new to
+ * the process may have to be fetched from the host first (measured on a virtual machine: 2.3 seconds
+ * for each GB), and no writer is to wait for it, nor to share the processor with much of it. What is
+ * kept is what was written, where it was written: it is not copied, so that keeping costs nothing once
+ * the memory is there.
+ *
+ * Blocks have what the tail has not taken, and at least BLOCKS_FIRST_BYTES; when readers of files come
+ * back to what went from there, up to a half. When nobody has read for a while, the tail has its own
+ * room again. */
 #include "journal/keep.h"
 
 #include "journal/blocks.h"
+#include "journal/slab.h"
 
-#define STEP_BYTES  (4u << 20) /* at once */
-#define GROW_STEPS  4u         /* slabs made at once */
+#define GROW_STEPS  4u /* slabs of blocks made at once */
+#define GROW_NS     10000000ull
 #define WAIT_NS     1000000000ull
 #define NOTE_PERIOD 1000000000ull
 
@@ -22,55 +28,65 @@ void keep_note_read(struct journal *j)
         atomic_store_explicit(&j->keep_read_ns, now, memory_order_relaxed);
 }
 
-void keep_note_written(struct journal *j, uint64_t bytes)
-{
-    uint64_t now = io_mono_ns(j->io);
-    uint64_t had = atomic_fetch_add_explicit(&j->keep_pending, bytes, memory_order_relaxed);
-
-    atomic_store_explicit(&j->keep_written_ns, now, memory_order_relaxed);
-    if (had < STEP_BYTES && had + bytes >= STEP_BYTES && j->conf.threads)
-        io_event_signal(&j->keep_event);
-}
-
 /* Was anything read lately? */
-static bool wanted(struct journal *j)
+static bool wanted(struct journal *j, uint64_t now)
 {
     uint64_t read_ns = atomic_load_explicit(&j->keep_read_ns, memory_order_relaxed);
 
-    return read_ns && io_mono_ns(j->io) - read_ns < BLOCKS_IDLE_NS;
+    return read_ns && read_ns + BLOCKS_IDLE_NS > now; /* it may be a little later than now */
+}
+
+/* The tail gets so much more than its own room; the blocks have the rest. */
+static void share_out(struct journal *j, uint64_t more)
+{
+    while (!tail_resize(j, j->conf.tail_bytes + more))
+        ;
+    blocks_limit(j->blocks, j->conf.cache_bytes - more);
+    j->keep_more = more;
+}
+
+/* Gives the tail another slab. False: there may be no more. */
+static bool tail_grow(struct journal *j, uint64_t now)
+{
+    uint64_t more = j->keep_more + slab_bytes(j);
+
+    if (more + BLOCKS_FIRST_BYTES > j->conf.cache_bytes || !tail_full(j))
+        return false;
+    if (now - j->keep_grown_ns < GROW_NS)
+        return true;
+    blocks_limit(j->blocks, j->conf.cache_bytes - more);
+    if (blocks_bytes(j->blocks) + more > j->conf.cache_bytes || !slab_pool_add(j)) {
+        blocks_limit(j->blocks, j->conf.cache_bytes - j->keep_more);
+        return false;
+    }
+    j->keep_grown_ns = now;
+    share_out(j, more);
+    return true;
 }
 
 bool keep_step(struct journal *j)
 {
-    uint64_t done = 0;
+    uint64_t now = io_mono_ns(j->io), slab = slab_bytes(j);
     unsigned i;
 
-    for (i = 0; i < GROW_STEPS && blocks_grow(j->blocks, false); i++)
+    for (i = 0; i < GROW_STEPS && blocks_grow(j->blocks); i++)
         ;
-    if (!wanted(j))
+    if (!wanted(j, now)) {
+        if (j->keep_more)
+            share_out(j, 0);
         return false;
-    while (done < STEP_BYTES) {
-        struct frame *f = tail_from(j, j->keep_file, j->keep_pos);
-
-        if (!f)
-            return false;
-        blocks_grow(j->blocks, true);
-        blocks_put(j->blocks, f->file_id, f->file_pos, f->mem, f->used);
-        j->keep_file = f->file_id;
-        j->keep_pos = f->file_pos + f->used;
-        done += f->used;
-        frame_unref(j, f);
     }
-    return true;
+    if (j->keep_more > j->conf.cache_bytes / 2 && blocks_short(j->blocks)) {
+        share_out(j, j->keep_more > slab ? j->keep_more - slab : 0);
+        return true;
+    }
+    return tail_grow(j, now);
 }
 
 void keep_main(void *arg)
 {
     struct journal *j = arg;
 
-    while (!atomic_load(&j->stop_keep)) {
-        atomic_store_explicit(&j->keep_pending, 0, memory_order_relaxed);
-        if (!keep_step(j))
-            io_event_wait(&j->keep_event, WAIT_NS);
-    }
+    while (!atomic_load(&j->stop_keep))
+        io_event_wait(&j->keep_event, keep_step(j) ? GROW_NS : WAIT_NS);
 }

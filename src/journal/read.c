@@ -18,10 +18,12 @@
 #include "journal/blocks.h"
 #include "journal/keep.h"
 #include "journal/plog_int.h"
+#include "journal/slab.h"
 
-#define GAP_MAX 4096u /* bytes of others' data read along to save a call */
-#define AHEAD   16u   /* blocks read ahead at once */
-#define NEAR    8u    /* when the block so far ahead is not there, it is time for it */
+#define GAP_MAX     4096u /* bytes of others' data read along to save a call */
+#define SLABS_ABOUT 2u  /* that may be in the tail in part: at its end, and where frames are put */
+#define AHEAD       16u /* blocks read ahead at once */
+#define NEAR        8u  /* when the block so far ahead is not there, it is time for it */
 
 /* One plog_read. */
 struct reading {
@@ -79,7 +81,8 @@ static uint8_t *own_room(struct reading *g, unsigned i)
 /* Serves refs from `from` on out of frames in memory as far as they are there; returns how many. */
 static unsigned read_tail(struct reading *g, unsigned from)
 {
-    bool copy = atomic_load(&g->j->evicted_bytes) > g->j->conf.tail_bytes;
+    uint64_t most = g->j->conf.tail_bytes + SLABS_ABOUT * slab_bytes(g->j);
+    bool copy = atomic_load(&g->j->evicted_bytes) > most;
     struct plog_read *r = g->r;
     struct frame *f = NULL;
     unsigned i;

@@ -21,9 +21,11 @@
 #include "journal/index.h"
 #include "journal/keep.h"
 #include "journal/segment.h"
+#include "journal/slab.h"
 
 #define TICK_NS       1000000000ull
 #define RELEASE_NS    10000000000ull
+#define LITTLE_FRAMES 64u         /* in a tick: little is written */
 #define FILL_PAUSE_NS 1000000ull  /* between two pieces of a spare */
 #define FILL_LOOK_NS  10000000ull /* while it is not behind, and the journal is written to */
 
@@ -430,8 +432,8 @@ static void tick(struct journal *j)
         j->conf.hooks->tick(j->conf.hooks_arg, io_wall_ms(j->io));
     jfile_cache_trim(j);
     blocks_shrink(j->blocks, now);
-    if (atomic_load(&j->st_frames) - j->tick_frames < FRAME_POOL_MAX)
-        frame_pool_shrink(j);
+    if (atomic_load(&j->st_frames) - j->tick_frames < LITTLE_FRAMES)
+        slab_pool_shrink(j);
     j->tick_frames = atomic_load(&j->st_frames);
     if (now - j->release_ns >= RELEASE_NS) {
         j->release_ns = now;

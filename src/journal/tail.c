@@ -2,10 +2,11 @@
  * (file id, position in file), which is also the order of writing. Frames are reference-counted: a
  * frame that is evicted here lives on until its last reader lets go. Guarded by j->tail_lock. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
-#include "journal/journal_int.h"
+#include "journal/slab.h"
+
+#define AT_ONCE 256u /* frames let go under the lock */
 
 static struct tail_slot *slot_at(struct journal *j, uint32_t i)
 {
@@ -26,56 +27,72 @@ static void grow(struct journal *j)
     j->tail_head = 0;
 }
 
-static struct frame *evict(struct journal *j)
+/* Lock held. */
+static void evict(struct journal *j, struct list_head *gone)
 {
     struct frame *f = slot_at(j, 0)->frame;
 
     j->tail_head = (j->tail_head + 1) & (j->tail_cap - 1);
     j->tail_n--;
-    j->tail_bytes -= f->cap;
-    f->evicted = true;
-    atomic_fetch_add(&j->evicted_bytes, f->cap);
-    return f;
+    j->tail_bytes -= f->held;
+    atomic_fetch_add(&f->slab->evicted, f->held);
+    atomic_fetch_add(&j->evicted_bytes, f->held);
+    list_push_back(gone, &f->link);
 }
 
-/* A frame that fills little of its buffer moves to one of its own size, so that the big buffer can
- * be used again at once. */
-static struct frame *shrunk(struct journal *j, struct frame *f)
+static void let_go(struct journal *j, struct list_head *gone)
 {
-    struct frame *s;
-
-    if (f->used * 8 > f->cap) {
-        atomic_fetch_add(&f->refs, 1);
-        return f;
-    }
-    s = xcalloc(1, sizeof *s);
-    s->mem = xmalloc(f->used);
-    memcpy(s->mem, f->mem, f->used);
-    s->cap = s->used = f->used;
-    s->seq = f->seq;
-    s->file_id = f->file_id;
-    s->file_pos = f->file_pos;
-    atomic_store(&s->refs, 1);
-    return s;
+    while (!list_empty(gone))
+        frame_unref(j, list_entry(list_pop_front(gone), struct frame, link));
 }
 
+/* A frame that comes lets twice its size go at most, so that the writer never has much to do when there
+ * is suddenly less room. */
 void tail_add(struct journal *j, struct frame *f)
 {
-    struct frame *keep = shrunk(j, f);
-    struct frame *gone[8];
-    unsigned n = 0, i;
+    struct list_head gone;
+    uint64_t from;
 
+    list_init(&gone);
+    atomic_fetch_add(&f->refs, 1);
     io_mutex_lock(&j->tail_lock);
     if (j->tail_n == j->tail_cap)
         grow(j);
-    *slot_at(j, j->tail_n) = (struct tail_slot){f->file_id, f->file_pos, keep};
+    *slot_at(j, j->tail_n) = (struct tail_slot){f->file_id, f->file_pos, f};
     j->tail_n++;
-    j->tail_bytes += keep->cap;
-    while (j->tail_bytes > j->conf.tail_bytes && j->tail_n > 1 && n < 8)
-        gone[n++] = evict(j);
+    j->tail_bytes += f->held;
+    for (from = j->tail_bytes;
+         j->tail_bytes > j->tail_max && j->tail_n > 1 && from - j->tail_bytes < 2 * f->held;)
+        evict(j, &gone);
     io_mutex_unlock(&j->tail_lock);
-    for (i = 0; i < n; i++)
-        frame_unref(j, gone[i]);
+    let_go(j, &gone);
+}
+
+bool tail_full(struct journal *j)
+{
+    bool full;
+
+    io_mutex_lock(&j->tail_lock);
+    full = j->tail_bytes + slab_bytes(j) > j->tail_max;
+    io_mutex_unlock(&j->tail_lock);
+    return full;
+}
+
+bool tail_resize(struct journal *j, uint64_t bytes_max)
+{
+    struct list_head gone;
+    unsigned n;
+    bool done;
+
+    list_init(&gone);
+    io_mutex_lock(&j->tail_lock);
+    j->tail_max = bytes_max;
+    for (n = 0; n < AT_ONCE && j->tail_bytes > bytes_max && j->tail_n > 1; n++)
+        evict(j, &gone);
+    done = n < AT_ONCE;
+    io_mutex_unlock(&j->tail_lock);
+    let_go(j, &gone);
+    return done;
 }
 
 /* The first slot beyond the place. Lock held. */
@@ -93,23 +110,6 @@ static uint32_t slot_behind(struct journal *j, uint64_t file_id, uint64_t pos)
             hi = mid;
     }
     return lo;
-}
-
-struct frame *tail_from(struct journal *j, uint64_t file_id, uint64_t pos)
-{
-    struct frame *f = tail_find(j, file_id, pos);
-    uint32_t i;
-
-    if (f)
-        return f;
-    io_mutex_lock(&j->tail_lock);
-    i = slot_behind(j, file_id, pos);
-    if (i < j->tail_n) {
-        f = slot_at(j, i)->frame;
-        atomic_fetch_add(&f->refs, 1);
-    }
-    io_mutex_unlock(&j->tail_lock);
-    return f;
 }
 
 struct frame *tail_find(struct journal *j, uint64_t file_id, uint64_t pos)
@@ -133,8 +133,12 @@ struct frame *tail_find(struct journal *j, uint64_t file_id, uint64_t pos)
 
 void tail_clear(struct journal *j)
 {
+    struct list_head gone;
+
+    list_init(&gone);
     while (j->tail_n)
-        frame_unref(j, evict(j));
+        evict(j, &gone);
+    let_go(j, &gone);
     free(j->tail);
     j->tail = NULL;
     j->tail_cap = j->tail_head = 0;

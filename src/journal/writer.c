@@ -6,7 +6,7 @@
  *   closed   no more room or the writer wants it: writer_close_open moves it to j->closed (or the
  *            writer takes it directly)
  *   written  writer_write: header, checksum, one write; synced unless all its units may do without
- *   tail     tail_add: readers share its memory; the last reference puts it back into the pool
+ *   tail     tail_add: readers share its memory, which is its slab's (slab.h)
  *
  * On a failed write (writer_fail) every unit that is sequenced but not written is answered with the
  * error and sequencing goes back to where the last written frame ended, so that no offset or
@@ -20,96 +20,15 @@
 #include "base/mem.h"
 #include "journal/batch.h"
 #include "journal/journal_int.h"
-#include "journal/keep.h"
-
-/* ---- frame memory ---- */
-
-struct frame *frame_new(struct journal *j, uint64_t cap)
-{
-    struct frame *f = xcalloc(1, sizeof *f);
-
-    f->cap = frame_padded(cap);
-    f->mem = xaligned(FRAME_ALIGN, f->cap);
-    list_init(&f->units);
-    atomic_store(&f->refs, 1);
-    return f;
-}
-
-static void frame_free(struct frame *f)
-{
-    free(f->mem);
-    free(f);
-}
-
-void frame_unref(struct journal *j, struct frame *f)
-{
-    if (atomic_fetch_sub(&f->refs, 1) != 1)
-        return;
-    if (f->evicted)
-        atomic_fetch_sub(&j->evicted_bytes, f->cap);
-    f->evicted = false;
-    if (f->cap == j->conf.frame_bytes) {
-        io_mutex_lock(&j->pool_lock);
-        if (j->pool_n < FRAME_POOL_MAX) {
-            list_push_back(&j->pool, &f->link);
-            j->pool_n++;
-            f = NULL;
-        }
-        io_mutex_unlock(&j->pool_lock);
-    }
-    if (f)
-        frame_free(f);
-}
-
-/* Gives back half of the pool: called once a second while little is written. */
-void frame_pool_shrink(struct journal *j)
-{
-    struct frame *gone[FRAME_POOL_MAX];
-    uint32_t n = 0, keep;
-
-    io_mutex_lock(&j->pool_lock);
-    keep = j->pool_n / 2;
-    while (j->pool_n > keep) {
-        gone[n++] = list_entry(list_pop_front(&j->pool), struct frame, link);
-        j->pool_n--;
-    }
-    io_mutex_unlock(&j->pool_lock);
-    while (n)
-        frame_free(gone[--n]);
-}
-
-void frame_pool_clear(struct journal *j)
-{
-    while (!list_empty(&j->pool))
-        frame_free(list_entry(list_pop_front(&j->pool), struct frame, link));
-    j->pool_n = 0;
-}
+#include "journal/slab.h"
 
 /* Journal lock held. */
-static struct frame *frame_open(struct journal *j, uint64_t room)
+static struct frame *open_next(struct journal *j, uint64_t room)
 {
-    struct frame *f = NULL;
-    uint64_t cap = FRAME_HEADER + room;
+    struct frame *f = frame_open(j, room);
 
-    if (cap <= j->conf.frame_bytes) {
-        cap = j->conf.frame_bytes;
-        io_mutex_lock(&j->pool_lock);
-        if (!list_empty(&j->pool)) {
-            f = list_entry(list_pop_front(&j->pool), struct frame, link);
-            j->pool_n--;
-        }
-        io_mutex_unlock(&j->pool_lock);
-    }
-    if (!f)
-        f = frame_new(j, cap);
-    list_init(&f->units);
-    atomic_store(&f->refs, 1);
-    atomic_store(&f->copying, 0);
-    f->used = FRAME_HEADER;
     f->seq = j->next_seq++;
     f->position = f->position_end = j->next_position;
-    f->entries = f->records = 0;
-    f->os = true;
     return f;
 }
 
@@ -118,6 +37,7 @@ void writer_close_open(struct journal *j)
 {
     if (!j->open)
         return;
+    frame_close(j, j->open);
     list_push_back(&j->closed, &j->open->link);
     j->open = NULL;
 }
@@ -289,7 +209,7 @@ enum err journal_append(struct journal *j, struct journal_unit *u, unsigned flag
     if (j->open && j->open->used + room > j->open->cap)
         writer_close_open(j);
     if (!j->open)
-        j->open = frame_open(j, room);
+        j->open = open_next(j, room);
     f = j->open;
     u->wall_ms = f->wall_ms = io_wall_ms(j->io);
     u->seq = seq = f->seq;
@@ -432,7 +352,7 @@ static enum err file_switch(struct journal *j, bool *tried, struct errinfo *info
 
 bool writers_about(struct journal *j)
 {
-    uint64_t at = atomic_load_explicit(&j->keep_written_ns, memory_order_relaxed);
+    uint64_t at = atomic_load_explicit(&j->committed_ns, memory_order_relaxed);
 
     return at && io_mono_ns(j->io) - at < WRITERS_NS;
 }
@@ -597,7 +517,7 @@ static void frame_commit(struct journal *j, struct frame *f)
     uint32_t i;
 
     tail_add(j, f);
-    keep_note_written(j, f->used);
+    atomic_store_explicit(&j->committed_ns, io_mono_ns(j->io), memory_order_relaxed);
     j->touched_n = 0;
     list_for_each(u, &f->units, struct journal_unit, link) unit_commit(j, f, u, &at);
     atomic_store(&j->position_end, f->position_end);

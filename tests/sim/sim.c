@@ -513,6 +513,9 @@ static void judge(struct world *w)
 
 /* ---- cycles ---- */
 
+/* With it the tail becomes larger than its own room, by up to 256 KiB. */
+#define CACHE_MORE ((64u << 20) + (256u << 10))
+
 static bool open_log(struct world *w)
 {
     struct journal_conf conf = {.dir = "d",
@@ -521,6 +524,7 @@ static bool open_log(struct world *w)
                                 .hooks_arg = w,
                                 .file_bytes = 128u << 10,
                                 .tail_bytes = 64u << 10,
+                                .cache_bytes = w->reopened % 2 ? CACHE_MORE : 0,
                                 .inflight_bytes = 1u << 20,
                                 .frame_bytes = 16u << 10};
     struct errinfo info = {0};

@@ -1,24 +1,33 @@
 /* Blocks of files in memory: shared, bounded, read once; what is damaged is never served from them;
- * slow readers hold no more than a bounded part of the tail and of the blocks. */
+ * slow readers hold no more than a bounded part of the tail and of the blocks. What was just written is
+ * kept while there are readers, in the room that blocks leave. */
 #include "journal/blocks.h"
 
 #include <unistd.h>
 
 #include "fixture.h"
+#include "journal/keep.h"
+#include "journal/slab.h"
 
 #define MIB       (1u << 20)
 #define BATCH     16000u
 #define LOG_BYTES (8u * MIB)
 
-static void begin(struct fx *f, uint64_t seed, uint64_t cache_bytes)
+static void begin_with(struct fx *f, uint64_t seed, uint64_t cache_bytes, uint32_t frame_bytes)
 {
     memset(f, 0, sizeof *f);
+    f->frame_bytes = frame_bytes;
     f->io = io_sim_new(seed);
     f->dir = "/d";
     f->file_bytes = LOG_BYTES;
     f->cache_bytes = cache_bytes;
     fx_open(f);
     fx_logs(f, 2);
+}
+
+static void begin(struct fx *f, uint64_t seed, uint64_t cache_bytes)
+{
+    begin_with(f, seed, cache_bytes, 0);
 }
 
 static void end(struct fx *f)
@@ -44,6 +53,14 @@ static uint64_t cache_bytes(struct fx *f)
 
     journal_stats_get(f->j, &st);
     return st.cache_bytes;
+}
+
+static uint64_t tail_bytes(struct fx *f)
+{
+    struct journal_stats st;
+
+    journal_stats_get(f->j, &st);
+    return st.tail_bytes;
 }
 
 /* Reads a log from its start; how many batches. Each is whole, and in order. */
@@ -202,14 +219,15 @@ static void slow_readers(void **state)
     end(&f);
 }
 
-/* Frames that left the tail are held up to its size by readers; then they get copies. */
+/* Frames that left the tail are held up to its size by readers, with the slabs that they lie in; then
+ * readers get copies. */
 static void slow_readers_of_the_tail(void **state)
 {
     struct plog_read *kept = xcalloc(100, sizeof *kept);
     unsigned i, held = 0;
     struct fx f;
 
-    begin(&f, 6, 0); /* the tail has 32 KiB */
+    begin_with(&f, 6, 0, 8192); /* the tail has 32 KiB, a slab 16 */
     for (i = 0; i < 100; i++) {
         assert_int_equal(fx_put(&f, 1, 3000, false), ERR_OK);
         kept[i].memory_only = true;
@@ -218,6 +236,7 @@ static void slow_readers_of_the_tail(void **state)
         held += kept[i].pins_n;
     }
     assert_in_range(held, 4, 40);
+    assert_in_range(atomic_load(&f.j->evicted_bytes), 64 * 1024, 128 * 1024);
     for (i = 0; i < 100; i++) {
         assert_int_equal(kept[i].batch[0].base_offset, i);
         assert_true(batch_crc_ok(kept[i].batch[0].data));
@@ -225,7 +244,8 @@ static void slow_readers_of_the_tail(void **state)
     }
     kept[0].memory_only = true;
     assert_int_equal(plog_read(f.log[1], 99, 1, &kept[0], &f.info), ERR_OK);
-    assert_int_equal(kept[0].pins_n, 1); /* room again */
+    assert_int_equal(kept[0].pins_n, 1);                             /* room again */
+    assert_true(atomic_load(&f.j->evicted_bytes) < slab_bytes(f.j)); /* where the tail begins */
     plog_read_release(&kept[0]);
     free(kept);
     end(&f);
@@ -272,38 +292,85 @@ static struct jfile *first_file(struct fx *f)
     return list_entry(f->j->files.node.next, struct jfile, link);
 }
 
-/* What was written while somebody reads is in blocks before it leaves the tail, and is served from there
- * without a file; what nobody reads is not kept. */
+/* As time goes on for the keeper. */
+static void keep_turns(struct fx *f, int n)
+{
+    for (; n; n--) {
+        io_sim_advance(f->io, 20000000u);
+        keep_step(f->j);
+    }
+}
+
+/* What was written while somebody reads stays in the tail, which has more room then; what nobody reads
+ * does not, and the room is given back when nobody has read for a while. */
 static void just_written(void **state)
 {
     struct plog_read r = {.memory_only = true}, own = {.once = true};
+    uint64_t more = 4 * MIB;
     struct fx f;
     int i;
 
-    begin(&f, 9, 0); /* the tail has 32 KiB */
+    begin(&f, 9, BLOCKS_FIRST_BYTES + more); /* the tail has 32 KiB */
     fill(&f, 4);
-    journal_background(f.j);
-    assert_int_equal(cache_bytes(&f), 0);
-    assert_int_equal(plog_read(f.log[1], 3, MIB, &r, &f.info), ERR_OK); /* a reader */
-    for (i = 4; i < 150; i++) {
+    keep_turns(&f, 10);
+    assert_true(tail_bytes(&f) < 64 * 1024);
+    assert_int_equal(plog_read(f.log[2], 3, MIB, &r, &f.info), ERR_OK); /* a reader */
+    for (i = 4; i < 100; i++) {
+        keep_turns(&f, 1);
         fill(&f, 1);
-        journal_background(f.j);
     }
-    assert_true(cache_bytes(&f) >= 4 * MIB);
-    io_sim_advance(f.io, 1000000000u); /* no writers about */
-    for (i = 40; i < 150; i++) {       /* from the first block that begins after the reader came */
+    assert_in_range(tail_bytes(&f), 96 * 2 * BATCH, 100 * 2 * (BATCH + 8192));
+    for (i = 4; i < 100; i++) {
         assert_int_equal(plog_read(f.log[1], i, 1, &r, &f.info), ERR_OK);
         assert_int_equal(r.n, 1);
         assert_int_equal(plog_read(f.log[1], i, 1, &own, &f.info), ERR_OK);
         assert_true(slice_eq(r.batch[0].data, own.batch[0].data));
     }
     assert_int_equal(plog_read(f.log[1], 0, 1, &r, &f.info), ERR_AGAIN);
+    for (; i < 300; i++) { /* more than it may have */
+        keep_turns(&f, 1);
+        fill(&f, 1);
+    }
+    assert_in_range(tail_bytes(&f), more - 64 * 1024, more + 64 * 1024);
+    plog_read_recycle(&r, 0);
+    io_sim_advance(f.io, BLOCKS_IDLE_NS);
+    keep_turns(&f, 1);
+    assert_true(tail_bytes(&f) <= 32768 + 64 * 1024);
+    assert_int_equal(plog_read(f.log[1], 200, 1, &r, &f.info), ERR_AGAIN);
     plog_read_release(&r);
     plog_read_release(&own);
     end(&f);
 }
 
-/* Blocks become more when what went is asked for again, not for what is read once. */
+/* Frames of all sizes: several in a slab, one in it alone, and one larger than a slab. */
+static void frames_in_slabs(void **state)
+{
+    static const size_t sizes[] = {100, 7000, 9000, 100, 30000, 16000, 100, 20000, 12000};
+    struct plog_read r = {.memory_only = true}, own = {0};
+    unsigned i, n = 0;
+    struct fx f;
+
+    begin_with(&f, 11, 0, 8192);
+    for (i = 0; i < 200; i++) {
+        assert_int_equal(fx_put(&f, 1, sizes[i * 7 % 9], false), ERR_OK);
+        assert_int_equal(plog_read(f.log[1], i, 1, &r, &f.info), ERR_OK);
+        assert_int_equal(r.n, 1);
+        assert_true(batch_crc_ok(r.batch[0].data));
+    }
+    for (i = 200; i > 0 && plog_read(f.log[1], i - 1, 1, &r, &f.info) == ERR_OK; i--)
+        n++;
+    assert_in_range(n, 1, 9);
+    assert_true(tail_bytes(&f) <= 32768 + 8192);
+    plog_read_release(&r);
+    assert_true(f.j->pool_n <= SLAB_POOL_MAX);
+    slab_pool_shrink(f.j);
+    assert_int_equal(read_all(&f, 1, MIB, &own), 200);
+    plog_read_release(&own);
+    end(&f);
+}
+
+/* Blocks become more when what went is asked for again, not for what is read once, and not beyond what
+ * the tail leaves. */
 static void grows_by_use(void **state)
 {
     struct blocks *c;
@@ -313,14 +380,58 @@ static void grows_by_use(void **state)
     begin(&f, 10, 0);
     fill(&f, 230); /* seven blocks of one file */
     c = f.j->blocks;
-    assert_false(blocks_grow(c, false));
-    assert_true(blocks_grow(c, true));
-    assert_false(blocks_grow(c, true)); /* there are two without a name */
-    for (i = 0; i < 6; i++)
+    blocks_limit(c, 4 * MIB);
+    for (i = 0; i < 4; i++)
         blocks_ahead(c, first_file(&f), i);
-    assert_false(blocks_grow(c, false)); /* all are there */
-    assert_true(blocks_has(c, first_file(&f), 5, MIB));
+    assert_false(blocks_grow(c));
+    assert_true(blocks_has(c, first_file(&f), 3, MIB));
     assert_false(blocks_has(c, first_file(&f), 40, 0));
+    blocks_ahead(c, first_file(&f), 4);
+    assert_false(blocks_short(c)); /* once */
+    for (i = 0; i < 5; i++)
+        blocks_ahead(c, first_file(&f), i); /* one of them went */
+    assert_int_equal(blocks_bytes(c), 4 * MIB);
+    assert_true(blocks_short(c));
+    assert_false(blocks_short(c));
+    for (i = 0; i < 5; i++)
+        blocks_ahead(c, first_file(&f), i);
+    blocks_limit(c, 8 * MIB);
+    assert_true(blocks_grow(c));
+    assert_false(blocks_grow(c));
+    assert_int_equal(blocks_bytes(c), 6 * MIB);
+    end(&f);
+}
+
+/* The tail and the blocks share what there is: readers who come back to files get up to a half of what
+ * the tail took before. */
+static void shared_out(void **state)
+{
+    struct plog_read r = {.memory_only = true};
+    struct jfile *file;
+    struct fx f;
+    uint64_t most;
+    uint32_t i;
+    int turn;
+
+    begin(&f, 12, 2 * BLOCKS_FIRST_BYTES + 8 * MIB);
+    fill(&f, 1);
+    assert_int_equal(plog_read(f.log[2], 0, MIB, &r, &f.info), ERR_OK);
+    for (i = 0; i < 2400; i++) { /* some 78 MB */
+        fill(&f, 1);
+        keep_turns(&f, 1);
+    }
+    most = f.j->keep_more;
+    assert_in_range(most, BLOCKS_FIRST_BYTES + 6 * MIB, BLOCKS_FIRST_BYTES + 8 * MIB);
+    for (turn = 0; turn < 2; turn++) {
+        list_for_each(file, &f.j->files, struct jfile, link) for (i = 0; i < 8; i++)
+            blocks_ahead(f.j->blocks, file, i);
+        assert_in_range(blocks_bytes(f.j->blocks), BLOCKS_FIRST_BYTES,
+                        BLOCKS_FIRST_BYTES + 2 * MIB);
+        keep_turns(&f, 1);
+    }
+    assert_int_equal(f.j->keep_more, most - slab_bytes(f.j));
+    assert_true(tail_bytes(&f) <= 32768 + f.j->keep_more);
+    plog_read_release(&r);
     end(&f);
 }
 
@@ -402,11 +513,12 @@ static void many_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_same_bytes), cmocka_unit_test(the_active_file),
-        cmocka_unit_test(files_that_go),  cmocka_unit_test(damage),
-        cmocka_unit_test(slow_readers),   cmocka_unit_test(slow_readers_of_the_tail),
-        cmocka_unit_test(given_back),     cmocka_unit_test(read_ahead),
-        cmocka_unit_test(just_written),   cmocka_unit_test(grows_by_use),
+        cmocka_unit_test(the_same_bytes),  cmocka_unit_test(the_active_file),
+        cmocka_unit_test(files_that_go),   cmocka_unit_test(damage),
+        cmocka_unit_test(slow_readers),    cmocka_unit_test(slow_readers_of_the_tail),
+        cmocka_unit_test(given_back),      cmocka_unit_test(read_ahead),
+        cmocka_unit_test(just_written),    cmocka_unit_test(grows_by_use),
+        cmocka_unit_test(frames_in_slabs), cmocka_unit_test(shared_out),
         cmocka_unit_test(many_threads),
     };
 

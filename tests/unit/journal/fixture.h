@@ -30,6 +30,7 @@ struct fx {
     uint32_t logs, serial, acked, refused;
     enum err last; /* of the last unit answered */
     uint64_t file_bytes, cache_bytes;
+    uint32_t frame_bytes;
     bool read_only;
     struct errinfo info;
     struct plog_read r;
@@ -104,6 +105,7 @@ static enum err fx_try_open(struct fx *f)
                              .file_bytes = f->file_bytes,
                              .tail_bytes = 32768,
                              .cache_bytes = f->cache_bytes,
+                             .frame_bytes = f->frame_bytes,
                              .spare_files = 1};
     uint32_t i;
     enum err e;
