@@ -32,6 +32,7 @@
 #define IDLE_NS     (20ull * 1000000000u)
 #define FAILED_NS   1000000000ull
 #define FOUND_NS    (10ull * 1000000000u)
+#define WAIT_NS     1000000000ull
 
 struct pass {
     struct list_node link;  /* tier->passes, the one used last at the end */
@@ -694,6 +695,60 @@ enum err partition_seek(struct partition *p, enum tier_by by, int64_t value, int
         plog_info_get(p->log, &now);
     } while (!e && now.start_offset != was.start_offset);
     return e;
+}
+
+/* ---- waiting ---- */
+
+struct wake {
+    struct waiter w; /* first */
+    struct io_event event;
+};
+
+static void woken(struct waiter *w)
+{
+    io_event_signal(&((struct wake *)w)->event);
+}
+
+static void wait_fetched(struct topic *t, uint64_t seen)
+{
+    struct wake k = {.w.wake = woken};
+
+    io_event_init(&k.event);
+    if (topic_wait(t, seen, &k.w))
+        io_event_wait(&k.event, WAIT_NS);
+    waiter_cancel(&k.w);
+    io_event_fini(&k.event);
+}
+
+enum err partition_read_wait(struct partition *p, int64_t *offset, size_t bytes_max,
+                             struct plog_read *r, struct errinfo *info)
+{
+    uint64_t seen;
+    bool cold;
+    enum err e;
+
+    for (;;) {
+        seen = topic_commits(p->topic);
+        e = partition_read(p, offset, bytes_max, r, &cold, info);
+        if (e != ERR_AGAIN || !cold)
+            return e;
+        wait_fetched(p->topic, seen);
+    }
+}
+
+enum err partition_seek_wait(struct partition *p, enum tier_by by, int64_t value, int64_t *offset,
+                             struct errinfo *info)
+{
+    uint64_t seen;
+    enum err e;
+
+    for (;;) {
+        seen = topic_commits(p->topic);
+        e = partition_seek(p, by, value, offset, info);
+        if (e != ERR_AGAIN)
+            return e;
+        wait_fetched(p->topic, seen);
+    }
 }
 
 /* ---- life ---- */

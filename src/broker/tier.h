@@ -92,6 +92,11 @@ enum err tier_find(struct partition *p, enum tier_by by, int64_t value, int64_t 
  * end, if there is none. ERR_AGAIN, ERR_TIER: as tier_read. */
 enum err partition_seek(struct partition *p, enum tier_by by, int64_t value, int64_t *offset,
                         struct errinfo *info);
+/* Both for threads that may block, not loops: they wait instead of answering ERR_AGAIN. */
+enum err partition_read_wait(struct partition *p, int64_t *offset, size_t bytes_max,
+                             struct plog_read *r, struct errinfo *info);
+enum err partition_seek_wait(struct partition *p, enum tier_by by, int64_t value, int64_t *offset,
+                             struct errinfo *info);
 
 struct reader;
 /* reader_next answered ERR_AGAIN because the next record is being read from the lake: reader_wait

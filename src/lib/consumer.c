@@ -78,7 +78,7 @@ static enum err find_committed(struct weir_consumer *c, struct partition *p, voi
     at = e == ERR_NOT_FOUND || o.offset < partition_start(p) ? partition_start(p) : o.offset;
     if (at >= pi.end_offset)
         return ERR_OK; /* nothing left in this one */
-    e = lib_partition_read(c->w, p, &at, 1, &r, info);
+    e = partition_read_wait(p, &at, 1, &r, info);
     if (!e && r.n) {
         position = r.batch[0].position;
         if (at > r.batch[0].base_offset) /* else there is a gap before it */
@@ -95,7 +95,7 @@ static enum err commit_one(struct weir_consumer *c, struct partition *p, void *a
 {
     struct append *a = arg;
     int64_t offset;
-    enum err e = lib_partition_seek(c->w, p, c->next, &offset, info);
+    enum err e = partition_seek_wait(p, TIER_BY_POSITION, (int64_t)c->next, &offset, info);
 
     return e ? e : append_offset(a, slice_str(c->group), p, offset, SLICE_NULL);
 }

@@ -223,7 +223,7 @@ weir_err weir_lake_status(struct weir *w, const char *topic,
     return lib_fail(e, &info, error);
 }
 
-/* ---- older records ---- */
+/* ---- waiting ---- */
 
 struct wake {
     struct waiter w; /* first */
@@ -244,37 +244,6 @@ void lib_wait(struct weir *w, uint64_t seen, uint64_t timeout_ms)
         io_event_wait(&k.event, timeout_ms * 1000000u);
     waiter_cancel(&k.w);
     io_event_fini(&k.event);
-}
-
-enum err lib_partition_read(struct weir *w, struct partition *p, int64_t *offset, size_t bytes_max,
-                            struct plog_read *r, struct errinfo *info)
-{
-    uint64_t seen;
-    bool cold;
-    enum err e;
-
-    for (;;) {
-        seen = broker_commits(w->b);
-        e = partition_read(p, offset, bytes_max, r, &cold, info);
-        if (e != ERR_AGAIN || !cold)
-            return e;
-        lib_wait(w, seen, STEP_MS);
-    }
-}
-
-enum err lib_partition_seek(struct weir *w, struct partition *p, uint64_t position, int64_t *offset,
-                            struct errinfo *info)
-{
-    uint64_t seen;
-    enum err e;
-
-    for (;;) {
-        seen = broker_commits(w->b);
-        e = partition_seek(p, TIER_BY_POSITION, (int64_t)position, offset, info);
-        if (e != ERR_AGAIN)
-            return e;
-        lib_wait(w, seen, STEP_MS);
-    }
 }
 
 weir_err lib_read_fail(struct weir *w, enum err e, const struct errinfo *info,

@@ -65,12 +65,6 @@ struct plog_read;
 /* Waits until something was committed since broker_commits was `seen`, which is also said when older
  * records have come; at most so long. */
 void lib_wait(struct weir *w, uint64_t seen, uint64_t timeout_ms);
-/* partition_read (broker/tier.h) that waits for what is being read from the lake. */
-enum err lib_partition_read(struct weir *w, struct partition *p, int64_t *offset, size_t bytes_max,
-                            struct plog_read *r, struct errinfo *info);
-/* The first offset with at least this position, in either tier; waits. */
-enum err lib_partition_seek(struct weir *w, struct partition *p, uint64_t position, int64_t *offset,
-                            struct errinfo *info);
 /* lib_fail of what reads: without the lake it names the option that is missing. */
 weir_err lib_read_fail(struct weir *w, enum err e, const struct errinfo *info,
                        struct weir_error *out);

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "broker/producer.h"
+#include "broker/tier.h"
 
 #define READ_BYTES  (1u << 20)  /* of one read of the log */
 #define READ_FIRST  (64u << 10) /* of a task's first read: look-ups want one batch */
@@ -78,7 +79,6 @@ void scan_view_take(struct scan_view *v, struct broker *b, struct topic *t)
 enum err scan_view_ranges(struct scan_view *v, struct broker *b, struct topic *t,
                           const struct sql_range *ranges, unsigned n, struct errinfo *info)
 {
-    struct plog_info now;
     unsigned i;
     enum err e = ERR_OK;
 
@@ -86,7 +86,7 @@ enum err scan_view_ranges(struct scan_view *v, struct broker *b, struct topic *t
     v->topic = topic_ref(t);
     v->ts_min = INT64_MIN;
     v->ts_max = INT64_MAX;
-    v->strict = true;
+    v->strict = v->older = true;
     v->part = xcalloc((size_t)n + 1, sizeof *v->part);
     for (i = 0; !e && i < n; i++) {
         struct partition *p = topic_partition(t, ranges[i].partition);
@@ -98,14 +98,13 @@ enum err scan_view_ranges(struct scan_view *v, struct broker *b, struct topic *t
             break;
         }
         end = part_end(p, UINT64_MAX);
-        plog_info_get(partition_log(p), &now);
         if (ranges[i].from < ranges[i].to &&
-            (ranges[i].from < now.start_offset || ranges[i].to > end))
+            (ranges[i].from < partition_start(p) || ranges[i].to > end))
             e = errinfo_set(info, ERR_OFFSET_RANGE,
                             "offsets %" PRId64 " to %" PRId64 " of \"%s\" partition %d are not all "
                             "there: it has %" PRId64 " to %" PRId64,
                             ranges[i].from, ranges[i].to, topic_name(t), (int)ranges[i].partition,
-                            now.start_offset, end);
+                            partition_start(p), end);
         else
             part_add(v, p, ranges[i].from, ranges[i].to);
     }
@@ -114,11 +113,13 @@ enum err scan_view_ranges(struct scan_view *v, struct broker *b, struct topic *t
     return e;
 }
 
-/* Narrows [*from, *to) by position and time. */
+/* Narrows [*from, *to) by position and time. What begins in the lake is not: the local log does not know
+ * where it has them. */
 static enum err part_cut(struct partition *p, const struct sql_bounds *b, int64_t *from,
                          int64_t *to, struct errinfo *info)
 {
     struct plog *log = partition_log(p);
+    struct plog_info now;
     int64_t at;
     enum err e = ERR_OK;
 
@@ -126,6 +127,9 @@ static enum err part_cut(struct partition *p, const struct sql_bounds *b, int64_
         *from = b->offset_min;
     if (b->offset_max < INT64_MAX && b->offset_max + 1 < *to)
         *to = b->offset_max + 1;
+    plog_info_get(log, &now);
+    if (*from < now.start_offset)
+        return ERR_OK;
     if (*from < *to && b->position_min > 1) {
         e = plog_seek_position(log, b->position_min, &at, info);
         if (!e && at > *from)
@@ -156,6 +160,7 @@ enum err scan_view_cut(const struct scan_view *v, const struct sql_bounds *b,
     out->ts_min = b->ts_min_ms > v->ts_min ? b->ts_min_ms : v->ts_min;
     out->ts_max = b->ts_max_ms < v->ts_max ? b->ts_max_ms : v->ts_max;
     out->strict = v->strict;
+    out->older = v->older;
     out->part = xcalloc((size_t)v->parts_n + 1, sizeof *out->part);
     for (i = 0; !e && i < v->parts_n; i++) {
         const struct scan_part *p = &v->part[i];
@@ -383,7 +388,7 @@ void *scan_alloc(struct scan *s, size_t n)
 /* Reads on from s->next. ERR_EOF: nothing is left of the task. */
 static enum err read_more(struct scan *s, struct errinfo *info)
 {
-    struct plog *log = partition_log(s->task.p);
+    size_t most = s->first ? READ_FIRST : READ_BYTES;
     enum err e;
 
     hold_done(s, &s->read);
@@ -391,7 +396,10 @@ static enum err read_more(struct scan *s, struct errinfo *info)
         return ERR_EOF;
     s->read = hold_take(s, HOLD_READ);
     s->at = 0;
-    e = plog_read(log, s->next, s->first ? READ_FIRST : READ_BYTES, s->read->read, info);
+    if (s->tasks->view->older)
+        e = partition_read_wait(s->task.p, &s->next, most, s->read->read, info);
+    else
+        e = plog_read(partition_log(s->task.p), s->next, most, s->read->read, info);
     s->first = false;
     if (e == ERR_OFFSET_RANGE && !s->tasks->view->strict &&
         s->read->read->start_offset > s->next) { /* deleted by retention meanwhile */

@@ -38,13 +38,14 @@ struct scan_view {
     /* Records that are earlier or later are left out; INT64_MIN, INT64_MAX: none are. */
     int64_t ts_min, ts_max;
     bool strict; /* records that were deleted meanwhile are an error, not left out */
+    bool older;  /* records that the lake alone has are fetched from it: of ranges */
 };
 
 extern const struct sql_bounds scan_unbounded;
 
 /* The view of now. Topic reference is taken. */
 void scan_view_take(struct scan_view *v, struct broker *b, struct topic *t);
-/* Of ranges of offsets instead; ERR_OFFSET_RANGE, ERR_PARTITION_NOT_FOUND. */
+/* Of ranges of offsets instead, in either tier; ERR_OFFSET_RANGE, ERR_PARTITION_NOT_FOUND. */
 enum err scan_view_ranges(struct scan_view *v, struct broker *b, struct topic *t,
                           const struct sql_range *ranges, unsigned n, struct errinfo *info);
 /* A copy of part of it. boundary (may be NULL), n: offsets below are left out, by partition. */

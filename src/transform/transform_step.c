@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "broker/tier.h"
 #include "journal/journal.h"
 #include "transform/transform_int.h"
 
@@ -90,10 +91,8 @@ static void part_start(struct tform *t, int32_t i, bool fresh)
 {
     struct partition *p = topic_partition(t->input, i);
     struct tpart *x = &t->parts[i];
-    struct plog_info now;
 
-    plog_info_get(partition_log(p), &now);
-    x->from = x->read = t->def->latest && fresh ? partition_lso(p) : now.start_offset;
+    x->from = x->read = t->def->latest && fresh ? partition_lso(p) : partition_start(p);
     x->max_us = INT64_MIN;
     x->saved_from = x->saved_read = -1;
 }
@@ -188,19 +187,21 @@ enum err tform_forget(struct tform *t)
 
 /* ---- how much there is ---- */
 
-/* Takes a piece more of one partition; false: there is none. */
-static bool piece_take(struct tform *t, int32_t i, struct plog_read *r)
+/* Takes a piece more of one partition, from the lake if it alone has it; ERR_EOF: there is none. */
+static enum err piece_take(struct tform *t, int32_t i, struct plog_read *r, struct errinfo *info)
 {
     struct partition *p = topic_partition(t->input, i);
     struct tpart *x = &t->parts[i];
     int64_t end = partition_lso(p), left = t->budget - t->pending;
+    int64_t at = x->upto;
     unsigned k;
+    enum err e;
 
-    if (x->upto >= end || left <= 0 ||
-        plog_read(partition_log(p), x->upto, left < READ_BYTES ? (size_t)left : READ_BYTES, r,
-                  NULL) ||
-        r->n == 0)
-        return false;
+    if (at >= end || left <= 0)
+        return ERR_EOF;
+    e = partition_read_wait(p, &at, left < READ_BYTES ? (size_t)left : READ_BYTES, r, info);
+    if (e || r->n == 0)
+        return e == ERR_TIER ? e : ERR_EOF;
     for (k = 0; k < r->n && (k == 0 || left > 0); k++) {
         x->upto = r->batch[k].last_offset + 1;
         t->pending += (int64_t)r->batch[k].data.len;
@@ -209,27 +210,26 @@ static bool piece_take(struct tform *t, int32_t i, struct plog_read *r)
     if (x->upto > end)
         x->upto = end;
     x->seen_ns = io_mono_ns(t->m->io);
-    return true;
+    return ERR_OK;
 }
 
 /* Moves on past what was deleted before it was looked at, or looked at again; how much that was. */
 static int64_t skip_deleted(struct tform *t)
 {
-    struct plog_info now;
-    int64_t lost = 0;
+    int64_t lost = 0, start;
     int32_t i;
 
     for (i = 0; i < t->parts_n; i++) {
         struct tpart *x = &t->parts[i];
 
-        plog_info_get(partition_log(topic_partition(t->input, i)), &now);
-        if (x->read < now.start_offset) {
-            lost += transform_windowed(t->def) ? 0 : now.start_offset - x->read;
-            x->read = now.start_offset;
+        start = partition_start(topic_partition(t->input, i));
+        if (x->read < start) {
+            lost += transform_windowed(t->def) ? 0 : start - x->read;
+            x->read = start;
         }
-        if (x->from < now.start_offset) {
-            lost += transform_windowed(t->def) ? now.start_offset - x->from : 0;
-            x->from = now.start_offset;
+        if (x->from < start) {
+            lost += transform_windowed(t->def) ? start - x->from : 0;
+            x->from = start;
         }
         if (x->upto < x->read)
             x->upto = x->read;
@@ -237,20 +237,26 @@ static int64_t skip_deleted(struct tform *t)
     return lost;
 }
 
-static void plan(struct tform *t)
+/* ERR_TIER: what comes next is in the lake, which cannot be read now. */
+static enum err plan(struct tform *t, struct errinfo *info)
 {
     struct plog_read r;
     bool any = true;
+    enum err e = ERR_OK;
     int32_t i;
 
     memset(&r, 0, sizeof r);
-    while (any && t->pending < t->budget)
-        for (any = false, i = 0; i < t->parts_n; i++)
-            any |= piece_take(t, i, &r);
+    while (any && !e && t->pending < t->budget)
+        for (any = false, i = 0; !e && i < t->parts_n; i++) {
+            e = piece_take(t, i, &r, info);
+            any |= !e;
+            e = e == ERR_EOF ? ERR_OK : e;
+        }
     plog_read_release(&r);
     free(r.buf);
     if (t->pending && !t->pending_ns)
         t->pending_ns = io_mono_ns(t->m->io);
+    return e;
 }
 
 static void plan_undo(struct tform *t)
@@ -519,9 +525,10 @@ static enum err work(struct step *s, uint64_t *due)
     struct tform *t = s->t;
     bool windowed = transform_windowed(t->def), closed = false;
     uint64_t now = io_mono_ns(t->m->io), full_ns, idle_ns = UINT64_MAX;
-    enum err e;
+    enum err e = plan(t, &s->info);
 
-    plan(t);
+    if (e)
+        return e;
     full_ns = t->pending_ns + (uint64_t)t->def->max_ms * 1000000u;
     if (t->pending && t->pending < t->budget && now < full_ns) {
         uint64_t look = (uint64_t)t->def->max_ms * 50000u;

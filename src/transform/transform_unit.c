@@ -7,6 +7,7 @@
 
 #include "base/hex.h"
 #include "base/mem.h"
+#include "broker/tier.h"
 #include "journal/batch.h"
 #include "transform/transform_int.h"
 
@@ -171,6 +172,16 @@ static enum err dead_add(struct unit *u, const struct stray *s, const struct rea
     return e;
 }
 
+/* Waits for what is read from the lake. */
+static enum err next_wait(struct reader *r, struct reader_record *rec, struct errinfo *info)
+{
+    enum err e;
+
+    while ((e = reader_next(r, rec, info)) == ERR_AGAIN && reader_fetching(r))
+        reader_block(r, 1000);
+    return e;
+}
+
 enum err unit_dead_letters(struct unit *u, const struct strays *s, struct errinfo *info)
 {
     struct reader_conf rc = {.selector = slice_str(u->t->def->input), .from = READ_FROM_OFFSET};
@@ -188,7 +199,7 @@ enum err unit_dead_letters(struct unit *u, const struct strays *s, struct errinf
             if ((e = reader_open(u->t->m->conf.broker, &rc, &r, info)))
                 break;
         }
-        while (!(e = reader_next(r, &rec, info)) && rec.offset < s->v[i].offset)
+        while (!(e = next_wait(r, &rec, info)) && rec.offset < s->v[i].offset)
             ;
         if (!e && rec.offset == s->v[i].offset)
             e = dead_add(u, &s->v[i], &rec, info);

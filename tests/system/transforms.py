@@ -4,6 +4,7 @@ strays go to the dead letters with the reason, definitions by command line, HTTP
 import json, os, random, re, threading, time
 
 from harness import ROOT, Server, scratch, served, wait_for, weir
+from lake_tier import TIERED, all_cold
 
 QUICK = "-- max_seconds: 0.02\n"
 
@@ -219,6 +220,37 @@ def test_transform_errors():
         put(s, "all", QUICK + "-- input: a\n-- output: c\nSELECT CAST(key AS DATE) AS d FROM __input__")
         failing = wait_for(lambda: (lambda t: t if t["state"] == "error" else None)(show(s, "all")))
         assert failing["lag"] == 400 and failing["failed_records"] == 0, failing
+
+
+def test_transform_in_lake():
+    """Records that only the lake has are transformed as all others: by batch, by window, dead letters; while the lake is away
+    the transform says so, and goes on when it is back."""
+    with served() as s:
+        weir("topics", "create", "ev", "--partitions", "2", *TIERED, server=s)
+        for i in range(10):
+            post(s, "ev", [{"ts": stamp(60 * i + k), "x": "oops" if (i, k) == (4, 7) else str(k)} for k in range(30)], "k%d" % i)
+        all_cold(s, "ev")
+        post(s, "ev", [{"ts": stamp(4000), "x": "1000"}], "k1")
+        put(s, "sums", QUICK + "-- input: ev\n-- output: sums\nSELECT sum(CAST(x AS BIGINT)) AS x, count(*) AS n FROM __input__")
+        put(s, "windows", QUICK + "-- input: ev\n-- output: windows\n-- window: 1 minute\n-- time: ts\n"
+            "-- columns: ts TIMESTAMPTZ\n-- idle_seconds: 0.1\nSELECT DATE_TRUNC('minute', ts) AS m, count(*) AS n FROM __input__ GROUP BY m")
+        settled(s, "sums")
+        rows = values(s, "sums")
+        assert sum(v["n"] for v in rows) == 300 and sum(v["x"] for v in rows) == 10 * 435 - 7 + 1000, rows
+        dead = sql(s, "SELECT json_extract_string(value, '$.x') FROM \"sums.dead-letters\"")
+        assert dead == [["oops"]], dead
+        wait_for(lambda: len(values(s, "windows")) == 10)
+        assert sorted((v["m"], v["n"]) for v in values(s, "windows")) == [(stamp(60 * i), 30) for i in range(10)]
+        assert show(s, "sums")["lost_records"] == show(s, "windows")["lost_records"] == 0
+        lake = os.path.join(s.data, "lake", "weir")
+        all_cold(s, "ev")
+        os.rename(lake, lake + ".away")
+        put(s, "later", QUICK + "-- input: ev\n-- output: later\nSELECT count(*) AS n FROM __input__")
+        failing = wait_for(lambda: (lambda t: t if t["state"] == "error" else None)(show(s, "later")))
+        assert "lake" in failing["error"], failing
+        os.rename(lake + ".away", lake)
+        settled(s, "later")
+        assert sum(v["n"] for v in values(s, "later")) == 301
 
 
 # ---- definitions ----------------------------------------------------------------------------------------
