@@ -369,3 +369,71 @@ def test_nats_monitor_busy():
         wait_for(lambda: ask("/connz")["total"] == 0 and ask("/varz")["subscriptions"] == 0)
         closed = ask("/connz?state=closed&limit=1000")
         assert closed["total"] == 150 == len(closed["connections"])
+
+
+# ---- the system account --------------------------------------------------------------------------------
+
+SYSTEM = """
+system_account: SYS
+accounts:
+  SYS:
+    users: [{user: admin, password: secret}]
+  SALES:
+    users:
+      - user: ann
+        password: secret
+        permissions: {publish: {allow: [orders.>, "$SYS.REQ.USER.INFO"], deny: orders.x}, allow_responses: {max: 2, expires: 1m}}
+"""
+
+
+def request(w, subject, body=b""):
+    """The answer's JSON."""
+    w.say(b"SUB _INBOX.r 900\r\nUNSUB 900 1\r\nPUB %s _INBOX.r %d\r\n%s\r\n" % (subject.encode(), len(body), body))
+    return delivered(w)[1]
+
+
+def delivered(w):
+    """The next message: its subject, its JSON."""
+    head = w.until(b"\r\n").split()
+    while head[0] != b"MSG":
+        assert head[0] in (b"PONG", b"+OK"), head
+        head = w.until(b"\r\n").split()
+    n = int(head[-1])
+    while len(w.got) < n + 2:
+        w.got += w.s.recv(1 << 16)
+    body, w.got = w.got[:n], w.got[n + 2:]
+    return head[1].decode(), json.loads(body)
+
+
+def test_nats_system():
+    """Who am I; who comes and goes; the server's figures by message; of all that others see nothing."""
+    with served(nats=0) as s:
+        me = request(named(s, "anybody"), "$SYS.REQ.USER.INFO")
+        assert me["data"] == {"user": "", "account": "$G"} and len(me["server"]["id"]) == 56, me
+    from harness import scratch
+    with scratch() as d:
+        file = os.path.join(d, "users.yaml")
+        open(file, "w").write(SYSTEM)
+        with served("--set", "nats.users=" + file, nats=0, loops=2) as s:
+            admin = named(s, "admin", user="admin", **{"pass": "secret"})
+            admin.answer(b"SUB $SYS.ACCOUNT.*.* 1\r\n")
+            ann = named(s, "ann", user="ann", **{"pass": "secret"})
+            subject, e = delivered(admin)
+            assert subject == "$SYS.ACCOUNT.SALES.CONNECT" and e["type"] == "io.nats.server.advisory.v1.client_connect", (subject, e)
+            c = e["client"]
+            assert (c["name"], c["acc"], c["user"], c["lang"], c["ver"], c["kind"]) == ("ann", "SALES", "ann", "py", "1.2", "Client"), c
+            me = request(ann, "$SYS.REQ.USER.INFO")["data"]
+            assert me == {"user": "ann", "account": "SALES", "permissions": {
+                "publish": {"allow": ["orders.>", "$SYS.REQ.USER.INFO"], "deny": ["orders.x"]}, "subscribe": {},
+                "responses": {"max": 2, "ttl": 60000000000}}}, me
+            ann.answer(b"PUB orders.a 3\r\nabc\r\nSUB $SYS.> 5\r\n")
+            for what, member in (("PING", "statsz"), ("PING.STATSZ", "statsz"), ("PING.IDZ", "id"), ("PING.VARZ", "data"),
+                                 ("PING.HEALTHZ", "data"), (e["server"]["id"] + ".VARZ", "data")):
+                got = request(admin, "$SYS.REQ.SERVER." + what)
+                assert member in got, (what, got)
+            assert got["data"]["connections"] == 2 and got["data"]["system_account"] == "SYS"
+            assert ann.answer(b"") == b"", "the system's messages"
+            ann.close()
+            subject, e = delivered(admin)
+            assert subject == "$SYS.ACCOUNT.SALES.DISCONNECT" and e["reason"] == "Client Closed", (subject, e)
+            assert e["received"] == {"msgs": 2, "bytes": 3} and e["client"]["stop"], e

@@ -283,6 +283,8 @@ static void on_pub(struct nconn *nc, const struct nats_line *line)
         return;
     }
     ok(nc);
+    if (line->subject.ptr[0] == '$' && nsys_take(nc, line->subject, line->reply))
+        return;
     if (nats_route(l, nc->account, &m) == 0 && line->reply.len && nc->no_responders)
         no_responders(nc, line);
 }
@@ -336,6 +338,14 @@ static void refuse(struct nconn *nc, enum nend why)
     nconn_end(nc, why);
 }
 
+/* The next PING, or the end of what it logged in with. */
+static void deadline(struct nconn *nc)
+{
+    uint64_t ms = nc->l->n->conf.ping_ms, left = nats_login_left_ms(nc);
+
+    conn_deadline(nc->c, left && left < ms ? left : ms);
+}
+
 static void on_connect(struct nconn *nc, const struct nats_line *line)
 {
     json_error_t why;
@@ -357,7 +367,8 @@ static void on_connect(struct nconn *nc, const struct nats_line *line)
         nconn_end(nc, NEND_RESPONDERS);
     } else {
         nc->connected = true;
-        conn_deadline(nc->c, nc->l->n->conf.ping_ms);
+        deadline(nc);
+        nsys_connected(nc);
         ok(nc);
     }
     json_decref(o);
@@ -495,7 +506,7 @@ void nconn_timeout(struct nconn *nc)
         nc->pings++;
         say(nc, SLICE_LIT("PING\r\n"));
     }
-    conn_deadline(nc->c, conf->ping_ms);
+    deadline(nc);
 }
 
 static void account_counts(struct nconn *nc)
@@ -521,6 +532,7 @@ void nconn_closed(struct nconn *nc)
         nstat_add(&nc->l->stale, 1);
     list_remove(&nc->all);
     nmonitor_closed(nc);
+    nsys_gone(nc);
     account_counts(nc);
     free(nc->client);
     nc->client = NULL;

@@ -129,6 +129,16 @@ struct slice nats_login_name(const struct nconn *c)
     return c->user || c->has_token ? SLICE_LIT("[REDACTED]") : SLICE_NULL;
 }
 
+uint64_t nats_login_left_ms(const struct nconn *c)
+{
+    int64_t left;
+
+    if (!c->user || !c->user->ends_ms)
+        return 0;
+    left = c->user->ends_ms - io_wall_ms(c->l->n->conf.io);
+    return left > 0 ? (uint64_t)left : 1;
+}
+
 bool nats_login_valid(struct nconn *c)
 {
     const struct principal *who;

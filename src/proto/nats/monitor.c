@@ -743,7 +743,7 @@ static void job_start(struct nats *n, unsigned loop, struct http_req *r, struct 
 
 /* ---- /varz and others that no loop is asked for ---- */
 
-static uint64_t resident(struct nats *n)
+uint64_t nmonitor_memory(struct nats *n)
 {
     char text[256], *end;
     struct io_file *f = NULL;
@@ -760,7 +760,7 @@ static uint64_t resident(struct nats *n)
 }
 
 /* Percent of one processor, since the server began. */
-static double processor(uint64_t uptime_ms)
+double nmonitor_processor(uint64_t uptime_ms)
 {
     struct rusage u;
 
@@ -881,10 +881,10 @@ static void varz(struct nats *n, struct http_req *r, struct buf *b)
     member_time(b, "start", now - (int64_t)up);
     member_time(b, "now", now);
     member_span(b, "uptime", up);
-    member_n(b, "mem", resident(n));
+    member_n(b, "mem", nmonitor_memory(n));
     member_n(b, "cores", (uint64_t)sysconf(_SC_NPROCESSORS_ONLN));
     member_n(b, "gomaxprocs", n->conf.loops_n);
-    buf_printf(b, "\"cpu\":%.1f,", processor(up));
+    buf_printf(b, "\"cpu\":%.1f,", nmonitor_processor(up));
     varz_counts(n, b);
     buf_append_str(b, "\"http_req_stats\":{");
     for (i = 0; i < NMONITOR_PATHS; i++)
@@ -923,7 +923,7 @@ static void leafz(struct nats *n, struct http_req *r, struct buf *b)
 static void jsz(struct nats *n, struct http_req *r, struct buf *b)
 {
     struct njs_figures f = {0};
-    struct slice account = http_query(r, "acc");
+    struct slice account = r ? http_query(r, "acc") : SLICE_NULL;
 
     head(n, b);
     if (n->js_monitor)
@@ -937,7 +937,7 @@ static void jsz(struct nats *n, struct http_req *r, struct buf *b)
                ",\"streams\":%" PRIu64 ",\"consumers\":%" PRIu64 ",\"messages\":%" PRIu64
                ",\"bytes\":%" PRIu64,
                f.streams, f.consumers, f.messages, f.bytes);
-    if (n->js_monitor && n->js_monitor->details)
+    if (r && n->js_monitor && n->js_monitor->details)
         n->js_monitor->details(n, r, b); /* `,"account_details":[…]` where it is asked for */
     buf_printf(b, ",\"total\":%" PRIu64 "}", f.accounts);
 }
@@ -1133,6 +1133,19 @@ static const struct {
 const char *nmonitor_path(unsigned i)
 {
     return pages[i].path;
+}
+
+bool nmonitor_page(struct nats *n, struct slice name, struct buf *out)
+{
+    unsigned i;
+
+    for (i = 1; i < NMONITOR_PATHS; i++)
+        if (pages[i].page && name.len == strlen(pages[i].path) - 1 &&
+            strncasecmp((const char *)name.ptr, pages[i].path + 1, name.len) == 0) {
+            pages[i].page(n, NULL, out);
+            return true;
+        }
+    return false;
 }
 
 static void index_page(struct http_req *r)

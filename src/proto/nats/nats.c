@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/assert.h"
 #include "base/mem.h"
 #include "io/io.h"
 #include "net/http.h"
@@ -63,20 +64,29 @@ enum err nats_reload(struct nats *n, struct errinfo *info)
     n->users = users;
     io_rwlock_unlock(&n->users_lock);
     nusers_unref(&old);
+    if (nusers_system(users))
+        nsys_start(n, nusers_system(users));
     atomic_store(&n->loaded_ms, io_mono_ns(n->conf.io) / 1000000 - n->start_ms);
     return ERR_OK;
+}
+
+void nats_random_text(struct nats *n, char *out, size_t cap)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    uint8_t r[64];
+    size_t i;
+
+    ASSERT(cap && cap <= sizeof r);
+    io_random(n->conf.io, r, sizeof r);
+    for (i = 0; i < cap - 1; i++)
+        out[i] = digits[r[i] % 32];
+    out[i] = '\0';
 }
 
 /* As nats-server's: 56 letters and digits that begin with N. */
 static void id_make(struct nats *n)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    uint8_t r[sizeof n->id];
-    unsigned i;
-
-    io_random(n->conf.io, r, sizeof r);
-    for (i = 0; i < sizeof n->id - 1; i++)
-        n->id[i] = digits[r[i] % 32];
+    nats_random_text(n, n->id, sizeof n->id);
     n->id[0] = 'N';
 }
 
@@ -197,6 +207,7 @@ void nats_free(struct nats **np)
 
     if (!n)
         return;
+    nsys_stop(n);
     http_server_free(&n->monitor);
     http_server_free(&n->ws);
     if (n->conns)

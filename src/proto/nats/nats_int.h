@@ -3,6 +3,7 @@
  *   conn.c      a connection: lines in, INFO, CONNECT, pings, its subscriptions
  *   ws.c        the same in a WebSocket
  *   monitor.c   what is told of all that over HTTP
+ *   system.c    … and by messages
  *   route.c     a message to those who want it, on this loop and others
  *   parse.c     lines; subject.c and interest.c: subjects and who wants them
  *   login.c     who may connect, and what they may do
@@ -222,7 +223,10 @@ struct nats {
     struct ws_handler ws_handler;
     struct http_server *monitor; /* NULL: none */
     const struct njs_monitor *js_monitor;
-    struct naccount *system; /* NULL: none */
+    struct naccount *_Atomic system; /* NULL: none */
+    struct nsub *system_sub;
+    atomic_bool never;       /* false: `pressed` of what is always taken */
+    _Atomic uint64_t events; /* that were told of */
     _Atomic uint64_t monitor_asked[NMONITOR_PATHS];
     atomic_uint monitor_jobs, accounts_n;
     _Atomic uint64_t loaded_ms; /* since start_ms: when the users were read */
@@ -288,7 +292,28 @@ void nmonitor_closed(struct nconn *c);
 /* As an object. */
 void nmonitor_sub(struct buf *b, const struct nsub *s, const struct nconn *c);
 
+/* The page of monitoring with this name (VARZ, HEALTHZ, JSZ), as JSON; false: none that is written at once. */
+bool nmonitor_page(struct nats *n, struct slice name, struct buf *out);
+/* Bytes in memory; percent of a processor. */
+uint64_t nmonitor_memory(struct nats *n);
+double nmonitor_processor(uint64_t uptime_ms);
+
+/* ---- system.c ---- */
+
+/* Whether the message was for the server itself, which has answered then. */
+bool nsys_take(struct nconn *c, struct slice subject, struct slice reply);
+/* Tells who watches. Of one that is not connected, nothing. */
+void nsys_connected(struct nconn *c);
+void nsys_gone(struct nconn *c);
+/* There is a system account, from now on; the first one stays. */
+void nsys_start(struct nats *n, struct naccount *system);
+/* The loops have stopped. */
+void nsys_stop(struct nats *n);
+
 /* ---- nats.c ---- */
+
+/* Letters and digits, ended by NUL. */
+void nats_random_text(struct nats *n, char *out, size_t cap);
 
 void nats_sums(const struct nats *n, struct nats_sums *out);
 /* Makes it unless it is there. Any thread. */
@@ -326,6 +351,8 @@ void nats_retire_conn(struct nloop *l, struct nconn *c);
 /* Answers a CONNECT: sets account, perms and who. ERR_UNAUTHENTICATED. */
 enum err nats_login(struct nconn *c, json_t *connect);
 void nats_logout(struct nconn *c);
+/* Until what it logged in with ends; 0: it does not. */
+uint64_t nats_login_left_ms(const struct nconn *c);
 /* Who that is, or nothing. A token is not told. */
 struct slice nats_login_name(const struct nconn *c);
 /* Whether who c logged in as is still to be let in; its permissions are those of now then. */

@@ -35,6 +35,7 @@ struct nusers {
     uint32_t n, cap;
     struct slice guest_name;
     const struct nuser *guest;
+    struct naccount *system;
 };
 
 /* ---- keys ---- */
@@ -374,8 +375,14 @@ static enum err top_part(struct reading *r, void *arg, const yaml_node_t *key, y
     (void)arg;
     if (slice_eq_str(text_of(key), "accounts"))
         return each(r, value, account, NULL);
+    if (slice_eq_str(text_of(key), "system_account")) {
+        if (!is_text(value) || !text_of(value).len)
+            return wrong(r, value, "an account's name is expected here");
+        r->u->system = r->account(r->arg, (const char *)kept(r, value).ptr);
+        return ERR_OK;
+    }
     if (!slice_eq_str(text_of(key), "no_auth_user"))
-        return wrong(r, key, "only accounts and no_auth_user are known here");
+        return wrong(r, key, "only accounts, system_account and no_auth_user are known here");
     if (!is_text(value))
         return wrong(r, value, "a user's name is expected here");
     r->u->guest_name = kept(r, value);
@@ -505,6 +512,11 @@ const struct nuser *nusers_by_nkey(const struct nusers *u, struct slice nkey, st
         if (u->v[i].has_nkey && memcmp(u->v[i].nkey, key, sizeof key) == 0)
             return signed_by(key, nonce, bytes) ? &u->v[i] : NULL;
     return NULL;
+}
+
+struct naccount *nusers_system(const struct nusers *u)
+{
+    return u->system;
 }
 
 const struct nuser *nusers_guest(const struct nusers *u)

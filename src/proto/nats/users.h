@@ -13,6 +13,9 @@
  *         - nkey: UD…                # the public key; the client signs with its seed
  *         - token: secret
  *
+ *
+ * `system_account: SYS` names the account whose users see the server's events.
+ *
  * The words are those of nats-server's configuration. Accounts are apart from each other: nobody
  * sees another one's subjects. What is not an allowed word is an error that names the line.
  *
@@ -49,6 +52,7 @@ struct nuser {
     struct nrule publish, subscribe;
     uint32_t responses;   /* answers to a message that it got; 0: none beyond what it may publish */
     uint32_t response_ms; /* within so long */
+    int64_t ends_ms;      /* of what it shows, since 1970; 0: never */
 };
 
 /* account: makes, or finds, the account of a name; its memory outlives the table. ERR_CONFIG. */
@@ -65,6 +69,8 @@ const struct nuser *nusers_by_token(const struct nusers *u, struct slice token);
 /* nkey: as text, "U…"; sig: base64url of the nonce's Ed25519 signature. */
 const struct nuser *nusers_by_nkey(const struct nusers *u, struct slice nkey, struct slice nonce,
                                    struct slice sig);
+/* Whom system_account names; NULL: nobody. */
+struct naccount *nusers_system(const struct nusers *u);
 /* Whom no_auth_user names. */
 const struct nuser *nusers_guest(const struct nusers *u);
 /* The user of another table that is this one by name, token or key, with the same secret. */

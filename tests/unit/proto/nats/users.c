@@ -75,7 +75,7 @@ static void test_wrong(void **state)
         {"", "is empty"},
         {"- a\n", "line 1: names with values"},
         {"accounts: [\n", "line"},
-        {"acounts: {}\n", "only accounts and no_auth_user"},
+        {"acounts: {}\n", "only accounts, system_account"},
         {"no_auth_user: x\naccounts: {A: {users: []}}\n", "names no user"},
         {"accounts:\n  A:\n    user: []\n", "line 3: only users"},
         {"accounts:\n  A:\n    users: x\n", "a list of users"},
