@@ -130,6 +130,8 @@
 #define LIMIT_ROWS_PIECE (64u << 10)         /* bytes of an HTTP answer passed from a query at once */
 #define LIMIT_ROWS_ANSWER_ROW (256u << 20)   /* bytes of a row, and of what a chunk becomes in Arrow */
 #define LIMIT_JS_SUBJECTS (64u << 20)         /* subjects with messages of a stream */
+#define LIMIT_JS_ACK_PENDING 65536            /* messages that a consumer waits for, whatever it says */
+#define LIMIT_JS_REPLIES (16u << 20)         /* bytes of subjects that wait for one settlement */
 
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");
 _Static_assert(LIMIT_TOPIC_MESSAGE_BYTES <= LIMIT_APPEND_BYTES, "any topic's batch fits an append");

@@ -43,6 +43,7 @@
 #include "proto/nats/nats_int.h"
 
 struct jconsumer;
+struct jconsumers;
 struct jpublish;
 struct jstore;
 struct jvisit;
@@ -99,6 +100,7 @@ struct jstream {
     struct partition *p;
     struct jindex index;
     struct map consumers;   /* struct jconsumer by name */
+    struct jconsumers *jc;  /* js_consumer.c */
     atomic_bool pressed;    /* more is under way than it should be */
     struct list_head waits; /* struct jreq while it is loading */
     struct jpublish *pub;   /* js_publish.c */

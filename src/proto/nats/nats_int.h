@@ -337,6 +337,8 @@ struct nsub *nats_sub_new(struct nloop *l, struct naccount *a, struct slice subj
                           atomic_bool *pressed);
 /* On its loop: nothing is handled any more. */
 void nats_sub_end(struct nsub *s, struct naccount *a);
+/* Whether somebody listens to the subject; remembered as what nats_route finds. */
+bool nats_wanted(struct nloop *l, struct naccount *a, struct slice subject);
 /* The subscription of c, if there is one, that takes the subject. */
 struct nsub *nats_own_sub(struct nconn *c, struct slice subject);
 /* c is to be read no more for a moment. */

@@ -373,6 +373,13 @@ uint32_t nats_route(struct nloop *l, struct naccount *a, struct nmsg *m)
     return sent;
 }
 
+bool nats_wanted(struct nloop *l, struct naccount *a, struct slice subject)
+{
+    const struct interest_found *f = lookup(l, a, subject);
+
+    return f->plain_n + f->groups_n > 0;
+}
+
 struct nsub *nats_own_sub(struct nconn *c, struct slice subject)
 {
     const struct interest_found *f = lookup(c->l, c->account, subject);

@@ -1,0 +1,1148 @@
+/* A consumer's life: made, loaded, changed, deleted; and what its stream tells it. See
+ * js_consumer_int.h. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/tbl/limits.h"
+#include "io/io.h"
+#include "proto/nats/js_consumer_int.h"
+#include "proto/nats/subject.h"
+
+#define MS_NS       1000000
+#define INACTIVE_NS 5000000000ll /* of those that are not durable, if they do not say */
+#define PLACE_MS    1000u        /* between savings of where a consumer is */
+#define ADVICE_ROOM 640u
+
+/* Subscriptions of a stream's consumers. */
+struct jconsumers {
+    struct nsub *ack, *flow, *next;
+    atomic_bool pressed; /* never: acknowledgements make room */
+};
+
+/* ---- references ---- */
+
+struct jconsumer *jconsumer_find(const struct jstream *s, struct slice name)
+{
+    return map_find(&s->consumers, name);
+}
+
+void jconsumer_ref(struct jconsumer *c)
+{
+    atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+}
+
+static void consumer_free(struct jconsumer *c)
+{
+    struct jspent_note *n;
+
+    ASSERT(c->gone && list_empty(&c->pulls) && list_empty(&c->asked));
+    while ((n = c->told_spent)) {
+        c->told_spent = n->next;
+        free(n);
+    }
+    io_mutex_fini(&c->told_lock);
+    cursor_unref(&c->cursor);
+    jfilter_free(&c->filter);
+    jwindow_fini(&c->window);
+    jconsumer_conf_fini(&c->conf);
+    buf_fini(&c->replies);
+    buf_fini(&c->headers);
+    free(c->acks);
+    free(c->lasts);
+    free(c->spent);
+    free(c->group);
+    free(c->ack_prefix);
+    free(c);
+}
+
+void jconsumer_unref(struct jconsumer *c)
+{
+    if (atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
+        consumer_free(c);
+}
+
+/* ---- turns ---- */
+
+uint64_t jconsumer_now_ms(const struct jconsumer *c)
+{
+    return loop_now_ms(c->l->loop);
+}
+
+void jconsumer_wake(struct jconsumer *c)
+{
+    if (!c->gone)
+        js_later(js_loop(c->js, c->l), &c->work);
+}
+
+static void more_run(struct loop_task *t)
+{
+    struct jconsumer *c = list_entry(t, struct jconsumer, more);
+    struct jstream *s = c->s;
+
+    c->more_posted = false;
+    jconsumer_wake(c);
+    js_end(c->js);
+    jconsumer_unref(c);
+    jstream_unref(s);
+}
+
+void jconsumer_wake_later(struct jconsumer *c)
+{
+    if (c->more_posted || c->gone)
+        return;
+    c->more_posted = true;
+    c->more.fn = more_run;
+    jstream_ref(c->s);
+    jconsumer_ref(c);
+    js_begin(c->js);
+    loop_post(c->l->loop, &c->more);
+}
+
+static void timer_run(struct loop_timer *t)
+{
+    struct jconsumer *c = list_entry(t, struct jconsumer, timer);
+
+    jconsumer_wake(c);
+}
+
+void jconsumer_due(struct jconsumer *c, uint64_t at_ms)
+{
+    uint64_t now = jconsumer_now_ms(c);
+
+    if (c->gone || (loop_timer_armed(&c->timer) && c->timer.due_ms <= at_ms))
+        return;
+    loop_timer_arm(c->l->loop, &c->timer, at_ms > now ? at_ms - now : 0);
+}
+
+static bool in_use(const struct jconsumer *c, uint64_t now)
+{
+    uint64_t most = (uint64_t)(c->conf.inactive_ns / MS_NS);
+
+    if (jconsumer_push(c))
+        return c->bound;
+    return c->pulls_n > 0 || now - c->last_pull_ms < most;
+}
+
+/* False: it is gone by now. */
+static bool look_at_time(struct jconsumer *c)
+{
+    uint64_t now = jconsumer_now_ms(c), most = (uint64_t)(c->conf.inactive_ns / MS_NS);
+    int64_t left;
+
+    if (c->pin[0]) {
+        if (now >= c->pin_until_ms)
+            jpin_drop(c, "timeout");
+        else
+            jconsumer_due(c, c->pin_until_ms);
+    }
+    if (c->conf.pause_until_ns != JTIME_NONE &&
+        (left = c->conf.pause_until_ns - js_now_ns(c->js)) > 0)
+        jconsumer_due(c, now + (uint64_t)(left / MS_NS) + 1);
+    if (!most)
+        return true;
+    if (in_use(c, now))
+        c->idle_since_ms = now;
+    if (now - c->idle_since_ms >= most) {
+        jconsumer_delete(c, NULL, NULL);
+        return false;
+    }
+    jconsumer_due(c, c->idle_since_ms + most);
+    return true;
+}
+
+static void place_save(struct jconsumer *c);
+
+static void work(struct jlater *j)
+{
+    struct jconsumer *c = list_entry(j, struct jconsumer, work);
+
+    if (c->gone)
+        return;
+    jacks_settle(c);
+    jpulls_take(c);
+    if (jconsumer_push(c))
+        jpush_look(c);
+    if (!look_at_time(c))
+        return;
+    jdeliver(c);
+    if (jconsumer_push(c))
+        jpush_beat(c);
+    if (c->place_ms && jconsumer_now_ms(c) >= c->place_ms)
+        place_save(c);
+    else if (c->place_ms)
+        jconsumer_due(c, c->place_ms);
+}
+
+/* ---- what other threads tell ---- */
+
+static void told_run(struct loop_task *t)
+{
+    struct jconsumer *c = list_entry(t, struct jconsumer, told);
+    struct jstream *s = c->s;
+    struct jspent_note *n, *next;
+    uint64_t seq;
+
+    atomic_store(&c->told_posted, false);
+    io_mutex_lock(&c->told_lock);
+    n = c->told_spent;
+    c->told_spent = NULL;
+    io_mutex_unlock(&c->told_lock);
+    for (; n; n = next) {
+        next = n->next;
+        for (seq = jstream_seq(s, n->first); !c->gone && seq <= jstream_seq(s, n->last); seq++)
+            jack_spent(c, seq, n->deliveries);
+        free(n);
+    }
+    jconsumer_wake(c);
+    js_end(c->js);
+    jconsumer_unref(c);
+    jstream_unref(s);
+}
+
+/* The cursor is locked; any thread. */
+static void told(void *arg, enum cursor_event what, int64_t first, int64_t last,
+                 uint16_t deliveries)
+{
+    struct jconsumer *c = arg;
+    struct jspent_note *n;
+
+    if (what == CURSOR_SPENT) {
+        n = xmalloc(sizeof *n);
+        *n = (struct jspent_note){NULL, first, last, deliveries};
+        io_mutex_lock(&c->told_lock);
+        n->next = c->told_spent;
+        c->told_spent = n;
+        io_mutex_unlock(&c->told_lock);
+    }
+    if (atomic_exchange(&c->told_posted, true))
+        return;
+    jstream_ref(c->s);
+    jconsumer_ref(c);
+    js_begin(c->js);
+    loop_post(c->l->loop, &c->told);
+}
+
+/* ---- what is saved ---- */
+
+/* The key of its items. */
+static struct slice key_of(const struct jconsumer *c, char out[LIMIT_KV_KEY])
+{
+    size_t n = c->s->key_len + 1, name = strlen(c->conf.name);
+
+    ASSERT(n + name <= LIMIT_KV_KEY);
+    memcpy(out, c->s->key, n - 1);
+    out[n - 1] = 0;
+    memcpy(out + n, c->conf.name, name);
+    return slice_of(out, n + name);
+}
+
+enum err jconsumer_save(struct jconsumer *c, broker_done_fn done, void *arg)
+{
+    json_t *o = json_pack("{s:o, s:I, s:I, s:I}", "config", jconsumer_conf_write(&c->conf),
+                          "created", (json_int_t)c->created_ns, "start", (json_int_t)c->start,
+                          "topic", (json_int_t)topic_id(c->s->topic));
+    char key[LIMIT_KV_KEY], *text = json_dumps(o, JSON_COMPACT);
+    enum err e =
+        kv_put(c->js->b, JCONSUMER_NS, key_of(c, key), slice_str(text), 0, done, arg, NULL);
+
+    json_decref(o);
+    free(text);
+    return e;
+}
+
+void jconsumer_moved(struct jconsumer *c)
+{
+    if (c->saved && !c->place_ms) {
+        c->place_ms = jconsumer_now_ms(c) + PLACE_MS;
+        jconsumer_due(c, c->place_ms);
+    }
+}
+
+static void place_save(struct jconsumer *c)
+{
+    char key[LIMIT_KV_KEY], text[128];
+
+    c->place_ms = 0;
+    snprintf(text, sizeof text, "[%" PRIu64 ",%" PRIu64 ",%" PRIu64 "]", c->next, c->dseq,
+             c->last_seq);
+    (void)kv_put(c->js->b, JPLACE_NS, key_of(c, key), slice_str(text), 0, NULL, NULL, NULL);
+}
+
+static void items_drop(struct jconsumer *c, broker_done_fn done, void *arg)
+{
+    static const char *const spaces[] = {JPLACE_NS, JSPENT_NS};
+    char key[LIMIT_KV_KEY];
+    struct slice k = key_of(c, key);
+    struct errinfo info;
+    unsigned i;
+    enum err e;
+
+    for (i = 0; i < 2; i++)
+        (void)kv_put(c->js->b, spaces[i], k, SLICE_NULL, 0, NULL, NULL, NULL);
+    e = kv_put(c->js->b, JCONSUMER_NS, k, SLICE_NULL, 0, done, arg, &info);
+    if (e && done)
+        done(arg, e, &info);
+}
+
+/* ---- made ---- */
+
+static char *text_of(const char *a, const char *b, const char *c, const char *d)
+{
+    size_t n = strlen(a) + strlen(b) + strlen(c) + strlen(d) + 1;
+    char *out = xmalloc(n);
+
+    snprintf(out, n, "%s%s%s%s", a, b, c, d);
+    return out;
+}
+
+static void filter_make(struct jconsumer *c)
+{
+    unsigned i, n = jconsumer_conf_filters(&c->conf);
+    struct slice *v = xcalloc(n + 1, sizeof *v);
+
+    for (i = 0; i < n; i++)
+        v[i] = jconsumer_conf_filter(&c->conf, i);
+    jfilter_free(&c->filter);
+    if (n && !(n == 1 && slice_eq_str(v[0], ">")))
+        c->filter = jfilter_new(v, n);
+    free(v);
+}
+
+static void lease_configure(struct jconsumer *c)
+{
+    const char *dead = json_string_value(json_object_get(c->conf.metadata, "weir.dead_letters"));
+    bool keeps = c->s->conf.retention != JRETENTION_LIMITS;
+
+    cursor_conf_default(&c->lease);
+    c->lease.lease_ms = jconsumer_lease_ms(c, 1);
+    c->lease.deliveries_max = 0;
+    if (c->conf.max_deliver > 0 && c->conf.max_deliver < INT16_MAX && !keeps)
+        c->lease.deliveries_max = (int32_t)c->conf.max_deliver;
+    c->lease.records_max = LIMIT_JS_ACK_PENDING;
+    if (c->conf.max_ack_pending > 0 && c->conf.max_ack_pending < LIMIT_JS_ACK_PENDING)
+        c->lease.records_max = (int32_t)c->conf.max_ack_pending;
+    if (dead && topic_name_valid(slice_str(dead)))
+        snprintf(c->lease.dead_letters, sizeof c->lease.dead_letters, "%s", dead);
+}
+
+void jconsumer_configure(struct jconsumer *c)
+{
+    filter_make(c);
+    if (!c->conf.durable && !c->conf.inactive_ns)
+        c->conf.inactive_ns = INACTIVE_NS;
+    c->sample = c->conf.sample_freq ? (int)strtol(c->conf.sample_freq, NULL, 10) : 0;
+    lease_configure(c);
+    c->bound_stamp = 0;
+    c->looked = false;
+    jconsumer_wake(c);
+}
+
+struct jconsumer *jconsumer_new(struct jstream *s, struct jconsumer_conf *conf, int64_t created_ns)
+{
+    struct jconsumer *c = xcalloc(1, sizeof *c);
+
+    c->s = s;
+    c->js = s->js;
+    c->l = s->l;
+    atomic_init(&c->refs, 1);
+    c->conf = *conf;
+    memset(conf, 0, sizeof *conf);
+    c->created_ns = created_ns;
+    c->acked = c->conf.ack != JACK_NONE;
+    c->saved = c->acked || (!c->conf.direct && (c->conf.durable || !c->conf.mem_storage));
+    c->group = text_of("$JS.", s->account->name, ".", c->conf.name);
+    c->ack_prefix = text_of("$JS.ACK.", s->conf.name, ".", c->conf.name);
+    c->ack_prefix = xrealloc(c->ack_prefix, strlen(c->ack_prefix) + 2);
+    c->ack_prefix_len = strlen(c->ack_prefix) + 1;
+    memcpy(c->ack_prefix + c->ack_prefix_len - 1, ".", 2);
+    jwindow_init(&c->window);
+    list_init(&c->asked);
+    list_init(&c->pulls);
+    buf_init(&c->replies, LIMIT_JS_REPLIES);
+    buf_init(&c->headers, SIZE_MAX);
+    c->work.fn = work;
+    c->told.fn = told_run;
+    atomic_init(&c->told_posted, false);
+    io_mutex_init(&c->told_lock);
+    loop_timer_init(&c->timer, timer_run);
+    c->reader = jreader_new(s);
+    c->dseq = 1;
+    c->last_pull_ms = c->idle_since_ms = c->rate_ms = jconsumer_now_ms(c);
+    c->rate_room = (double)c->conf.rate_bps / 8;
+    jconsumer_configure(c);
+    map_put(&s->consumers, jconsumer_name(c), c);
+    return c;
+}
+
+/* ---- where it begins ---- */
+
+static bool last_note(void *arg, const struct jindex_subject_info *i)
+{
+    struct jconsumer *c = arg;
+
+    c->lasts[c->lasts_n++] = i->last;
+    return true;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static uint64_t start_lasts(struct jconsumer *c)
+{
+    const struct jindex *x = &c->s->index;
+
+    c->lasts = xcalloc((size_t)x->subjects + 1, sizeof *c->lasts);
+    jindex_subjects(x, c->filter, last_note, c);
+    qsort(c->lasts, c->lasts_n, sizeof *c->lasts, by_number);
+    c->resume = x->last + 1;
+    return c->lasts_n ? c->lasts[0] : c->resume;
+}
+
+static uint64_t start_of(struct jconsumer *c)
+{
+    const struct jindex *x = &c->s->index;
+    uint64_t seq = 0;
+
+    switch ((enum jdeliver)c->conf.deliver) {
+    case JDELIVER_ALL:
+        return x->first;
+    case JDELIVER_LAST:
+        seq = jindex_prev(x, c->filter, x->last);
+        break;
+    case JDELIVER_NEW:
+        break;
+    case JDELIVER_SEQUENCE:
+        return c->conf.start_seq;
+    case JDELIVER_TIME:
+        seq = jindex_seek_time(x, (c->conf.start_time_ns + MS_NS - 1) / MS_NS);
+        break;
+    case JDELIVER_LAST_PER_SUBJECT:
+        return start_lasts(c);
+    }
+    return seq ? seq : x->last + 1;
+}
+
+void jconsumer_recount(struct jconsumer *c)
+{
+    const struct jindex *x = &c->s->index;
+    uint32_t i;
+
+    c->counted = x->last;
+    c->pending = jindex_count(x, c->filter, c->next < c->resume ? c->resume : c->next);
+    for (i = c->lasts_at; i < c->lasts_n; i++)
+        c->pending += c->lasts[i] >= c->next && jindex_has(x, c->lasts[i]);
+}
+
+static void set_place(struct jconsumer *c, uint64_t seq)
+{
+    c->next = seq;
+    c->last_seq = seq - 1;
+    c->replay_end = c->s->index.last;
+    jconsumer_recount(c);
+}
+
+void jconsumer_start(struct jconsumer *c)
+{
+    uint64_t seq = start_of(c);
+
+    if (seq < c->s->index.first)
+        seq = c->s->index.first;
+    if (seq < c->s->first_seq)
+        seq = c->s->first_seq;
+    c->start = seq;
+    set_place(c, seq);
+}
+
+void jconsumer_rewind(struct jconsumer *c, uint64_t seq)
+{
+    c->window.head = c->window.end = c->window.open = c->window.again = 0;
+    c->lasts_n = c->lasts_at = 0;
+    c->resume = 0;
+    c->acks_n = 0;
+    c->start = seq < c->start ? seq : c->start;
+    set_place(c, seq < c->s->first_seq ? c->s->first_seq : seq);
+    jconsumer_moved(c);
+    jconsumer_wake(c);
+}
+
+/* ---- ended ---- */
+
+void jconsumer_close(struct jconsumer *c, const char *status)
+{
+    if (c->gone)
+        return;
+    c->gone = true;
+    map_remove(&c->s->consumers, jconsumer_name(c));
+    if (c->cursor)
+        cursor_watch(c->cursor, NULL, NULL);
+    loop_timer_cancel(c->l->loop, &c->timer);
+    js_later_cancel(&c->work);
+    jreader_free(&c->reader);
+    jpulls_end(c, status);
+    jconsumer_unref(c);
+}
+
+/* A consumer being deleted; its cursor goes when the stream knows otherwise what it has removed. */
+struct jgone {
+    struct jdone flush, d;
+    struct jconsumer *c; /* referenced */
+    void (*then)(void *arg, enum err e);
+    void *arg;
+};
+
+static void gone_end(struct jgone *g, enum err e)
+{
+    if (g->then)
+        g->then(g->arg, e);
+    if (g->c->s->conf.retention == JRETENTION_INTEREST && !g->c->s->gone)
+        jstream_interest_less(g->c->s);
+    jconsumer_unref(g->c);
+    free(g);
+}
+
+static void gone_done(struct jdone *d)
+{
+    gone_end(list_entry(d, struct jgone, d), d->e);
+}
+
+static void gone_flushed(struct jdone *d)
+{
+    struct jgone *g = list_entry(d, struct jgone, flush);
+    struct jconsumer *c = g->c;
+
+    jdone_begin(&g->d, c->s, gone_done);
+    if (c->acked)
+        (void)cursor_delete(c->js->b, slice_str(c->group), c->s->p, NULL, NULL, NULL);
+    items_drop(c, jdone_call, &g->d);
+}
+
+void jconsumer_delete(struct jconsumer *c, void (*then)(void *arg, enum err e), void *arg)
+{
+    struct jgone *g = xcalloc(1, sizeof *g);
+    bool saved = c->saved;
+
+    g->c = c;
+    g->then = then;
+    g->arg = arg;
+    jconsumer_ref(c);
+    jconsumer_advise(c, "ADVISORY.CONSUMER.DELETED",
+                     "io.nats.jetstream.advisory.v1.consumer_action",
+                     json_pack("{s:s}", "action", "delete"));
+    jconsumer_close(c, "NATS/1.0 409 Consumer Deleted");
+    if (saved)
+        jstream_flush(c->s, &g->flush, gone_flushed);
+    else
+        gone_end(g, ERR_OK);
+}
+
+/* ---- spent, but kept ---- */
+
+struct jparked {
+    struct jdone d;
+    struct jconsumer *c; /* referenced */
+    uint64_t seq;
+    uint32_t deliveries;
+};
+
+static void parked(struct jdone *d)
+{
+    struct jparked *p = list_entry(d, struct jparked, d);
+    struct jconsumer *c = p->c;
+
+    c->parking = false;
+    if (!c->gone && !d->e) {
+        jack_queue(c, p->seq, p->seq, c->lease.dead_letters[0] ? CURSOR_REJECT : CURSOR_VOID, 0);
+        jack_spent(c, p->seq, p->deliveries);
+    }
+    jconsumer_unref(c);
+    free(p);
+}
+
+void jconsumer_park(struct jconsumer *c, uint64_t seq, uint32_t deliveries)
+{
+    struct jparked *p;
+    char key[LIMIT_KV_KEY];
+    uint32_t i, n = 0;
+    enum err e;
+
+    if (c->parking)
+        return;
+    for (i = 0; i < c->spent_n; i++) /* those that are not there any more need not be known */
+        if (jindex_has(&c->s->index, c->spent[i]) && c->spent[i] != seq)
+            c->spent[n++] = c->spent[i];
+    c->spent = xrealloc(c->spent, (n + 1) * sizeof *c->spent);
+    c->spent[n++] = seq;
+    c->spent_n = n;
+    c->parking = true;
+    p = xcalloc(1, sizeof *p);
+    p->c = c;
+    p->seq = seq;
+    p->deliveries = deliveries;
+    jconsumer_ref(c);
+    jdone_begin(&p->d, c->s, parked);
+    e = n * sizeof *c->spent > LIMIT_KV_VALUE
+            ? ERR_LIMIT
+            : kv_put(c->js->b, JSPENT_NS, key_of(c, key), slice_of(c->spent, n * sizeof *c->spent),
+                     0, jdone_call, &p->d, NULL);
+    if (e)
+        jdone_call(&p->d, e, NULL);
+}
+
+static bool is_parked(const struct jconsumer *c, uint64_t seq)
+{
+    uint32_t i;
+
+    for (i = 0; i < c->spent_n; i++)
+        if (c->spent[i] == seq)
+            return true;
+    return false;
+}
+
+/* ---- loaded ---- */
+
+struct jloading {
+    struct jstream *s;
+    struct jsaved *list;
+};
+struct jsaved {
+    struct jsaved *next;
+    json_t *o;
+};
+
+static bool note_saved(void *arg, struct slice key, struct slice value)
+{
+    struct jloading *l = arg;
+    struct jsaved *v;
+    json_error_t je;
+
+    if (key.len <= l->s->key_len || !slice_has_prefix(key, slice_of(l->s->key, l->s->key_len + 1)))
+        return true;
+    v = xcalloc(1, sizeof *v);
+    v->o = json_loadb((const char *)value.ptr, value.len, 0, &je);
+    v->next = l->list;
+    l->list = v;
+    return true;
+}
+
+static void cursor_found(struct jconsumer *c)
+{
+    c->cursor = cursor_find(c->js->b, slice_str(c->group), c->s->p);
+    if (c->cursor)
+        cursor_watch(c->cursor, told, c);
+}
+
+/* What was delivered before, and is not done, is delivered again. */
+static void window_restore(struct jconsumer *c)
+{
+    struct cursor_info ci;
+    uint64_t seq, dseq = c->dseq;
+    uint16_t n;
+
+    cursor_info_get(c->cursor, &ci);
+    if (jstream_seq(c->s, ci.next) > c->next)
+        c->next = jstream_seq(c->s, ci.next);
+    for (seq = jstream_seq(c->s, ci.start); seq < c->next; seq++) {
+        seq = jindex_next(&c->s->index, c->filter, seq);
+        if (!seq || seq >= c->next)
+            break;
+        n = 0;
+        if (!cursor_record_get(c->cursor, jstream_offset(c->s, seq), &n, NULL) &&
+            jstream_offset(c->s, seq) < ci.next)
+            continue;
+        jwindow_put(&c->window, seq, dseq++, n ? n : 1, c->created_ns);
+    }
+    c->dseq = dseq;
+    c->last_seq = c->last_seq >= c->next ? c->last_seq : c->next - 1;
+}
+
+static void place_restore(struct jconsumer *c)
+{
+    char key[LIMIT_KV_KEY];
+    struct buf b;
+    json_t *v;
+
+    buf_init(&b, LIMIT_KV_VALUE);
+    if (!kv_get(c->js->b, JPLACE_NS, key_of(c, key), &b)) {
+        v = json_loadb((const char *)b.ptr, b.len, 0, NULL);
+        if (json_array_size(v) == 3) {
+            c->next = (uint64_t)json_integer_value(json_array_get(v, 0));
+            c->dseq = (uint64_t)json_integer_value(json_array_get(v, 1));
+            c->last_seq = (uint64_t)json_integer_value(json_array_get(v, 2));
+        }
+        json_decref(v);
+    }
+    if (!kv_get(c->js->b, JSPENT_NS, key_of(c, key), &b)) {
+        c->spent_n = (uint32_t)(b.len / sizeof *c->spent);
+        c->spent = xmalloc((c->spent_n + 1) * sizeof *c->spent);
+        memcpy(c->spent, b.ptr, c->spent_n * sizeof *c->spent);
+    }
+    buf_fini(&b);
+}
+
+static void restore(struct jstream *s, const json_t *o)
+{
+    struct jconsumer_conf conf;
+    struct js_fault f;
+    struct jconsumer *c;
+
+    if (!jconsumer_conf_read(&conf, json_object_get(o, "config"), false, &f)) {
+        LOG(s->js->n->conf.log, LOG_ERROR, "a consumer is not loaded",
+            LOG_STR("stream", s->conf.name), LOG_STR("error", f.text));
+        return;
+    }
+    c = jconsumer_new(s, &conf, json_integer_value(json_object_get(o, "created")));
+    c->start = c->next = (uint64_t)json_integer_value(json_object_get(o, "start"));
+    if (json_integer_value(json_object_get(o, "topic")) != topic_id(s->topic) ||
+        (c->conf.mem_storage && !c->conf.durable)) {
+        jconsumer_delete(c, NULL, NULL); /* of a stream before this one; or it was in memory */
+        return;
+    }
+    if (c->acked)
+        cursor_found(c);
+    if (c->acked && !c->cursor) /* it was being made */
+        jconsumer_make(c, NULL, NULL);
+    place_restore(c);
+    if (c->next < s->index.first)
+        c->next = s->index.first;
+    if (c->cursor)
+        window_restore(c);
+    c->replay_end = s->index.last;
+    jconsumer_recount(c);
+    jconsumer_wake(c);
+}
+
+/* ---- made durable ---- */
+
+struct jmaking {
+    struct jdone item, cursor;
+    struct jconsumer *c; /* referenced */
+    void (*then)(void *arg, enum err e);
+    void *arg;
+    unsigned left;
+    enum err e;
+};
+
+static void making_end(struct jmaking *m, enum err e)
+{
+    struct jconsumer *c = m->c;
+
+    m->e = m->e ? m->e : e;
+    if (--m->left)
+        return;
+    if (c->acked && !m->e && !c->gone)
+        cursor_found(c);
+    if (m->then)
+        m->then(m->arg, m->e);
+    jconsumer_wake(c);
+    jconsumer_unref(c);
+    free(m);
+}
+
+static void item_made(struct jdone *d)
+{
+    making_end(list_entry(d, struct jmaking, item), d->e);
+}
+
+static void cursor_made(struct jdone *d)
+{
+    making_end(list_entry(d, struct jmaking, cursor), d->e);
+}
+
+void jconsumer_make(struct jconsumer *c, void (*then)(void *arg, enum err e), void *arg)
+{
+    struct jmaking *m;
+    struct errinfo info;
+    enum err e;
+
+    if (!c->saved) {
+        if (then)
+            then(arg, ERR_OK);
+        return;
+    }
+    m = xcalloc(1, sizeof *m);
+    *m = (struct jmaking){.c = c, .then = then, .arg = arg, .left = c->acked ? 2 : 1};
+    jconsumer_ref(c);
+    jdone_begin(&m->item, c->s, item_made);
+    e = jconsumer_save(c, jdone_call, &m->item);
+    if (e)
+        jdone_call(&m->item, e, NULL);
+    if (!c->acked)
+        return;
+    jdone_begin(&m->cursor, c->s, cursor_made);
+    e = cursor_make(c->js->b, slice_str(c->group), c->s->p, jstream_offset(c->s, c->start),
+                    &c->lease, jdone_call, &m->cursor, &info);
+    if (e)
+        jdone_call(&m->cursor, e, &info);
+}
+
+/* ---- messages for all consumers of a stream ---- */
+
+/* The consumer whose name comes first in the subject behind the prefix; the rest of it. */
+static struct jconsumer *named(struct jstream *s, const struct nsub *sub, const struct nmsg *m,
+                               struct slice *rest)
+{
+    size_t prefix = sub->in.subject.len - 1; /* without > or * */
+    struct slice name;
+
+    *rest = slice_of(m->subject.ptr + prefix, m->subject.len - prefix);
+    return subject_token(rest, &name) ? jconsumer_find(s, name) : NULL;
+}
+
+static struct slice payload_of(const struct nmsg *m)
+{
+    return slice_of(m->body.ptr + m->header_len, m->body.len - m->header_len);
+}
+
+static void on_ack(struct nsub *sub, struct nmsg *m)
+{
+    struct slice tail;
+    struct jconsumer *c = named(sub->arg, sub, m, &tail);
+
+    if (c)
+        jack_take(c, tail, m->reply, payload_of(m));
+}
+
+static void on_flow(struct nsub *sub, struct nmsg *m)
+{
+    struct slice tail;
+    struct jconsumer *c = named(sub->arg, sub, m, &tail);
+
+    if (c)
+        jpush_flow(c, tail, slice_of(m->body.ptr, m->header_len));
+}
+
+/* What a client hears that asks where nobody is. */
+struct jnobody {
+    struct jlater later;
+    struct jstream *s; /* referenced */
+    size_t len;
+    uint8_t to[];
+};
+
+static void nobody_say(struct jlater *j)
+{
+    struct jnobody *x = list_entry(j, struct jnobody, later);
+
+    js_send_status(x->s->l, x->s->account, slice_of(x->to, x->len), "NATS/1.0 503", NULL);
+    jstream_unref(x->s);
+    free(x);
+}
+
+static void nobody(struct jstream *s, struct slice to)
+{
+    struct jnobody *x;
+
+    if (!to.len)
+        return;
+    x = xcalloc(1, sizeof *x + to.len);
+    x->later.fn = nobody_say;
+    x->s = jstream_ref(s);
+    x->len = to.len;
+    memcpy(x->to, to.ptr, to.len);
+    js_later(js_loop(s->js, s->l), &x->later);
+}
+
+static void on_next(struct nsub *sub, struct nmsg *m)
+{
+    struct slice tail;
+    struct jstream *s = sub->arg;
+    struct jconsumer *c = named(s, sub, m, &tail);
+
+    if (c)
+        jpull_asked(c, m->reply, payload_of(m));
+    else
+        nobody(s, m->reply);
+}
+
+static struct nsub *subscribe(struct jstream *s, const char *prefix, const char *suffix,
+                              nats_handle_fn fn)
+{
+    char *subject = text_of(prefix, s->conf.name, suffix, "");
+    struct nsub *sub =
+        nats_sub_new(s->l, s->account, slice_str(subject), SLICE_NULL, fn, s, &s->jc->pressed);
+
+    free(subject);
+    return sub;
+}
+
+enum err jconsumers_load(struct jstream *s, struct errinfo *info)
+{
+    struct jloading l = {.s = s};
+    struct jsaved *v;
+
+    s->jc = xcalloc(1, sizeof *s->jc);
+    atomic_init(&s->jc->pressed, false);
+    s->jc->ack = subscribe(s, "$JS.ACK.", ".>", on_ack);
+    s->jc->flow = subscribe(s, "$JS.FC.", ".>", on_flow);
+    s->jc->next = subscribe(s, "$JS.API.CONSUMER.MSG.NEXT.", ".*", on_next);
+    kv_each(s->js->b, JCONSUMER_NS, note_saved, &l);
+    while ((v = l.list)) {
+        l.list = v->next;
+        restore(s, v->o);
+        json_decref(v->o);
+        free(v);
+    }
+    if (s->jc->ack && s->jc->flow && s->jc->next)
+        return ERR_OK;
+    return errinfo_set(info, ERR_LIMIT, "there are too many subscriptions");
+}
+
+void jconsumers_end(struct jstream *s)
+{
+    bool ending = atomic_load(&s->js->ending);
+    struct jconsumer *c;
+    uint32_t at = 0;
+    void *v;
+
+    for (; map_next(&s->consumers, &at, NULL, &v); at = 0) {
+        c = v;
+        if (c->saved && ending && c->place_ms)
+            place_save(c);
+        else if (c->saved && !ending)
+            items_drop(c, NULL, NULL);
+        jconsumer_close(c, ending ? NULL : "NATS/1.0 409 Consumer Deleted");
+    }
+    if (!s->jc)
+        return;
+    if (s->jc->ack)
+        nats_sub_end(s->jc->ack, s->account);
+    if (s->jc->flow)
+        nats_sub_end(s->jc->flow, s->account);
+    if (s->jc->next)
+        nats_sub_end(s->jc->next, s->account);
+    s->jc->ack = s->jc->flow = s->jc->next = NULL;
+}
+
+void jconsumers_fini(struct jstream *s)
+{
+    ASSERT(!s->consumers.n);
+    free(s->jc);
+    s->jc = NULL;
+}
+
+/* ---- what the stream tells ---- */
+
+#define EACH_CONSUMER(s, c, at, v) \
+    for (at = 0; map_next(&(s)->consumers, &at, NULL, &v) && ((c) = v);)
+
+uint32_t jconsumers_count(const struct jstream *s)
+{
+    return s->consumers.n;
+}
+
+static bool takes(struct jconsumer *c, uint64_t seq)
+{
+    struct jindex_msg m;
+
+    return jindex_get(&c->s->index, seq, &m) &&
+           (!c->filter || jfilter_takes(c->filter, &c->s->index, m.subject));
+}
+
+void jconsumers_stored(struct jstream *s, uint64_t first, uint64_t last)
+{
+    struct jconsumer *c;
+    uint64_t seq, n;
+    uint32_t at;
+    void *v;
+
+    EACH_CONSUMER(s, c, at, v)
+    {
+        n = 0;
+        for (seq = first > c->counted ? first : c->counted + 1; seq <= last; seq++)
+            n += jconsumer_ahead(c, seq) && takes(c, seq);
+        c->counted = last > c->counted ? last : c->counted;
+        c->pending += n;
+        if (n)
+            jconsumer_wake(c);
+    }
+}
+
+void jconsumers_removed(struct jstream *s, uint64_t seq)
+{
+    struct jconsumer *c;
+    uint32_t at;
+    void *v;
+
+    EACH_CONSUMER(s, c, at, v)
+    {
+        if (jconsumer_ahead(c, seq)) {
+            if (seq <= c->counted && c->pending && takes(c, seq))
+                c->pending--;
+        } else if (c->acked) {
+            jack_void(c, seq, "Message deleted by stream limits");
+        }
+    }
+}
+
+void jconsumers_purged(struct jstream *s, uint64_t first)
+{
+    struct jconsumer *c;
+    struct jgiven *g;
+    uint32_t at;
+    void *v;
+
+    EACH_CONSUMER(s, c, at, v)
+    {
+        while ((g = jwindow_from(&c->window, 0)) && g->seq < first)
+            jwindow_done(&c->window, g); /* the cursor begins where the log does */
+        if (c->next < first) {
+            c->next = first;
+            c->last_seq = first - 1;
+        }
+        jconsumer_recount(c);
+        jconsumer_moved(c);
+        jconsumer_wake(c);
+    }
+}
+
+void jconsumers_changed(struct jstream *s)
+{
+    struct jconsumer *c;
+    uint32_t at;
+    void *v;
+
+    EACH_CONSUMER(s, c, at, v)
+    {
+        jconsumer_configure(c);
+    }
+}
+
+static bool wants(struct jconsumer *c, uint64_t seq)
+{
+    if (!takes(c, seq) || c->conf.direct)
+        return false;
+    if (seq >= c->next)
+        return seq >= c->start && jconsumer_ahead(c, seq);
+    if (!c->acked)
+        return false;
+    if (!c->cursor)
+        return seq >= c->start;
+    return cursor_record_get(c->cursor, jstream_offset(c->s, seq), NULL, NULL) || is_parked(c, seq);
+}
+
+bool jconsumers_want(struct jstream *s, uint64_t seq)
+{
+    struct jconsumer *c;
+    uint32_t at;
+    void *v;
+
+    EACH_CONSUMER(s, c, at, v)
+    {
+        if (wants(c, seq))
+            return true;
+    }
+    return false;
+}
+
+bool jconsumers_take(struct jstream *s, struct slice subject)
+{
+    struct jconsumer *c;
+    uint32_t at;
+    void *v;
+
+    EACH_CONSUMER(s, c, at, v)
+    {
+        if (!c->conf.direct && (!c->filter || jfilter_takes_name(c->filter, subject)))
+            return true;
+    }
+    return false;
+}
+
+/* ---- what there is to say ---- */
+
+struct jfloor jconsumer_floor(const struct jconsumer *c)
+{
+    const struct jgiven *g = c->acked ? jwindow_from(&c->window, 0) : NULL;
+
+    if (g)
+        return (struct jfloor){g->dseq - 1, g->seq - 1};
+    return (struct jfloor){c->dseq - 1, c->last_seq};
+}
+
+void jconsumer_advise(struct jconsumer *c, const char *subject, const char *type, json_t *o)
+{
+    char text[ADVICE_ROOM];
+
+    json_object_set_new(o, "stream", json_string(c->s->conf.name));
+    json_object_set_new(o, "consumer", json_string(c->conf.name));
+    snprintf(text, sizeof text, "%s.%s.%s", subject, c->s->conf.name, c->conf.name);
+    js_advise(c->s, text, type, o);
+}
+
+static json_t *sequences(uint64_t dseq, uint64_t seq, int64_t active_ns)
+{
+    json_t *o =
+        json_pack("{s:I, s:I}", "consumer_seq", (json_int_t)dseq, "stream_seq", (json_int_t)seq);
+    char text[JTIME_TEXT_LEN + 1];
+
+    if (active_ns) {
+        jtime_text(active_ns, text);
+        json_object_set_new(o, "last_active", json_string(text));
+    }
+    return o;
+}
+
+static void put_time(json_t *o, const char *name, int64_t ns)
+{
+    char text[JTIME_TEXT_LEN + 1];
+
+    jtime_text(ns, text);
+    json_object_set_new(o, name, json_string(text));
+}
+
+static void put_groups(const struct jconsumer *c, json_t *o)
+{
+    json_t *g;
+
+    if (!c->conf.priority_groups.n)
+        return;
+    g = json_pack("{s:s}", "group", (const char *)jlist_text(&c->conf.priority_groups, 0).ptr);
+    if (c->pin[0]) {
+        json_object_set_new(g, "pinned_client_id", json_string(c->pin));
+        put_time(g, "pinned_ts", c->pinned_ns);
+    }
+    json_object_set_new(o, "priority_groups", json_pack("[o]", g));
+}
+
+json_t *jconsumer_info(struct jconsumer *c)
+{
+    struct jfloor floor = jconsumer_floor(c);
+    int64_t now = js_now_ns(c->js), left = 0;
+    json_t *o = json_object();
+
+    if (c->conf.pause_until_ns != JTIME_NONE && c->conf.pause_until_ns > now)
+        left = c->conf.pause_until_ns - now;
+    json_object_set_new(o, "stream_name", json_string(c->s->conf.name));
+    json_object_set_new(o, "name", json_string(c->conf.name));
+    put_time(o, "created", c->created_ns);
+    json_object_set_new(o, "config", jconsumer_conf_write(&c->conf));
+    json_object_set_new(o, "delivered", sequences(c->dseq - 1, c->last_seq, c->active_ns));
+    json_object_set_new(o, "ack_floor", sequences(floor.dseq, floor.seq, c->ack_active_ns));
+    json_object_set_new(o, "num_ack_pending", json_integer(c->window.open));
+    json_object_set_new(o, "num_redelivered",
+                        json_integer(c->conf.max_deliver == 1 ? 0 : c->window.again));
+    if (!jconsumer_push(c) && c->pulls_n)
+        jpulls_look(c, false);
+    json_object_set_new(o, "num_waiting", json_integer(c->pulls_n));
+    json_object_set_new(o, "num_pending", json_integer((json_int_t)c->pending));
+    if (jconsumer_push(c)) {
+        jpush_look(c);
+        if (c->bound)
+            json_object_set_new(o, "push_bound", json_true());
+    }
+    if (left) {
+        json_object_set_new(o, "paused", json_true());
+        json_object_set_new(o, "pause_remaining", json_integer(left));
+    }
+    put_time(o, "ts", now);
+    put_groups(c, o);
+    return o;
+}
