@@ -379,7 +379,7 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
     if (!p)
         return errinfo_set(info, ERR_PARTITION_NOT_FOUND, "\"%s\" has no partition %d", t->name,
                            (int)partition);
-    if (topic_compacted(t) && slice_is_null(r->key))
+    if (topic_needs_keys(t) && slice_is_null(r->key))
         return errinfo_set(info, ERR_RECORD, "\"%s\" is compacted: its records need keys", t->name);
     if (r->headers_n > LIMIT_RECORD_HEADERS)
         return errinfo_set(info, ERR_TOO_LARGE, "a record has at most %u headers",
@@ -449,7 +449,8 @@ void append_txn_starts(struct append *a)
 
 bool topic_needs_keys(const struct topic *t)
 {
-    return topic_compacted(t);
+    return (atomic_load_explicit(&t->cleanup, memory_order_relaxed) &
+            (TOPIC_CLEANUP_COMPACT | TOPIC_BY_OFFSET)) == TOPIC_CLEANUP_COMPACT;
 }
 
 static enum err batch_take(struct append *a, struct partition *p, struct slice batch, bool made,

@@ -75,6 +75,8 @@ struct topic_conf {
     int64_t retention_records_min;
     int64_t delete_retention_ms, min_compaction_lag_ms, max_compaction_lag_ms;
     int64_t min_cleanable_ratio; /* in units of 1/TOPIC_RATIO_ONE */
+    int32_t compaction_records;
+    uint8_t compaction_by_offset; /* see removed.h */
     int64_t timestamp_after_max_ms, timestamp_before_max_ms;
     int32_t max_message_bytes; /* of a batch */
     uint8_t durability;        /* enum topic_durability */

@@ -12,6 +12,7 @@
 #include "broker/compaction.h"
 
 #include "broker/broker_int.h"
+#include "broker/removed.h"
 #include "journal/batch.h"
 #include "journal/compact.h"
 
@@ -20,6 +21,8 @@
 #define STEP       256u
 #define JOB_BYTES  (256ull << 20)
 #define ROLL_MS    60000 /* between files cut short, each of which costs what is left of it */
+
+_Static_assert(REMOVED_BLOCK == COMPACT_BLOCK, "bits of removed records");
 
 struct plan {
     struct compact_item item[COMPACT_ITEMS_MAX];
@@ -71,6 +74,11 @@ static bool due(struct plog *log, const struct topic_conf *c, const struct plog_
            dirty_since(log, now->clean_end) < wall_ms - c->max_compaction_lag_ms;
 }
 
+static bool removed_bits(void *arg, uint64_t id, uint64_t block, uint8_t *bits)
+{
+    return removed_get(arg, (uint32_t)id, block, bits);
+}
+
 /* False: the plan is full. */
 static bool plan_add(struct plan *pl, struct partition *p, const struct topic_conf *c,
                      int64_t wall_ms)
@@ -85,7 +93,13 @@ static bool plan_add(struct plan *pl, struct partition *p, const struct topic_co
     pl->item[pl->n] = (struct compact_item){
         .log = p->log,
         .newest_ms = c->min_compaction_lag_ms ? wall_ms - c->min_compaction_lag_ms : INT64_MAX,
-        .delete_retention_ms = c->delete_retention_ms};
+        .delete_retention_ms = c->delete_retention_ms,
+        .newest = (uint32_t)c->compaction_records};
+    if (c->compaction_by_offset) {
+        pl->item[pl->n].removed = removed_bits;
+        pl->item[pl->n].removed_arg = p->topic->broker;
+        pl->item[pl->n].removed_id = p->topic->id;
+    }
     pl->topic[pl->n++] = topic_ref(p->topic);
     pl->bytes += now.clean_bytes + now.dirty_bytes;
     return pl->n < COMPACT_ITEMS_MAX && pl->bytes < JOB_BYTES;

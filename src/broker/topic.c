@@ -100,7 +100,8 @@ void topic__conf_install(struct topic *t, const struct topic_conf *c)
     atomic_store_explicit(&t->compression, topic_conf_codec(c), memory_order_relaxed);
     atomic_store_explicit(&t->recode, topic_conf_recode(c), memory_order_relaxed);
     atomic_store_explicit(&t->timestamp_type, c->timestamp_type, memory_order_relaxed);
-    atomic_store_explicit(&t->cleanup, c->cleanup, memory_order_relaxed);
+    atomic_store_explicit(&t->cleanup, c->cleanup | (c->compaction_by_offset ? TOPIC_BY_OFFSET : 0),
+                          memory_order_relaxed);
     atomic_store_explicit(&t->timestamp_after_max_ms, c->timestamp_after_max_ms,
                           memory_order_relaxed);
     atomic_store_explicit(&t->timestamp_before_max_ms, c->timestamp_before_max_ms,

@@ -59,7 +59,7 @@ struct topic {
     _Atomic uint8_t compression; /* enum codec, of the batches that Weir makes */
     _Atomic int8_t recode;       /* enum codec, of those that clients made; -1: as they come */
     _Atomic uint8_t timestamp_type;
-    _Atomic uint8_t cleanup;                                         /* TOPIC_CLEANUP_… */
+    _Atomic uint8_t cleanup; /* TOPIC_CLEANUP_…, TOPIC_BY_OFFSET */
     _Atomic int64_t timestamp_after_max_ms, timestamp_before_max_ms; /* of Kafka's producers */
     struct topic_conf *conf; /* topics_lock; NULL: the defaults */
     _Atomic uint64_t commits;
@@ -118,7 +118,9 @@ size_t topics_walk(struct broker *b, uint32_t *at, uint32_t probes, struct topic
 struct partition *topic_partition_at(struct topic *t, int32_t index);
 void topic_scattered_set(struct topic *t); /* journalled: writer thread or recovery */
 
-/* Records of it must have keys: others are refused with ERR_RECORD. */
+#define TOPIC_BY_OFFSET 0x80u /* in `cleanup`: compaction.by.offset */
+
+/* Records of it must have keys, unless it is compacted by offset: see topic_needs_keys. */
 static inline bool topic_compacted(const struct topic *t)
 {
     return atomic_load_explicit(&t->cleanup, memory_order_relaxed) & TOPIC_CLEANUP_COMPACT;

@@ -1,7 +1,7 @@
 /* The compaction job: see compact.h.
  *
- *   begin -> map -> copy -> begin of the next log … -> finish
- *             ^|
+ *   begin -> map ---------> copy -> begin of the next log … -> finish
+ *             ^| \-> older -^
  *             |v  (once, when the dirty part has a transaction)
  *            scan
  *
@@ -38,11 +38,11 @@
 #define CONTROL_COMMIT      1
 #define CONTROL_NONE        (-1)
 
-enum phase { BEGIN, SCAN, MAP, COPY, FINISH };
+enum phase { BEGIN, SCAN, MAP, OLDER, COPY, FINISH };
 
 struct part {
     struct plog *log; /* referenced */
-    int64_t newest_ms, delete_retention_ms;
+    struct compact_item item;
     int64_t end;         /* the clean end to be; 0: nothing is done */
     int64_t across_base; /* first offset of the extent that goes on above `end` */
     uint64_t below;      /* bytes read of it */
@@ -74,6 +74,10 @@ struct compact_job {
     uint32_t aborted_n, aborted_cap;
     struct plog_read r;
     struct batch_filter filter;
+    uint8_t *removed; /* bits of what the owner removed of the batch at hand, and around it */
+    size_t removed_cap;
+    int64_t removed_base;
+    bool removed_any;
     /* output */
     struct segment seg;
     bool seg_open;
@@ -118,9 +122,7 @@ void journal_compact(struct journal *j, const struct compact_item *v, unsigned n
     job->parts = xcalloc(n, sizeof *job->parts);
     for (i = 0; i < n; i++) {
         plog_ref(v[i].log);
-        job->parts[i] = (struct part){.log = v[i].log,
-                                      .newest_ms = v[i].newest_ms,
-                                      .delete_retention_ms = v[i].delete_retention_ms};
+        job->parts[i] = (struct part){.log = v[i].log, .item = v[i]};
     }
     qsort(job->parts, n, sizeof *job->parts, item_order);
     io_random(j->io, seed, sizeof seed);
@@ -143,6 +145,7 @@ static void job_free(struct compact_job *job)
     free(job->parts);
     free(job->segs);
     free(job->aborted);
+    free(job->removed);
     keymap_fini(&job->map);
     u64map_fini(&job->pids);
     u64map_fini(&job->open);
@@ -259,6 +262,45 @@ static enum err batches_read(struct compact_job *job, struct errinfo *info)
     return !e && job->r.n == 0 ? ERR_EOF : e;
 }
 
+/* What the log's owner removed of the batch; as it is now, so it is for the whole of it. */
+static void removed_load(struct compact_job *job, const struct read_batch *b)
+{
+    const struct compact_item *item = &part_of(job)->item;
+    uint64_t block = (uint64_t)b->base_offset / COMPACT_BLOCK, i;
+    uint64_t n = (uint64_t)b->last_offset / COMPACT_BLOCK - block + 1;
+
+    job->removed_any = false;
+    if (!item->removed)
+        return;
+    job->removed_base = (int64_t)(block * COMPACT_BLOCK);
+    if (n * (COMPACT_BLOCK / 8) > job->removed_cap) {
+        job->removed_cap = n * (COMPACT_BLOCK / 8);
+        job->removed = xrealloc(job->removed, job->removed_cap);
+    }
+    memset(job->removed, 0, n * (COMPACT_BLOCK / 8));
+    for (i = 0; i < n; i++)
+        if (item->removed(item->removed_arg, item->removed_id, block + i,
+                          job->removed + i * (COMPACT_BLOCK / 8)))
+            job->removed_any = true;
+}
+
+static struct batch_rules rules_of(struct compact_job *job)
+{
+    const struct compact_item *item = &part_of(job)->item;
+
+    return (struct batch_rules){.map = &job->map,
+                                .now_ms = job->now_ms,
+                                .delete_horizon_ms =
+                                    item->delete_retention_ms < INT64_MAX - job->now_ms
+                                        ? job->now_ms + item->delete_retention_ms
+                                        : INT64_MAX,
+                                .producer_horizon_ms = job->now_ms + PRODUCER_KEEP_MS,
+                                .all_keys = item->removed && item->newest == 0,
+                                .keep = item->removed != NULL,
+                                .removed = job->removed_any ? job->removed : NULL,
+                                .removed_base = job->removed_base};
+}
+
 static int control_type(struct compact_job *job, struct slice batch)
 {
     struct batch_iter it;
@@ -351,6 +393,7 @@ static void scan_begin(struct compact_job *job)
 static void map_begin(struct compact_job *job)
 {
     keymap_clear(&job->map);
+    keymap_newest(&job->map, part_of(job)->item.newest ? part_of(job)->item.newest : 1);
     pids_reset(&job->pids, job->j);
     part_of(job)->end = 0;
     job->at = job->from;
@@ -423,16 +466,27 @@ static enum err part_begin(struct compact_job *job, struct errinfo *info)
     return e;
 }
 
-/* Notes the batch's keys. False: the map is full. What does not decode has no keys; it stays. */
-static bool map_keys(struct compact_job *job, struct slice batch)
+/* Notes the batch's keys; known: of those that are in the map. False: the map is full. What does not
+ * decode has no keys; it stays. */
+static bool map_keys(struct compact_job *job, const struct read_batch *b, bool known)
 {
+    struct batch_rules r;
     struct batch_iter it;
     struct record rec;
-    enum err e = batch_iter_init(&it, batch, &job->filter.scratch);
+    enum err e = batch_iter_init(&it, b->data, &job->filter.scratch);
 
-    while (!e && (e = batch_iter_next(&it, &rec)) == ERR_OK)
-        if (!slice_is_null(rec.key) && !keymap_put(&job->map, rec.key, rec.offset))
+    removed_load(job, b);
+    r = rules_of(job);
+    if (r.all_keys)
+        return true;
+    while (!e && (e = batch_iter_next(&it, &rec)) == ERR_OK) {
+        if (slice_is_null(rec.key) || batch_removed(&r, rec.offset))
+            continue;
+        if (known)
+            keymap_put_known(&job->map, rec.key, rec.offset);
+        else if (!keymap_put(&job->map, rec.key, rec.offset))
             return false;
+    }
     return true;
 }
 
@@ -444,14 +498,14 @@ static enum mapped map_batch(struct compact_job *job, const struct read_batch *b
     struct batch_info bi;
     bool fits = true;
 
-    if (b->base_offset >= job->limit || b->max_timestamp_ms > pt->newest_ms ||
+    if (b->base_offset >= job->limit || b->max_timestamp_ms > pt->item.newest_ms ||
         batch_parse(b->data, &bi))
         return MAP_END;
     if (bi.attributes & BATCH_TRANSACTIONAL && !job->scanned)
         return MAP_SCAN;
     if (!(bi.attributes & BATCH_CONTROL) &&
         !(bi.attributes & BATCH_TRANSACTIONAL && is_aborted(job, bi.producer_id, b->base_offset)))
-        fits = map_keys(job, b->data);
+        fits = map_keys(job, b, false);
     if (!fits && pt->end)
         return MAP_END;
     if (bi.producer_id >= 0)
@@ -471,11 +525,44 @@ static void copy_begin(struct compact_job *job)
         return;
     }
     plog_info_get(pt->log, &now);
+    if (pt->item.newest > 1 && job->phase == MAP && now.start_offset < job->from) {
+        job->at = now.start_offset;
+        job->phase = OLDER;
+        return;
+    }
     pids_reset(&job->seen, job->j);
     pt->across_base = plog_extent_base(pt->log, pt->end);
     job->at = now.start_offset;
     job->phase = COPY;
 }
+
+/* ---- older ---- */
+
+/* Of the keys in the map, the records that the compactions before left. */
+static enum err older_step(struct compact_job *job, struct errinfo *info)
+{
+    struct batch_info bi;
+    size_t bytes;
+    unsigned i;
+    enum err e = ERR_OK;
+
+    for (bytes = 0; !e && job->at < job->from && bytes < STEP_BYTES; bytes += job->r.bytes) {
+        e = batches_read(job, info);
+        for (i = 0; !e && i < job->r.n && job->r.batch[i].base_offset < job->from; i++)
+            if (!batch_parse(job->r.batch[i].data, &bi) && !(bi.attributes & BATCH_CONTROL))
+                map_keys(job, &job->r.batch[i], true);
+        if (!e)
+            job->at = job->r.batch[job->r.n - 1].last_offset + 1;
+    }
+    job->bytes_in += bytes;
+    if (e && e != ERR_EOF)
+        return e;
+    if (e == ERR_EOF || job->at >= job->from)
+        copy_begin(job);
+    return ERR_OK;
+}
+
+/* ---- map, its steps ---- */
 
 static enum err map_step(struct compact_job *job, struct errinfo *info)
 {
@@ -584,16 +671,15 @@ static enum err copy_batch(struct compact_job *job, const struct read_batch *b,
                            struct errinfo *info)
 {
     struct part *pt = part_of(job);
-    struct batch_rules r = {.map = &job->map,
-                            .now_ms = job->now_ms,
-                            .delete_horizon_ms = job->now_ms + pt->delete_retention_ms,
-                            .producer_horizon_ms = job->now_ms + PRODUCER_KEEP_MS};
+    struct batch_rules r;
     struct batch_info bi;
     struct slice data;
     int type;
 
     if (batch_parse(b->data, &bi))
         return errinfo_set(info, ERR_CORRUPT, "a batch of log %u has no header", pt->log->uid);
+    removed_load(job, b);
+    r = rules_of(job);
     r.empty = empty_rule(job, b, bi.producer_id);
     if (bi.attributes & BATCH_CONTROL) {
         type = control_type(job, b->data);
@@ -712,6 +798,9 @@ bool compact_step(struct journal *j)
         break;
     case MAP:
         e = map_step(job, &info);
+        break;
+    case OLDER:
+        e = older_step(job, &info);
         break;
     case COPY:
         e = copy_step(job, &info);

@@ -3,12 +3,13 @@
  * segments of their own. docs/why/compaction.md says why it is so.
  *
  * A log has a *clean end*: below it no two records have one key (but for those of transactions that
- * were under way). Each compaction raises it. What a data file that also holds other logs still has
+ * were under way), or no more than stay. Each compaction raises it. What a data file that also holds other logs still has
  * below the clean end does not count any more; the file goes when nothing in it counts.
  *
  * A job, in steps of a few MiB in the background (see compact.c): for each log
  *   map    the keys of the dirty part, from the clean end on: as many as the map takes, up to the
  *          first batch that is too young, not sealed, or of a transaction under way
+ *   older  where several records of a key stay: those of the map's keys below the clean end
  *   copy   from the start to where the map ends: what stays goes into the segment
  * then all segments are durable, then they are swapped in at once, then the next checkpoint has
  * them. Readers in the old files go on there. A crash before the checkpoint leaves files that
@@ -30,10 +31,18 @@ struct plog_compact_info {
 /* ERR_CORRUPT, ERR_IO: an index that has to be looked at cannot be read. Background thread. */
 enum err plog_compact_info_get(struct plog *p, struct plog_compact_info *out, struct errinfo *info);
 
+#define COMPACT_BLOCK 4096u /* offsets; the first is a multiple of it */
 struct compact_item {
     struct plog *log;
     int64_t newest_ms;           /* batches with a record younger than this are not touched */
     int64_t delete_retention_ms; /* tombstones stay so long after they were first cleaned */
+    uint32_t newest;             /* records of a key that stay; 0: 1; at most KEYMAP_NEWEST_MAX */
+    /* Of a log whose owner removes single records: those go; tombstones and records without key stay,
+     * and with newest 0 all of a key. Sets bits (offset % COMPACT_BLOCK, least bit first) of what is
+     * removed for good; false: nothing is. Background thread. */
+    bool (*removed)(void *arg, uint64_t id, uint64_t block, uint8_t bits[COMPACT_BLOCK / 8]);
+    void *removed_arg;
+    uint64_t removed_id;
 };
 #define COMPACT_ITEMS_MAX 256u
 

@@ -41,10 +41,12 @@ static bool stays(const struct batch_info *bi, const struct record *rec,
 {
     if (bi->attributes & BATCH_CONTROL)
         return !(r->marker_unneeded && horizon_passed(bi, r));
-    if (r->drop_records || slice_is_null(rec->key))
+    if (r->drop_records || batch_removed(r, rec->offset))
         return false;
-    return rec->offset >= keymap_get(r->map, rec->key) &&
-           (!slice_is_null(rec->value) || !horizon_passed(bi, r));
+    if (slice_is_null(rec->key))
+        return r->keep;
+    return (r->all_keys || rec->offset >= keymap_get(r->map, rec->key)) &&
+           (r->keep || !slice_is_null(rec->value) || !horizon_passed(bi, r));
 }
 
 /* ERR_EOF: all records were looked at. */
@@ -201,7 +203,7 @@ void batch_filter(struct batch_filter *f, struct slice batch, const struct batch
     attributes = bi.attributes;
     base_ts = bi.base_ts;
     horizon = !(attributes & BATCH_DELETE_HORIZON) &&
-              (attributes & BATCH_CONTROL ? r->marker_unneeded : found.tombstones);
+              (attributes & BATCH_CONTROL ? r->marker_unneeded : found.tombstones && !r->keep);
     if (e == ERR_EOF && found.kept == 0) {
         e = empty(f, batch, &bi, r, out);
     } else if (e == ERR_EOF && found.kept == bi.count && !horizon) {

@@ -2,6 +2,8 @@
  *
  *   - a record stays if no later one of its key is known, and, when it is a tombstone (no value),
  *     until the batch's delete horizon; records without key go;
+ *   - beside that, where the owner of a log says so, what it removed goes, and the newest few of a
+ *     key stay (compact.h);
  *   - a batch in which something goes keeps base offset, last offset delta, producer id, epoch and
  *     base sequence, codec and attributes; its greatest timestamp becomes that of what stays;
  *   - a batch with tombstones, or a transaction's marker that nothing needs any more, gets a delete
@@ -31,8 +33,19 @@ struct batch_rules {
     int64_t producer_horizon_ms; /* for headers of EMPTY_PRODUCER */
     bool drop_records;           /* of an aborted transaction */
     bool marker_unneeded;        /* a transaction's marker whose records are all gone */
+    bool all_keys;               /* how many records a key has does not matter */
+    bool keep;                   /* tombstones and records without key stay */
+    const uint8_t *removed;      /* bits: records whose owner removed them; NULL: none … */
+    int64_t removed_base;        /* … the first bit's offset; it has bits for the whole batch */
     enum batch_empty empty;
 };
+
+static inline bool batch_removed(const struct batch_rules *r, int64_t offset)
+{
+    uint64_t i = (uint64_t)(offset - r->removed_base);
+
+    return r->removed && r->removed[i / 8] >> (i % 8) & 1;
+}
 
 struct batch_filter {
     struct buf scratch, plain, packed;

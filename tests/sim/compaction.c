@@ -3,12 +3,15 @@
  *   compaction --seeds N [--seed S] [--verbose]
  *
  * Each seed writes records and tombstones of a few keys to a topic that is compacted, one that is
- * compacted and trimmed, and one that is neither, while time passes and the background works, until
- * a crash, a failure or a close; then all is opened again and compared with what was written; several
- * times over. What must hold:
+ * compacted and trimmed, one that is neither, one of which the newest three of a key stay, and one
+ * compacted by offset of which the newest two stay and single records are removed, while time passes
+ * and the background works, until a crash, a failure or a close; then all is opened again and compared
+ * with what was written; several times over. What must hold:
  *   - every record that is read was written with that key, value, offset and position;
- *   - of every key the newest record that was answered is there, unless it is a tombstone or below
- *     the log's start; of the topic that is not compacted every record is;
+ *   - of every key the newest record (the newest three, or two) that was answered is there, unless it
+ *     is a tombstone or below the log's start; of the topic that is not compacted every record is;
+ *   - by offset: tombstones and records without key are there, too, unless they were removed; what was
+ *     removed does not count among the newest of its key;
  *   - logs end where they ended: with what was answered, or with the one unit that was under way,
  *     which is there as a whole or not at all;
  *   - `weir check` finds nothing.
@@ -22,13 +25,18 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "broker/broker.h"
+#include "broker/removed.h"
 #include "io/sim.h"
 #include "journal/batch.h"
 #include "journal/compact.h"
 #include "seed.h"
 
 #define DIR      "/d"
-#define TOPICS   3
+#define TOPICS   5
+#define PLAIN    2u
+#define NEWEST   3u /* the newest three of a key */
+#define STREAM   4u /* by offset, the newest two; partition 0 alone */
+#define NO_KEY   KEYS
 #define PARTS    2
 #define KEYS     16
 #define UNIT_MAX 8u
@@ -36,7 +44,10 @@
 struct written {
     uint64_t position;
     uint32_t serial; /* its value; 0: a tombstone */
-    uint8_t key;
+    uint8_t key;     /* NO_KEY: none */
+    bool removed;    /* durably */
+    bool removing;   /* perhaps */
+    bool over;       /* STREAM: there were as many newer ones of its key as stay, once */
 };
 
 struct part {
@@ -65,9 +76,25 @@ struct world {
     uint64_t st_crashes, st_records, st_jobs, st_dropped;
 };
 
-static const char *const names[TOPICS] = {"compact", "both", "plain"};
+static const char *const names[TOPICS] = {"compact", "both", "plain", "newest", "stream"};
 
 /* ---- the model ---- */
+
+static const unsigned stays[TOPICS] = {1, 1, 0, 3, 2}; /* records of a key */
+
+/* Those that its stream would have removed by now, as there are so many newer ones. */
+static void over_note(struct part *p, uint8_t key)
+{
+    unsigned newer = 0;
+    int64_t i;
+
+    for (i = p->n - 1; i >= 0; i--) {
+        if (p->w[i].key != key || p->w[i].removed)
+            continue;
+        p->w[i].over = p->w[i].over || newer >= stays[STREAM];
+        newer++;
+    }
+}
 
 static void part_add(struct part *p, const struct written *w)
 {
@@ -76,6 +103,8 @@ static void part_add(struct part *p, const struct written *w)
         p->w = xrealloc(p->w, (size_t)p->cap * sizeof *p->w);
     }
     p->w[p->n++] = *w;
+    if (w->key != NO_KEY)
+        over_note(p, w->key);
 }
 
 /* ---- writing ---- */
@@ -94,9 +123,12 @@ static enum err unit_fill(struct world *w, struct append *a, struct append_slot 
 
         *m = (struct maybe){.topic = (unsigned)rnd(&w->seed, TOPICS),
                             .part = (unsigned)rnd(&w->seed, PARTS)};
-        m->w.key = (uint8_t)rnd(&w->seed, KEYS);
+        if (m->topic == STREAM)
+            m->part = 0;
+        m->w.key = (uint8_t)rnd(&w->seed, m->topic == STREAM ? KEYS + 1 : KEYS);
         m->w.serial = rnd(&w->seed, 5) ? ++w->serial : 0;
-        r.key = slice_of(&m->w.key, 1);
+        if (m->w.key != NO_KEY)
+            r.key = slice_of(&m->w.key, 1);
         if (m->w.serial)
             r.value = slice_of(&m->w.serial, sizeof m->w.serial);
         e = append_record(a, w->t[m->topic], (int32_t)m->part, &r, &slot[i], &info);
@@ -130,6 +162,28 @@ static void step_append(struct world *w)
     append_free(&a);
     if (!e || e == ERR_NO_SPACE || e == ERR_READ_ONLY)
         w->maybe_n = 0; /* it is there, or was never written */
+}
+
+/* Some record of the stream. */
+static void step_remove(struct world *w)
+{
+    struct part *p = &w->part[STREAM][0];
+    uint8_t bits[REMOVED_BYTES] = {0}, key[REMOVED_KEY];
+    uint32_t id = topic_id(w->t[STREAM]);
+    struct written *x;
+    uint64_t at;
+
+    if (p->n == 0)
+        return;
+    at = rnd(&w->seed, (uint64_t)p->n);
+    x = &p->w[at];
+    removed_get(w->b, id, at / REMOVED_BLOCK, bits);
+    removed_key(id, at / REMOVED_BLOCK, key);
+    bits[at % REMOVED_BLOCK / 8] |= (uint8_t)(1u << at % 8);
+    x->removing = true;
+    if (kv_put_wait(w->b, REMOVED_NS, slice_of(key, sizeof key), slice_of(bits, sizeof bits), 0,
+                    NULL) == ERR_OK)
+        x->removed = true;
 }
 
 /* ---- checking ---- */
@@ -180,12 +234,33 @@ static void record_check(struct world *w, unsigned topic, unsigned part,
     }
     if (m->position == 0)
         m->position = rec->position; /* its answer never came */
-    if (rec->key.len != 1 || rec->key.ptr[0] != m->key || serial != m->serial ||
-        rec->position != m->position)
+    if ((m->key == NO_KEY ? !slice_is_null(rec->key)
+                          : rec->key.len != 1 || rec->key.ptr[0] != m->key) ||
+        serial != m->serial || rec->position != m->position)
         die(&w->seed,
             "%s/%u at %" PRId64 ": key %u serial %u position %" PRIu64 ", not %u %u %" PRIu64,
             names[topic], part, rec->offset, rec->key.len ? rec->key.ptr[0] : 999, serial,
             rec->position, m->key, m->serial, m->position);
+}
+
+/* `there`: offsets that were read. What has to be is. */
+static void newest_check(struct world *w, unsigned topic, unsigned part, const bool *there,
+                         int64_t start)
+{
+    struct part *pt = &w->part[topic][part];
+    unsigned newer[KEYS + 1] = {0};
+    int64_t i;
+
+    for (i = pt->n - 1; i >= start; i--) {
+        struct written *m = &pt->w[i];
+        bool wanted = newer[m->key]++ < stays[topic] && m->serial;
+
+        if (topic == STREAM)
+            wanted = !m->removing && (m->key == NO_KEY || !m->over);
+        if ((topic == PLAIN || wanted) && !there[i])
+            die(&w->seed, "%s/%u: offset %" PRId64 " of key %u is lost", names[topic], part, i,
+                m->key);
+    }
 }
 
 static void part_check(struct world *w, unsigned topic, unsigned part)
@@ -193,7 +268,8 @@ static void part_check(struct world *w, unsigned topic, unsigned part)
     struct part *pt = &w->part[topic][part];
     struct reader_conf rc = {
         .selector = slice_str(names[topic]), .partition = (int32_t)part, .from = READ_FROM_START};
-    int64_t newest[KEYS], seen[KEYS], i, last = -1;
+    bool *there = xcalloc((size_t)pt->n + 1, sizeof *there);
+    int64_t last = -1;
     struct reader_record rec;
     struct errinfo info = {0};
     struct plog_info now;
@@ -201,35 +277,28 @@ static void part_check(struct world *w, unsigned topic, unsigned part)
     enum err e;
 
     plog_info_get(partition_log(topic_partition(w->t[topic], (int32_t)part)), &now);
-    memset(newest, -1, sizeof newest);
-    memset(seen, -1, sizeof seen);
-    for (i = now.start_offset; i < pt->n; i++)
-        newest[pt->w[i].key] = i;
     e = reader_open(w->b, &rc, &r, &info);
     if (e == ERR_IO && w->faulty)
-        return;
+        goto out;
     if (e)
         die(&w->seed, "no reader: %s", info.text);
     while ((e = reader_next(r, &rec, &info)) == ERR_OK) {
         record_check(w, topic, part, &rec);
-        if (rec.offset <= last || (topic == 2 && rec.offset != last + 1))
+        if (rec.offset <= last || (topic == PLAIN && rec.offset != last + 1))
             die(&w->seed, "%s/%u: %" PRId64 " follows %" PRId64, names[topic], part, rec.offset,
                 last);
         last = rec.offset;
-        seen[pt->w[rec.offset].key] = rec.offset;
+        there[rec.offset] = true;
         w->st_records++;
     }
     reader_close(&r);
     if (e == ERR_IO && w->faulty)
-        return;
+        goto out;
     if (e != ERR_AGAIN)
         die(&w->seed, "%s/%u: %s %s", names[topic], part, err_code(e), info.text);
-    if (topic == 2 && last + 1 != pt->n)
-        die(&w->seed, "%s/%u: read up to %" PRId64 " of %" PRId64, names[topic], part, last, pt->n);
-    for (i = 0; i < KEYS; i++)
-        if (newest[i] >= 0 && pt->w[newest[i]].serial && seen[i] != newest[i])
-            die(&w->seed, "%s/%u: of key %d offset %" PRId64 " is lost (%" PRId64 " is there)",
-                names[topic], part, (int)i, newest[i], seen[i]);
+    newest_check(w, topic, part, there, now.start_offset);
+out:
+    free(there);
 }
 
 static void check_all(struct world *w)
@@ -253,8 +322,11 @@ static enum err try_open(struct world *w, struct errinfo *info)
 
 static void topics_get(struct world *w)
 {
-    static const char *const settings[TOPICS][2] = {
-        {"compact", "-1"}, {"compact,delete", "60000"}, {"delete", "-1"}};
+    static const char *const settings[TOPICS][2] = {{"compact", "-1"},
+                                                    {"compact,delete", "60000"},
+                                                    {"delete", "-1"},
+                                                    {"compact", "-1"},
+                                                    {"compact", "-1"}};
     struct topic_conf c;
     struct errinfo info = {0};
     unsigned i;
@@ -268,6 +340,12 @@ static void topics_get(struct world *w)
         topic_conf_set(&c, SLICE_LIT("retention.bytes"), slice_str(settings[i][1]), NULL);
         topic_conf_set(&c, SLICE_LIT("min.cleanable.dirty.ratio"), SLICE_LIT("0.1"), NULL);
         topic_conf_set(&c, SLICE_LIT("delete.retention.ms"), SLICE_LIT("3000"), NULL);
+        if (i == NEWEST)
+            topic_conf_set(&c, SLICE_LIT("compaction.records.per.key"), SLICE_LIT("3"), NULL);
+        if (i == STREAM) {
+            topic_conf_set(&c, SLICE_LIT("compaction.records.per.key"), SLICE_LIT("2"), NULL);
+            topic_conf_set(&c, SLICE_LIT("compaction.by.offset"), SLICE_LIT("true"), NULL);
+        }
         if (i == 1) /* files are cut short for it */
             topic_conf_set(&c, SLICE_LIT("max.compaction.lag.ms"), SLICE_LIT("2000"), NULL);
         if (topic_create_wait(w->b, slice_str(names[i]), PARTS, &c, &info))
@@ -318,8 +396,10 @@ static void step(struct world *w)
 {
     uint64_t what = rnd(&w->seed, 100), n;
 
-    if (what < 45) {
+    if (what < 42) {
         step_append(w);
+    } else if (what < 45) {
+        step_remove(w);
     } else if (what < 75) {
         for (n = rnd(&w->seed, 30); n-- > 0 && broker_background(w->b);)
             broker_step(w->b);

@@ -119,3 +119,9 @@ CONF_ROW(44, "lake.jsonl.compression", "", lake_jsonl_codec, WORDS_LAKE_JSONL, 0
          "of files of JSON lines: none, gzip or zstd")
 CONF_ROW(45, "lake.archive.after.ms", "", lake_archive_ms, LONG, -1, INT64_MAX, -1,
          "files of the table whose records are all older than it move to the archive; -1 never")
+CONF_ROW(46, "compaction.records.per.key", "", compaction_records, INT, 0, 64, 1,
+         "records of one key that compaction keeps: the newest so many; 0, with "
+         "compaction.by.offset: all")
+CONF_ROW(47, "compaction.by.offset", "", compaction_by_offset, BOOL, 0, 1, 0,
+         "the topic is a stream that removes single messages: compaction takes away those; records "
+         "without value or key are messages like others, and stay")

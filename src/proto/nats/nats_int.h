@@ -330,8 +330,8 @@ void nloop_settle(struct nloop *l);
  * that were. */
 uint32_t nats_route(struct nloop *l, struct naccount *a, struct nmsg *m);
 /* A subscription of the server's own; subject and queue (may be empty) are copied. Messages are
- * handled on l. NULL: there are too many. pressed: set by the handler's side while publishers are to slow down, read by any
- * thread, and longer there than the subscription is. Any thread. */
+ * handled on l. NULL: there are too many. pressed: set by the handler's side while publishers are to
+ * slow down, read by any thread, and longer there than the subscription is. Any thread. */
 struct nsub *nats_sub_new(struct nloop *l, struct naccount *a, struct slice subject,
                           struct slice queue, nats_handle_fn handle, void *arg,
                           atomic_bool *pressed);

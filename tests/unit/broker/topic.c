@@ -107,6 +107,8 @@ static const struct {
     const char *fallback, *good, *stored, *bad;
 } items[] = {
     {"cleanup.policy", TOPIC_CONF_LIST, "delete", "", "", "remove"},
+    {"compaction.by.offset", TOPIC_CONF_BOOLEAN, "false", "true", "true", "1"},
+    {"compaction.records.per.key", TOPIC_CONF_INT, "1", "64", "64", "65"},
     {"compression.gzip.level", TOPIC_CONF_INT, "-1", "9", "9", "0"},
     {"compression.lz4.level", TOPIC_CONF_INT, "9", "17", "17", "18"},
     {"compression.type", TOPIC_CONF_STRING, "producer", "none", "uncompressed", "GZIP"},

@@ -759,7 +759,8 @@ static void test_meanwhile(void **state)
         put(&f, (uint32_t)i, "a=1 b=1 c=1");
         put(&f, (uint32_t)i, "a=2");
         put(&f, (uint32_t)i, "b=2");
-        items[3 - i] = (struct compact_item){f.log[i], INT64_MAX, HOUR};
+        items[3 - i] = (struct compact_item){
+            .log = f.log[i], .newest_ms = INT64_MAX, .delete_retention_ms = HOUR};
     }
     seal(&f);
     journal_compact(f.j, items, 3, HOUR);
@@ -974,6 +975,105 @@ static void test_repair(void **state)
     end(&f);
 }
 
+/* ---- the newest few, and what an owner removed ---- */
+
+static void compact_item(struct fx *f, struct compact_item item)
+{
+    item.log = f->log[1];
+    item.newest_ms = INT64_MAX;
+    item.delete_retention_ms = HOUR;
+    journal_compact(f->j, &item, 1, 1000 * HOUR);
+    fx_background(f);
+    assert_false(journal_compacting(f->j));
+}
+
+/* Across compactions: what is below the clean end counts for keys that came again. */
+static void test_newest_few(void **state)
+{
+    struct fx f;
+
+    start(&f);
+    put(&f, 1, "a=1 b=1 a=2 c=1 a=3");
+    put(&f, 1, "a=4 b=2");
+    seal(&f);
+    compact_item(&f, (struct compact_item){.newest = 3});
+    assert_stays(&f, 1, "[0-4 1:b=1 2:a=2 3:c=1 4:a=3][5-6 5:a=4 6:b=2]");
+    put(&f, 1, "b=3 b=4 c=2");
+    seal(&f);
+    compact_item(&f, (struct compact_item){.newest = 3});
+    assert_stays(&f, 1, "[0-4 2:a=2 3:c=1 4:a=3][5-6 5:a=4 6:b=2][7-9 7:b=3 8:b=4 9:c=2]");
+    put(&f, 1, "a=5 a=6 d=1");
+    seal(&f);
+    compact_item(&f, (struct compact_item){.newest = 3});
+    assert_stays(&f, 1,
+                 "[0-4 3:c=1][5-6 5:a=4 6:b=2][7-9 7:b=3 8:b=4 9:c=2][10-12 10:a=5 11:a=6 12:d=1]");
+    put(&f, 1, "a=7 c=3"); /* fewer from now on: of keys that come again */
+    seal(&f);
+    compact_item(&f, (struct compact_item){.newest = 2});
+    assert_stays(&f, 1,
+                 "[5-6 6:b=2][7-9 7:b=3 8:b=4 9:c=2][10-12 11:a=6 12:d=1][13-14 13:a=7 14:c=3]");
+    end(&f);
+}
+
+static uint8_t removed_bits[2][COMPACT_BLOCK / 8];
+
+static bool removed(void *arg, uint64_t id, uint64_t block, uint8_t *bits)
+{
+    assert_true(arg == removed_bits && id == 77);
+    if (block > 1)
+        return false;
+    memcpy(bits, removed_bits[block], sizeof removed_bits[block]);
+    return true;
+}
+
+static void test_removed(void **state)
+{
+    struct compact_item item = {.removed = removed, .removed_arg = removed_bits, .removed_id = 77};
+    struct fx f;
+
+    start(&f);
+    memset(removed_bits, 0, sizeof removed_bits);
+    put(&f, 1, "a=1 a=2 a b =nokey a=3");
+    put(&f, 1, "=x b");
+    seal(&f);
+    removed_bits[0][0] = 1 << 1 | 1 << 3;
+    compact_item(&f, item); /* all of a key stays */
+    assert_stays(&f, 1, "[0-5 0:a=1 2:a 4:=nokey 5:a=3][6-7 6:=x 7:b]");
+    removed_bits[0][0] |= 1 << 5;
+    put(&f, 1, "c=1");
+    seal(&f);
+    item.newest = 2; /* 5 is removed: 0 and 2 are the newest two */
+    compact_item(&f, item);
+    assert_stays(&f, 1, "[0-5 0:a=1 2:a 4:=nokey][6-7 6:=x 7:b][8-8 8:c=1]");
+    put(&f, 1, "a=4");
+    seal(&f);
+    compact_item(&f, item); /* 2 and 9 now */
+    assert_stays(&f, 1, "[0-5 2:a 4:=nokey][6-7 6:=x 7:b][8-8 8:c=1][9-9 9:a=4]");
+    end(&f);
+}
+
+/* A batch may lie across two blocks of bits. */
+static void test_removed_blocks(void **state)
+{
+    struct compact_item item = {.removed = removed, .removed_arg = removed_bits, .removed_id = 77};
+    char records[2001];
+    struct fx f;
+    int i;
+
+    start(&f);
+    memset(removed_bits, 0xff, sizeof removed_bits);
+    removed_bits[0][4095 / 8] &= 0x7f; /* 4095 and 4097 are left */
+    removed_bits[1][0] &= 0xfd;
+    for (i = 0; i < 1000; i++)
+        snprintf(records + 2 * i, 3, i < 999 ? "k " : "k");
+    for (i = 0; i < 5; i++)
+        put(&f, 1, records); /* the fifth: 4000 to 4999 */
+    seal(&f);
+    compact_item(&f, item);
+    assert_stays(&f, 1, "[4000-4999 4095:k 4097:k]");
+    end(&f);
+}
+
 /* ---- one batch ---- */
 
 /* Records that do not decode: the batch stays as it is. */
@@ -1038,20 +1138,52 @@ static void test_keymap(void **state)
     keymap_fini(&m);
 }
 
+static void test_keymap_newest(void **state)
+{
+    static const struct {
+        int put, least;
+    } step[] = {{5, -1}, {1, -1}, {9, 1}, {9, 1}, {7, 5}, {3, 5}};
+    struct keymap m;
+    char key[16];
+    unsigned i;
+
+    keymap_init(&m, 6000, (const uint8_t *)"0123456789abcdef");
+    keymap_newest(&m, 3);
+    for (i = 0; i < sizeof step / sizeof *step; i++) {
+        assert_true(keymap_put(&m, SLICE_LIT("k"), step[i].put));
+        assert_int_equal(keymap_get(&m, SLICE_LIT("k")), step[i].least);
+    }
+    keymap_put_known(&m, SLICE_LIT("k"), 8);
+    keymap_put_known(&m, SLICE_LIT("other"), 8);
+    assert_int_equal(keymap_get(&m, SLICE_LIT("k")), 7); /* 9 8 7 */
+    assert_int_equal(m.n, 1);
+    for (i = 1; i < m.max; i++) {
+        snprintf(key, sizeof key, "key%u", i);
+        assert_true(keymap_put(&m, slice_str(key), i));
+        assert_int_equal(keymap_get(&m, slice_str(key)), -1);
+    }
+    assert_false(keymap_put(&m, SLICE_LIT("one more"), 1));
+    assert_int_equal(m.max, 3600); /* 40 bytes instead of 24 */
+    assert_int_equal(keymap_get(&m, SLICE_LIT("k")), 7);
+    keymap_fini(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_newest),        cmocka_unit_test(test_tombstones),
-        cmocka_unit_test(test_last),          cmocka_unit_test(test_header_kept),
-        cmocka_unit_test(test_append_time),   cmocka_unit_test(test_producers),
-        cmocka_unit_test(test_transactions),  cmocka_unit_test(test_ongoing),
-        cmocka_unit_test(test_marker_above),  cmocka_unit_test(test_part_of_file),
-        cmocka_unit_test(test_map_full),      cmocka_unit_test(test_max_time),
-        cmocka_unit_test(test_rewrite_order), cmocka_unit_test(test_segments),
-        cmocka_unit_test(test_meanwhile),     cmocka_unit_test(test_reader_stays),
-        cmocka_unit_test(test_crash),         cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_damaged),       cmocka_unit_test(test_repair),
-        cmocka_unit_test(test_not_decoding),  cmocka_unit_test(test_keymap),
+        cmocka_unit_test(test_newest_few),     cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_removed_blocks), cmocka_unit_test(test_keymap_newest),
+        cmocka_unit_test(test_newest),         cmocka_unit_test(test_tombstones),
+        cmocka_unit_test(test_last),           cmocka_unit_test(test_header_kept),
+        cmocka_unit_test(test_append_time),    cmocka_unit_test(test_producers),
+        cmocka_unit_test(test_transactions),   cmocka_unit_test(test_ongoing),
+        cmocka_unit_test(test_marker_above),   cmocka_unit_test(test_part_of_file),
+        cmocka_unit_test(test_map_full),       cmocka_unit_test(test_max_time),
+        cmocka_unit_test(test_rewrite_order),  cmocka_unit_test(test_segments),
+        cmocka_unit_test(test_meanwhile),      cmocka_unit_test(test_reader_stays),
+        cmocka_unit_test(test_crash),          cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_damaged),        cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_not_decoding),   cmocka_unit_test(test_keymap),
     };
 
     return cmocka_run_group_tests_name("journal/compact", tests, NULL, NULL);
