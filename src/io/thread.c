@@ -197,6 +197,33 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
+unsigned io_thread_cpus(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return (unsigned)CPU_COUNT(&set);
+    return 1; /* more than the set can tell, or not to be known */
+}
+
+void io_thread_confine(unsigned cpus)
+{
+    unsigned n = io_thread_cpus(), keep = (n + 1) / 2, i;
+    cpu_set_t set;
+
+    if (cpus > keep)
+        keep = cpus;
+    if (keep >= n || sched_getaffinity(0, sizeof set, &set))
+        return;
+    for (i = 0; n > keep; i++) { /* interrupts are often the first processors' work */
+        if (!CPU_ISSET(i, &set))
+            continue;
+        CPU_CLR(i, &set);
+        n--;
+    }
+    sched_setaffinity(0, sizeof set, &set); /* best effort */
+}
+
 enum err io_thread_start(const char *name, enum io_prio prio, void (*fn)(void *arg), void *arg,
                          struct io_thread **out, struct errinfo *info)
 {

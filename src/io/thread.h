@@ -58,6 +58,13 @@ enum io_prio {
 /* name: at most 15 characters. Signals are blocked in the thread: they are the host's. */
 enum err io_thread_start(const char *name, enum io_prio prio, void (*fn)(void *arg), void *arg,
                          struct io_thread **out, struct errinfo *info);
+/* For work that would take all processors for long, at any priority: from now on the caller, and the
+ * threads that it starts, run on half of the processors that it may run on, or on `cpus` of them if
+ * that is more, and leave the others to those that somebody waits for. docs/why/sql.md says why the
+ * priority alone does not. No effect with one processor, or where it is not allowed. */
+void io_thread_confine(unsigned cpus);
+/* How many processors the caller may run on; at least 1. */
+unsigned io_thread_cpus(void);
 /* Waits for its end, frees, nulls. */
 void io_thread_join(struct io_thread **t);
 

@@ -406,6 +406,7 @@ static void lake_main(void *arg)
     struct lake *l = arg;
     bool any;
 
+    io_thread_confine(0);
     io_list(io_real(), l->conf.dir, leftover_remove, l, NULL);
     while (!lake_stopping(l)) {
         discover(l, after);

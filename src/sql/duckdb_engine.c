@@ -3,8 +3,9 @@
  * frozen. What that does not stop (COPY, ATTACH and CREATE inside those folders, SET VARIABLE,
  * some PRAGMAs) is stopped by admitting SELECT and EXPLAIN only: see duckdb_query.c.
  *
- * DuckDB's own threads are made by the thread that opens the instance and inherit its priority; so
- * instances are opened by workers, which have the lowest. */
+ * DuckDB's own threads are made by the thread that opens the instance and inherit its priority and
+ * the processors that it keeps to; so instances are opened by workers, which have the lowest and
+ * leave some processors alone (io_thread_confine). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -274,14 +275,13 @@ static void config_u64(duckdb_config c, const char *name, uint64_t v, const char
 
 static enum err db_open(struct engine *e, const struct engine_conf *conf, struct errinfo *info)
 {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     duckdb_config c = NULL;
     char *error = NULL;
     enum err err = ERR_OK;
 
     if (ddb.create_config(&c) == DuckDBError)
         return errinfo_set(info, ERR_NO_MEMORY, "DuckDB gives no configuration");
-    config_u64(c, "threads", conf->threads ? conf->threads : cpus > 0 ? (uint64_t)cpus : 1, "");
+    config_u64(c, "threads", conf->threads ? conf->threads : io_thread_cpus(), "");
     config_u64(c, "memory_limit", e->memory_bytes / 1024, "KiB");
     ddb.set_config(c, "temp_directory", conf->temp_dir ? conf->temp_dir : "");
     if (conf->temp_dir)

@@ -29,11 +29,13 @@ static void opening_main(void *arg)
     struct opening *o = arg;
     struct engine *e;
 
+    if (!o->sql->conf.foreground)
+        io_thread_confine(o->sql->conf.threads);
     o->e = engine_shared(o->sql, &e, &o->info);
 }
 
 /* The shared instance; if it is not open yet, a thread of low priority opens it: DuckDB's threads
- * inherit that, and the caller may be any. */
+ * inherit that and the processors that it keeps to, and the caller may be any. */
 static enum err engine_find(struct sql *s, struct engine **out, struct errinfo *info)
 {
     struct opening o = {.sql = s};

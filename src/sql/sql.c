@@ -274,6 +274,8 @@ static void worker_main(void *arg)
     struct sql *s = ((struct sql_worker *)arg)->sql;
     struct sql_query *q;
 
+    if (!s->conf.foreground)
+        io_thread_confine(s->conf.threads);
     io_mutex_lock(&s->lock);
     for (;;) {
         while (list_empty(&s->waiting) && !s->closing) {

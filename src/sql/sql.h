@@ -51,7 +51,8 @@ struct sql_conf {
         *temp_dir;       /* what does not fit in memory; made at first use; NULL: none is written */
     uint64_t temp_bytes; /* the most that is written there; 0 = 10 GiB */
     uint64_t memory_bytes; /* of all queries together; 0 = a quarter of the machine's */
-    unsigned threads;      /* that DuckDB uses in all; 0 = as many as processors */
+    unsigned threads;      /* that DuckDB uses in all; 0 = one for each processor,
+                              of half of them if not foreground */
     unsigned workers_max;  /* queries that run at once; 0 = 16 */
     unsigned queue_max;    /* that wait for a worker; 0 = 256 */
     int64_t timeout_ms;    /* of a query that names none; 0 = 60,000; -1 none */

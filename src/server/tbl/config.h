@@ -144,7 +144,10 @@ CONFIG(lake_orphan_ms, "lake.orphan_age", TIME, "1d", 1000, 3153600000000, "time
        "Files of a table that no snapshot has are removed when so old; more than any write takes.")
 CONFIG(sql_memory, "sql.memory", SIZE, "0", 0, 1099511627776, "bytes", "Of all queries together; 0: a quarter of the machine's. What does not fit goes to the data directory.")
 CONFIG(sql_spill, "sql.spill_bytes", SIZE, "10GiB", 0, 1099511627776, "bytes", "That queries put into the data directory at most, while they run; 0: a query that does not fit into memory fails.")
-CONFIG(sql_threads, "sql.threads", NUMBER, "0", 0, 1024, "threads", "That queries use in all; 0: one for each processor.")
+CONFIG(sql_threads, "sql.threads", NUMBER, "0", 0, 1024, "threads",
+       "That queries use in all; 0: one for each processor of half of them. "
+       "Queries keep to half of the processors, or to so many if that is more, and leave the others to "
+       "producers and consumers.")
 CONFIG(sql_shards, "sql.shards", TEXT, "", 0, 400, "path",
        "File of lines NAME URL [TOKEN [CA-FILE]]: other servers that a query may ask beside one another. Empty: none.")
 CONFIG(transforms_dir, "transforms.dir", TEXT, "", 0, 400, "path",
