@@ -601,6 +601,7 @@ void broker_close(struct broker **bp)
         return;
     ASSERT(b->magic == BROKER_MAGIC && atomic_load(&b->waiters_n) == 0);
     notices_stop(b);
+    dead_letters_resume(b, true);
     journal_close(&b->journal);
     notices_free(b);
     broker_free(b);

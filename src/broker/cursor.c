@@ -256,6 +256,7 @@ void cursors_init(struct broker *b)
     list_init(&b->cursors.dirty);
     list_init(&b->cursors.sent);
     list_init(&b->cursors.timed);
+    list_init(&b->cursors.parked);
 }
 
 void cursors_fini(struct broker *b)
@@ -637,6 +638,8 @@ int64_t cursors_deadline_ms(struct broker *b)
     struct list_node *at;
 
     io_mutex_lock(&cs->lock);
+    if (dead_letters_parked(b))
+        first = 0; /* at the next tick */
     for (at = cs->timed.node.next; at != &cs->timed.node; at = at->next) {
         at_ms = atomic_load(&list_entry(at, struct cursor, timed_link)->timer_ms);
         if (at_ms < first)
@@ -655,4 +658,5 @@ void cursors_tick(struct broker *b, int64_t now_ms)
         look(due[i], now_ms);
         cursor_unref(&due[i]);
     }
+    dead_letters_resume(b, false);
 }

@@ -2,7 +2,10 @@
  * topic, in the unit that archives them. Headers say where a record was and why it is here, by the
  * names of Kafka's dead letter queues for share groups (KIP-1191); the record's own follow. A
  * record that is too large for the topic, or that it does not take, is told by its headers alone;
- * one that is not in its log any more (deleted, compacted) leaves nothing. */
+ * one that is not in its log any more (deleted, compacted) leaves nothing.
+ *
+ * Records that only the lake has are fetched from there, for which nobody waits here: the ranges that are
+ * left are parked, and taken up again at the next ticks. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +13,7 @@
 
 #include "base/mem.h"
 #include "broker/broker_int.h"
+#include "broker/coordinator_int.h"
 #include "journal/batch.h"
 
 #define READ_BYTES (256u << 10)
@@ -47,6 +51,7 @@ struct dead {
     struct record rec;
     struct buf inflated;
     struct record_header *headers;
+    bool cold;     /* the lake was asked for what comes next */
     int64_t from;  /* the next offset to read */
     int64_t added; /* what is below is in a portion */
 };
@@ -151,12 +156,19 @@ static enum err next_batch(struct dead *d, bool *end)
 
     d->in_batch = d->ahead = false;
     if (++d->at >= d->read.n) {
-        struct plog *log = d->s->c->p->log;
+        struct partition *p = d->s->c->p;
+        int64_t start;
 
         d->at = 0;
-        e = plog_read(log, d->from, READ_BYTES, &d->read, NULL);
-        if (e == ERR_OFFSET_RANGE && d->from < d->read.start_offset) /* deleted meanwhile */
-            e = plog_read(log, d->read.start_offset, READ_BYTES, &d->read, NULL);
+        e = partition_read(p, &d->from, READ_BYTES, &d->read, &d->cold, NULL);
+        if (e == ERR_OFFSET_RANGE &&
+            d->from < (start = partition_start(p))) { /* deleted meanwhile */
+            d->from = start;
+            e = partition_read(p, &d->from, READ_BYTES, &d->read, &d->cold, NULL);
+        }
+        d->cold = d->cold && e == ERR_AGAIN;
+        if (e)
+            d->read.n = 0; /* the next call reads again */
     }
     *end = !e && d->read.n == 0;
     if (e || *end)
@@ -308,6 +320,69 @@ static void give_up(struct dead *d, const struct settle_range *v, uint32_t n, en
     }
 }
 
+struct parked {
+    struct list_node link; /* cursors.parked */
+    struct settle *s;
+    struct settle_range *v;
+    uint32_t n;
+};
+
+bool dead_letters_parked(struct broker *b)
+{
+    return !list_empty(&b->cursors.parked);
+}
+
+/* What is not in a portion yet waits for the lake. */
+static void park(struct dead *d, const struct settle_range *v, uint32_t n)
+{
+    struct cursor *c = d->s->c;
+    struct parked *k = xcalloc(1, sizeof *k);
+    uint32_t i;
+
+    portion_close(d);
+    k->s = d->s;
+    k->v = xcalloc(n, sizeof *k->v);
+    for (i = 0; i < n; i++) {
+        struct settle_range *x = &k->v[k->n];
+
+        *x = v[i];
+        if (x->first < d->added)
+            x->first = d->added;
+        k->n += x->first <= x->last;
+    }
+    atomic_fetch_add(&d->s->left, 1);
+    io_mutex_lock(&c->b->cursors.lock);
+    list_push_back(&c->b->cursors.parked, &k->link);
+    io_mutex_unlock(&c->b->cursors.lock);
+    coordinator_due(c->b->coordinator, 0);
+}
+
+void dead_letters_resume(struct broker *b, bool ended)
+{
+    struct cursors *cs = &b->cursors;
+    struct list_head all;
+    uint32_t i;
+
+    list_init(&all);
+    io_mutex_lock(&cs->lock);
+    while (!list_empty(&cs->parked))
+        list_push_back(&all, list_pop_front(&cs->parked));
+    io_mutex_unlock(&cs->lock);
+    while (!list_empty(&all)) {
+        struct parked *k = list_entry(list_pop_front(&all), struct parked, link);
+
+        for (i = 0; ended && i < k->n; i++) {
+            atomic_fetch_add(&k->s->left, 1);
+            settle_unit_end(k->s, &k->v[i], 1, ERR_CLOSED);
+        }
+        if (!ended)
+            settle_dead(k->s, k->v, k->n);
+        settle__left(k->s);
+        free(k->v);
+        free(k);
+    }
+}
+
 void settle_dead(struct settle *s, const struct settle_range *v, uint32_t n)
 {
     struct dead d = {.s = s, .t = dead_letters_topic(s->c->b, &s->conf)};
@@ -318,7 +393,9 @@ void settle_dead(struct settle *s, const struct settle_range *v, uint32_t n)
     d.headers = xmalloc(LIMIT_RECORD_HEADERS * sizeof *d.headers);
     for (i = 0; i < n && !e; i++)
         e = range_copy(&d, &v[i]);
-    if (e)
+    if (e && d.cold)
+        park(&d, v, n);
+    else if (e)
         give_up(&d, v, n, e);
     else
         portion_close(&d);

@@ -69,6 +69,7 @@ struct cursors {
     struct io_mutex lock;
     struct ordered by_key;
     struct list_head dirty, sent, timed;
+    struct list_head parked; /* dead letters that wait for the lake: cursor_dead.c */
     _Atomic uint64_t undone; /* records, of all */
     uint8_t sweep[CURSOR_KEY_MAX];
     size_t sweep_len; /* background thread: where the sweep goes on */
@@ -166,6 +167,12 @@ void settle_unit_end(struct settle *s, const struct settle_range *v, uint32_t n,
 
 /* ---- cursor_dead.c ---- */
 
+/* Dead letters whose records are read from the lake go on: when a tick comes; at the end, with ended,
+ * they are given up. */
+void dead_letters_resume(struct broker *b, bool ended);
+bool dead_letters_parked(struct broker *b); /* cursors.lock is held */
+/* One unit less is on its way; the last ends s. */
+void settle__left(struct settle *s);
 /* Takes these ranges, all archived: copies to the dead letter topic, unit by unit. */
 void settle_dead(struct settle *s, const struct settle_range *v, uint32_t n);
 /* The dead letter topic, referenced; NULL: there is none, or it is being deleted. */

@@ -51,7 +51,7 @@ static void settle_end(struct settle *s)
     free(s);
 }
 
-static void settle_left(struct settle *s)
+void settle__left(struct settle *s)
 {
     if (atomic_fetch_sub(&s->left, 1) == 1)
         settle_end(s);
@@ -124,7 +124,7 @@ void settle_unit_end(struct settle *s, const struct settle_range *v, uint32_t n,
     settle_tell(s, v, e ? 0 : n, woken);
     if (woken)
         cursor__wake(s->c);
-    settle_left(s);
+    settle__left(s);
 }
 
 /* ---- the journal ---- */
@@ -245,7 +245,7 @@ void settle_submit(struct settle *s)
         plain_submit(s, n);
     if (n < s->n)
         settle_dead(s, s->v + n, s->n - n);
-    settle_left(s);
+    settle__left(s);
 }
 
 /* ---- what is to become of a range ---- */

@@ -357,6 +357,29 @@ struct alter_call {
     void *edit_arg;
 };
 
+/* Records that only the table has could not be read any more if the topic became JSON lines. */
+static enum err alter_format(struct topic *t, const struct topic_conf *want, struct errinfo *info)
+{
+    struct plog_info now;
+    struct topic_conf c;
+    int32_t i;
+
+    topic_conf_get(t, &c);
+    if (want->lake_format != LAKE_JSONL || c.lake_format == LAKE_JSONL)
+        return ERR_OK;
+    for (i = 0; i < topic_partitions(t); i++) {
+        struct partition *p = topic_partition_at(t, i);
+
+        plog_info_get(p->log, &now);
+        if (partition_start(p) < now.start_offset)
+            return errinfo_set(info, ERR_CONFIG,
+                               "lake.format cannot become jsonl: records of partition %d below "
+                               "offset %" PRId64 " are in the table alone; delete them first",
+                               (int)i, now.start_offset);
+    }
+    return ERR_OK;
+}
+
 /* The configuration wanted, for a topic that nobody else can change. */
 static enum err alter_conf(struct topic *t, const struct alter_call *call, struct alteration *al,
                            struct errinfo *info)
@@ -370,7 +393,8 @@ static enum err alter_conf(struct topic *t, const struct alter_call *call, struc
     al->has_conf = call->conf || call->edit;
     if (call->edit && (e = call->edit(call->edit_arg, &al->conf, info)))
         return e;
-    return al->has_conf ? topic_conf_check(&al->conf, info) : ERR_OK;
+    e = al->has_conf ? topic_conf_check(&al->conf, info) : ERR_OK;
+    return !e && al->has_conf ? alter_format(t, &al->conf, info) : e;
 }
 
 static enum err alter_begin(struct topic *t, const struct alter_call *call, bool block,

@@ -526,6 +526,11 @@ enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info)
                            "min.compaction.lag.ms (%" PRId64
                            ") cannot be more than max.compaction.lag.ms (%" PRId64 ")",
                            c->min_compaction_lag_ms, c->max_compaction_lag_ms);
+    if (c->lake_enable && c->lake_format == LAKE_JSONL &&
+        (c->local_retention_ms != -2 || c->local_retention_bytes != -2))
+        return errinfo_set(info, ERR_CONFIG,
+                           "local.retention.* needs lake.format=iceberg: records are not read back "
+                           "from JSON lines, so the local log cannot give them up");
     return ERR_OK;
 }
 

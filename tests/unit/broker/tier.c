@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "broker/broker_int.h"
+#include "broker/cursor.h"
 #include "journal/batch.h"
 
 #define RECORDS 3000
@@ -386,12 +387,82 @@ static void test_failures(void **state)
     end(&f, t);
 }
 
+/* What only the table has would be out of reach as JSON lines: neither is taken. */
+static void test_jsonl(void **state)
+{
+    struct topic_conf c;
+    struct errinfo info;
+    struct topic *t;
+    struct fx f;
+
+    t = begin(&f);
+    topic_conf_get(t, &c);
+    c.lake_format = LAKE_JSONL;
+    assert_int_equal(topic_alter_wait(f.b, SLICE_LIT("t"), 0, &c, &info), ERR_CONFIG);
+    assert_non_null(strstr(info.text, "local.retention"));
+    c.local_retention_bytes = -2;
+    assert_int_equal(topic_alter_wait(f.b, SLICE_LIT("t"), 0, &c, &info), ERR_CONFIG);
+    assert_non_null(strstr(info.text, "in the table alone"));
+    end(&f, t);
+}
+
+/* ---- dead letters ---- */
+
+static void settled(void *arg, enum err e, const struct errinfo *info)
+{
+    MUST(e == ERR_OK);
+    atomic_store((atomic_bool *)arg, true);
+}
+
+/* Records that only the keeper has are rejected: their copies are read from there, in order. */
+static void test_dead_letters(void **state)
+{
+    struct cursor_ack ack = {.first = 5, .last = 14, .what = CURSOR_REJECT};
+    struct reader_conf rc = {.selector = SLICE_LIT("dlq"), .from = READ_FROM_START};
+    atomic_bool made = false, done = false;
+    struct cursor_taken got[4];
+    struct reader_record rec;
+    struct cursor_conf conf;
+    struct partition *p;
+    struct reader *r = NULL;
+    struct cursor *c;
+    struct topic *t;
+    uint32_t n = 0;
+    struct fx f;
+    int i;
+
+    t = begin(&f);
+    p = topic_partition(t, 0);
+    cursor_conf_default(&conf);
+    strcpy(conf.dead_letters, "dlq");
+    assert_int_equal(cursor_make(f.b, SLICE_LIT("g"), p, 0, &conf, settled, &made, NULL), ERR_OK);
+    while (!atomic_load(&made))
+        usleep(1000);
+    c = cursor_find(f.b, SLICE_LIT("g"), p);
+    assert_int_equal(cursor_take(c, SLICE_LIT("o"), 0, 19, 20, &conf, 1000, got, 4, &n), 1);
+    assert_int_equal(n, 20);
+    assert_int_equal(cursor_settle(c, SLICE_LIT("o"), &ack, 1, 1000, settled, &done, NULL), ERR_OK);
+    while (!atomic_load(&done)) {
+        cursors_tick(f.b, 1000);
+        usleep(1000);
+    }
+    assert_int_equal(reader_open(f.b, &rc, &r, NULL), ERR_OK);
+    for (i = 5; i < 15; i++) {
+        assert_int_equal(reader_next(r, &rec, NULL), ERR_OK);
+        assert_int_equal(number_of(&rec), i / 10 * 20 + i % 10);
+    }
+    assert_int_equal(reader_next(r, &rec, NULL), ERR_AGAIN);
+    reader_close(&r);
+    cursor_unref(&c);
+    end(&f, t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_both_tiers),
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_both_tiers),   cmocka_unit_test(test_many),
+        cmocka_unit_test(test_failures),     cmocka_unit_test(test_jsonl),
+        cmocka_unit_test(test_dead_letters),
     };
 
     return cmocka_run_group_tests_name("broker/tier", tests, NULL, NULL);
