@@ -503,7 +503,8 @@ static enum err nats_start(struct server *s, struct errinfo *info)
                            .ws_deflate = c->nats_ws_deflate.n,
                            .broker = s->broker,
                            .log = &s->log,
-                           .topics_account = c->nats_topics_account.text};
+                           .topics_account = c->nats_topics_account.text,
+                           .jetstream = c->nats_jetstream.n};
     enum err e;
 
     if (!c->nats.n && !c->nats_ws.n)

@@ -129,7 +129,12 @@
 #define LIMIT_ROWS_AHEAD (1u << 20)          /* the same of an HTTP answer */
 #define LIMIT_ROWS_PIECE (64u << 10)         /* bytes of an HTTP answer passed from a query at once */
 #define LIMIT_ROWS_ANSWER_ROW (256u << 20)   /* bytes of a row, and of what a chunk becomes in Arrow */
-#define LIMIT_JS_SUBJECTS (64u << 20)         /* subjects with messages of a stream */
+#define LIMIT_JS_SUBJECTS (64u << 20)        /* subjects with messages of a stream */
+#define LIMIT_JS_STREAMS 100000u             /* of all accounts */
+#define LIMIT_JS_CONSUMERS 100000u           /* of a stream */
+#define LIMIT_JS_READ_THREADS 2u             /* that read files for streams */
+#define LIMIT_JS_BLOCKS (1u << 28)           /* entries of a stream's small tables */
+#define LIMIT_JS_IDS (4u << 20)              /* in a stream's window of duplicates */
 #define LIMIT_JS_ACK_PENDING 65536            /* messages that a consumer waits for, whatever it says */
 #define LIMIT_JS_REPLIES (16u << 20)         /* bytes of subjects that wait for one settlement */
 

@@ -120,6 +120,8 @@ static void say_info(struct nconn *nc)
     buf_append_str(&b, ",\"client_ip\":");
     nconn_address(nc, &at);
     json_write_string(&b, slice_str(at.ip));
+    if (n->js)
+        buf_append_str(&b, ",\"jetstream\":true");
     if (nats_login_needed(nc->l))
         buf_append_str(&b, ",\"auth_required\":true");
     buf_printf(&b, ",\"nonce\":\"%s\"", nc->nonce);

@@ -10,6 +10,7 @@
 #define JS_ERRORS(X) \
     X(ACCOUNT_RESOURCES_EXCEEDED, 400, 10002, "resource limits exceeded for account") \
     X(BAD_REQUEST, 400, 10003, "bad request") \
+    X(CLUSTER_REQUIRED, 503, 10010, "JetStream clustering support required") \
     X(CONSUMER_CREATE, 500, 10012, "{err}") \
     X(CONSUMER_NAME_EXIST, 400, 10013, "consumer name already in use") \
     X(CONSUMER_NOT_FOUND, 404, 10014, "consumer not found") \
@@ -93,6 +94,8 @@
     X(CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS, 400, 10108, "consumer with flow control also needs heartbeats") \
     X(STREAM_SEALED, 400, 10109, "invalid operation on sealed stream") \
     X(STREAM_PURGE_FAILED, 500, 10110, "{err}") \
+    X(STREAM_RESTORE, 500, 10062, "restore failed: {err}") \
+    X(STREAM_SNAPSHOT, 500, 10064, "snapshot failed: {err}") \
     X(STREAM_ROLLUP_FAILED, 500, 10111, "{err}") \
     X(CONSUMER_INVALID_DELIVER_SUBJECT, 400, 10112, "invalid push consumer deliver subject") \
     X(STREAM_MAX_BYTES_REQUIRED, 400, 10113, "account requires a stream config to have max bytes set") \

@@ -474,6 +474,11 @@ void jfilter_free(struct jfilter **fp)
     *fp = NULL;
 }
 
+bool jfilter_all(const struct jfilter *f)
+{
+    return !f || !f->n;
+}
+
 bool jfilter_takes_name(const struct jfilter *f, struct slice subject)
 {
     unsigned i;
@@ -508,11 +513,6 @@ bool jfilter_takes(struct jfilter *f, const struct jindex *x, uint32_t subject)
 }
 
 /* ---- looking along sequences ---- */
-
-static bool all(const struct jfilter *f)
-{
-    return !f || !f->n;
-}
 
 /* A walk over what is there: seq is its sequence, e NULL at the end. */
 struct walk {
@@ -607,7 +607,7 @@ uint64_t jindex_next(const struct jindex *x, struct jfilter *f, uint64_t seq)
         return best;
     }
     for (walk_from(&w, x, seq); w.e; walk_next(&w))
-        if (all(f) || jfilter_takes(f, x, w.e->subject))
+        if (jfilter_all(f) || jfilter_takes(f, x, w.e->subject))
             return w.seq;
     return 0;
 }
@@ -664,7 +664,7 @@ static uint64_t count_all(const struct jindex *x, struct jfilter *f)
 {
     uint64_t n = 0;
 
-    if (all(f))
+    if (jfilter_all(f))
         return x->msgs;
     jindex_subjects(x, f, count_subject, &n);
     return n;
@@ -678,13 +678,13 @@ static uint64_t count_between(const struct jindex *x, struct jfilter *f, uint64_
 
     walk_from(&w, x, a);
     while (w.e && w.seq < b) {
-        if (all(f) && w.i == 0 && (w.chunk + 1) * CHUNK <= b) { /* a whole chunk */
+        if (jfilter_all(f) && w.i == 0 && (w.chunk + 1) * CHUNK <= b) { /* a whole chunk */
             n += (*chunk_slot(x, w.chunk))->live;
             w.i = (*chunk_slot(x, w.chunk))->n;
             walk_on(&w);
             continue;
         }
-        n += all(f) || jfilter_takes(f, x, w.e->subject);
+        n += jfilter_all(f) || jfilter_takes(f, x, w.e->subject);
         walk_next(&w);
     }
     return n;

@@ -71,6 +71,7 @@ uint64_t jindex_seek_time(const struct jindex *x, int64_t time_ms);
 struct jfilter;
 struct jfilter *jfilter_new(const struct slice *patterns, unsigned n);
 void jfilter_free(struct jfilter **f);
+bool jfilter_all(const struct jfilter *f); /* it takes every subject; f may be NULL */
 bool jfilter_takes(struct jfilter *f, const struct jindex *x, uint32_t subject);
 /* The same of a subject that need not be in an index. */
 bool jfilter_takes_name(const struct jfilter *f, struct slice subject);

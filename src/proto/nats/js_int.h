@@ -109,6 +109,8 @@ struct jstream {
     unsigned subs_n;
     char **claimed; /* js->lock: subjects that are its own, for checking others' */
     unsigned claimed_n;
+    json_t *taken;  /* array: patterns of subjects that it takes, or took */
+    bool takes_any; /* … or any, as they are transformed, or come from other streams */
     size_t key_len;
     char key[]; /* account, NUL, name, NUL */
 };

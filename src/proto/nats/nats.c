@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "io/io.h"
 #include "net/http.h"
+#include "proto/nats/js.h"
 #include "proto/nats/nats_int.h"
 
 #define DRAIN_PASSES 1000u
@@ -39,8 +40,8 @@ struct naccount *nats_account(struct nats *n, const char *name)
     io_mutex_lock(&n->accounts_lock);
     for (a = n->accounts; a && strcmp(a->name, name) != 0;)
         a = a->next;
-    if (!a)
-        a = account_add(n, name);
+    if (!a && (a = account_add(n, name)) && n->js)
+        js_account(n->js, a);
     io_mutex_unlock(&n->accounts_lock);
     return a;
 }
@@ -120,6 +121,8 @@ enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinf
     if (!e && *conf->topics_account)
         e = ntopics_new(n, account_of(n, conf->topics_account), conf->broker, conf->log, &n->topics,
                         info);
+    if (!e && conf->jetstream)
+        e = js_new(n, conf->broker, &n->js, info);
     if (e)
         nats_free(&n);
     *out = n;
@@ -212,6 +215,7 @@ void nats_free(struct nats **np)
     http_server_free(&n->ws);
     if (n->conns)
         conn_server_free(&n->conns);
+    js_free(&n->js);
     if (n->topics)
         ntopics_stop(n->topics);
     for (pass = 0; pass == 0 || (!at_rest(n) && pass < DRAIN_PASSES); pass++)

@@ -43,6 +43,7 @@ struct nats_conf {
     struct broker *broker;
     const struct log *log;      /* may be NULL */
     const char *topics_account; /* that sees topics' records (topics.h); "": none */
+    bool jetstream;             /* streams and consumers (js.h) */
 };
 
 enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinfo *info);

@@ -31,7 +31,7 @@
 #include "proto/nats/users.h"
 
 /* Clients turn features on by it: those of this version and before work. */
-#define NATS_VERSION "2.9.25"
+#define NATS_VERSION "2.12.1"
 
 #define NATS_LINE_MAX     4096u      /* bytes of a control line, as nats-server's default */
 #define NATS_OUTPUT       (4u << 20) /* queued to a connection before publishers are slowed down */
@@ -55,6 +55,7 @@ struct naccount {
     char name[];
 };
 
+struct js;
 struct nconn;
 struct nmsg;
 struct nsub;
@@ -218,6 +219,7 @@ struct njs_monitor {
 
 struct nats {
     struct nats_conf conf;
+    struct js *js; /* NULL: without */
     struct conn_server *conns;
     struct http_server *ws; /* NULL: none */
     struct ws_handler ws_handler;

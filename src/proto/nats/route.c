@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "io/io.h"
+#include "proto/nats/js.h"
 #include "proto/nats/nats_int.h"
 
 /* ---- bodies that several connections send ---- */
@@ -205,6 +206,8 @@ static void turn_end(void *arg)
     struct nloop *l = arg;
     unsigned i;
 
+    if (l->n->js)
+        js_turn_end(l->n->js, l);
     for (i = 0; i < l->n->conf.loops_n; i++)
         outbox_post(l, i);
 }

@@ -89,6 +89,7 @@ CONFIG(nats_pings, "nats.ping.max", NUMBER, "2", 1, 100, "pings", "Without an an
 CONFIG(nats_login_ms, "nats.auth.timeout", TIME, "2s", 100, 3600000, "time", "For a client to log in, where it must.")
 CONFIG(nats_send_ms, "nats.write_deadline", TIME, "10s", 100, 3600000, "time",
        "A client that takes none of its output for so long is closed as a slow consumer.")
+CONFIG(nats_jetstream, "nats.jetstream", BOOL, "true", 0, 0, "", "Serve JetStream: streams, consumers, key-value and object stores.")
 CONFIG(nats_topics_account, "nats.topics.account", TEXT, "$G", 0, 200, "account",
        "Whose subscribers see the records of topics as messages. Empty: nobody's.")
 CONFIG(loops, "loops", NUMBER, "0", 0, 256, "threads", "Event loops; 0: one for each processor.")

@@ -1,0 +1,101 @@
+/* Headers by which publishers ask things of a stream. Source: NATS ADR-8, ADR-43 and what
+ * nats-server accepts. */
+#include "proto/nats/js_facts.h"
+
+#include "proto/nats/js_header.h"
+#include "proto/nats/js_words.h"
+#include "proto/nats/parse.h"
+
+#define S_NS 1000000000
+
+uint32_t jstream_msg_bytes(size_t subject, size_t headers, size_t payload)
+{
+    size_t n = 30 + subject + (headers ? headers + 4 : 0) + payload;
+
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+bool jttl_read(struct slice s, int64_t *out)
+{
+    int64_t ns, n = nats_number(s);
+
+    if (slice_eq_str(s, "never")) {
+        *out = -1;
+        return true;
+    }
+    if (n < 0) {
+        if (!jduration_read(s, &ns))
+            return false;
+        n = ns / S_NS;
+    }
+    *out = n;
+    return n >= 1;
+}
+
+/* ---- headers ---- */
+
+static bool number(struct slice s, uint64_t *out)
+{
+    size_t i;
+
+    if (!s.len || s.len > 19)
+        return false;
+    for (*out = 0, i = 0; i < s.len; i++) {
+        if (s.ptr[i] < '0' || s.ptr[i] > '9')
+            return false;
+        *out = *out * 10 + (uint64_t)(s.ptr[i] - '0');
+    }
+    return true;
+}
+
+static bool rollup_read(struct slice v, enum jrollup *out)
+{
+    if (slice_eq_str(v, "sub"))
+        *out = JROLLUP_SUBJECT;
+    else if (slice_eq_str(v, "all"))
+        *out = JROLLUP_ALL;
+    else
+        return false;
+    return true;
+}
+
+void jfacts_header(struct jfacts *f, struct slice name, struct slice value)
+{
+    if (slice_eq_str(name, "Nats-Msg-Id"))
+        f->msg_id = value;
+    else if (slice_eq_str(name, "Nats-TTL"))
+        jttl_read(value, &f->ttl_s);
+    else if (slice_eq_str(name, "Nats-Rollup"))
+        rollup_read(value, &f->rollup);
+}
+
+static void wish_header(struct jwish *w, struct slice name, struct slice value)
+{
+    if (slice_eq_str(name, "Nats-Msg-Id"))
+        w->facts.msg_id = value;
+    else if (slice_eq_str(name, "Nats-Expected-Stream"))
+        w->expect_stream = value;
+    else if (slice_eq_str(name, "Nats-Expected-Last-Msg-Id"))
+        w->expect_id = value;
+    else if (slice_eq_str(name, "Nats-Expected-Last-Sequence"))
+        w->has_last_seq = number(value, &w->last_seq);
+    else if (slice_eq_str(name, "Nats-Expected-Last-Subject-Sequence"))
+        w->has_subject_seq = number(value, &w->subject_seq);
+    else if (slice_eq_str(name, "Nats-Expected-Last-Subject-Sequence-Subject"))
+        w->expect_for = value;
+    else if (slice_eq_str(name, "Nats-TTL"))
+        w->ttl_bad = !jttl_read(value, &w->facts.ttl_s);
+    else if (slice_eq_str(name, "Nats-Rollup")) {
+        w->rollup = value;
+        w->rollup_bad = !rollup_read(value, &w->facts.rollup);
+    }
+}
+
+void jwish_read(struct jwish *w, struct slice headers)
+{
+    struct slice name, value;
+
+    while (nheader_next(&headers, &name, &value))
+        if (slice_has_prefix(name, SLICE_LIT("Nats-")))
+            wish_header(w, name, value);
+}

@@ -1,0 +1,101 @@
+/* See js_header.h. */
+#include "proto/nats/js_header.h"
+
+#include "proto/nats/record.h"
+
+/* Up to the end of a line, which is taken off. */
+static bool line(struct slice *rest, struct slice *out)
+{
+    const uint8_t *nl;
+
+    if (!rest->len)
+        return false;
+    nl = memchr(rest->ptr, '\n', rest->len);
+    *out = slice_of(rest->ptr, nl ? (size_t)(nl - rest->ptr) : rest->len);
+    *rest = nl ? slice_of(nl + 1, rest->len - out->len - 1) : slice_of(rest->ptr + rest->len, 0);
+    if (out->len && out->ptr[out->len - 1] == '\r')
+        out->len--;
+    return true;
+}
+
+static struct slice trim(struct slice s)
+{
+    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t'))
+        s = slice_of(s.ptr + 1, s.len - 1);
+    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+        s.len--;
+    return s;
+}
+
+static bool is_first(struct slice l)
+{
+    return slice_has_prefix(l, SLICE_LIT(NHEADER_LINE));
+}
+
+bool nheader_next(struct slice *rest, struct slice *name, struct slice *value)
+{
+    const uint8_t *colon;
+    struct slice l;
+
+    while (line(rest, &l)) {
+        colon = l.len ? memchr(l.ptr, ':', l.len) : NULL;
+        if (!colon || colon == l.ptr)
+            continue; /* the first line, the empty one, or none at all */
+        *name = slice_of(l.ptr, (size_t)(colon - l.ptr));
+        *value = trim(slice_of(colon + 1, l.len - name->len - 1));
+        return true;
+    }
+    return false;
+}
+
+struct slice nheader_status(struct slice headers)
+{
+    size_t n = sizeof NHEADER_LINE - 1;
+    struct slice l;
+
+    if (!line(&headers, &l) || !is_first(l))
+        return SLICE_NULL;
+    return trim(slice_of(l.ptr + n, l.len - n));
+}
+
+struct slice nheader_find(struct slice headers, struct slice name)
+{
+    struct slice n, v;
+
+    while (nheader_next(&headers, &n, &v))
+        if (slice_eq(n, name))
+            return v;
+    return SLICE_NULL;
+}
+
+bool nheader_to_record(struct slice headers, struct record_header *out, uint32_t max, uint32_t *n)
+{
+    struct slice status = nheader_status(headers), name, value;
+
+    *n = 0;
+    if (status.len) {
+        if (!max)
+            return false;
+        out[(*n)++] = (struct record_header){SLICE_LIT(RECORD_STATUS), status};
+    }
+    while (nheader_next(&headers, &name, &value)) {
+        if (*n == max)
+            return false;
+        out[(*n)++] = (struct record_header){name, value};
+    }
+    return true;
+}
+
+size_t nheader_record_len(const struct record_header *h, uint32_t n)
+{
+    size_t len = sizeof NHEADER_LINE - 1 + 4;
+    uint32_t i = 0;
+
+    if (!n)
+        return 0;
+    if (slice_eq_str(h[0].key, RECORD_STATUS))
+        len += 1 + h[i++].value.len;
+    for (; i < n; i++)
+        len += h[i].key.len + h[i].value.len + 4;
+    return len;
+}

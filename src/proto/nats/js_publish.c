@@ -1,0 +1,813 @@
+/* What is published to a stream: checks, appends, PubAcks. See js_publish.h.
+ *
+ * A message is checked by what is known in memory, what is on its way to the log included, and put
+ * into the open batch. At the end of a turn the batch becomes one append, and another is opened; when
+ * BATCHES are on their way it stays open until one of them comes back, so batches grow as publishers
+ * get faster. What is durable goes through the store (jstore_written), which sees to it that what
+ * others wrote before is in the index first; then it is added to the index, answered, and told to
+ * consumers.
+ *
+ * What is refused, or was there before, is an entry of the batch as well, so that answers come in
+ * the order of the messages. All answers are sent from tasks and ends of turns: see js_int.h.
+ *
+ *   handle -> open batch -> submit -> batch_came (writer thread) -> batch_back -> jstore_written
+ *                                                                              -> batch_apply */
+#include "proto/nats/js_publish.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/siphash.h"
+#include "base/tbl/limits.h"
+#include "proto/nats/js_facts.h"
+#include "proto/nats/js_header.h"
+#include "proto/nats/js_store.h"
+#include "proto/nats/subject.h"
+
+#define BATCHES       2u           /* on their way at once */
+#define BATCH_BYTES   (4u << 20)   /* of an append; no more is put in */
+#define PRESSED_BYTES (16u << 20)  /* publishers are slowed down from here on … */
+#define BYTES_MAX     (256u << 20) /* … and refused from here on */
+#define ENTRIES_KEPT  (1u << 20)
+#define RETRY_MS      5u
+
+enum kind { STORED, KNOWN, REFUSED };
+
+/* In a batch: this, then subject, reply, id, text, padded. */
+struct entry {
+    uint8_t kind;
+    uint8_t rollup;
+    uint32_t subject_len, reply_len, id_len, text_len;
+    uint32_t bytes;
+    int64_t ttl_s;
+    uint64_t seq; /* KNOWN, or when it is applied */
+    struct append_slot slot;
+};
+
+struct jbatch {
+    struct jwritten w; /* first */
+    struct loop_task task;
+    struct list_node link;
+    struct jstream *s;
+    struct append *a;
+    struct buf entries;
+    uint32_t stored;
+    uint64_t bytes;
+    struct append_slot first, last;
+    enum err e;
+};
+
+struct jpublish {
+    struct jstream *s;
+    struct jlater later;
+    struct jbatch *open;
+    struct jbatch *spare;
+    struct list_head batches; /* under way, in order */
+    uint32_t under_way;       /* batches that were submitted and are not applied */
+    uint32_t submitted;       /* … that are not back */
+    uint64_t msgs, bytes;     /* in the open one and those under way */
+    struct loop_timer retry;
+    bool stopped;
+    /* of messages on their way, by hash of their subject; while tracking */
+    bool tracking;
+    struct u64map last, count;
+    struct buf last_id;
+    char *ack;
+    size_t ack_len;
+    struct record_header *headers;
+};
+
+/* ---- batches ---- */
+
+static void batch_came(struct append *a, void *arg, enum err e)
+{
+    struct jbatch *b = arg;
+
+    (void)a;
+    b->e = e;
+    loop_post(b->s->l->loop, &b->task);
+}
+
+static void batch_back(struct loop_task *t);
+static void batch_apply(struct jwritten *w);
+
+static struct jbatch *batch_new(struct jpublish *p)
+{
+    struct jbatch *b = p->spare;
+
+    p->spare = NULL;
+    if (!b) {
+        b = xcalloc(1, sizeof *b);
+        b->a = append_new(p->s->js->b, batch_came, b);
+        buf_init(&b->entries, SIZE_MAX);
+        b->s = p->s;
+        b->task.fn = batch_back;
+        b->w.apply = batch_apply;
+    }
+    return b;
+}
+
+static void batch_free(struct jbatch *b)
+{
+    append_free(&b->a);
+    buf_fini(&b->entries);
+    free(b);
+}
+
+static void batch_done(struct jpublish *p, struct jbatch *b)
+{
+    if (p->spare || p->stopped) {
+        batch_free(b);
+        return;
+    }
+    append_reset(b->a);
+    if (b->entries.cap > ENTRIES_KEPT)
+        buf_fini(&b->entries);
+    buf_clear(&b->entries);
+    b->stored = 0;
+    b->bytes = 0;
+    b->e = ERR_OK;
+    p->spare = b;
+}
+
+static size_t padded(size_t n)
+{
+    return (n + 7) & ~(size_t)7;
+}
+
+static struct slice entry_subject(const struct entry *e)
+{
+    return slice_of(e + 1, e->subject_len);
+}
+
+static struct slice entry_reply(const struct entry *e)
+{
+    return slice_of((const uint8_t *)(e + 1) + e->subject_len, e->reply_len);
+}
+
+static struct slice entry_id(const struct entry *e)
+{
+    return slice_of((const uint8_t *)(e + 1) + e->subject_len + e->reply_len, e->id_len);
+}
+
+static struct slice entry_text(const struct entry *e)
+{
+    return slice_of((const uint8_t *)(e + 1) + e->subject_len + e->reply_len + e->id_len,
+                    e->text_len);
+}
+
+static struct entry *entry_next(struct jbatch *b, size_t *at)
+{
+    struct entry *e;
+
+    if (*at == b->entries.len)
+        return NULL;
+    e = (struct entry *)(void *)(b->entries.ptr + *at);
+    *at += padded(sizeof *e + e->subject_len + e->reply_len + e->id_len + e->text_len);
+    return e;
+}
+
+static struct entry *entry_add(struct jpublish *p, enum kind kind, struct slice subject,
+                               struct slice reply, struct slice id, struct slice text)
+{
+    size_t n = padded(sizeof(struct entry) + subject.len + reply.len + id.len + text.len);
+    struct jbatch *b = p->open ? p->open : (p->open = batch_new(p));
+    struct entry *e;
+    uint8_t *at;
+
+    if (buf_reserve(&b->entries, n))
+        abort(); /* no memory */
+    e = (struct entry *)(void *)(b->entries.ptr + b->entries.len);
+    *e = (struct entry){.kind = kind,
+                        .subject_len = (uint32_t)subject.len,
+                        .reply_len = (uint32_t)reply.len,
+                        .id_len = (uint32_t)id.len,
+                        .text_len = (uint32_t)text.len};
+    at = (uint8_t *)(e + 1);
+    if (subject.len)
+        memcpy(at, subject.ptr, subject.len);
+    at += subject.len;
+    if (reply.len)
+        memcpy(at, reply.ptr, reply.len);
+    at += reply.len;
+    if (id.len)
+        memcpy(at, id.ptr, id.len);
+    at += id.len;
+    if (text.len)
+        memcpy(at, text.ptr, text.len);
+    b->entries.len += n;
+    js_later(js_loop(p->s->js, p->s->l), &p->later);
+    return e;
+}
+
+/* ---- what is on its way, by subject ---- */
+
+static uint64_t subject_hash(const struct jpublish *p, struct slice subject)
+{
+    return siphash64(p->s->js->seed, subject.ptr, subject.len);
+}
+
+static uint64_t get(const struct u64map *m, uint64_t hash)
+{
+    return (uint64_t)(uintptr_t)u64map_find(m, hash);
+}
+
+static void set(struct u64map *m, uint64_t hash, uint64_t v)
+{
+    u64map_remove(m, hash);
+    if (v)
+        u64map_put(m, hash, (void *)(uintptr_t)v);
+}
+
+static void ahead_add(struct jpublish *p, struct slice subject, uint64_t seq)
+{
+    uint64_t hash = subject_hash(p, subject);
+
+    set(&p->last, hash, seq);
+    set(&p->count, hash, get(&p->count, hash) + 1);
+}
+
+static void ahead_take(struct jpublish *p, struct slice subject)
+{
+    uint64_t hash = subject_hash(p, subject), n = get(&p->count, hash);
+
+    set(&p->count, hash, n - 1);
+    if (n == 1)
+        u64map_remove(&p->last, hash);
+}
+
+static void ahead_scan(struct jpublish *p, struct jbatch *b, uint64_t *seq)
+{
+    struct entry *e;
+    size_t at = 0;
+
+    while ((e = entry_next(b, &at)))
+        if (e->kind == STORED)
+            ahead_add(p, entry_subject(e), ++*seq);
+}
+
+/* From now on what is on its way is known by subject, until nothing is any more. */
+static void ahead_track(struct jpublish *p)
+{
+    uint64_t seq = p->s->index.last;
+    struct jbatch *b;
+
+    if (p->tracking)
+        return;
+    p->tracking = true;
+    list_for_each(b, &p->batches, struct jbatch, link) ahead_scan(p, b, &seq);
+    if (p->open)
+        ahead_scan(p, p->open, &seq);
+}
+
+/* ---- answers ---- */
+
+static void fault_text(const struct jstream *s, const struct js_fault *f, struct buf *out)
+{
+    json_t *o =
+        json_pack("{s:o, s:s, s:i}", "error", js_error_json(f), "stream", s->conf.name, "seq", 0);
+    char *text = json_dumps(o, JSON_COMPACT);
+
+    buf_append_str(out, text ? text : "");
+    free(text);
+    json_decref(o);
+}
+
+/* Is answered with the fault, after what came before it. */
+static void refuse(struct jpublish *p, struct slice reply, const struct js_fault *f)
+{
+    struct buf text;
+
+    if (!reply.len || p->s->conf.no_ack)
+        return;
+    buf_init(&text, SIZE_MAX);
+    fault_text(p->s, f, &text);
+    entry_add(p, REFUSED, SLICE_NULL, reply, SLICE_NULL, buf_slice(&text));
+    buf_fini(&text);
+}
+
+static void send(struct jstream *s, struct slice to, struct slice text)
+{
+    struct nmsg m = {.subject = to, .body = text};
+
+    nats_route(s->l, s->account, &m);
+}
+
+static void ack(struct jpublish *p, const struct entry *e, bool duplicate)
+{
+    static const char dup[] = ", \"duplicate\": true";
+    char text[JCONF_NAME_MAX * 6 + 128];
+    size_t n = p->ack_len;
+
+    memcpy(text, p->ack, n);
+    n +=
+        (size_t)snprintf(text + n, sizeof text - n, "%" PRIu64 "%s}", e->seq, duplicate ? dup : "");
+    send(p->s, entry_reply(e), slice_of(text, n));
+}
+
+static void answer(struct jpublish *p, struct entry *e, enum err failed)
+{
+    struct js_fault f;
+    struct buf text;
+
+    if (!e->reply_len)
+        return;
+    if (e->kind == REFUSED) {
+        send(p->s, entry_reply(e), entry_text(e));
+        return;
+    }
+    if (e->kind == KNOWN && e->id_len) { /* of one that was on its way then */
+        e->seq = jstore_dedup_find(p->s, entry_id(e));
+        failed = e->seq && e->seq != UINT64_MAX ? ERR_OK : ERR_IO;
+    } else if (e->kind == KNOWN) {
+        failed = ERR_OK;
+    }
+    if (!failed) {
+        ack(p, e, e->kind == KNOWN);
+        return;
+    }
+    js_fault_set(&f, JSE_STREAM_STORE_FAILED, "%s", err_text(failed));
+    buf_init(&text, SIZE_MAX);
+    fault_text(p->s, &f, &text);
+    send(p->s, entry_reply(e), buf_slice(&text));
+    buf_fini(&text);
+}
+
+/* ---- what comes back ---- */
+
+static void pressed_set(struct jpublish *p)
+{
+    atomic_store_explicit(&p->s->pressed, p->bytes > PRESSED_BYTES, memory_order_relaxed);
+}
+
+static void answers(struct jpublish *p, struct jbatch *b, enum err failed)
+{
+    struct entry *e;
+    size_t at = 0;
+
+    while ((e = entry_next(b, &at)))
+        answer(p, e, failed);
+}
+
+static void entry_apply(struct jpublish *p, struct jbatch *b, struct entry *e)
+{
+    struct jfacts f = {.subject = entry_subject(e),
+                       .msg_id = entry_id(e),
+                       .bytes = e->bytes,
+                       .ttl_s = e->ttl_s,
+                       .rollup = (enum jrollup)e->rollup};
+    struct append_place place;
+    enum err err = append_place(b->a, e->slot, &place);
+
+    ASSERT(!err);
+    e->seq = jstream_seq(p->s, place.offset);
+    f.time_ms = place.timestamp_ms;
+    jstore_add(p->s, e->seq, &f);
+}
+
+static void uncount(struct jpublish *p, struct jbatch *b, bool failed)
+{
+    struct entry *e;
+    size_t at = 0;
+
+    while ((p->tracking || failed) && (e = entry_next(b, &at))) {
+        if (e->kind != STORED)
+            continue;
+        if (p->tracking)
+            ahead_take(p, entry_subject(e));
+        if (failed && e->id_len)
+            jstore_dedup_cancel(p->s, entry_id(e));
+    }
+    p->msgs -= b->stored;
+    p->bytes -= b->bytes;
+    if (!p->msgs) {
+        p->tracking = false;
+        buf_clear(&p->last_id);
+    }
+    pressed_set(p);
+}
+
+/* Who takes nothing of it does not keep it: retention by interest. */
+static void forget_unwanted(struct jstream *s, struct jbatch *b)
+{
+    struct entry *e;
+    size_t at = 0;
+
+    if (s->conf.retention != JRETENTION_INTEREST)
+        return;
+    while ((e = entry_next(b, &at)))
+        if (e->kind == STORED && !jconsumers_take(s, entry_subject(e)))
+            jstore_remove(s, e->seq);
+}
+
+static void batch_apply(struct jwritten *w)
+{
+    struct jbatch *b = list_entry(w, struct jbatch, w);
+    struct jstream *s = b->s;
+    struct jpublish *p = s->pub;
+    struct entry *e;
+    size_t at = 0;
+
+    p->under_way--;
+    list_remove(&b->link);
+    uncount(p, b, false);
+    if (!s->gone) {
+        while ((e = entry_next(b, &at)))
+            if (e->kind == STORED)
+                entry_apply(p, b, e);
+        answers(p, b, ERR_OK);
+        forget_unwanted(s, b);
+        jconsumers_stored(s, jstream_seq(s, w->first), jstream_seq(s, w->last));
+    }
+    batch_done(p, b);
+}
+
+static void submit(struct jpublish *p);
+
+static void batch_back(struct loop_task *t)
+{
+    struct jbatch *b = list_entry(t, struct jbatch, task);
+    struct jstream *s = b->s;
+    struct jpublish *p = s->pub;
+    struct append_place first, last;
+
+    p->submitted--;
+    if (b->e) {
+        p->under_way--;
+        list_remove(&b->link);
+        uncount(p, b, true);
+        answers(p, b, b->e);
+        batch_done(p, b);
+        jstore_follow(s);
+    } else {
+        append_place(b->a, b->first, &first);
+        append_place(b->a, b->last, &last);
+        b->w.first = first.offset;
+        b->w.last = last.offset;
+        jstore_written(s, &b->w);
+    }
+    submit(p);
+    js_end(s->js);
+    jstream_unref(s);
+}
+
+/* ---- the end of a turn ---- */
+
+static void batch_fail(struct jpublish *p, struct jbatch *b, enum err e)
+{
+    uncount(p, b, true);
+    answers(p, b, e);
+    batch_done(p, b);
+}
+
+static void submit(struct jpublish *p)
+{
+    struct jbatch *b = p->open;
+    struct jstream *s = p->s;
+    enum err e;
+
+    if (!b || (b->stored ? p->submitted >= BATCHES : p->submitted || p->under_way))
+        return;
+    if (!b->stored || p->stopped) {
+        p->open = NULL;
+        batch_fail(p, b, ERR_TOPIC_NOT_FOUND); /* nothing in it that could fail, or all does */
+        return;
+    }
+    jstream_ref(s);
+    js_begin(s->js);
+    e = append_submit(b->a, true, NULL);
+    if (!e) {
+        p->open = NULL;
+        p->submitted++;
+        p->under_way++;
+        list_push_back(&p->batches, &b->link);
+        return;
+    }
+    js_end(s->js);
+    jstream_unref(s);
+    if (e == ERR_OVERLOADED) {
+        loop_timer_arm(s->l->loop, &p->retry, RETRY_MS);
+        return;
+    }
+    p->open = NULL;
+    batch_fail(p, b, e);
+}
+
+static void on_later(struct jlater *j)
+{
+    struct jpublish *p = list_entry(j, struct jpublish, later);
+
+    if (!loop_timer_armed(&p->retry))
+        submit(p);
+}
+
+static void on_retry(struct loop_timer *t)
+{
+    submit(list_entry(t, struct jpublish, retry));
+}
+
+/* ---- checks ---- */
+
+static uint64_t last_seq(const struct jpublish *p)
+{
+    return p->s->index.last + p->msgs;
+}
+
+/* The last message of a subject, of those on their way too; a pattern takes several. */
+static uint64_t subject_last(struct jpublish *p, struct slice subject)
+{
+    struct jfilter *f;
+    uint64_t seq;
+
+    ahead_track(p);
+    seq = p->tracking ? get(&p->last, subject_hash(p, subject)) : 0;
+    if (seq)
+        return seq;
+    if (!subject_has_wildcard(subject))
+        return jindex_subject_last(&p->s->index, subject);
+    f = jfilter_new(&subject, 1);
+    seq = jindex_prev(&p->s->index, f, p->s->index.last);
+    jfilter_free(&f);
+    return seq;
+}
+
+static uint64_t subject_count(struct jpublish *p, struct slice subject)
+{
+    ahead_track(p);
+    return jindex_subject_count(&p->s->index, subject) +
+           (p->tracking ? get(&p->count, subject_hash(p, subject)) : 0);
+}
+
+static bool check_expected(struct jpublish *p, const struct jwish *w, struct slice subject,
+                           struct js_fault *f)
+{
+    struct jstream *s = p->s;
+    struct slice of = w->expect_for.len ? w->expect_for : subject, id;
+    uint64_t seq;
+
+    if (w->expect_stream.len && !slice_eq_str(w->expect_stream, s->conf.name))
+        return js_fault_set(f, JSE_STREAM_NOT_MATCH, NULL);
+    if (w->has_subject_seq) {
+        seq = subject_last(p, of);
+        if (seq != w->subject_seq)
+            return js_fault_set(f, JSE_STREAM_WRONG_LAST_SEQUENCE, "%" PRIu64, seq);
+    } else if (w->expect_for.len) {
+        return js_fault_set(f, JSE_STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID, NULL);
+    }
+    if (w->has_last_seq && w->last_seq != last_seq(p))
+        return js_fault_set(f, JSE_STREAM_WRONG_LAST_SEQUENCE, "%" PRIu64, last_seq(p));
+    if (w->expect_id.len) {
+        id = p->msgs ? buf_slice(&p->last_id) : jstore_last_id(s);
+        if (!slice_eq(w->expect_id, id))
+            return js_fault_set(f, JSE_STREAM_WRONG_LAST_MSG_ID, "%.*s", (int)id.len,
+                                (const char *)id.ptr);
+    }
+    return true;
+}
+
+static bool check_wish(struct jpublish *p, const struct jwish *w, struct js_fault *f)
+{
+    const struct jstream_conf *c = &p->s->conf;
+
+    if (w->ttl_bad)
+        return js_fault_set(f, JSE_MESSAGE_TTL_INVALID, NULL);
+    if (w->facts.ttl_s && !c->allow_ttl)
+        return js_fault_set(f, JSE_MESSAGE_TTL_DISABLED, NULL);
+    if (w->rollup_bad)
+        return js_fault_set(f, JSE_STREAM_ROLLUP_FAILED, "rollup value invalid: \"%.*s\"",
+                            (int)w->rollup.len, (const char *)w->rollup.ptr);
+    if (w->facts.rollup && (!c->allow_rollup || c->deny_purge))
+        return js_fault_set(f, JSE_STREAM_ROLLUP_FAILED, "%s", "rollup not permitted");
+    return true;
+}
+
+static bool check_limits(struct jpublish *p, struct slice subject, uint32_t bytes,
+                         struct js_fault *f)
+{
+    const struct jstream_conf *c = &p->s->conf;
+    const struct jindex *x = &p->s->index;
+    bool full_subject = false;
+
+    if (c->discard != JDISCARD_NEW)
+        return true;
+    if (c->max_msgs_per_subject > 0)
+        full_subject = subject_count(p, subject) >= (uint64_t)c->max_msgs_per_subject;
+    if (full_subject && c->discard_new_per)
+        return js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s",
+                            "maximum messages per subject exceeded");
+    if (c->max_msgs > 0 && x->msgs + p->msgs >= (uint64_t)c->max_msgs && !full_subject)
+        return js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s", "maximum messages exceeded");
+    if (c->max_bytes > 0 && x->bytes + p->bytes + bytes > (uint64_t)c->max_bytes && !full_subject)
+        return js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s", "maximum bytes exceeded");
+    return true;
+}
+
+static bool check(struct jpublish *p, const struct jwish *w, struct slice headers,
+                  struct slice payload, struct js_fault *f)
+{
+    const struct jstream_conf *c = &p->s->conf;
+
+    if (c->sealed)
+        return js_fault_set(f, JSE_STREAM_SEALED, NULL);
+    if (headers.len > UINT16_MAX)
+        return js_fault_set(f, JSE_STREAM_HEADER_EXCEEDS_MAXIMUM, NULL);
+    if (c->max_msg_size >= 0 && headers.len + payload.len > (uint64_t)c->max_msg_size)
+        return js_fault_set(f, JSE_STREAM_MESSAGE_EXCEEDS_MAXIMUM, NULL);
+    if (p->bytes > BYTES_MAX)
+        return js_fault_set(f, JSE_STREAM_TOO_MANY_REQUESTS, NULL);
+    return check_wish(p, w, f) && check_expected(p, w, w->facts.subject, f) &&
+           check_limits(p, w->facts.subject, w->facts.bytes, f);
+}
+
+/* ---- a message comes ---- */
+
+/* Whether it was there before, or is on its way: then it is answered so. */
+static bool known(struct jpublish *p, struct slice reply, struct slice id)
+{
+    uint64_t seq = jstore_dedup_find(p->s, id);
+    struct entry *e;
+
+    if (!seq)
+        return false;
+    if (reply.len && !p->s->conf.no_ack) {
+        e = entry_add(p, KNOWN, SLICE_NULL, reply, seq == UINT64_MAX ? id : SLICE_NULL, SLICE_NULL);
+        e->seq = seq;
+    }
+    return true;
+}
+
+static enum err record_put(struct jpublish *p, const struct jwish *w, struct slice headers,
+                           struct slice payload, struct append_slot *slot)
+{
+    struct append_record r = {.timestamp_ms = -1, .key = w->facts.subject, .value = payload};
+    struct jbatch *b = p->open ? p->open : (p->open = batch_new(p));
+    uint32_t n = 0;
+
+    if (headers.len && !nheader_to_record(headers, p->headers, LIMIT_RECORD_HEADERS, &n))
+        return ERR_TOO_LARGE;
+    if (slice_is_null(r.value))
+        r.value = SLICE_LIT("");
+    r.headers = p->headers;
+    r.headers_n = n;
+    return append_record(b->a, p->s->topic, 0, &r, slot, NULL);
+}
+
+static void store(struct jpublish *p, struct slice reply, const struct jwish *w,
+                  struct slice headers, struct slice payload)
+{
+    struct append_slot slot;
+    struct js_fault f;
+    struct jbatch *b;
+    struct entry *e;
+    enum err err = record_put(p, w, headers, payload, &slot);
+
+    if (err) {
+        js_fault_set(&f, JSE_STREAM_STORE_FAILED, "%s", err_text(err));
+        refuse(p, reply, &f);
+        return;
+    }
+    e = entry_add(p, STORED, w->facts.subject, p->s->conf.no_ack ? SLICE_NULL : reply,
+                  w->facts.msg_id, SLICE_NULL);
+    e->rollup = (uint8_t)w->facts.rollup;
+    e->ttl_s = w->facts.ttl_s;
+    e->bytes = w->facts.bytes;
+    e->slot = slot;
+    b = p->open;
+    if (!b->stored++)
+        b->first = slot;
+    b->last = slot;
+    b->bytes += w->facts.bytes;
+    p->bytes += w->facts.bytes;
+    p->msgs++;
+    if (p->tracking)
+        ahead_add(p, w->facts.subject, last_seq(p));
+    buf_clear(&p->last_id);
+    if (w->facts.msg_id.len) {
+        buf_append_slice(&p->last_id, w->facts.msg_id);
+        if (p->s->conf.duplicates_ns > 0)
+            jstore_dedup_begin(p->s, w->facts.msg_id);
+    }
+    pressed_set(p);
+}
+
+static void message(struct jpublish *p, struct slice subject, struct slice reply,
+                    struct slice headers, struct slice payload)
+{
+    struct jwish w = {.facts.subject = subject};
+    struct js_fault f;
+
+    if (headers.len)
+        jwish_read(&w, headers);
+    w.facts.bytes = jstream_msg_bytes(subject.len, headers.len, payload.len);
+    if (w.facts.msg_id.len && p->s->conf.duplicates_ns > 0 && known(p, reply, w.facts.msg_id))
+        return;
+    if (check(p, &w, headers, payload, &f))
+        store(p, reply, &w, headers, payload);
+    else
+        refuse(p, reply, &f);
+}
+
+void jpublish_handle(struct nsub *sub, struct nmsg *m)
+{
+    struct jstream *s = sub->arg;
+    struct jpublish *p = s->pub;
+
+    if (s->gone || !p || p->stopped)
+        return;
+    message(p, m->subject, m->reply, slice_of(m->body.ptr, m->header_len),
+            slice_of(m->body.ptr + m->header_len, m->body.len - m->header_len));
+    if (p->open && append_bytes(p->open->a) >= BATCH_BYTES && p->submitted < BATCHES)
+        submit(p);
+}
+
+void jpublish_own(struct jstream *s, struct slice subject, struct slice headers,
+                  struct slice payload)
+{
+    if (s->pub && !s->pub->stopped)
+        message(s->pub, subject, SLICE_NULL, headers, payload);
+}
+
+void jpublish_marker(struct jstream *s, struct slice subject, const char *reason)
+{
+    char text[256];
+    int n = snprintf(text, sizeof text,
+                     "NATS/1.0\r\nNats-Marker-Reason: %s\r\nNats-TTL: %" PRId64 "s\r\n"
+                     "Nats-Rollup: sub\r\n\r\n",
+                     reason, s->conf.marker_ttl_ns / 1000000000);
+
+    jpublish_own(s, subject, slice_of(text, (size_t)n), SLICE_NULL);
+}
+
+bool jpublish_under_way(const struct jstream *s)
+{
+    return s->pub && s->pub->submitted;
+}
+
+/* ---- begin and end ---- */
+
+void jpublish_changed(struct jstream *s)
+{
+    struct jpublish *p = s->pub;
+    json_t *name = json_string(s->conf.name);
+    char *text = json_dumps(name, JSON_ENCODE_ANY);
+    size_t room = strlen(text) + 32;
+
+    json_decref(name);
+    free(p->ack);
+    p->ack = xmalloc(room);
+    p->ack_len = (size_t)snprintf(p->ack, room, "{\"stream\":%s, \"seq\":", text);
+    free(text);
+}
+
+void jpublish_begin(struct jstream *s)
+{
+    struct jpublish *p = s->pub = xcalloc(1, sizeof *p);
+
+    p->s = s;
+    p->later.fn = on_later;
+    list_init(&p->batches);
+    loop_timer_init(&p->retry, on_retry);
+    u64map_init(&p->last, LIMIT_JS_BLOCKS, 0);
+    u64map_init(&p->count, LIMIT_JS_BLOCKS, 0);
+    buf_init(&p->last_id, SIZE_MAX);
+    p->headers = xcalloc(LIMIT_RECORD_HEADERS, sizeof *p->headers);
+    jpublish_changed(s);
+}
+
+void jpublish_stop(struct jstream *s)
+{
+    struct jpublish *p = s->pub;
+    struct jbatch *b;
+
+    if (!p || p->stopped)
+        return;
+    p->stopped = true;
+    loop_timer_cancel(s->l->loop, &p->retry);
+    js_later_cancel(&p->later);
+    b = p->open;
+    p->open = NULL;
+    if (b)
+        batch_fail(p, b, ERR_TOPIC_NOT_FOUND);
+    if (p->spare)
+        batch_free(p->spare);
+    p->spare = NULL;
+}
+
+void jpublish_free(struct jstream *s)
+{
+    struct jpublish *p = s->pub;
+
+    if (!p)
+        return;
+    ASSERT(!p->open && !p->spare && !p->under_way);
+    u64map_fini(&p->last);
+    u64map_fini(&p->count);
+    buf_fini(&p->last_id);
+    free(p->headers);
+    free(p->ack);
+    free(p);
+    s->pub = NULL;
+}

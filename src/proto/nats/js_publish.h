@@ -1,0 +1,24 @@
+/* What is published to a stream: checks, appends, PubAcks. See js_publish.c. On the stream's loop. */
+#ifndef WEIR_PROTO_NATS_JS_PUBLISH_H
+#define WEIR_PROTO_NATS_JS_PUBLISH_H
+
+#include "proto/nats/js_stream.h"
+
+/* Takes a message for one of the stream's subjects. */
+void jpublish_handle(struct nsub *sub, struct nmsg *m);
+/* A message of the stream's own making, at the end of the turn; nobody is told. */
+void jpublish_own(struct jstream *s, struct slice subject, struct slice headers,
+                  struct slice payload);
+/* The last message of a subject is gone for this reason, which stays to be seen for a while. */
+void jpublish_marker(struct jstream *s, struct slice subject, const char *reason);
+/* Whether messages are on their way to the log. */
+bool jpublish_under_way(const struct jstream *s);
+
+void jpublish_begin(struct jstream *s);
+/* The configuration is another one. */
+void jpublish_changed(struct jstream *s);
+/* Nothing is begun any more; what was not begun is answered with an error. */
+void jpublish_stop(struct jstream *s);
+void jpublish_free(struct jstream *s);
+
+#endif

@@ -1,0 +1,56 @@
+/* What js.c, js_api.c and the files of streams share; see js_int.h. */
+#ifndef WEIR_PROTO_NATS_JS_STREAM_H
+#define WEIR_PROTO_NATS_JS_STREAM_H
+
+#include "proto/nats/js_int.h"
+
+#define JS_STREAM_NS "js.stream" /* items: account, NUL, name; what js_stream.c writes */
+#define JS_GONE_NS   "js.gone"   /* items: topic id, number of block; bits of what is not there */
+#define JS_API_LEVEL 3
+
+/* ---- js.c ---- */
+
+/* Any thread. ERR_EXISTS, ERR_LIMIT, ERR_CONFLICT: another stream takes some of its subjects. The
+ * table refers to s then. */
+enum err js_stream_put(struct js *js, struct jstream *s);
+/* s is in the table, its conf has new subjects. False: another stream takes some of them. */
+bool js_subjects_claim(struct jstream *s);
+void js_stream_take(struct js *js, struct jstream *s);
+/* Where a stream lives; without a name, where the account's requests are taken. */
+struct nloop *js_loop_for(struct js *js, const struct naccount *a, struct slice name);
+struct jaccount *js_account_of(struct js *js, const struct naccount *a);
+
+/* ---- js_api.c ---- */
+
+void js_api_open(struct jaccount *ja);
+/* On s's loop: what waited while it was loaded. */
+void jstream_waits_run(struct jstream *s);
+/* Goes to each stream of the account, one after the other, on its loop: each() may add to r->json;
+ * then r is back where it was, and end takes it. */
+void js_visit(struct jreq *r, void (*each)(struct jreq *r, struct jstream *s),
+              void (*end)(struct jreq *r));
+/* [offset, limit) of a paged request. */
+uint64_t js_offset(const struct jreq *r);
+
+/* ---- js_stream.c ---- */
+
+/* On the account's loop. Takes r. */
+void js_stream_create(struct jreq *r);
+void js_stream_names(struct jreq *r);
+void js_stream_list(struct jreq *r);
+void js_account_info(struct jreq *r);
+void js_stream_restore_request(struct jreq *r);
+/* On the stream's loop. Takes r. */
+void jstream_request(struct jreq *r);
+/* Before the loops run: a stream as it was saved. */
+void jstream_restore(struct js *js, struct naccount *a, struct slice name, struct slice saved);
+/* The loops have stopped, or it is gone: nothing more comes to it. */
+void jstream_close(struct jstream *s);
+void jstream_free(struct jstream *s);
+/* Every subject that the stream takes, or took: keys that are such subjects are the subjects of
+ * their records. NULL: any are. A new filter. */
+struct jfilter *jstream_taken(const struct jstream *s);
+/* {"config":…,"created":…,"state":…}, a new object. */
+json_t *jstream_info(struct jstream *s, const json_t *options);
+
+#endif
