@@ -1,11 +1,12 @@
 """What is around NATS's protocol: WebSockets, monitoring, accounts with keys, exports. Clients unmodified where
 there are any, by hand where they are hostile.
 """
-import base64, json, os, random, shutil, socket, struct, subprocess, threading, time, zlib
+import http.client, json, os, random, shutil, signal, socket, struct, subprocess, threading, time, zlib
 
-from harness import ROOT, Skip, beside_others, metric, npm_modules, served, wait_for
+from harness import Server, Skip, beside_others, metric, npm_modules, scratch, served, wait_for
 from kafka_clients import download, downloads, need_node, steps_run
 from nats_core import HERE, NODE_STEPS, Wire
+from nats.nkeys import Key, b64
 
 
 def address(server, what):
@@ -260,8 +261,6 @@ CONN = """cid kind type ip port start last_activity uptime idle pending_bytes in
 
 
 def asker(at):
-    import http.client
-
     def ask(path, status=200):
         c = http.client.HTTPConnection(*at, timeout=30)
         try:
@@ -410,7 +409,6 @@ def test_nats_system():
     with served(nats=0) as s:
         me = request(named(s, "anybody"), "$SYS.REQ.USER.INFO")
         assert me["data"] == {"user": "", "account": "$G"} and len(me["server"]["id"]) == 56, me
-    from harness import scratch
     with scratch() as d:
         file = os.path.join(d, "users.yaml")
         open(file, "w").write(SYSTEM)
@@ -437,3 +435,207 @@ def test_nats_system():
             subject, e = delivered(admin)
             assert subject == "$SYS.ACCOUNT.SALES.DISCONNECT" and e["reason"] == "Client Closed", (subject, e)
             assert e["received"] == {"msgs": 2, "bytes": 3} and e["client"]["stop"], e
+
+
+# ---- accounts whose users they sign --------------------------------------------------------------------
+
+class Quiet(Wire):
+    """Passes over the server's PINGs, which are frequent where logins are looked at again with each."""
+
+    def until(self, end):
+        while True:
+            self.got = self.got.replace(b"PING\r\n", b"")
+            if end in self.got:
+                return super().until(end)
+            more = self.s.recv(1 << 16)
+            assert more, "closed after %r" % self.got[-200:]
+            self.got += more
+
+
+class Realm:
+    """An operator and its accounts, in a file of users; login(…) connects with a user's token."""
+
+    def __init__(self, d):
+        self.Key, self.operator, self.account, self.other = Key, Key("O"), Key("A"), Key("A")
+        self.file = os.path.join(d, "users.yaml")
+        self.claims, self.others, self.head = {}, {}, {}
+        self.write()
+
+    def write(self):
+        o, a, b = self.operator, self.account, self.other
+        open(self.file, "w").write("operator: %s\nresolver: MEMORY\nresolver_preload:\n  %s: %s\n  %s: %s\n" % (
+            o.token(o.public, "operator"), a.public, o.token(a.public, "account", self.claims, **self.head),
+            b.public, o.token(b.public, "account", self.others)))
+
+    def login(self, s, nats=None, by=None, user=None, connect=None, sign=None, account=None, **claims):
+        user = user or self.Key("U")
+        nats = dict(nats or {}, **({"issuer_account": account} if account else {}))
+        token = (by or self.account).token(user.public, "user", {"subs": -1, "payload": -1, **nats}, **claims)
+        w = Quiet(s, None)
+        return w.say(b"CONNECT " + json.dumps({"verbose": False, "pedantic": False, "headers": True, "protocol": 1, "jwt": token,
+                     "sig": b64((sign or user).sign(w.info["nonce"].encode())), **(connect or {})}).encode() + b"\r\n")
+
+
+def refused(w, text=b"-ERR 'Authorization Violation'"):
+    got = w.rest()
+    assert text in got, got
+    return True
+
+
+def test_nats_jwt():
+    """Who an account signs is let in with what the token says, whoever else is not; it ends when the token does."""
+    with scratch() as d:
+        r = Realm(d)
+        with served("--set", "nats.users=" + r.file, "--set", "nats.ping.interval=300ms", "--set", "nats.ping.max=100", nats=0, loops=2) as s:
+            a, b, other = r.login(s), r.login(s), r.login(s, by=r.other)
+            assert a.info["auth_required"]
+            assert a.answer(b"SUB > 1\r\n") == other.answer(b"SUB > 1\r\n") == b""
+            b.answer(b"PUB x 1\r\ny\r\n")
+            assert a.until(b"y\r\n") == b"MSG x 1 1\r\ny\r\n"
+            assert other.answer(b"") == b"", "another account's message"
+            me = request(r.login(s, {"pub": {"deny": ["no.>"]}}, exp=int(time.time()) + 1000), "$SYS.REQ.USER.INFO")["data"]
+            assert me["account"] == r.account.public and me["permissions"]["publish"]["deny"] == ["no.>"] and 900e9 < me["expires"] <= 1000e9, me
+            # permissions and limits
+            p = r.login(s, {"pub": {"allow": ["a.>"], "deny": ["a.b"]}, "sub": {"allow": ["c", "d q"]}, "subs": 1, "payload": 5})
+            assert json.loads(p.until(b"\r\n")[5:])["max_payload"] == 5
+            assert p.answer(b"PUB a.c 1\r\nx\r\nSUB c 1\r\n") == b""
+            assert p.answer(b"PUB a.b 1\r\nx\r\n") == b"-ERR 'Permissions Violation for Publish to \"a.b\"'\r\n"
+            assert p.answer(b"SUB d 2\r\n") == b"-ERR 'Permissions Violation for Subscription to \"d\"'\r\n"
+            assert refused(p.say(b"SUB c 2\r\n"), b"-ERR 'maximum subscriptions exceeded'")
+            assert refused(r.login(s, {"payload": 5}).say(b"PUB x 6\r\n"), b"-ERR 'Maximum Payload Violation'")
+            service = r.login(s, {"resp": {"max": 1, "ttl": 60000000000}})
+            service.answer(b"SUB ask 1\r\n")
+            b.answer(b"SUB re 1\r\nPUB ask re 0\r\n\r\n")
+            service.until(b"MSG ask 1 re 0\r\n\r\n")
+            assert service.answer(b"PUB re 1\r\nz\r\n") == b"" and b.until(b"z\r\n") == b"MSG re 1 1\r\nz\r\n"
+            assert b"Permissions Violation" in service.answer(b"PUB re 1\r\nz\r\n")
+            # who is not let in
+            now, stranger = int(time.time()), r.Key("A")
+            later = {"start": time.strftime("%H:%M:%S", time.gmtime(now + 7200)), "end": time.strftime("%H:%M:%S", time.gmtime(now + 10800))}
+            soon = {"start": time.strftime("%H:%M:%S", time.gmtime(now - 3600)), "end": time.strftime("%H:%M:%S", time.gmtime(now + 3600))}
+            for how in (dict(by=stranger), dict(by=stranger, account=r.account.public), dict(sign=r.Key("U")), dict(exp=now - 5), dict(nbf=now + 500),
+                        dict(nats={"allowed_connection_types": ["WEBSOCKET"]}), dict(nats={"src": ["10.0.0.0/8"]}), dict(nats={"src": "10.0.0.0/8"}),
+                        dict(nats={"times": [later]}), dict(nats={"times": [soon], "times_location": "Asia/Tokyo"}),
+                        dict(nats={"pub": {"deny": ["a..b"]}}), dict(connect={"jwt": "eyJ.eyJ.x"}), dict(connect={"jwt": ""}),
+                        dict(nats={"type": "account"}), dict(nats={"version": 1}), dict(by=r.operator)):
+                assert refused(r.login(s, **how)), how
+            good = r.login(s, {"allowed_connection_types": ["STANDARD"], "src": ["10.0.0.0/8", "127.0.0.0/8"], "times": [soon], "bearer_token": True},
+                           sign=r.Key("U"), nbf=now - 5)
+            assert good.answer(b"SUB g 1\r\n") == b""
+            token = r.account.token(r.Key("U").public, "user", {})
+            head, body, sig = token.split(".")
+            for bad in (head + "." + body + "." + sig[:-4] + "AAAA", head + "." + body[:-2] + "." + sig, body + "." + sig, "." * 5, token + "x" * 2000):
+                assert refused(r.login(s, connect={"jwt": bad})), bad
+            # it ends
+            for seconds in (1, 2, 4, 8, 16):  # it may be over before it is shown, where the machine is slow
+                said = r.login(s, exp=int(time.time()) + seconds).rest()
+                if b"-ERR 'User Authentication Expired'" in said:
+                    break
+            assert b"-ERR 'User Authentication Expired'" in said, said
+            # signing keys, scopes, revocations, limits of the account, read again
+            key, scope, user = r.Key("A"), r.Key("A"), r.Key("U")
+            revoked, kept = r.Key("U"), r.login(s)
+            goes = r.login(s, user=revoked)
+            goes.answer(b"")
+            kept.answer(b"")
+            r.claims = {"signing_keys": [key.public, {"kind": "user_scope", "key": scope.public, "template": {
+                "subs": 2, "payload": -1, "pub": {"allow": ["jobs.{{name()}}.{{tag(team)}}", "no.{{tag(none)}}"]}, "sub": {"allow": ["{{subject()}}"]}}}],
+                "revocations": {revoked.public: now + 100}, "limits": {"conn": 100, "subs": -1, "payload": -1}, "name": "acc"}
+            r.write()
+            s.p.send_signal(signal.SIGHUP)
+            assert refused(goes, b"-ERR 'User Authentication Expired'")
+            assert refused(r.login(s, user=revoked))
+            assert b"Violation" not in kept.answer(b"PUB still 0\r\n\r\n")
+            by_key = r.login(s, by=key, account=r.account.public)
+            assert by_key.answer(b"SUB by.key 1\r\n") == b""
+            w = r.login(s, nats={"tags": ["team:red", "team:blue"], "subs": 0, "payload": 0}, by=scope, account=r.account.public, user=user, name="eve")
+            assert w.answer(b"PUB jobs.eve.red 0\r\n\r\nPUB jobs.eve.blue 0\r\n\r\nSUB %s 1\r\n" % user.public.encode()) == b""
+            for no in (b"PUB jobs.eve.green 0\r\n\r\n", b"PUB jobs.ann.red 0\r\n\r\n", b"PUB no.x 0\r\n\r\n", b"SUB x 2\r\n"):
+                assert b"Permissions Violation" in w.answer(no), no
+            assert refused(r.login(s, nats={"pub": {"allow": [">"]}}, by=scope, account=r.account.public))
+            r.claims["limits"]["conn"] = 1
+            r.write()
+            s.p.send_signal(signal.SIGHUP)
+            wait_for(lambda: b"-ERR 'maximum account active connections exceeded'" in r.login(s).say(b"PING\r\n").until(b"\r\n"))
+            r.head = {"exp": int(time.time()) + 1}
+            r.write()
+            s.p.send_signal(signal.SIGHUP)
+            assert refused(by_key, b"-ERR 'User Authentication Expired'"), "its account's token ended"
+
+
+def test_nats_jwt_files():
+    """What is wrong with the tokens of a file is told at the start."""
+    with scratch() as d:
+        r = Realm(d)
+        good = open(r.file).read()
+        o = good.split()[1]
+        for wrong, says in ((good.replace(o, "eyJ0.eyJ0.AA"), "line 1: the operator's token is not one"),
+                            (good.replace(o, os.path.join(d, "none.jwt")), "none.jwt"),
+                            (good.replace(r.account.public, r.Key("A").public, 1), "line 4: the token of A"),
+                            ("\n".join(good.split("\n")[1:]), "operator comes before"),
+                            (good + "accounts: {X: {users: [{user: a, password: b}]}}\n", "with an operator")):
+            open(r.file, "w").write(wrong)
+            s = Server(os.path.join(d, "data"), "--set", "nats.users=" + r.file, expect_fail=True, nats=0)
+            assert s.port is None and says in s.tail(), (says, s.tail())
+        decorated = os.path.join(d, "operator.jwt")
+        open(decorated, "w").write("-----BEGIN NATS OPERATOR JWT-----\n%s\n------END NATS OPERATOR JWT------\n" % o)
+        open(r.file, "w").write(good.replace(o, decorated))
+        with served("--set", "nats.users=" + r.file, nats=0) as s:
+            assert r.login(s).answer(b"SUB a 1\r\n") == b""
+
+
+CREDS = """
+    const {connect, credsAuthenticator} = require('@nats-io/transport-node');
+    const creds = process.env.CREDS, [ok, not, ...more] = process.argv.slice(1);
+    (async () => {
+        const c = await connect({servers: '%s:%d', authenticator: credsAuthenticator(new TextEncoder().encode(creds))});
+        let denied = '';
+        (async () => { for await (const s of c.status()) if (s.type === 'error') denied = s.error.message; })();
+        c.publish(ok, 'v');
+        await c.flush();
+        c.publish(not, 'v');
+        await c.flush();
+        for (let i = 0; i < 1000 && !denied; i++) await new Promise(done => setTimeout(done, 5));
+        console.log(JSON.stringify({max: c.info.max_payload, denied}));
+        await c.close();
+    })();"""
+
+
+@beside_others
+def test_nats_jwt_js():
+    """nats.js logs in with a credentials file."""
+    need_node()
+    modules = npm_modules()
+    with scratch() as d:
+        r = Realm(d)
+        user = r.Key("U")
+        creds = "-----BEGIN NATS USER JWT-----\n%s\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n" % (
+            r.account.token(user.public, "user", {"pub": {"deny": ["not.>"]}, "subs": -1, "payload": 1000}), user.seed)
+        with served("--set", "nats.users=" + r.file, nats=0) as s:
+            p = subprocess.run(["node", "-e", CREDS % s.nats, "ok", "not.a"], capture_output=True, timeout=60,
+                               env=dict(os.environ, NODE_PATH=modules, CREDS=creds))
+            got = json.loads(p.stdout or p.stderr.decode())
+            assert got["max"] == 1000 and "not.a" in got["denied"], got
+
+
+@beside_others
+def test_nats_jwt_go():
+    """Tokens that nats-io/jwt makes: signed by a signing key of the operator, scoped, with limits."""
+    d = os.path.join(downloads("go", "go"), "nats-tokens")
+    need_node()
+    modules = npm_modules()
+    os.makedirs(d, exist_ok=True)
+    shutil.copy(os.path.join(HERE, "tokens.go"), os.path.join(d, "main.go"))
+    shutil.copy(os.path.join(HERE, "tokens.mod"), os.path.join(d, "go.mod"))
+    download("nats-io/jwt", ["sh", "-c", "go mod tidy && go build -o tokens ."], os.path.join(d, "installed"),
+             os.path.join(HERE, "tokens.go"), os.path.join(HERE, "tokens.mod"), cwd=d, env=dict(os.environ, GOFLAGS="-mod=mod"))
+    made = json.loads(subprocess.run([os.path.join(d, "tokens")], capture_output=True, check=True, timeout=60).stdout)
+    file = os.path.join(d, "users.yaml")
+    open(file, "w").write("operator: %(operator)s\nresolver_preload: {%(account)s: %(account_token)s}\n" % made)
+    with served("--set", "nats.users=" + file, nats=0) as s:
+        for who, ok, no in (("plain", "a", "secret.a"), ("worker", "jobs.eve.a", "jobs.ann.a"), ("worker", "tag.blue.x", "tag.green.x")):
+            p = subprocess.run(["node", "-e", CREDS % s.nats, ok, no], capture_output=True, timeout=60,
+                               env=dict(os.environ, NODE_PATH=modules, CREDS=made[who]))
+            got = json.loads(p.stdout or json.dumps(p.stderr.decode()))
+            assert '"%s"' % no in got["denied"], (who, got)
+            assert who == "worker" or got["max"] == 100, got

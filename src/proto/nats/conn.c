@@ -104,6 +104,17 @@ static void violation(struct nconn *nc, const char *what, struct slice subject)
     say_error(nc, text);
 }
 
+/* 0: no limit. */
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a && (!b || a < b) ? a : b;
+}
+
+static uint32_t payload_max(const struct nconn *nc)
+{
+    return smaller(nc->l->n->conf.payload_max, nc->user ? nc->user->payload_max : 0);
+}
+
 static void say_info(struct nconn *nc)
 {
     const struct nats *n = nc->l->n;
@@ -116,7 +127,7 @@ static void say_info(struct nconn *nc)
     buf_append_str(&b, "\"proto\":1,\"go\":\"\",\"git_commit\":\"\",\"host\":");
     json_write_string(&b, slice_str(n->host));
     buf_printf(&b, ",\"port\":%u,\"headers\":true,\"max_payload\":%u,\"client_id\":%llu", n->port,
-               n->conf.payload_max, (unsigned long long)nc->id);
+               payload_max(nc), (unsigned long long)nc->id);
     buf_append_str(&b, ",\"client_ip\":");
     nconn_address(nc, &at);
     json_write_string(&b, slice_str(at.ip));
@@ -184,7 +195,7 @@ static struct nsub *sub_new(struct nconn *nc, const struct nats_line *line)
 static void on_sub(struct nconn *nc, const struct nats_line *line)
 {
     struct ntopics *topics = nc->l->n->topics;
-    uint32_t max = nc->l->n->conf.subs_max;
+    uint32_t max = smaller(nc->l->n->conf.subs_max, nc->user ? nc->user->subs_max : 0);
     uint64_t since = topics ? ntopics_since(topics) : 0;
     struct nsub *s;
 
@@ -352,6 +363,7 @@ static void on_connect(struct nconn *nc, const struct nats_line *line)
 {
     json_error_t why;
     json_t *o = json_loadb((const char *)line->json.ptr, line->json.len, 0, &why);
+    enum err e;
 
     if (!json_is_object(o)) {
         json_decref(o);
@@ -361,14 +373,17 @@ static void on_connect(struct nconn *nc, const struct nats_line *line)
     if (nc->connected)
         subs_end(nc); /* it may be somebody else from now on */
     options(nc, o);
-    if (nats_login(nc, o)) {
-        refuse(nc, NEND_LOGIN);
+    e = nats_login(nc, o);
+    if (e) {
+        refuse(nc, e == ERR_LIMIT ? NEND_CONNS : NEND_LOGIN);
     } else if (nc->protocol < 0 || nc->protocol > 1) {
         nconn_end(nc, NEND_VERSION);
     } else if (nc->no_responders && !nc->headers) {
         nconn_end(nc, NEND_RESPONDERS);
     } else {
         nc->connected = true;
+        if (nc->user && nc->user->payload_max && nc->protocol >= 1)
+            say_info(nc); /* with a smaller max_payload */
         deadline(nc);
         nsys_connected(nc);
         ok(nc);
@@ -429,7 +444,7 @@ static bool take(struct nconn *nc, struct slice in, size_t *used)
 {
     struct nats_line line;
 
-    *used = nats_parse(in, NATS_LINE_MAX, nc->l->n->conf.payload_max, &line);
+    *used = nats_parse(in, NATS_LINE_MAX, payload_max(nc), &line);
     nc->need = line.need;
     if (line.op == NATS_MORE)
         return false;

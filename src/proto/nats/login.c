@@ -1,8 +1,9 @@
 /* Who may connect, and what they may do.
  *
- * There are two kinds of credentials:
+ * There are three kinds of credentials:
  *   - users of the file nats.users (users.h), with accounts and permissions of their own: name and
  *     password, token, or a key that signs the nonce of INFO;
+ *   - tokens that the accounts of an operator sign (jwt.h), where that file names one;
  *   - Weir's tokens, as auth_token or as the password of any user: these are of the account $G,
  *     publish what begins with a prefix that they may write, and subscribe to patterns whose
  *     beginning, up to the first wildcard, begins with a prefix that they may read. Inboxes
@@ -19,6 +20,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "io/io.h"
+#include "proto/nats/jwt.h"
 #include "proto/nats/nats_int.h"
 #include "proto/nats/subject.h"
 
@@ -36,7 +38,8 @@ bool nats_login_needed(struct nloop *l)
 {
     const struct principal *who;
     struct nusers *u = nats_users(l->n);
-    bool needed = u ? !nusers_guest(u) : auth_who(&l->auth, SLICE_NULL, &who, NULL) != ERR_OK;
+    bool needed = u ? nusers_operator(u) || !nusers_guest(u)
+                    : auth_who(&l->auth, SLICE_NULL, &who, NULL) != ERR_OK;
 
     nusers_unref(&u);
     return needed;
@@ -93,14 +96,42 @@ static enum err token_login(struct nconn *c, bool users, json_t *connect)
     return ERR_OK;
 }
 
-enum err nats_login(struct nconn *c, json_t *connect)
+/* Who shows a token of an operator's accounts. */
+static enum err jwt_login(struct nconn *c, const struct noperator *op, json_t *connect)
+{
+    struct njwt_ask ask = {.jwt = text(connect, "jwt"),
+                           .sig = text(connect, "sig"),
+                           .nonce = slice_str(c->nonce),
+                           .ip = c->c->has_ip ? c->c->remote_ip : NULL,
+                           .websocket = c->ws != NULL,
+                           .now_ms = io_wall_ms(c->l->n->conf.io)};
+    enum err e = njwt_login(op, &ask, &c->login);
+    struct naccount *a;
+
+    if (e)
+        return e;
+    c->user = nlogin_user(c->login);
+    c->account = a = c->user->account;
+    if (nlogin_conns_max(c->login) >= 0 &&
+        (int64_t)atomic_load(&a->conns) >= nlogin_conns_max(c->login))
+        return ERR_LIMIT;
+    return ERR_OK;
+}
+
+static enum err login(struct nconn *c, json_t *connect)
 {
     struct nusers *u = nats_users(c->l->n);
-    const struct nuser *user = u ? user_of(c, u, connect) : NULL;
+    const struct nuser *user = NULL;
     bool users = u != NULL;
+    enum err e;
 
-    nats_logout(c);
-    c->account = c->l->n->accounts;
+    if (u && nusers_operator(u) && text(connect, "jwt").len) {
+        e = jwt_login(c, nusers_operator(u), connect);
+        c->users = u;
+        return e;
+    }
+    if (u && !nusers_operator(u))
+        user = user_of(c, u, connect);
     if (user) {
         c->users = u;
         c->user = user;
@@ -111,9 +142,27 @@ enum err nats_login(struct nconn *c, json_t *connect)
     return token_login(c, users, connect);
 }
 
+enum err nats_login(struct nconn *c, json_t *connect)
+{
+    enum err e;
+
+    nats_logout(c);
+    c->account = c->l->n->accounts;
+    e = login(c, connect);
+    if (!e) {
+        c->counted = true;
+        atomic_fetch_add(&c->account->conns, 1);
+    }
+    return e;
+}
+
 void nats_logout(struct nconn *c)
 {
+    if (c->counted)
+        atomic_fetch_sub(&c->account->conns, 1);
+    c->counted = false;
     c->user = NULL;
+    nlogin_free(&c->login);
     nusers_unref(&c->users);
     c->has_token = false;
     free(c->replies);
@@ -150,6 +199,13 @@ bool nats_login_valid(struct nconn *c)
     if (!c->user)
         return true;
     u = nats_users(c->l->n);
+    if (c->login) {
+        bool valid = u && nlogin_valid(c->login, nusers_operator(u), io_wall_ms(c->l->n->conf.io));
+
+        nusers_unref(&c->users);
+        c->users = u;
+        return valid;
+    }
     user = u == c->users ? c->user : u ? nusers_same(u, c->user) : NULL;
     if (!user || user->account != c->account) {
         nusers_unref(&u);

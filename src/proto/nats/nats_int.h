@@ -52,6 +52,7 @@ struct naccount {
     _Atomic uint64_t gone_in_msgs, gone_in_bytes, gone_out_msgs,
         gone_out_bytes; /* of closed ones */
     _Atomic uint64_t slow;
+    _Atomic uint64_t conns; /* that logged in */
     char name[];
 };
 
@@ -98,6 +99,8 @@ struct nsub {
     X(PAYLOAD, "Maximum Message Payload Exceeded", "Maximum Payload Violation", 1009)   \
     X(LINE, "Maximum Control Line Exceeded", "maximum control line exceeded", 1008)     \
     X(SUBS, "Maximum Subscriptions Exceeded", "maximum subscriptions exceeded", 1008)   \
+    X(CONNS, "Maximum Account Connections Exceeded",                                    \
+      "maximum account active connections exceeded", 1008)                              \
     X(STOP, "Server Shutdown", NULL, 1001)
 enum nend {
 #define X(name, reason, error, code) NEND_##name,
@@ -128,7 +131,9 @@ struct nconn {
     int protocol;
     atomic_bool pressed;      /* others' publishers are to slow down */
     struct nusers *users;     /* that it logged in with; NULL: a token, or nobody in particular */
-    const struct nuser *user; /* of those */
+    const struct nuser *user; /* of those, or of login */
+    struct nlogin *login;     /* NULL: it showed no token of an account's */
+    bool counted;             /* in account->conns */
     struct nreplies *replies; /* NULL: none yet */
     bool has_token;
     char token[AUTH_TOKEN_LEN];
@@ -352,7 +357,8 @@ void nats_retire_conn(struct nloop *l, struct nconn *c);
 
 /* ---- login.c ---- */
 
-/* Answers a CONNECT: sets account, perms and who. ERR_UNAUTHENTICATED. */
+/* Answers a CONNECT: sets account, perms and who. ERR_UNAUTHENTICATED; ERR_LIMIT: its account has as
+ * many connections as it may. */
 enum err nats_login(struct nconn *c, json_t *connect);
 void nats_logout(struct nconn *c);
 /* Until what it logged in with ends; 0: it does not. */

@@ -1,9 +1,7 @@
-/* See users.h. Public keys of users: base32 (RFC 4648, without padding) of a byte 0xa0, the Ed25519 key and
- * a CRC-16 (XMODEM), as nats-io/nkeys writes them. */
+/* See users.h. */
 #include "proto/nats/users.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,21 +10,20 @@
 #include "base/arena.h"
 #include "base/assert.h"
 #include "base/buf.h"
-#include "base/hex.h"
 #include "base/mem.h"
 #include "io/io.h"
+#include "proto/nats/jwt.h"
+#include "proto/nats/nkey.h"
 #include "proto/nats/subject.h"
 
-#define FILE_MAX     (4u << 20)
-#define TEXT_MAX     (1u << 30)
-#define USERS_MAX    1000000u
-#define NKEY_BYTES   35u
-#define NKEY_TEXT    56u
-#define NKEY_USER    0xa0u
-#define RESPONSES    1u      /* allow_responses: true */
-#define RESPONSE_MS  120000u /* as nats-server's default */
-#define RESPONSE_MAX 1000u
-#define DAY_MS       86400000u
+#define FILE_MAX       (4u << 20)
+#define TOKEN_FILE_MAX (256u << 10)
+#define TEXT_MAX       (1u << 30)
+#define USERS_MAX      1000000u
+#define RESPONSES      1u      /* allow_responses: true */
+#define RESPONSE_MS    120000u /* as nats-server's default */
+#define RESPONSE_MAX   1000u
+#define DAY_MS         86400000u
 
 struct nusers {
     atomic_uint refs;
@@ -36,89 +33,13 @@ struct nusers {
     struct slice guest_name;
     const struct nuser *guest;
     struct naccount *system;
+    struct noperator *op; /* NULL: none */
 };
-
-/* ---- keys ---- */
-
-static uint16_t crc16(const uint8_t *p, size_t n)
-{
-    uint16_t crc = 0;
-    unsigned i;
-
-    while (n--) {
-        crc = (uint16_t)(crc ^ (*p++ << 8));
-        for (i = 0; i < 8; i++)
-            crc = (uint16_t)(crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1);
-    }
-    return crc;
-}
-
-static bool nkey_read(struct slice text, uint8_t out[32])
-{
-    uint8_t raw[NKEY_BYTES];
-    uint32_t bits = 0, have = 0;
-    size_t i, n = 0;
-
-    if (text.len != NKEY_TEXT)
-        return false;
-    for (i = 0; i < text.len; i++) {
-        uint8_t c = text.ptr[i];
-
-        if (c >= 'A' && c <= 'Z')
-            c = (uint8_t)(c - 'A');
-        else if (c >= '2' && c <= '7')
-            c = (uint8_t)(c - '2' + 26);
-        else
-            return false;
-        bits = bits << 5 | c;
-        have += 5;
-        if (have >= 8 && n < sizeof raw) {
-            raw[n++] = (uint8_t)(bits >> (have - 8));
-            have -= 8;
-        }
-    }
-    if (n != sizeof raw || raw[0] != NKEY_USER ||
-        crc16(raw, 33) != (uint16_t)(raw[33] | raw[34] << 8))
-        return false;
-    memcpy(out, raw + 1, 32);
-    return true;
-}
-
-static bool signed_by(const uint8_t key[32], struct slice text, const uint8_t sig[64])
-{
-    EVP_PKEY *k = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, key, 32);
-    EVP_MD_CTX *c = EVP_MD_CTX_new();
-    bool good = k && c && EVP_DigestVerifyInit(c, NULL, NULL, NULL, k) == 1 &&
-                EVP_DigestVerify(c, sig, 64, text.ptr, text.len) == 1;
-
-    EVP_MD_CTX_free(c);
-    EVP_PKEY_free(k);
-    return good;
-}
-
-/* base64url, padded or not. */
-static bool sig_read(struct slice text, uint8_t out[64])
-{
-    char plain[92];
-    uint8_t bytes[69];
-    size_t i, n;
-
-    while (text.len && text.ptr[text.len - 1] == '=')
-        text.len--;
-    if (text.len != 86)
-        return false;
-    for (i = 0; i < text.len; i++)
-        plain[i] = (char)(text.ptr[i] == '-' ? '+' : text.ptr[i] == '_' ? '/' : text.ptr[i]);
-    memcpy(plain + i, "==", 2);
-    if (!base64_decode(plain, 88, bytes, &n) || n != 64)
-        return false;
-    memcpy(out, bytes, 64);
-    return true;
-}
 
 /* ---- reading the file ---- */
 
 struct reading {
+    struct io *io;
     struct nusers *u;
     yaml_document_t doc;
     const char *path;
@@ -316,7 +237,7 @@ static enum err user_part(struct reading *r, void *arg, const yaml_node_t *key, 
         u->token = kept(r, value);
     else if (!slice_eq_str(name, "nkey"))
         return wrong(r, key, "only user, password, token, nkey and permissions are known here");
-    else if (!(u->has_nkey = nkey_read(text_of(value), u->nkey)))
+    else if (!(u->has_nkey = nkey_read(text_of(value), NKEY_USER, u->nkey)))
         return wrong(r, value, "a public key of a user, U and 55 letters and digits, is expected");
     else
         u->nkey_text = kept(r, value);
@@ -370,11 +291,52 @@ static enum err account(struct reading *r, void *arg, const yaml_node_t *key, ya
     return each(r, value, account_part, r->account(r->arg, (const char *)name.ptr));
 }
 
+/* A token, or the name of a file with one. */
+static enum err operator_part(struct reading *r, const yaml_node_t *value)
+{
+    struct slice text = is_text(value) ? text_of(value) : SLICE_NULL;
+    struct errinfo why = {0};
+    struct buf file;
+    enum err e = ERR_OK;
+
+    buf_init(&file, TOKEN_FILE_MAX);
+    if (!text.len)
+        e = errinfo_set(&why, ERR_CONFIG, "a token, or a file with one, is expected here");
+    else if (!njwt_within(text).len)
+        e = io_text(r->io, (const char *)kept(r, value).ptr, &file, &why);
+    if (!e)
+        e = noperator_new(file.len ? buf_slice(&file) : text, &r->u->op, &why);
+    buf_fini(&file);
+    return e ? wrong(r, value, why.text) : ERR_OK;
+}
+
+static enum err preload_part(struct reading *r, void *arg, const yaml_node_t *key,
+                             yaml_node_t *value)
+{
+    struct errinfo why = {0};
+
+    (void)arg;
+    if (!r->u->op)
+        return wrong(r, key, "operator comes before resolver_preload");
+    if (!is_text(value))
+        return wrong(r, value, "an account's token is expected here");
+    if (noperator_add(r->u->op, text_of(key), text_of(value), r->account, r->arg, &why))
+        return wrong(r, key, why.text);
+    return ERR_OK;
+}
+
 static enum err top_part(struct reading *r, void *arg, const yaml_node_t *key, yaml_node_t *value)
 {
     (void)arg;
     if (slice_eq_str(text_of(key), "accounts"))
         return each(r, value, account, NULL);
+    if (slice_eq_str(text_of(key), "operator"))
+        return operator_part(r, value);
+    if (slice_eq_str(text_of(key), "resolver_preload"))
+        return each(r, value, preload_part, NULL);
+    if (slice_eq_str(text_of(key), "resolver") && is_text(value) &&
+        slice_eq_str(text_of(value), "MEMORY"))
+        return ERR_OK;
     if (slice_eq_str(text_of(key), "system_account")) {
         if (!is_text(value) || !text_of(value).len)
             return wrong(r, value, "an account's name is expected here");
@@ -382,7 +344,9 @@ static enum err top_part(struct reading *r, void *arg, const yaml_node_t *key, y
         return ERR_OK;
     }
     if (!slice_eq_str(text_of(key), "no_auth_user"))
-        return wrong(r, key, "only accounts, system_account and no_auth_user are known here");
+        return wrong(r, key,
+                     "only accounts, system_account, no_auth_user, operator and resolver_preload "
+                     "are known here");
     if (!is_text(value))
         return wrong(r, value, "a user's name is expected here");
     r->u->guest_name = kept(r, value);
@@ -403,6 +367,14 @@ static enum err document(struct reading *r)
     for (i = 0; u->guest_name.len && i < u->n; i++)
         if (slice_eq(u->v[i].name, u->guest_name))
             u->guest = &u->v[i];
+    if (u->op && u->n)
+        return errinfo_set(r->info, ERR_CONFIG, "%s: with an operator, accounts are its", r->path);
+    if (u->op && !u->system && noperator_system(u->op).len == NKEY_TEXT) {
+        char name[NKEY_TEXT + 1];
+
+        snprintf(name, sizeof name, "%s", (const char *)noperator_system(u->op).ptr);
+        u->system = r->account(r->arg, name);
+    }
     if (u->guest_name.len && !u->guest)
         return errinfo_set(r->info, ERR_CONFIG, "%s: no_auth_user names no user", r->path);
     return ERR_OK;
@@ -432,7 +404,8 @@ enum err nusers_read(struct io *io, const char *path,
                      struct nusers **out, struct errinfo *info)
 {
     struct nusers *u = xcalloc(1, sizeof *u);
-    struct reading r = {.u = u, .path = path, .info = info, .account = account_of, .arg = arg};
+    struct reading r = {
+        .io = io, .u = u, .path = path, .info = info, .account = account_of, .arg = arg};
     struct buf text;
     enum err e;
 
@@ -465,6 +438,7 @@ void nusers_unref(struct nusers **up)
     *up = NULL;
     if (!u || atomic_fetch_sub(&u->refs, 1) != 1)
         return;
+    noperator_free(&u->op);
     arena_fini(&u->text);
     free(u->v);
     free(u);
@@ -503,15 +477,20 @@ const struct nuser *nusers_by_token(const struct nusers *u, struct slice token)
 const struct nuser *nusers_by_nkey(const struct nusers *u, struct slice nkey, struct slice nonce,
                                    struct slice sig)
 {
-    uint8_t key[32], bytes[64];
+    uint8_t key[32];
     uint32_t i;
 
-    if (!nkey_read(nkey, key) || !sig_read(sig, bytes))
+    if (!nkey_read(nkey, NKEY_USER, key))
         return NULL;
     for (i = 0; i < u->n; i++)
         if (u->v[i].has_nkey && memcmp(u->v[i].nkey, key, sizeof key) == 0)
-            return signed_by(key, nonce, bytes) ? &u->v[i] : NULL;
+            return nkey_signed(key, nonce, sig) ? &u->v[i] : NULL;
     return NULL;
+}
+
+const struct noperator *nusers_operator(const struct nusers *u)
+{
+    return u->op;
 }
 
 struct naccount *nusers_system(const struct nusers *u)

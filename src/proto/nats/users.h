@@ -14,6 +14,7 @@
  *         - token: secret
  *
  *
+ * Instead of accounts it may name an operator whose accounts sign their users: see jwt.h.
  * `system_account: SYS` names the account whose users see the server's events.
  *
  * The words are those of nats-server's configuration. Accounts are apart from each other: nobody
@@ -31,6 +32,7 @@
 
 struct io;
 struct naccount;
+struct noperator;
 struct nusers;
 
 struct npatterns {
@@ -53,6 +55,7 @@ struct nuser {
     uint32_t responses;   /* answers to a message that it got; 0: none beyond what it may publish */
     uint32_t response_ms; /* within so long */
     int64_t ends_ms;      /* of what it shows, since 1970; 0: never */
+    uint32_t subs_max, payload_max; /* 0: no limit of its own */
 };
 
 /* account: makes, or finds, the account of a name; its memory outlives the table. ERR_CONFIG. */
@@ -69,6 +72,8 @@ const struct nuser *nusers_by_token(const struct nusers *u, struct slice token);
 /* nkey: as text, "U…"; sig: base64url of the nonce's Ed25519 signature. */
 const struct nuser *nusers_by_nkey(const struct nusers *u, struct slice nkey, struct slice nonce,
                                    struct slice sig);
+/* NULL: none, users are the file's. */
+const struct noperator *nusers_operator(const struct nusers *u);
 /* Whom system_account names; NULL: nobody. */
 struct naccount *nusers_system(const struct nusers *u);
 /* Whom no_auth_user names. */
