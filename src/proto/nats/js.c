@@ -48,16 +48,31 @@ void js_later_cancel(struct jlater *j)
     list_remove(&j->link);
 }
 
+static void wake(struct loop_task *t)
+{
+    list_entry(t, struct jloop, wake)->awake = false;
+}
+
+/* What is asked for meanwhile comes in the next turn, which does not wait then: others get on, too. */
 void js_turn_end(struct js *js, struct nloop *l)
 {
     struct jloop *jl = js_loop(js, l);
+    struct list_head now;
     struct jlater *j;
 
-    while (!list_empty(&jl->later)) {
-        j = list_entry(list_pop_front(&jl->later), struct jlater, link);
+    list_init(&now);
+    while (!list_empty(&jl->later))
+        list_push_back(&now, list_pop_front(&jl->later));
+    while (!list_empty(&now)) {
+        j = list_entry(list_pop_front(&now), struct jlater, link);
         j->queued = false;
         j->fn(j);
     }
+    if (list_empty(&jl->later) || jl->awake)
+        return;
+    jl->awake = true;
+    jl->wake.fn = wake;
+    loop_post(l->loop, &jl->wake);
 }
 
 /* ---- what the log confirms ---- */

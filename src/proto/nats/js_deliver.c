@@ -240,7 +240,7 @@ static struct slice ack_subject(const struct jconsumer *c, const struct given *g
 /* Adds a header to the message's; they are in c->headers then. */
 static void header_add(struct jconsumer *c, struct given *g, const char *name, const char *value)
 {
-    if (g->headers.ptr != c->headers.ptr) {
+    if (!g->headers.len || g->headers.ptr != c->headers.ptr) {
         buf_clear(&c->headers);
         if (g->headers.len > 2)
             buf_append(&c->headers, g->headers.ptr, g->headers.len - 2);

@@ -59,6 +59,8 @@ struct jloop {
     struct js *js;
     struct nloop *l;
     struct list_head later; /* struct jlater */
+    struct loop_task wake;  /* so that the next turn does not wait */
+    bool awake;
     struct buf scratch;     /* for one message to be sent */
 };
 
