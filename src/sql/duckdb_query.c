@@ -631,6 +631,43 @@ static duckdb_logical_type param_type(void *of, idx_t i)
     return t ? t : engine_type(DUCKDB_TYPE_SQLNULL);
 }
 
+static bool param_known(void *of, uint64_t i)
+{
+    const struct run *r = of;
+    duckdb_logical_type t = ddb.param_logical_type(r->st, (idx_t)i);
+    duckdb_type id = t ? ddb.get_type_id(t) : DUCKDB_TYPE_INVALID;
+
+    if (t)
+        ddb.destroy_logical_type(&t);
+    return id != DUCKDB_TYPE_INVALID && id != DUCKDB_TYPE_SQLNULL;
+}
+
+/* Where a parameter's place does not say its type, DuckDB does not say what the columns are: one
+ * "unknown" stands for all. With NULL for the parameters it does. */
+static void columns_known(struct run *r)
+{
+    duckdb_prepared_statement with = r->st;
+    const char *name = statement_name(r, 0);
+    bool unknown = ddb.nparams(r->st) && ddb.prepared_statement_column_count(r->st) == 1 && name &&
+                   strcmp(name, "unknown") == 0;
+    char *text;
+
+    name_free(r);
+    if (!unknown)
+        return;
+    text = rewrite_without_params(r->text.full, param_known, r);
+    r->st = NULL;
+    if (prepare(r, text)) {
+        ddb.destroy_prepare(&with);
+    } else {
+        fault_clear(&r->fault);
+        if (r->st)
+            ddb.destroy_prepare(&r->st);
+        r->st = with;
+    }
+    free(text);
+}
+
 static bool describe(struct run *r)
 {
     struct result params;
@@ -638,6 +675,8 @@ static bool describe(struct run *r)
     enum err e;
 
     e = result_init(&params, r->c, ddb.nparams(r->st), no_name, param_type, r, &why);
+    if (!e)
+        columns_known(r);
     if (!e)
         e = result_init(&r->result, r->c, ddb.prepared_statement_column_count(r->st),
                         statement_name, statement_type, r, &why);

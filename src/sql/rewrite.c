@@ -494,6 +494,34 @@ void rewrite_make(struct rewrite *r, struct slice original)
     buf_fini(&plain);
 }
 
+char *rewrite_without_params(const char *text, bool (*known)(void *arg, uint64_t i), void *arg)
+{
+    struct slice s = slice_str(text);
+    struct tokens t = {.n = 0};
+    uint64_t n, unnamed = 0;
+    size_t done = 0;
+    struct buf b;
+    uint32_t i;
+    char *out;
+
+    buf_init(&b, 8 * s.len + 16);
+    tokens_make(&t, s);
+    for (i = 0; i < t.n; i++) {
+        if (t.v[i].kind != TOKEN_PARAM)
+            continue;
+        buf_append(&b, s.ptr + done, t.v[i].from - done);
+        n = strtoul(text + t.v[i].from + 1, NULL, 10);
+        buf_append_str(&b, known(arg, n ? n : ++unnamed) ? "NULL" : "NULL::VARCHAR");
+        done = t.v[i].to;
+    }
+    buf_append(&b, s.ptr + done, s.len - done);
+    buf_append_u8(&b, 0);
+    out = xstrdup((const char *)b.ptr);
+    buf_fini(&b);
+    free(t.v);
+    return out;
+}
+
 void rewrite_fini(struct rewrite *r)
 {
     free(r->full);

@@ -247,6 +247,9 @@ struct rewrite {
 };
 void rewrite_make(struct rewrite *r, struct slice text);
 void rewrite_fini(struct rewrite *r);
+/* The statement with NULL for each parameter (from 1 on), as a text where its type is not known; the
+ * caller frees. */
+char *rewrite_without_params(const char *text, bool (*known)(void *arg, uint64_t i), void *arg);
 /* Character (from 1) in the original of a byte offset in `full`. */
 uint32_t rewrite_origin(const struct rewrite *r, struct slice original, size_t offset);
 

@@ -1,362 +1,181 @@
 /* What clients ask about the catalogue. Their statements are for PostgreSQL's own tables; here these
  * become common table expressions in front of the statement, made of the topics that may be read and
- * of DESCRIBE, and what SQL does not know is replaced token by token:
- *
- *   pg_catalog.X, public.X, OPERATOR(pg_catalog.~)  ->  X, X, ~
- *   x::regclass, x::name …                          ->  a type that there is; 'topic'::regclass its number
- *   COLLATE …                                       ->  nothing
- *   calls of tbl/catalog.h, format_type, version()  ->  what they would say
+ * of DESCRIBE, and what SQL does not know is replaced token by token (catalog_tokens.c).
  *
  * A statement that mentions none of this goes on as it came. The number of a topic is a hash of its
  * name. Runs on the connection's loop, bounded by TOPICS_MAX. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "base/mem.h"
 #include "base/murmur2.h"
-#include "proto/pgwire/pgwire_int.h"
-#include "rows/lex.h"
+#include "proto/pgwire/catalog_int.h"
 
 #define TOPICS_MAX   2000u /* that are listed */
 #define DESCRIBE_MAX 200u  /* whose columns are, where the statement names none */
 #define PAGE         64u
-#define WORD_MAX     256u
 
-enum uses { USES_PG = 1, USES_CLASS = 2, USES_COLUMNS = 4 };
+#define C_ CATALOG_PG | CATALOG_CLASS
 
-struct rewriting {
-    struct pconn *pc;
-    struct slice sql, in;
-    struct buf *out;
-    struct lex_token t; /* the one at hand */
-    size_t last;        /* where the token before it begins in out */
-    bool last_string, last_dot, changed;
+/* Relations: SELECTs, over these of ours:
+ *   weir_types    PostgreSQL's types          weir_list   topics          weir_names  their spellings
+ *   weir_typed    their columns               weir_sizes  their bytes     weir_procs  functions
+ * and without rows (uses 0) the columns alone. %d is the database. */
+static const struct relation {
+    const char *name;
+    bool info; /* of information_schema */
     unsigned uses;
-    enum err e;
-};
-
-static const struct {
-    const char *name, *select;
-} empties[] = {
-#define CATALOG_EMPTY(name, columns) {name, columns},
+    const char *text;
+} relations[] = {
+    {"pg_attribute", false, C_ | CATALOG_COLUMNS,
+     "SELECT relid attrelid,column_name attname,typid atttypid,-1 attstattarget,"
+     "t.typlen attlen,num attnum,0 attndims,-1 attcacheoff,-1 atttypmod,false attbyval,"
+     "'x' attstorage,'' attcompression,'i' attalign,false attnotnull,false atthasdef,"
+     "false atthasmissing,'' attidentity,'' attgenerated,false attisdropped,true attislocal,"
+     "0 attinhcount,0 attcollation,NULL::VARCHAR[] attacl,NULL::VARCHAR[] attoptions,"
+     "NULL::VARCHAR[] attfdwoptions,NULL::VARCHAR[] attmissingval FROM weir_typed JOIN weir_types "
+     "t "
+     "ON t.oid = typid"},
+    {"pg_authid", false, C_,
+     "SELECT 10 oid,'weir' rolname,false rolsuper,true rolinherit,false rolcreaterole,"
+     "false rolcreatedb,true rolcanlogin,false rolreplication,false rolbypassrls,-1 rolconnlimit,"
+     "NULL::VARCHAR rolpassword,NULL::TIMESTAMPTZ rolvaliduntil"},
+    {"pg_class", false, C_,
+     "SELECT oid,1259 tableoid,relname,2200 relnamespace,0 reltype,0 reloftype,10 relowner,0 relam,"
+     "0 relfilenode,0 reltablespace,0 relpages,-1.0 reltuples,0 relallvisible,0 reltoastrelid,"
+     "false relhasindex,false relisshared,'p' relpersistence,'r' relkind,0 relnatts,0 relchecks,"
+     "false relhasrules,false relhastriggers,false relhassubclass,false relrowsecurity,"
+     "false relforcerowsecurity,true relispopulated,'d' relreplident,false relispartition,"
+     "0 relrewrite,0 relfrozenxid,0 relminmxid,NULL::VARCHAR[] relacl,NULL::VARCHAR[] reloptions,"
+     "NULL::VARCHAR relpartbound FROM weir_list"},
+    {"pg_database", false, C_,
+     "SELECT 5 oid,%d datname,10 datdba,6 AS encoding,'c' datlocprovider,false datistemplate,"
+     "true datallowconn,-1 datconnlimit,0 datfrozenxid,0 datminmxid,1663 dattablespace,"
+     "'C.UTF-8' datcollate,'C.UTF-8' datctype,NULL::VARCHAR daticulocale,NULL::VARCHAR "
+     "datcollversion,NULL::VARCHAR[] datacl"},
+    {"pg_namespace", false, C_,
+     "SELECT * FROM (VALUES (11,'pg_catalog',10,NULL::VARCHAR[]),(2200,'public',10,NULL),"
+     "(13000,'information_schema',10,NULL)) weir_v(oid,nspname,nspowner,nspacl)"},
+    {"pg_proc", false, CATALOG_PG,
+     "SELECT weir_oid oid,weir_name proname,11 pronamespace,10 proowner,12 prolang,1.0 procost,0.0 "
+     "prorows,"
+     "0 provariadic,'-' prosupport,'f' prokind,false prosecdef,false proleakproof,true proisstrict,"
+     "false proretset,'i' provolatile,'s' proparallel,1 pronargs,0 pronargdefaults,2281 prorettype,"
+     "[0] proargtypes,[0] proallargtypes,[''] proargmodes,[''] proargnames,'' proargdefaults,"
+     "[0] protrftypes,weir_name prosrc,'' probin,'' prosqlbody,[''] proconfig,NULL::VARCHAR[] "
+     "proacl "
+     "FROM weir_procs"},
+    {"pg_roles", false, C_,
+     "SELECT 10 oid,'weir' rolname,false rolsuper,true rolinherit,false rolcreaterole,"
+     "false rolcreatedb,true rolcanlogin,false rolreplication,-1 rolconnlimit,'********' "
+     "rolpassword,NULL::TIMESTAMPTZ rolvaliduntil,false rolbypassrls,NULL::VARCHAR[] rolconfig"},
+    {"pg_settings", false, CATALOG_PG | CATALOG_SETTINGS,
+     "SELECT weir_setting \"name\",weir_value setting,NULL::VARCHAR unit,'' category,'' "
+     "short_desc,NULL::VARCHAR "
+     "extra_desc,"
+     "'user' context,'string' vartype,'default' AS source,NULL::VARCHAR min_val,NULL::VARCHAR "
+     "max_val,"
+     "NULL::VARCHAR[] enumvals,weir_value boot_val,weir_value reset_val,NULL::VARCHAR sourcefile,"
+     "NULL::INTEGER sourceline,false pending_restart FROM weir_settings"},
+    {"pg_shadow", false, C_,
+     "SELECT 'weir' usename,10 usesysid,false usecreatedb,false usesuper,false userepl,false "
+     "usebypassrls,NULL::VARCHAR passwd,NULL::TIMESTAMPTZ valuntil,NULL::VARCHAR[] useconfig"},
+#define STAT_TABLES(name)                                                                        \
+    {                                                                                            \
+        name, false, C_,                                                                         \
+            "SELECT l.oid relid,'public' schemaname,l.relname,0 seq_scan,0 seq_tup_read,0 "      \
+            "idx_scan,0 idx_tup_fetch,0 n_tup_ins,0 n_tup_upd,0 n_tup_del,0 n_tup_hot_upd,"      \
+            "coalesce(b.records,0) n_live_tup,0 n_dead_tup,0 n_mod_since_analyze,"               \
+            "NULL::TIMESTAMPTZ last_vacuum,NULL::TIMESTAMPTZ last_autovacuum,NULL::TIMESTAMPTZ " \
+            "last_analyze,NULL::TIMESTAMPTZ last_autoanalyze,0 vacuum_count,0 autovacuum_count," \
+            "0 analyze_count,0 autoanalyze_count FROM weir_list l LEFT JOIN weir.topics b ON "   \
+            "b.topic = l.relname"                                                                \
+    }
+    STAT_TABLES("pg_stat_all_tables"),
+    STAT_TABLES("pg_stat_user_tables"),
+    {"pg_tables", false, C_,
+     "SELECT 'public' schemaname,relname tablename,'weir' tableowner,NULL::VARCHAR AS "
+     "\"tablespace\",false hasindexes,false hasrules,false hastriggers,false rowsecurity FROM "
+     "weir_list"},
+    {"pg_type", false, CATALOG_PG,
+     "SELECT oid,1247 tableoid,typname,11 typnamespace,10 typowner,typlen,false typbyval,'b' "
+     "typtype,typcategory,false typispreferred,true typisdefined,',' typdelim,0 typrelid,0 "
+     "typsubscript,typelem,typarray,CASE typcategory WHEN 'A' THEN 750 ELSE 0 END typinput,"
+     "CASE typcategory WHEN 'A' THEN 751 ELSE 0 END typoutput,CASE typcategory WHEN 'A' THEN 2400 "
+     "ELSE 0 END typreceive,CASE typcategory WHEN 'A' THEN 2401 ELSE 0 END typsend,0 typmodin,"
+     "0 typmodout,0 typanalyze,'i' typalign,'p' typstorage,false typnotnull,0 typbasetype,-1 "
+     "typtypmod,0 typndims,0 typcollation,NULL::VARCHAR typdefaultbin,NULL::VARCHAR typdefault,"
+     "NULL::VARCHAR[] typacl FROM weir_types"},
+    {"pg_user", false, C_,
+     "SELECT 'weir' usename,10 usesysid,false usecreatedb,false usesuper,false userepl,false "
+     "usebypassrls,'********' passwd,NULL::TIMESTAMPTZ valuntil,NULL::VARCHAR[] useconfig"},
+    {"columns", true, C_ | CATALOG_COLUMNS,
+     "SELECT %d table_catalog,'public' table_schema,l.relname table_name,column_name,"
+     "num::INTEGER ordinal_position,NULL::VARCHAR column_default,'YES' is_nullable,"
+     "CASE t.typcategory WHEN 'A' THEN 'ARRAY' ELSE t.formatted END data_type,"
+     "NULL::INTEGER character_maximum_length,NULL::INTEGER character_octet_length,"
+     "CASE t.typname WHEN 'int2' THEN 16 WHEN 'int4' THEN 32 WHEN 'int8' THEN 64 WHEN 'float4' "
+     "THEN 24 WHEN 'float8' THEN 53 END numeric_precision,CASE WHEN t.typname IN ('int2','int4',"
+     "'int8','float4','float8') THEN 2 WHEN t.typname = 'numeric' THEN 10 END "
+     "numeric_precision_radix,CASE WHEN t.typname IN ('int2','int4','int8') THEN 0 END "
+     "numeric_scale,CASE t.typname WHEN 'date' THEN 0 WHEN 'timestamptz' THEN 6 WHEN 'timestamp' "
+     "THEN 6 WHEN 'time' THEN 6 END datetime_precision,NULL::VARCHAR interval_type,"
+     "NULL::INTEGER interval_precision,NULL::VARCHAR character_set_catalog,NULL::VARCHAR "
+     "character_set_schema,NULL::VARCHAR character_set_name,NULL::VARCHAR collation_catalog,"
+     "NULL::VARCHAR collation_schema,NULL::VARCHAR collation_name,NULL::VARCHAR domain_catalog,"
+     "NULL::VARCHAR domain_schema,NULL::VARCHAR domain_name,%d udt_catalog,'pg_catalog' udt_schema,"
+     "t.typname udt_name,NULL::VARCHAR scope_catalog,NULL::VARCHAR scope_schema,NULL::VARCHAR "
+     "scope_name,NULL::INTEGER maximum_cardinality,num::VARCHAR dtd_identifier,'NO' "
+     "is_self_referencing,'NO' is_identity,NULL::VARCHAR identity_generation,NULL::VARCHAR "
+     "identity_start,NULL::VARCHAR identity_increment,NULL::VARCHAR identity_maximum,NULL::VARCHAR "
+     "identity_minimum,'NO' identity_cycle,'NEVER' is_generated,NULL::VARCHAR "
+     "generation_expression,'NO' is_updatable FROM weir_typed JOIN weir_types t ON t.oid = typid "
+     "JOIN weir_list l ON l.oid = relid"},
+    {"information_schema_catalog_name", true, CATALOG_PG, "SELECT %d catalog_name"},
+    {"schemata", true, CATALOG_PG,
+     "SELECT %d catalog_name,schema_name,'weir' schema_owner,NULL::VARCHAR "
+     "default_character_set_catalog,NULL::VARCHAR default_character_set_schema,NULL::VARCHAR "
+     "default_character_set_name,NULL::VARCHAR sql_path FROM (VALUES ('information_schema'),"
+     "('pg_catalog'),('public')) weir_v(schema_name)"},
+    {"table_privileges", true, C_,
+     "SELECT 'weir' grantor,'weir' grantee,%d table_catalog,'public' table_schema,relname "
+     "table_name,'SELECT' privilege_type,'NO' is_grantable,'YES' with_hierarchy FROM weir_list"},
+    {"tables", true, C_,
+     "SELECT %d table_catalog,'public' table_schema,relname table_name,'BASE TABLE' table_type,"
+     "NULL::VARCHAR self_referencing_column_name,NULL::VARCHAR reference_generation,NULL::VARCHAR "
+     "user_defined_type_catalog,NULL::VARCHAR user_defined_type_schema,NULL::VARCHAR "
+     "user_defined_type_name,'NO' is_insertable_into,'NO' is_typed,NULL::VARCHAR commit_action "
+     "FROM "
+     "weir_list"},
+#define CATALOG_EMPTY(name, columns) {name, false, 0, columns},
+#define CATALOG_INFO(name, columns)  {name, true, 0, columns},
 #include "proto/pgwire/tbl/catalog.h"
 };
-static const struct {
-    const char *name, *text;
-} calls[] = {
-#define CATALOG_CALL(name, text) {name, text},
-#include "proto/pgwire/tbl/catalog.h"
-};
+#define RELATIONS (sizeof relations / sizeof *relations)
+_Static_assert(RELATIONS <= CATALOG_RELATIONS_MAX, "catalog_int.h");
 
-static uint32_t oid_of(const char *topic)
+uint32_t catalog_oid(const char *topic)
 {
     return 0x40000000u | (murmur2(topic, strlen(topic)) & 0x3fffffffu);
 }
 
-static void say(struct rewriting *r, const char *text)
+void catalog_say(struct rewriting *r, const char *text)
 {
     if (!r->e)
         r->e = buf_append_str(r->out, text);
 }
 
-static void say_literal(struct rewriting *r, const char *text)
+void catalog_say_literal(struct rewriting *r, const char *text)
 {
-    say(r, "'");
+    catalog_say(r, "'");
     for (; *text && !r->e; text++) {
         if (*text == '\'')
-            say(r, "'");
+            catalog_say(r, "'");
         r->e = r->e ? r->e : buf_append_u8(r->out, (uint8_t)*text);
     }
-    say(r, "'");
-}
-
-/* ---- tokens ---- */
-
-static struct lex_token peek(const struct rewriting *r)
-{
-    struct slice rest = r->in;
-
-    return lex_next(&rest);
-}
-
-/* Takes everything up to the bracket that closes the one at hand, which was just taken. The arguments
- * before the first comma in *first. */
-static void call_skip(struct rewriting *r, struct slice *first)
-{
-    const uint8_t *from = r->in.ptr, *comma = NULL;
-    unsigned depth = 1;
-    struct lex_token t;
-
-    while (depth) {
-        t = lex_next(&r->in);
-        if (t.kind == LEX_END)
-            break;
-        depth += lex_op(&t, '(') || lex_op(&t, '[');
-        depth -= lex_op(&t, ')') || lex_op(&t, ']');
-        if ((depth == 1 && lex_op(&t, ',')) || depth == 0)
-            comma = comma ? comma : t.text.ptr;
-    }
-    *first = slice_of(from, comma ? (size_t)(comma - from) : 0);
-}
-
-/* A function that is answered otherwise. False: it is none of them. */
-static bool call_replace(struct rewriting *r, const char *name)
-{
-    struct lex_token open = peek(r);
-    struct slice rest, first;
-    char value[WORD_MAX];
-    unsigned i;
-
-    if (!lex_op(&open, '('))
-        return false;
-    rest = r->in;
-    lex_next(&r->in);
-    for (i = 0; i < sizeof calls / sizeof *calls; i++)
-        if (strcmp(calls[i].name, name) == 0) {
-            call_skip(r, &first);
-            say(r, calls[i].text);
-            return true;
-        }
-    if (strcmp(name, "version") == 0) {
-        call_skip(r, &first);
-        say_literal(r, "PostgreSQL " PG_SERVER_VERSION " (Weir " WEIR_VERSION ")");
-    } else if (strcmp(name, "current_schema") == 0) {
-        call_skip(r, &first);
-        say(r, "'public'");
-    } else if (strcmp(name, "current_database") == 0) {
-        call_skip(r, &first);
-        say_literal(r, r->pc->s.database);
-    } else if (strcmp(name, "format_type") == 0) {
-        call_skip(r, &first);
-        r->uses |= USES_PG;
-        say(r, "(SELECT weir_t.formatted FROM weir_types weir_t WHERE weir_t.oid = (");
-        r->e = r->e ? r->e : buf_append_slice(r->out, first);
-        say(r, "))");
-    } else if (strcmp(name, "to_regtype") == 0) {
-        call_skip(r, &first);
-        r->uses |= USES_PG;
-        say(r, "(SELECT weir_t.oid FROM weir_types weir_t WHERE weir_t.typname = (");
-        r->e = r->e ? r->e : buf_append_slice(r->out, first);
-        say(r, "))");
-    } else if (strcmp(name, "quote_ident") == 0) {
-        call_skip(r, &first);
-        say(r, "(");
-        r->e = r->e ? r->e : buf_append_slice(r->out, first);
-        say(r, ")");
-    } else if (strcmp(name, "current_setting") == 0) {
-        struct lex_token arg;
-        const char *v;
-
-        call_skip(r, &first);
-        arg = lex_next(&first);
-        v = lex_string(&arg, value, sizeof value) ? session_get(&r->pc->s, value) : NULL;
-        if (v)
-            say_literal(r, v);
-        else
-            say(r, "NULL::VARCHAR");
-    } else {
-        r->in = rest;
-        return false;
-    }
-    return true;
-}
-
-static void tokens_take(struct rewriting *r);
-
-/* In PostgreSQL the alias of generate_series is its column's name, too. */
-static void series_take(struct rewriting *r)
-{
-    static const char *const keywords[] = {"as",    "cross", "full",  "group", "having",
-                                           "inner", "join",  "left",  "limit", "natural",
-                                           "on",    "order", "right", "union", "where"};
-    struct slice first, inside, rest;
-    struct lex_token t;
-    unsigned i;
-
-    lex_next(&r->in);
-    inside = r->in;
-    call_skip(r, &first);
-    rest = r->in;
-    r->in = slice_of(inside.ptr, inside.len - rest.len);
-    say(r, "generate_series(");
-    tokens_take(r); /* the closing bracket, too */
-    r->in = rest;
-    t = peek(r);
-    for (i = 0; i < sizeof keywords / sizeof *keywords; i++)
-        if (lex_is(&t, keywords[i]))
-            return;
-    if (t.kind != LEX_WORD)
-        return;
-    lex_next(&r->in);
-    r->e = r->e ? r->e
-                : buf_printf(r->out, " %.*s(%.*s)", (int)t.text.len, (const char *)t.text.ptr,
-                             (int)t.text.len, (const char *)t.text.ptr);
-    r->changed = true;
-}
-
-/* Types that there are not, behind "::". False: it is another. */
-static bool type_replace(struct rewriting *r, const char *name)
-{
-    static const char *const texts[] = {"regclass",     "regtype",     "regproc", "regprocedure",
-                                        "regnamespace", "regrole",     "name",    "char",
-                                        "int2vector",   "oidvector",   "aclitem", "xid",
-                                        "cid",          "pg_node_tree"};
-    char topic[WORD_MAX];
-    struct slice word;
-    struct lex_token t;
-    unsigned i;
-
-    if (strcmp(name, "regclass") == 0 && r->last_string) {
-        word = slice_of(r->out->ptr + r->last, r->out->len - r->last);
-        t = lex_next(&word);
-        if (lex_string(&t, topic, sizeof topic)) {
-            r->out->len = r->last;
-            r->e = r->e ? r->e : buf_printf(r->out, " %u ", oid_of(topic));
-            return true;
-        }
-    }
-    for (i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (strcmp(texts[i], name) == 0) {
-            say(r, "::VARCHAR");
-            return true;
-        }
-    if (strcmp(name, "oid") != 0)
-        return false;
-    say(r, "::BIGINT");
-    return true;
-}
-
-/* Takes `schema .` that was looked at already. */
-static void prefix_drop(struct rewriting *r)
-{
-    lex_next(&r->in);
-    r->changed = true;
-}
-
-static bool is_schema(const struct rewriting *r, const char *name)
-{
-    struct lex_token next = peek(r);
-
-    return !r->last_dot && lex_op(&next, '.') &&
-           (strcmp(name, "pg_catalog") == 0 || strcmp(name, "public") == 0);
-}
-
-/* ::type, with or without a schema. */
-static bool cast_take(struct rewriting *r)
-{
-    struct slice before = r->in;
-    char name[WORD_MAX];
-    struct lex_token t = lex_next(&r->in), dot = peek(r);
-
-    if (lex_name(&t, name, sizeof name) && strcmp(name, "pg_catalog") == 0 && lex_op(&dot, '.')) {
-        lex_next(&r->in);
-        t = lex_next(&r->in);
-        before = slice_of(t.text.ptr, r->in.len + t.text.len);
-        r->changed = true;
-    }
-    if (lex_name(&t, name, sizeof name) && type_replace(r, name)) {
-        r->changed = true;
-        return true;
-    }
-    r->in = before;
-    return false;
-}
-
-/* COLLATE name; OPERATOR(schema.op). False: it is neither. */
-static bool oddity_take(struct rewriting *r)
-{
-    struct lex_token t = peek(r), dot;
-
-    if (lex_is(&r->t, "collate")) {
-        lex_next(&r->in);
-        dot = peek(r);
-        if (lex_op(&dot, '.')) {
-            lex_next(&r->in);
-            lex_next(&r->in);
-        }
-        return r->changed = true;
-    }
-    if (!lex_is(&r->t, "operator") || !lex_op(&t, '('))
-        return false;
-    lex_next(&r->in);
-    for (t = lex_next(&r->in); t.kind != LEX_END && !lex_op(&t, ')'); t = lex_next(&r->in))
-        if (t.kind == LEX_OTHER && !lex_op(&t, '.'))
-            r->e = r->e ? r->e : buf_append_slice(r->out, t.text);
-    return r->changed = true;
-}
-
-static void uses_note(struct rewriting *r, const char *name)
-{
-    if (strncmp(name, "pg_", 3) == 0)
-        r->uses |= USES_PG | USES_CLASS;
-    if (strcmp(name, "pg_attribute") == 0)
-        r->uses |= USES_COLUMNS;
-}
-
-/* information_schema.tables and .columns are ours. */
-static bool information_take(struct rewriting *r, const char *name)
-{
-    struct slice before = r->in;
-    struct lex_token t = lex_next(&r->in), x = lex_next(&r->in);
-    char what[WORD_MAX] = "";
-
-    if (strcmp(name, "information_schema") == 0 && lex_op(&t, '.') &&
-        lex_name(&x, what, sizeof what)) {
-        if (strcmp(what, "tables") == 0)
-            say(r, "weir_tables");
-        else if (strcmp(what, "columns") == 0)
-            say(r, "weir_columns");
-        if (strcmp(what, "tables") == 0 || strcmp(what, "columns") == 0) {
-            r->uses |= USES_PG | USES_CLASS | (what[0] == 'c' ? USES_COLUMNS : 0);
-            return r->changed = true;
-        }
-    }
-    r->in = before;
-    return false;
-}
-
-static void token_take(struct rewriting *r)
-{
-    char name[WORD_MAX];
-    struct lex_token t;
-
-    if (r->t.kind == LEX_OTHER && r->t.text.len == 2 && cast_take(r))
-        return;
-    if (r->t.kind == LEX_WORD && oddity_take(r))
-        return;
-    if (lex_name(&r->t, name, sizeof name)) {
-        if (is_schema(r, name)) {
-            prefix_drop(r);
-            return;
-        }
-        t = peek(r);
-        if (strcmp(name, "generate_series") == 0 && lex_op(&t, '(')) {
-            series_take(r);
-            return;
-        }
-        if (!r->last_dot && (information_take(r, name) || call_replace(r, name))) {
-            r->changed = true;
-            return;
-        }
-        uses_note(r, name);
-    }
-    r->last = r->out->len;
-    r->last_string = r->t.kind == LEX_STRING;
-    r->last_dot = lex_op(&r->t, '.');
-    r->e = r->e ? r->e : buf_append_slice(r->out, r->t.text);
-}
-
-/* The text between tokens stays, so that what is not changed reads as before. */
-static void tokens_take(struct rewriting *r)
-{
-    const uint8_t *end = r->in.ptr;
-
-    for (r->t = lex_next(&r->in); r->t.kind != LEX_END && !r->e; r->t = lex_next(&r->in)) {
-        if (r->t.text.ptr > end)
-            r->e = buf_append(r->out, end, (size_t)(r->t.text.ptr - end));
-        token_take(r);
-        end = r->in.ptr;
-    }
+    catalog_say(r, "'");
 }
 
 /* ---- what is in front ---- */
@@ -375,7 +194,7 @@ static bool is_named(struct slice sql, const char *topic)
 {
     char number[16];
 
-    snprintf(number, sizeof number, "%u", oid_of(topic));
+    snprintf(number, sizeof number, "%u", catalog_oid(topic));
     return memmem(sql.ptr, sql.len, topic, strlen(topic)) ||
            memmem(sql.ptr, sql.len, number, strlen(number));
 }
@@ -386,7 +205,7 @@ static void topics_each(struct rewriting *r,
 {
     struct broker *b = r->pc->p->conf.broker;
     const struct principal *who = NULL;
-    char after[WORD_MAX] = "";
+    char after[CATALOG_WORD_MAX] = "";
     struct topic *t[PAGE];
     unsigned seen = 0;
     size_t n, i;
@@ -406,20 +225,20 @@ static void topics_each(struct rewriting *r,
 
 static void topic_value(struct rewriting *r, const char *topic, unsigned i)
 {
-    r->e = r->e ? r->e : buf_printf(r->out, "%s(%u,", i ? "," : "", oid_of(topic));
-    say_literal(r, topic);
-    say(r, ")");
+    r->e = r->e ? r->e : buf_printf(r->out, "%s(%u,", i ? "," : "", catalog_oid(topic));
+    catalog_say_literal(r, topic);
+    catalog_say(r, ")");
 }
 
 static void identifier(struct rewriting *r, const char *name)
 {
-    say(r, "\"");
+    catalog_say(r, "\"");
     for (; *name && !r->e; name++) {
         if (*name == '"')
-            say(r, "\"");
+            catalog_say(r, "\"");
         r->e = r->e ? r->e : buf_append_u8(r->out, (uint8_t)*name);
     }
-    say(r, "\"");
+    catalog_say(r, "\"");
 }
 
 static void topic_columns(struct rewriting *r, const char *topic)
@@ -428,15 +247,15 @@ static void topic_columns(struct rewriting *r, const char *topic)
                 : buf_printf(r->out,
                              " UNION ALL SELECT %u relid, row_number() OVER () num, column_name, "
                              "column_type FROM (DESCRIBE ",
-                             oid_of(topic));
+                             catalog_oid(topic));
     identifier(r, topic);
-    say(r, ")");
+    catalog_say(r, ")");
 }
 
 static void named_columns(struct rewriting *r, const char *topic, unsigned i)
 {
     if (is_named(r->sql, topic)) {
-        r->uses |= 1u << 31;
+        r->uses |= CATALOG_ONE;
         topic_columns(r, topic);
     }
 }
@@ -447,15 +266,17 @@ static void some_columns(struct rewriting *r, const char *topic, unsigned i)
         topic_columns(r, topic);
 }
 
-/* Types as pg_type_of numbers them; DECIMAL with its parts is numeric, lists are arrays. */
+/* Types as pg_type_of numbers them, and arrays of them. */
 static const char types_text[] =
-    "weir_types(oid,typname,formatted,typlen,typcategory,typarray,duck) AS (VALUES "
+    "weir_base(oid,typname,formatted,typlen,typcategory,typarray,duck) AS (VALUES "
     "(16,'bool','boolean',1,'B',1000,'BOOLEAN'),(17,'bytea','bytea',-1,'U',1001,'BLOB'),"
+    "(18,'char','\"char\"',1,'Z',1002,'-'),"
     "(19,'name','name',64,'S',1003,'-'),(20,'int8','bigint',8,'N',1016,'BIGINT'),"
     "(21,'int2','smallint',2,'N',1005,'SMALLINT'),(23,'int4','integer',4,'N',1007,'INTEGER'),"
     "(25,'text','text',-1,'S',1009,'VARCHAR'),(26,'oid','oid',4,'N',1028,'-'),"
     "(114,'json','json',-1,'U',199,'JSON'),(700,'float4','real',4,'N',1021,'FLOAT'),"
-    "(701,'float8','double precision',8,'N',1022,'DOUBLE'),"
+    "(701,'float8','double precision',8,'N',1022,'DOUBLE'),(705,'unknown','unknown',-2,'X',0,'-'),"
+    "(1042,'bpchar','character',-1,'S',1014,'-'),"
     "(1043,'varchar','character varying',-1,'S',1015,'-'),(1082,'date','date',4,'D',1182,'DATE'),"
     "(1083,'time','time without time zone',8,'D',1183,'TIME'),"
     "(1114,'timestamp','timestamp without time zone',8,'D',1115,'TIMESTAMP'),"
@@ -463,93 +284,148 @@ static const char types_text[] =
     "(1186,'interval','interval',16,'T',1187,'INTERVAL'),"
     "(1266,'timetz','time with time zone',12,'D',1270,'TIME WITH TIME ZONE'),"
     "(1700,'numeric','numeric',-1,'N',1231,'UBIGINT'),(2950,'uuid','uuid',16,'U',2951,'UUID'),"
-    "(199,'_json','json[]',-1,'A',0,'-'),(1009,'_text','text[]',-1,'A',0,'VARCHAR[]'),"
-    "(1016,'_int8','bigint[]',-1,'A',0,'BIGINT[]'),"
-    "(1022,'_float8','double precision[]',-1,'A',0,'DOUBLE[]'))";
+    "(3802,'jsonb','jsonb',-1,'U',3807,'-'))"
+    ",weir_types AS (SELECT oid::UINTEGER oid,typname,formatted,typlen::SMALLINT "
+    "typlen,typcategory,"
+    "typarray::UINTEGER typarray,duck,0::UINTEGER typelem FROM weir_base UNION ALL SELECT "
+    "typarray::UINTEGER,'_' || typname,formatted || '[]',-1,'A',0,duck || '[]',oid::UINTEGER FROM "
+    "weir_base WHERE typarray <> 0)"
+    ",weir_formats(weir_oid,weir_type,weir_format) AS (SELECT oid,typname,formatted FROM "
+    "weir_types)"
+    ",weir_procs(weir_name,weir_oid) AS (VALUES "
+#define CATALOG_PROC(name, oid) "('" name "'," #oid "),"
+#include "proto/pgwire/tbl/catalog.h"
+    "('-',0))";
 
-static const char tables_text[] =
-    ",pg_class AS (SELECT oid,relname,2200 relnamespace,0 reltype,0 reloftype,10 relowner,0 relam,"
-    "0 relfilenode,0 reltablespace,0 relpages,-1.0 reltuples,0 relallvisible,0 reltoastrelid,"
-    "false relhasindex,false relisshared,'p' relpersistence,'r' relkind,0 relnatts,0 relchecks,"
-    "false relhasrules,false relhastriggers,false relhassubclass,false relrowsecurity,"
-    "false relforcerowsecurity,true relispopulated,'d' relreplident,false relispartition,"
-    "NULL::VARCHAR[] relacl,NULL::VARCHAR[] reloptions,NULL::VARCHAR relpartbound FROM weir_list)"
-    ",pg_tables AS (SELECT 'public' schemaname,relname tablename,'weir' tableowner,"
-    "NULL::VARCHAR AS \"tablespace\",false hasindexes,false hasrules,false hastriggers,false "
-    "rowsecurity "
-    "FROM weir_list),pg_namespace(oid,nspname,nspowner,nspacl) AS (VALUES "
-    "(11,'pg_catalog',10,NULL::VARCHAR[]),(2200,'public',10,NULL),"
-    "(13000,'information_schema',10,NULL)),pg_type AS (SELECT oid,typname,11 typnamespace,"
-    "10 typowner,typlen,false typbyval,'b' typtype,typcategory,false typispreferred,"
-    "true typisdefined,',' typdelim,0 typrelid,0 typsubscript,coalesce((SELECT e.oid FROM "
-    "weir_types "
-    "e WHERE e.typarray = weir_types.oid),0) typelem,typarray,0 typbasetype,-1 typtypmod,"
-    "0 typcollation,false typnotnull,0 typndims,NULL::VARCHAR typdefault,'array_in' typinput,"
-    "'array_recv' typreceive,NULL::VARCHAR[] typacl FROM weir_types)"
-    ",pg_roles(oid,rolname,rolsuper,rolinherit,rolcreaterole,rolcreatedb,rolcanlogin,"
-    "rolreplication,rolconnlimit,rolvaliduntil,rolbypassrls) AS (VALUES (10,'weir',false,true,"
-    "false,false,true,false,-1,NULL::TIMESTAMPTZ,false)),pg_user(usename,usesysid,usecreatedb,"
-    "usesuper) AS (VALUES ('weir',10,false,false))"
-    ",weir_tables AS (SELECT current_database() table_catalog,'public' table_schema,"
-    "relname table_name,'BASE TABLE' table_type,'NO' is_insertable_into FROM weir_list)";
-
+/* Columns with the numbers of their types, as pg_type_of gives them. */
 static const char columns_text[] =
-    ",weir_typed AS (SELECT c.*,coalesce(CASE WHEN column_type LIKE 'DECIMAL%' AND column_type NOT "
-    "LIKE '%]' THEN 1700 WHEN column_type LIKE 'STRUCT%]' THEN 199 WHEN column_type LIKE 'STRUCT%' "
-    "OR column_type LIKE 'MAP%' THEN 114 END,t.oid,25) typid FROM weir_described c LEFT JOIN "
-    "weir_types t ON t.duck = c.column_type)"
-    ",pg_attribute AS (SELECT relid attrelid,column_name attname,typid atttypid,-1 attstattarget,"
-    "t.typlen attlen,num attnum,0 attndims,-1 attcacheoff,-1 atttypmod,false attbyval,"
-    "'x' attstorage,'' attcompression,'i' attalign,false attnotnull,false atthasdef,"
-    "false atthasmissing,'' attidentity,'' attgenerated,false attisdropped,true attislocal,"
-    "0 attinhcount,0 attcollation,NULL::VARCHAR[] attacl,NULL::VARCHAR[] attoptions,"
-    "NULL::VARCHAR[] attfdwoptions FROM weir_typed JOIN weir_types t ON t.oid = typid)"
-    ",weir_columns AS (SELECT current_database() table_catalog,'public' table_schema,"
-    "l.relname table_name,column_name,num ordinal_position,NULL::VARCHAR column_default,"
-    "'YES' is_nullable,t.formatted data_type,NULL::INTEGER character_maximum_length,"
-    "NULL::INTEGER numeric_precision,NULL::INTEGER numeric_scale,NULL::INTEGER datetime_precision,"
-    "t.typname udt_name,'pg_catalog' udt_schema,'NO' is_identity,'NEVER' is_generated,"
-    "'NO' is_updatable FROM weir_typed JOIN weir_types t ON t.oid = typid JOIN weir_list l ON "
-    "l.oid = relid)";
+    ",weir_duck(duck,oid) AS (VALUES ('TINYINT',21),('UTINYINT',21),('USMALLINT',23),"
+    "('UINTEGER',26),('HUGEINT',1700),('UHUGEINT',1700),('BIGNUM',1700),('TIMESTAMP_S',1114),"
+    "('TIMESTAMP_MS',1114),('TIMESTAMP_NS',1114),('TIME_NS',1083))"
+    ",weir_typed AS (SELECT c.*,coalesce(CASE WHEN column_type LIKE 'DECIMAL%%' THEN CASE WHEN "
+    "column_type LIKE '%%]' THEN 1231 ELSE 1700 END WHEN column_type LIKE 'STRUCT%%]' OR "
+    "column_type LIKE 'MAP%%]' THEN 199 WHEN column_type LIKE 'STRUCT%%' OR column_type LIKE "
+    "'MAP%%' OR column_type LIKE 'UNION%%' THEN 114 END,t.oid,d.oid,25)::UINTEGER typid FROM "
+    "weir_described "
+    "c "
+    "LEFT JOIN weir_types t ON t.duck = c.column_type LEFT JOIN weir_duck d ON d.duck = "
+    "c.column_type)";
 
-static void database_put(struct rewriting *r)
+/* text, with the database's name for %d, and % for %%. */
+static void filled_put(struct rewriting *r, const char *text)
 {
-    say(r, ",pg_database(oid,datname,datdba,encoding,datcollate,datctype,datistemplate,"
-           "datallowconn,datconnlimit,dattablespace,datacl,datlocprovider,daticulocale) AS (VALUES "
-           "(5,");
-    say_literal(r, r->pc->s.database);
-    say(r, ",10,6,'C.UTF-8','C.UTF-8',false,true,-1,1663,NULL::VARCHAR[],'c',NULL::VARCHAR))");
+    const char *at;
+
+    for (at = strchr(text, '%'); at && !r->e; text = at + 2, at = strchr(text, '%')) {
+        r->e = buf_append(r->out, text, (size_t)(at - text));
+        if (at[1] == 'd')
+            catalog_say_literal(r, r->pc->s.database);
+        else
+            catalog_say(r, "%");
+    }
+    catalog_say(r, text);
+}
+
+static void setting_row(void *arg, const char *name, const char *value)
+{
+    struct rewriting *r = arg;
+
+    catalog_say(r, r->out->ptr[r->out->len - 1] == ')' ? ",(" : "(");
+    catalog_say_literal(r, name);
+    catalog_say(r, ",");
+    catalog_say_literal(r, value);
+    catalog_say(r, ")");
+}
+
+bool catalog_mention(struct rewriting *r, const char *name, bool info)
+{
+    size_t i;
+
+    for (i = 0; i < RELATIONS; i++)
+        if (relations[i].info == info && strcmp(relations[i].name, name) == 0) {
+            r->mentioned[i / 64] |= 1ull << i % 64;
+            r->uses |= CATALOG_PG | relations[i].uses;
+            return true;
+        }
+    return false;
+}
+
+static void columns_put(struct rewriting *r)
+{
+    catalog_say(r, ",weir_described AS (SELECT 0 relid,0::BIGINT num,'' column_name,'' column_type "
+                   "WHERE false");
+    topics_each(r, named_columns);
+    if (!(r->uses & CATALOG_ONE))
+        topics_each(r, some_columns);
+    catalog_say(r, ")");
+    filled_put(r, columns_text);
+}
+
+/* Those parameters of the statement that what was made of it does not have any more: they must be
+ * given all the same. How many; r: as a relation that nobody asks, all but its end. */
+static unsigned params_lost(struct slice sql, struct slice body, struct rewriting *r)
+{
+    unsigned n = lex_params(sql), i, lost = 0;
+    uint8_t *seen = xcalloc(n + 1u, 1);
+    struct lex_token t;
+
+    for (t = lex_next(&body); t.kind != LEX_END; t = lex_next(&body)) {
+        unsigned long k = t.kind == LEX_PARAM ? strtoul((const char *)t.text.ptr + 1, NULL, 10) : 0;
+
+        if (k <= n)
+            seen[k] = 1;
+    }
+    for (i = 1; i <= n; i++) {
+        if (seen[i])
+            continue;
+        if (r && !r->e)
+            r->e = buf_printf(r->out, "%s$%u::VARCHAR", lost ? "," : ",weir_params AS (SELECT ", i);
+        lost++;
+    }
+    free(seen);
+    return lost;
 }
 
 /* The relations, as far as the statement needs them. */
-static void prelude_put(struct rewriting *r)
+static void prelude_put(struct rewriting *r, struct slice body)
 {
-    unsigned i;
+    size_t i;
 
-    say(r, types_text);
-    if (!(r->uses & (USES_CLASS | USES_COLUMNS)))
-        return;
-    say(r, ",weir_list(oid,relname) AS (SELECT * FROM (VALUES ");
-    topics_each(r, topic_value);
-    if (r->out->ptr[r->out->len - 1] == ' ')
-        say(r, "(0,'')");
-    say(r, ") WHERE col0 <> 0)");
-    say(r, tables_text);
-    database_put(r);
-    for (i = 0; i < sizeof empties / sizeof *empties; i++)
-        if (memmem(r->sql.ptr, r->sql.len, empties[i].name, strlen(empties[i].name)))
-            r->e = r->e ? r->e
-                        : buf_printf(r->out, ",%s AS (SELECT %s WHERE false)", empties[i].name,
-                                     empties[i].select);
-    if (!(r->uses & USES_COLUMNS))
-        return;
-    say(r, ",weir_described AS (SELECT 0 relid,0::BIGINT num,'' column_name,'' column_type WHERE "
-           "false");
-    topics_each(r, named_columns);
-    if (!(r->uses & 1u << 31))
-        topics_each(r, some_columns);
-    say(r, ")");
-    say(r, columns_text);
+    catalog_say(r, types_text);
+    if (r->uses & CATALOG_CLASS) {
+        catalog_say(r, ",weir_list(oid,relname) AS (SELECT col0::UINTEGER,col1 FROM (VALUES ");
+        topics_each(r, topic_value);
+        if (r->out->ptr[r->out->len - 1] == ' ')
+            catalog_say(r, "(0,'')");
+        catalog_say(r, ") WHERE col0 <> 0)");
+    }
+    if (r->uses & CATALOG_NAMED)
+        catalog_say(r, ",weir_names(weir_oid,weir_rel,weir_name) AS (SELECT "
+                       "oid,relname,unnest([relname,'\"' || relname || '\"',"
+                       "'public.' || relname,'public.\"' || relname || '\"','\"public\".\"' || "
+                       "relname || '\"',oid::VARCHAR]) AS name FROM weir_list)");
+    if (r->uses & CATALOG_SIZES)
+        catalog_say(r, ",weir_sizes(weir_name,weir_bytes) AS (SELECT n.weir_name,b.bytes FROM "
+                       "weir_names n JOIN weir.topics b "
+                       "ON b.topic = n.weir_rel)");
+    if (r->uses & CATALOG_SETTINGS) {
+        catalog_say(r, ",weir_settings(weir_setting,weir_value) AS (VALUES ");
+        session_each(&r->pc->s, setting_row, r);
+        catalog_say(r, ")");
+    }
+    if (r->uses & CATALOG_COLUMNS)
+        columns_put(r);
+    for (i = 0; i < RELATIONS; i++) {
+        if (!(r->mentioned[i / 64] & 1ull << i % 64))
+            continue;
+        r->e = r->e ? r->e : buf_printf(r->out, ",\"%s\" AS (", relations[i].name);
+        if (!relations[i].uses)
+            catalog_say(r, "SELECT ");
+        filled_put(r, relations[i].text);
+        catalog_say(r, relations[i].uses ? ")" : " WHERE false)");
+    }
+    if (params_lost(r->sql, body, r))
+        catalog_say(r, ")");
 }
 
 /* The statement's own WITH goes on behind ours. */
@@ -558,21 +434,21 @@ static void prelude_join(struct rewriting *r, struct buf *body)
     struct slice rest = buf_slice(body);
     struct lex_token t = lex_next(&rest), next;
 
-    say(r, "WITH ");
+    catalog_say(r, "WITH ");
     if (lex_is(&t, "with")) {
         struct slice after = rest;
 
         next = lex_next(&after);
         if (lex_is(&next, "recursive")) {
-            say(r, "RECURSIVE ");
+            catalog_say(r, "RECURSIVE ");
             rest = after;
         }
-        prelude_put(r);
-        say(r, ", ");
+        prelude_put(r, buf_slice(body));
+        catalog_say(r, ", ");
     } else {
         rest = buf_slice(body);
-        prelude_put(r);
-        say(r, " ");
+        prelude_put(r, buf_slice(body));
+        catalog_say(r, " ");
     }
     r->e = r->e ? r->e : buf_append_slice(r->out, rest);
 }
@@ -585,15 +461,29 @@ static bool is_select(struct slice sql)
            lex_is(&t, "values") || lex_op(&t, '(');
 }
 
-enum err catalog_rewrite(struct pconn *pc, struct slice sql, struct buf *out, bool *changed)
+static bool has_word(struct slice sql, const char *word)
 {
-    struct rewriting r = {.pc = pc, .sql = sql, .in = sql};
+    size_t n = strlen(word), i;
+
+    for (i = 0; i + n <= sql.len; i++)
+        if (strncasecmp((const char *)sql.ptr + i, word, n) == 0)
+            return true;
+    return false;
+}
+
+enum err catalog_rewrite(struct pconn *pc, const struct pstatement *st, struct slice sql,
+                         struct buf *out, bool *changed)
+{
+    struct rewriting r = {.pc = pc, .sql = sql, .in = sql, .oids = st->oids, .oids_n = st->oids_n};
     struct buf body;
 
     buf_init(&body, out->max);
     r.out = &body;
+    r.catalogue = has_word(sql, "pg_") || has_word(sql, "information_schema");
     if (is_select(sql))
-        tokens_take(&r);
+        catalog_tokens(&r);
+    if (r.changed)
+        r.uses |= params_lost(sql, buf_slice(&body), NULL) ? CATALOG_PG : 0;
     *changed = r.changed || r.uses;
     r.out = out;
     if (!r.e && r.uses)

@@ -206,7 +206,11 @@ void pdescribe_forget(struct pconn *pc);
 
 /* ---- catalog.c ---- */
 
-/* The statement as SQL understands it, appended to out; *changed: it is another text than was sent. */
-enum err catalog_rewrite(struct pconn *pc, struct slice sql, struct buf *out, bool *changed);
+/* sql, st's text or a part of it, as SQL understands it, appended to out; *changed: it is another text
+ * than was sent. */
+enum err catalog_rewrite(struct pconn *pc, const struct pstatement *st, struct slice sql,
+                         struct buf *out, bool *changed);
+/* Whether $n is cast to an array, or a list that something is compared with. */
+bool catalog_param_is_list(struct slice sql, unsigned n);
 
 #endif

@@ -217,11 +217,12 @@ static struct maker *maker_new(struct pconn *pc, const uint8_t *formats, uint16_
     return m;
 }
 
-static bool text_of(struct pconn *pc, struct slice sql, struct buf *text, bool *changed)
+static bool text_of(struct pconn *pc, const struct pstatement *st, struct slice sql,
+                    struct buf *text, bool *changed)
 {
     buf_init(text, TEXT_MAX);
     *changed = false;
-    if (!catalog_rewrite(pc, sql, text, changed))
+    if (!catalog_rewrite(pc, st, sql, text, changed))
         return true;
     buf_fini(text);
     query_fail(pc, "54000", "the statement is too long", NULL);
@@ -238,13 +239,13 @@ static bool ask_of(struct pconn *pc, struct portal *po, struct maker *m, struct 
     enum err e;
 
     if (!copy_is(sql))
-        return text_of(pc, sql, text, &m->rewritten);
+        return text_of(pc, po->st, sql, text, &m->rewritten);
     buf_init(&query, TEXT_MAX);
     e = copy_parse(sql, &m->copy, &query, &moved, &info);
     if (e)
         query_fail(pc, e == ERR_INVALID ? "42601" : state_of(e),
                    info.text[0] ? info.text : err_text(e), NULL);
-    ok = !e && text_of(pc, buf_slice(&query), text, &m->rewritten);
+    ok = !e && text_of(pc, po->st, buf_slice(&query), text, &m->rewritten);
     buf_fini(&query);
     m->rewritten = m->rewritten || moved;
     m->copying = po->copying = true;
@@ -439,7 +440,7 @@ bool pdescribe_start(struct pconn *pc, struct pstatement *st)
     buf_init(&d->failed, 1u << 20);
     atomic_fetch_add(&pc->p->live, 1);
     if (!maker_rights(pc, &d->m) ||
-        !text_of(pc, slice_of(st->sql, st->len), &text, &d->m.rewritten)) {
+        !text_of(pc, st, slice_of(st->sql, st->len), &text, &d->m.rewritten)) {
         describe_free(d);
         return false;
     }

@@ -85,6 +85,18 @@ const char *session_get(const struct session *s, const char *name)
     return x ? x->value : d >= 0 ? defaults[d].value : NULL;
 }
 
+void session_each(const struct session *s,
+                  void (*fn)(void *arg, const char *name, const char *value), void *arg)
+{
+    unsigned i;
+
+    for (i = 0; i < DEFAULTS; i++)
+        fn(arg, defaults[i].name, session_get(s, defaults[i].name));
+    for (i = 0; i < s->settings_n; i++)
+        if (default_of(s->setting[i].name) < 0)
+            fn(arg, s->setting[i].name, s->setting[i].value);
+}
+
 const char *session_reported(unsigned i)
 {
     static const char last[] = "session_authorization";

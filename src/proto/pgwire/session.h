@@ -50,6 +50,9 @@ void session_init(struct session *s, struct slice user, struct slice database);
 void session_startup(struct session *s, struct slice name, struct slice value);
 /* NULL: no such setting. */
 const char *session_get(const struct session *s, const char *name);
+/* Each setting that there is, once. */
+void session_each(const struct session *s,
+                  void (*fn)(void *arg, const char *name, const char *value), void *arg);
 /* Looks at one statement and does it if it is about the session. what only: nothing is done, but the
  * answer's `what` is right: for Describe. */
 void session_take(struct session *s, struct slice sql, bool what_only, struct session_answer *a);

@@ -31,7 +31,7 @@ static const struct row {
     [SQL_HUGEINT] = {{PG_NUMERIC, -1, -1}, 1231},
     [SQL_UTINYINT] = {{PG_INT2, 2, -1}, 1005},
     [SQL_USMALLINT] = {{PG_INT4, 4, -1}, 1007},
-    [SQL_UINTEGER] = {{PG_INT8, 8, -1}, 1016},
+    [SQL_UINTEGER] = {{PG_OID, 4, -1}, 1028},
     [SQL_UBIGINT] = {{PG_NUMERIC, -1, -1}, 1231},
     [SQL_UHUGEINT] = {{PG_NUMERIC, -1, -1}, 1231},
     [SQL_FLOAT] = {{PG_FLOAT4, 4, -1}, 1021},
@@ -200,10 +200,9 @@ static enum err put_fixed(const struct sql_vector *v, uint64_t row, struct buf *
     case SQL_USMALLINT:
         return put_be(out, AT(uint16_t), 4);
     case SQL_INTEGER:
+    case SQL_UINTEGER:
     case SQL_FLOAT:
         return put_be(out, AT(uint32_t), 4);
-    case SQL_UINTEGER:
-        return put_be(out, AT(uint32_t), 8);
     case SQL_BIGINT:
     case SQL_DOUBLE:
     case SQL_TIME:
@@ -485,6 +484,11 @@ static enum err time_text(int64_t micros, const char *format, bool fraction, str
     return as_text(text, a, out);
 }
 
+enum err pg_time_text(int64_t micros, struct arena *a, struct sql_param *out, struct errinfo *info)
+{
+    return time_text(micros, "%F %T", true, a, out, info);
+}
+
 static enum err date_read(struct slice v, uint32_t oid, struct arena *a, struct sql_param *out,
                           struct errinfo *info)
 {
@@ -502,7 +506,7 @@ static enum err date_read(struct slice v, uint32_t oid, struct arena *a, struct 
     if (n > INT64_MAX - EPOCH_MICROS)
         return bad("time", info);
     if (oid == PG_TIMESTAMP)
-        return time_text(n + EPOCH_MICROS, "%F %T", true, a, out, info);
+        return pg_time_text(n + EPOCH_MICROS, a, out, info);
     out->type = SQL_TIMESTAMP_TZ;
     out->i64 = n + EPOCH_MICROS;
     return ERR_OK;
@@ -608,5 +612,7 @@ enum err pg_param_read(uint32_t oid, uint16_t format, struct slice v, struct are
         return ERR_OK;
     if (format > 1)
         return errinfo_set(info, ERR_CORRUPT_INPUT, "there is no format %u", format);
+    if (pg_list_type(oid))
+        return pg_array_read(oid, format, v, a, out, info);
     return format ? binary_read(oid, v, a, out, info) : text_read(oid, v, a, out, info);
 }

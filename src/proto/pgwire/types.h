@@ -51,5 +51,13 @@ enum err pg_data_row(const struct sql_chunk *c, uint32_t row, const uint8_t *for
  * is read here. */
 enum err pg_param_read(uint32_t oid, uint16_t format, struct slice v, struct arena *a,
                        struct sql_param *out, struct errinfo *info);
+/* Microseconds since 1970 as a text that every time type reads. */
+enum err pg_time_text(int64_t micros, struct arena *a, struct sql_param *out, struct errinfo *info);
+/* The list type of arrays of this number; NULL: it is no array's. */
+const char *pg_list_type(uint32_t oid);
+/* pg_param_read of an array: a text that SQL reads as a list. oid: the array's; others are taken for
+ * arrays of texts. */
+enum err pg_array_read(uint32_t oid, uint16_t format, struct slice v, struct arena *a,
+                       struct sql_param *out, struct errinfo *info);
 
 #endif

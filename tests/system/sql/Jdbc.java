@@ -33,6 +33,35 @@ public class Jdbc {
         check(names.contains("amount float8") && names.contains("id int8"), "columns: " + names);
     }
 
+    /* What tools that know no dialect ask. */
+    static void more(Connection c) throws SQLException {
+        DatabaseMetaData m = c.getMetaData();
+
+        for (ResultSet r : new ResultSet[] {m.getPrimaryKeys(null, "public", "orders"), m.getImportedKeys(null, "public", "orders"),
+                m.getExportedKeys(null, "public", "orders"), m.getIndexInfo(null, "public", "orders", false, true),
+                m.getBestRowIdentifier(null, "public", "orders", 2, true),
+                m.getUDTs(null, null, "%", null)}) {
+            check(!r.next(), "there is none");
+            r.close();
+        }
+        m.getProcedures(null, null, "%").close();
+        m.getFunctions(null, null, "%").close();
+        for (ResultSet r : new ResultSet[] {m.getCatalogs(), m.getSchemas(), m.getTypeInfo(), m.getTableTypes(), m.getTablePrivileges(null, "public", "orders"),
+                m.getColumnPrivileges(null, "public", "orders", "%"), m.getVersionColumns(null, "public", "orders")}) {
+            check(r.next(), "there are some");
+            r.close();
+        }
+        check(m.getSQLKeywords() != null && m.getDefaultTransactionIsolation() > 0 && m.getMaxColumnsInIndex() > 0, "settings");
+        try (PreparedStatement p = c.prepareStatement("SELECT count(*), ? FROM orders WHERE id = ANY(?)")) {
+            p.setString(1, "x");
+            p.setArray(2, c.createArrayOf("int8", new Object[] {1L, 2L, null}));
+            for (int i = 0; i < 7; i++)
+                try (ResultSet r = p.executeQuery()) {
+                    check(r.next() && r.getLong(1) == 2 && r.getString(2).equals("x"), "a list");
+                }
+        }
+    }
+
     static void parts(Connection c) throws SQLException {
         long n = 0;
 
@@ -66,6 +95,7 @@ public class Jdbc {
 
         try (Connection c = DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + a[0] + "/weir", "x", "")) {
             metadata(c);
+            more(c);
             parameters(c);
             parts(c);
             try (Statement s = c.createStatement(); ResultSet r = s.executeQuery(a[1])) {
