@@ -639,3 +639,142 @@ def test_nats_jwt_go():
             got = json.loads(p.stdout or json.dumps(p.stderr.decode()))
             assert '"%s"' % no in got["denied"], (who, got)
             assert who == "worker" or got["max"] == 100, got
+
+
+# ---- exports and imports -------------------------------------------------------------------------------
+
+SHARED = """
+accounts:
+  SALES:
+    users: [{user: sales, password: secret}]
+    exports:
+      - {service: "price.*.*"}
+      - {stream: orders.>, accounts: [AUDIT]}
+      - {service: slow.>, accounts: [AUDIT]}
+  AUDIT:
+    users: [{user: audit, password: secret}]
+    exports: [{stream: seen.>}]
+    imports:
+      - {service: "price.eu.*", account: SALES, to: "ask.*"}
+      - {service: slow.>, account: SALES}
+      - {stream: orders.new.>, account: SALES, prefix: sales}
+      - {stream: "orders.*.void", account: SALES, to: "void.*"}
+  OTHER:
+    users: [{user: other, password: secret}]
+    imports:
+      - {service: "price.*.*", account: SALES, to: "p.*.of.*"}
+      - {stream: seen.>, account: AUDIT, to: audit.>}
+"""
+
+
+def answers(w, n=1):
+    """So many messages, as (subject, reply or b'', body)."""
+    out = []
+    while len(out) < n:
+        head = w.until(b"\r\n").split()
+        size = int(head[-1])
+        while len(w.got) < size + 2:
+            w.got += w.s.recv(1 << 16)
+        reply = head[3] if len(head) == (5 if head[0] == b"MSG" else 6) else b""
+        out.append((head[1], reply, w.got[:size]))
+        w.got = w.got[size + 2:]
+    return out
+
+
+def test_nats_exports():
+    """Services are asked and answer, streams arrive, under the importers' subjects; nothing else passes, and seals cannot be made."""
+    with scratch() as d:
+        file = os.path.join(d, "users.yaml")
+        open(file, "w").write(SHARED)
+        with served("--set", "nats.users=" + file, nats=0, loops=2) as s:
+            sales, audit, other, thief = (named(s, u, user=u, no_responders=True, **{"pass": "secret"}) for u in ("sales", "audit", "other", "other"))
+            sales.answer(b"SUB price.> 1\r\n")
+            audit.answer(b"SUB > 1\r\n")
+            other.answer(b"SUB > 1\r\n")
+            ask = lambda w, line, body=b"": w.say(b"PUB %s %d\r\n%s\r\n" % (line, len(body), body))
+            # a service, with the importer's subjects, its reply sealed; several answers
+            ask(audit, b"ask.tea _INBOX.me.1", b"?")
+            assert answers(audit) == [(b"ask.tea", b"_INBOX.me.1", b"?")], "its own subscription sees the request"
+            (subject, reply, body), = answers(sales)
+            assert (subject, body) == (b"price.eu.tea", b"?") and reply.startswith(b"_R_."), (subject, reply, body)
+            ask(sales, reply, b"5"), ask(sales, reply, b"6")
+            assert answers(audit, 2) == [(b"_INBOX.me.1", b"", b"5"), (b"_INBOX.me.1", b"", b"6")]
+            ask(other, b"p.us.of.nut r", b"x")
+            assert answers(other) == [(b"p.us.of.nut", b"r", b"x")]
+            (subject, other_reply, _), = answers(sales)
+            assert subject == b"price.us.nut"
+            # seals hold for their reply and import only
+            parts = reply.split(b".")
+            for bad in (reply + b".x", reply.replace(parts[2], b"0" * 16), b".".join(parts[:3] + [b"f" * 16] + parts[4:]),
+                        b".".join([parts[0], other_reply.split(b".")[1]] + parts[2:]), b"_R_.1.x", b"_R_.1.%s.%s" % (parts[2], parts[3])):
+                ask(sales, bad, b"forged")
+            ask(thief, reply, b"stolen")  # of another account
+            assert answers(other) == [(reply, b"", b"stolen")]
+            assert sales.answer(b"") == audit.answer(b"") == other.answer(b"") == b""
+            # nobody answers
+            ask(audit, b"slow.x _INBOX.me.2")
+            got = answers(audit, 2)
+            assert sorted(g[0] for g in got) == [b"_INBOX.me.2", b"slow.x"] and any(b"503" in g[2] for g in got), got
+            # streams, with headers
+            sales.say(b"HPUB orders.new.1 12 14\r\nNATS/1.0\r\n\r\nhi\r\n")
+            assert answers(audit) == [(b"sales.orders.new.1", b"", b"NATS/1.0\r\n\r\nhi")]
+            ask(sales, b"orders.7.void", b"v"), ask(sales, b"orders.old", b"o"), ask(audit, b"seen.a.b", b"s")
+            assert sorted(answers(audit, 2)) == [(b"seen.a.b", b"", b"s"), (b"void.7", b"", b"v")]
+            assert answers(other) == [(b"audit.a.b", b"", b"s")]
+            assert sales.answer(b"") == audit.answer(b"") == other.answer(b"") == b""
+            # whatever is published, nothing else passes
+            rng, expect = random.Random(7), {id(audit): [], id(other): [], id(sales): []}
+            words = [b"orders", b"new", b"price", b"eu", b"ask", b"tea", b"void", b"seen", b"audit", b"sales", b"p", b"of", b"slow", b"_R_", b"1"]
+            sales.answer(b"UNSUB 1\r\nSUB > 3\r\n")
+            for i in range(3000):
+                w = rng.choice((sales, audit, other))
+                t = [rng.choice(words) for _ in range(rng.randint(1, 4))]
+                subject, body = b".".join(t), b"%d" % i
+                ask(w, subject, body)
+                expect[id(w)].append((subject, body))
+                if w is sales and t[:2] == [b"orders", b"new"] and len(t) > 2:
+                    expect[id(audit)].append((b"sales." + subject, body))
+                if w is sales and len(t) == 3 and t[0] == b"orders" and t[2] == b"void":
+                    expect[id(audit)].append((b"void." + t[1], body))
+                if w is audit and len(t) == 2 and t[0] == b"ask":
+                    expect[id(sales)].append((b"price.eu." + t[1], body))
+                if w is audit and t[0] == b"slow" and len(t) > 1:
+                    expect[id(sales)].append((subject, body))
+                if w is audit and t[0] == b"seen" and len(t) > 1:
+                    expect[id(other)].append((b"audit." + subject[5:], body))
+                if w is other and len(t) == 4 and t[0] == b"p" and t[2] == b"of":
+                    expect[id(sales)].append((b"price.%s.%s" % (t[1], t[3]), body))
+            for w in (sales, audit, other):
+                want = expect[id(w)]
+                assert sorted((a, c) for a, _, c in answers(w, len(want))) == sorted(want)
+            for w in (sales, audit, other):
+                assert w.answer(b"") == b""
+            # read again: what is not exported any more does not pass
+            open(file, "w").write(SHARED.replace("      - {service: slow.>, account: SALES}\n", ""))
+            s.p.send_signal(signal.SIGHUP)
+
+            def apart():
+                ask(audit, b"slow.y", b"z")
+                answers(audit)
+                return b"slow.y" not in sales.answer(b"")
+            wait_for(apart)
+
+
+def test_nats_exports_wrong():
+    """What is not exported cannot be imported, nor what would come back."""
+    two = "accounts:\n  A:\n    exports: [%s]\n    imports: [%s]\n  B:\n    exports: [%s]\n    imports:\n      - %s\n"
+    with scratch() as d:
+        file = os.path.join(d, "users.yaml")
+        for args, says in ((("", "", "", "{service: a, account: A}"), "line 8: the account does not export this"),
+                           (("{service: a}", "", "", "{stream: a, account: A}"), "line 8: the account does not export this"),
+                           (("{stream: a.b}", "", "", "{stream: a.*, account: A}"), "line 8: the account does not export this"),
+                           (("{stream: a.>, accounts: [C]}", "", "", "{stream: a.b, account: A}"), "line 8: the account does not export this"),
+                           (("{stream: '>'}", "{stream: '>', account: B}", "{stream: '>'}", "{stream: a, account: A}"), "messages would come back"),
+                           (("{service: a}", "{service: b, account: B, to: a}", "{service: b}", "{service: a, account: A, to: b}"), "messages would come back"),
+                           (("{stream: 'a.*'}", "", "", "{stream: 'a.*', account: A, to: b}"), "wildcards of the subject"),
+                           (("", "", "", "{stream: a, account: B}"), "another account"), (("", "", "", "{stream: a}"), "another account"),
+                           (("{stream: a..b}", "", "", ""), "one subject is expected"), (("{}", "", "", ""), "a service or a stream"),
+                           (("{steam: a}", "", "", ""), "only service, stream and accounts"), (("", "{stream: a, form: b}", "", ""), "only service, stream, account")):
+            open(file, "w").write(two % args)
+            s = Server(os.path.join(d, "data"), "--set", "nats.users=" + file, expect_fail=True, nats=0)
+            assert s.port is None and says in s.tail(), (says, s.tail())

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "io/io.h"
 #include "net/http.h"
+#include "proto/nats/exports.h"
 #include "proto/nats/js.h"
 #include "proto/nats/nats_int.h"
 
@@ -65,6 +66,7 @@ enum err nats_reload(struct nats *n, struct errinfo *info)
     n->users = users;
     io_rwlock_unlock(&n->users_lock);
     nusers_unref(&old);
+    nexports_apply(n, users);
     if (nusers_system(users))
         nsys_start(n, nusers_system(users));
     atomic_store(&n->loaded_ms, io_mono_ns(n->conf.io) / 1000000 - n->start_ms);
@@ -211,6 +213,7 @@ void nats_free(struct nats **np)
     if (!n)
         return;
     nsys_stop(n);
+    nexports_stop(n);
     http_server_free(&n->monitor);
     http_server_free(&n->ws);
     if (n->conns)

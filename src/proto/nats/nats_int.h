@@ -4,6 +4,7 @@
  *   ws.c        the same in a WebSocket
  *   monitor.c   what is told of all that over HTTP
  *   system.c    … and by messages
+ *   exports.c   what accounts let others have
  *   route.c     a message to those who want it, on this loop and others
  *   parse.c     lines; subject.c and interest.c: subjects and who wants them
  *   login.c     who may connect, and what they may do
@@ -232,6 +233,9 @@ struct nats {
     const struct njs_monitor *js_monitor;
     struct naccount *_Atomic system; /* NULL: none */
     struct nsub *system_sub;
+    struct nbridge *bridges; /* imports, the last one first */
+    uint32_t bridges_n;
+    unsigned bridges_made;
     atomic_bool never;       /* false: `pressed` of what is always taken */
     _Atomic uint64_t events; /* that were told of */
     _Atomic uint64_t monitor_asked[NMONITOR_PATHS];

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "io/io.h"
+#include "proto/nats/exports.h"
 #include "proto/nats/jwt.h"
 #include "proto/nats/nkey.h"
 #include "proto/nats/subject.h"
@@ -19,6 +20,7 @@
 #define FILE_MAX       (4u << 20)
 #define TOKEN_FILE_MAX (256u << 10)
 #define TEXT_MAX       (1u << 30)
+#define IMPORTS_MAX    1000u
 #define USERS_MAX      1000000u
 #define RESPONSES      1u      /* allow_responses: true */
 #define RESPONSE_MS    120000u /* as nats-server's default */
@@ -34,12 +36,16 @@ struct nusers {
     const struct nuser *guest;
     struct naccount *system;
     struct noperator *op; /* NULL: none */
+    struct nexport *exports;
+    struct nimport *imports;
+    uint32_t exports_n, exports_cap, imports_n, imports_cap;
 };
 
 /* ---- reading the file ---- */
 
 struct reading {
     struct io *io;
+    const char *name; /* of the account that is read */
     struct nusers *u;
     yaml_document_t doc;
     const char *path;
@@ -268,18 +274,152 @@ static enum err user(struct reading *r, struct naccount *account, const yaml_nod
     return ERR_OK;
 }
 
+/* ---- exports and imports ---- */
+
+static enum err names(struct reading *r, struct nexport *e, const yaml_node_t *n)
+{
+    const yaml_node_item_t *i;
+
+    if (n->type != YAML_SEQUENCE_NODE)
+        return wrong(r, n, "a list of accounts is expected here");
+    e->accounts = take(r, (size_t)(n->data.sequence.items.top - n->data.sequence.items.start + 1) *
+                              sizeof *e->accounts);
+    for (i = n->data.sequence.items.start; i < n->data.sequence.items.top; i++) {
+        const yaml_node_t *name = yaml_document_get_node(&r->doc, *i);
+
+        if (!is_text(name))
+            return wrong(r, n, "an account's name is expected here");
+        e->accounts[e->accounts_n++] = kept(r, name);
+    }
+    return ERR_OK;
+}
+
+static enum err subject_part(struct reading *r, const yaml_node_t *value, struct slice *out)
+{
+    if (!is_text(value) || !subject_valid(text_of(value)) || out->len)
+        return wrong(r, value, "one subject is expected here");
+    *out = kept(r, value);
+    return ERR_OK;
+}
+
+static enum err export_part(struct reading *r, void *arg, const yaml_node_t *key,
+                            yaml_node_t *value)
+{
+    struct nexport *e = arg;
+    struct slice name = text_of(key);
+
+    if (slice_eq_str(name, "service") || slice_eq_str(name, "stream")) {
+        e->service = slice_eq_str(name, "service");
+        return subject_part(r, value, &e->subject);
+    }
+    if (slice_eq_str(name, "accounts"))
+        return names(r, e, value);
+    return wrong(r, key, "only service, stream and accounts are known here");
+}
+
+static enum err export_add(struct reading *r, struct naccount *of, const yaml_node_t *n)
+{
+    struct nusers *u = r->u;
+    struct nexport *e;
+    enum err err;
+
+    if (u->exports_n == IMPORTS_MAX)
+        return wrong(r, n, "too many exports");
+    if (u->exports_n == u->exports_cap) {
+        u->exports_cap = u->exports_cap ? u->exports_cap * 2 : 8;
+        u->exports = xrealloc(u->exports, u->exports_cap * sizeof *u->exports);
+    }
+    e = &u->exports[u->exports_n++];
+    *e = (struct nexport){.of = of};
+    err = each(r, n, export_part, e);
+    return err || e->subject.len ? err : wrong(r, n, "an export has a service or a stream");
+}
+
+struct import_of {
+    struct nimport *im;
+    struct slice prefix;
+};
+
+static enum err import_part(struct reading *r, void *arg, const yaml_node_t *key,
+                            yaml_node_t *value)
+{
+    struct import_of *a = arg;
+    struct slice name = text_of(key);
+
+    if (slice_eq_str(name, "service") || slice_eq_str(name, "stream")) {
+        a->im->service = slice_eq_str(name, "service");
+        return subject_part(r, value, &a->im->subject);
+    }
+    if (slice_eq_str(name, "to"))
+        return subject_part(r, value, &a->im->to);
+    if (slice_eq_str(name, "prefix"))
+        return subject_part(r, value, &a->prefix);
+    if (!slice_eq_str(name, "account"))
+        return wrong(r, key, "only service, stream, account, to and prefix are known here");
+    if (!is_text(value))
+        return wrong(r, value, "an account's name is expected here");
+    a->im->from = r->account(r->arg, (const char *)kept(r, value).ptr);
+    return ERR_OK;
+}
+
+static struct slice prefixed(struct reading *r, struct slice prefix, struct slice subject)
+{
+    uint8_t *p = take(r, prefix.len + subject.len + 1);
+
+    memcpy(p, prefix.ptr, prefix.len);
+    p[prefix.len] = '.';
+    memcpy(p + prefix.len + 1, subject.ptr, subject.len);
+    return slice_of(p, prefix.len + subject.len + 1);
+}
+
+static enum err import_add(struct reading *r, struct naccount *into, const yaml_node_t *n)
+{
+    struct nusers *u = r->u;
+    struct import_of a = {0};
+    enum err e;
+
+    if (u->imports_n == IMPORTS_MAX)
+        return wrong(r, n, "too many imports");
+    if (u->imports_n == u->imports_cap) {
+        u->imports_cap = u->imports_cap ? u->imports_cap * 2 : 8;
+        u->imports = xrealloc(u->imports, u->imports_cap * sizeof *u->imports);
+    }
+    a.im = &u->imports[u->imports_n++];
+    *a.im = (struct nimport){.into = into, .into_name = r->name, .line = n->start_mark.line + 1};
+    if ((e = each(r, n, import_part, &a)))
+        return e;
+    if (!a.im->subject.len || !a.im->from || a.im->from == into || (a.im->to.len && a.prefix.len) ||
+        subject_has_wildcard(a.prefix))
+        return wrong(r, n,
+                     "an import has a service or a stream, another account, and `to` or a prefix");
+    if (a.prefix.len)
+        a.im->to = prefixed(r, a.prefix, a.im->subject);
+    else if (!a.im->to.len)
+        a.im->to = a.im->subject;
+    if (!subject_maps(a.im->subject, a.im->to))
+        return wrong(r, n, "`to` has the wildcards of the subject, in their order");
+    return ERR_OK;
+}
+
 static enum err account_part(struct reading *r, void *arg, const yaml_node_t *key,
                              yaml_node_t *value)
 {
+    static const struct {
+        const char *name;
+        enum err (*add)(struct reading *r, struct naccount *account, const yaml_node_t *n);
+    } parts[] = {{"users", user}, {"exports", export_add}, {"imports", import_add}};
     const yaml_node_item_t *i;
     enum err e = ERR_OK;
+    unsigned k;
 
-    if (!slice_eq_str(text_of(key), "users"))
-        return wrong(r, key, "only users is known here");
+    for (k = 0; k < 3 && !slice_eq_str(text_of(key), parts[k].name);)
+        k++;
+    if (k == 3)
+        return wrong(r, key, "only users, exports and imports are known here");
     if (value->type != YAML_SEQUENCE_NODE)
-        return wrong(r, value, "a list of users is expected here");
+        return wrong(r, value, k ? "a list is expected here" : "a list of users is expected here");
     for (i = value->data.sequence.items.start; !e && i < value->data.sequence.items.top; i++)
-        e = user(r, arg, yaml_document_get_node(&r->doc, *i));
+        e = parts[k].add(r, arg, yaml_document_get_node(&r->doc, *i));
     return e;
 }
 
@@ -288,7 +428,8 @@ static enum err account(struct reading *r, void *arg, const yaml_node_t *key, ya
     struct slice name = kept(r, key);
 
     (void)arg;
-    return each(r, value, account_part, r->account(r->arg, (const char *)name.ptr));
+    r->name = (const char *)name.ptr;
+    return each(r, value, account_part, r->account(r->arg, r->name));
 }
 
 /* A token, or the name of a file with one. */
@@ -357,6 +498,8 @@ static enum err document(struct reading *r)
 {
     yaml_node_t *root = yaml_document_get_root_node(&r->doc);
     struct nusers *u = r->u;
+    const char *why;
+    size_t line;
     uint32_t i;
     enum err e;
 
@@ -375,6 +518,8 @@ static enum err document(struct reading *r)
         snprintf(name, sizeof name, "%s", (const char *)noperator_system(u->op).ptr);
         u->system = r->account(r->arg, name);
     }
+    if (nimports_check(u->exports, u->exports_n, u->imports, u->imports_n, &line, &why))
+        return errinfo_set(r->info, ERR_CONFIG, "%s, line %zu: %s", r->path, line, why);
     if (u->guest_name.len && !u->guest)
         return errinfo_set(r->info, ERR_CONFIG, "%s: no_auth_user names no user", r->path);
     return ERR_OK;
@@ -439,6 +584,8 @@ void nusers_unref(struct nusers **up)
     if (!u || atomic_fetch_sub(&u->refs, 1) != 1)
         return;
     noperator_free(&u->op);
+    free(u->exports);
+    free(u->imports);
     arena_fini(&u->text);
     free(u->v);
     free(u);
@@ -486,6 +633,12 @@ const struct nuser *nusers_by_nkey(const struct nusers *u, struct slice nkey, st
         if (u->v[i].has_nkey && memcmp(u->v[i].nkey, key, sizeof key) == 0)
             return nkey_signed(key, nonce, sig) ? &u->v[i] : NULL;
     return NULL;
+}
+
+uint32_t nusers_imports(const struct nusers *u, const struct nimport **out)
+{
+    *out = u->imports;
+    return u->imports_n;
 }
 
 const struct noperator *nusers_operator(const struct nusers *u)

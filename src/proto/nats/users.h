@@ -14,11 +14,12 @@
  *         - token: secret
  *
  *
+ * Accounts may have exports and imports: see exports.h.
  * Instead of accounts it may name an operator whose accounts sign their users: see jwt.h.
  * `system_account: SYS` names the account whose users see the server's events.
  *
  * The words are those of nats-server's configuration. Accounts are apart from each other: nobody
- * sees another one's subjects. What is not an allowed word is an error that names the line.
+ * sees another one's subjects but those that it exports. What is not an allowed word is an error that names the line.
  *
  * A table never changes; it is replaced as a whole, and who uses it holds a reference. Any thread. */
 #ifndef WEIR_PROTO_NATS_USERS_H
@@ -32,6 +33,7 @@
 
 struct io;
 struct naccount;
+struct nimport;
 struct noperator;
 struct nusers;
 
@@ -72,6 +74,8 @@ const struct nuser *nusers_by_token(const struct nusers *u, struct slice token);
 /* nkey: as text, "U…"; sig: base64url of the nonce's Ed25519 signature. */
 const struct nuser *nusers_by_nkey(const struct nusers *u, struct slice nkey, struct slice nonce,
                                    struct slice sig);
+/* What accounts import (exports.h), as the table has it; how many. */
+uint32_t nusers_imports(const struct nusers *u, const struct nimport **out);
 /* NULL: none, users are the file's. */
 const struct noperator *nusers_operator(const struct nusers *u);
 /* Whom system_account names; NULL: nobody. */

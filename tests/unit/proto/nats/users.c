@@ -77,7 +77,7 @@ static void test_wrong(void **state)
         {"accounts: [\n", "line"},
         {"acounts: {}\n", "only accounts, system_account"},
         {"no_auth_user: x\naccounts: {A: {users: []}}\n", "names no user"},
-        {"accounts:\n  A:\n    user: []\n", "line 3: only users"},
+        {"accounts:\n  A:\n    user: []\n", "line 3: only users, exports and imports"},
         {"accounts:\n  A:\n    users: x\n", "a list of users"},
         {"accounts:\n  A:\n    users:\n      - {user: a}\n", "line 4: this user has no password"},
         {"accounts:\n  A:\n    users:\n      - {password: a}\n", "one of user, token and nkey"},
