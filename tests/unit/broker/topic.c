@@ -122,7 +122,8 @@ static const struct {
     {"lake.archive.after.ms", TOPIC_CONF_LONG, "-1", "0", "0", "-2"},
     {"lake.columns", TOPIC_CONF_BOOLEAN, "true", "false", "false", "0"},
     {"lake.enable", TOPIC_CONF_BOOLEAN, "false", "true", "true", "1"},
-    {"lake.format", TOPIC_CONF_STRING, "iceberg", "jsonl", "jsonl", "parquet"},
+    {"lake.format", TOPIC_CONF_STRING, "iceberg", "iceberg", "iceberg",
+     "parquet"}, /* jsonl takes no tiers */
     {"lake.jsonl.compression", TOPIC_CONF_STRING, "zstd", "gzip", "gzip", "lz4"},
     {"lake.max.bytes", TOPIC_CONF_LONG, "1048576", "1024", "1024", "1023"},
     {"lake.max.seconds", TOPIC_CONF_LONG, "60", "1", "1", "0"},
@@ -130,6 +131,7 @@ static const struct {
      "[\"key_bucket[16]\", \"day(ts)\", \"country\"]",
      "[\"key_bucket[16]\", \"day(ts)\", \"country\"]", ""},
     {"lake.retention.ms", TOPIC_CONF_LONG, "-2", "-1", "-1", "-3"},
+    {"lake.sort", TOPIC_CONF_STRING, "none", "country, n desc", "country, n desc", ""},
     {"lake.snapshot.retention.ms", TOPIC_CONF_LONG, "432000000", "60000", "60000", "59999"},
     {"leader.replication.throttled.replicas", TOPIC_CONF_LIST, "", "*", "*", "x"},
     {"local.retention.bytes", TOPIC_CONF_LONG, "-2", "-1", "-1", "-3"},
