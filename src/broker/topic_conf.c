@@ -74,7 +74,7 @@ static const struct row rows[] = {
 #undef CONF_ROW
 #undef CONF_TEXT
 };
-#define TEXTS  1 /* rows of that kind */
+#define TEXTS  2 /* rows of that kind */
 #define PIECE  7u
 #define PIECES (TOPIC_CONF_WORD_MAX / PIECE)
 #define ROWS   (sizeof rows / sizeof rows[0])

@@ -106,6 +106,11 @@ struct lake_cursor_conf {
     bool sorted;      /* by offset; else as they lie in the file */
     bool places_only; /* without keys, values and headers */
 };
+/* How rows are to lie. */
+struct lake_order {
+    uint32_t column; /* of the columns */
+    bool descending, nulls_last;
+};
 /* Files into one. */
 struct lake_rewrite {
     const char *const *files;
@@ -114,16 +119,18 @@ struct lake_rewrite {
     uint32_t columns_n;
     const struct lake_range *drop; /* rows that are left out */
     uint32_t drop_n;
+    const struct lake_order *order; /* none: by partition and offset */
+    uint32_t order_n;
     const char *path; /* of the new file */
 };
 struct lake_parquet {
     void *arg;
-    /* Committed records of the ranges, in their order, into a new file at path. No file after an
-     * error. *out is to be ended by stats_fini. */
+    /* Committed records of the ranges, in their order or the one that is given, into a new file at
+     * path. No file after an error. *out is to be ended by stats_fini. */
     enum err (*write)(void *arg, struct topic *t, const struct lake_range *r, uint32_t ranges_n,
-                      const struct lake_column *c, uint32_t columns_n, const char *path,
+                      const struct lake_column *c, uint32_t columns_n,
+                      const struct lake_order *order, uint32_t order_n, const char *path,
                       struct lake_file_stats *out, struct errinfo *info);
-    /* Rows by partition and offset. */
     enum err (*rewrite)(void *arg, const struct lake_rewrite *w, struct lake_file_stats *out,
                         struct errinfo *info);
     void (*stats_fini)(void *arg, struct lake_file_stats *s);
@@ -201,6 +208,7 @@ struct lake_view_file {
     uint64_t rows, bytes;
     int64_t partition_min, partition_max, offset_min, offset_max; /* of its rows, both included; */
     int64_t position_min, position_max, time_min_us, time_max_us; /* not told: all numbers */
+    bool sorted; /* by a sort order of the table, not by partition and offset */
 };
 /* The files of a snapshot, and what is in them: one state of the table. */
 struct lake_view {

@@ -208,13 +208,15 @@ static enum err group_write(struct lake *l, struct table *t, struct topic *topic
 {
     const struct lake_parquet *pq = &l->conf.parquet;
     char tmp[512], key[STORE_KEY_MAX + 1];
+    struct table_order order;
     struct lake_file_stats st = {0};
     enum err e;
 
     memset(file, 0, sizeof *file);
+    table_order_get(t, &order);
     tmp_path(l, tmp);
-    e = pq->write(pq->arg, topic, g->range, g->ranges_n, t->columns.c, t->columns.n, tmp, &st,
-                  info);
+    e = pq->write(pq->arg, topic, g->range, g->ranges_n, t->columns.c, t->columns.n, order.by,
+                  order.n, tmp, &st, info);
     if (e)
         return e;
     if (st.rows)
@@ -223,6 +225,7 @@ static enum err group_write(struct lake *l, struct table *t, struct topic *topic
         e = file_upload(l, t, tmp, key, &st, a, file, info);
     if (!e && st.rows) {
         file->partition = (struct ice_value *)(uintptr_t)g->value;
+        file->sort_order_id = order.id;
         file_metrics(&t->columns, &st, g, a, file);
     }
     io_unlink(io_real(), tmp, NULL);
@@ -379,6 +382,7 @@ enum err table_flush(struct lake *l, struct table *t, struct topic *topic, bool 
     *more = false;
     topic_conf_get(topic, &conf);
     if ((e = table_load(l, t, topic, info)) || (e = table_spec_follow(l, t, topic, info)) ||
+        (e = table_sort_follow(l, t, topic, info)) ||
         (e = lake_scan_run(l, t, topic, conf.lake_columns, LIMIT_LAKE_FLUSH_BYTES, &s, info)))
         return e;
     *more = s.full;

@@ -6,6 +6,7 @@
  *   lake_flush.c     a flush: scan, Parquet, upload, commit
  *   lake_table.c     loading, creating and committing the table
  *   lake_spec.c      how the table is divided
+ *   lake_sort.c      how rows lie in its files
  *   lake_place.c     the stores that tables' objects are in
  *   lake_maintain.c  compaction, expiry, orphans
  *   lake_tier.c      older records for readers of the log
@@ -219,6 +220,28 @@ enum err spec_wanted(const char *text, const struct schema *s, struct spec **out
                      char applied[TOPIC_CONF_WORD_MAX + 1], struct errinfo *info);
 /* Gives a loaded table the spec that the topic wants, and loads it again, if that is another. */
 enum err table_spec_follow(struct lake *l, struct table *t, struct topic *topic,
+                           struct errinfo *info);
+
+/* Terms of a setting: "a, b", ["a", "b"], none. */
+struct terms {
+    unsigned n;
+    char at[LIMIT_LAKE_SPEC_FIELDS][TOPIC_CONF_WORD_MAX + 1];
+};
+enum err terms_parse(const char *setting, const char *text, struct terms *out,
+                     struct errinfo *info);
+
+/* ---- how rows lie in its files: lake_sort.c ---- */
+
+#define PROPERTY_SORT "weir.sort" /* the terms that its sort order was made of */
+struct table_order {
+    int32_t id; /* of the table's sort order; -1: by partition and offset */
+    uint32_t n;
+    struct lake_order by[LIMIT_LAKE_SPEC_FIELDS];
+};
+/* The order in which files are written: the table's, if it is of columns alone. */
+void table_order_get(const struct table *t, struct table_order *out);
+/* Gives a loaded table the sort order that the topic wants, and loads it again, if that is another. */
+enum err table_sort_follow(struct lake *l, struct table *t, struct topic *topic,
                            struct errinfo *info);
 
 /* ---- flush, maintenance ---- */

@@ -108,6 +108,7 @@ static enum err on_file(void *arg, const struct manifest_entry *e, const struct 
     to->file.path = arena_dup(&s->a, f->path);
     to->file.records = f->records;
     to->file.bytes = f->bytes;
+    to->file.sort_order_id = f->sort_order_id;
     bounds_copy(&s->a, &to->file.lower, &f->lower);
     bounds_copy(&s->a, &to->file.upper, &f->upper);
     counts_copy(&s->a, &to->file.value_counts, &f->value_counts);
@@ -323,6 +324,7 @@ static enum err rewrite(struct lake *l, struct table *t, const struct table_file
                              .drop = drop,
                              .drop_n = drop_n,
                              .path = out};
+    struct table_order order;
     struct lake_file_stats st = {0};
     uint64_t rows = 0;
     uint32_t i;
@@ -332,6 +334,9 @@ static enum err rewrite(struct lake *l, struct table *t, const struct table_file
         files[i] = tmp[i];
         rows += (uint64_t)s[i].file.records;
     }
+    table_order_get(t, &order);
+    w.order = order.by;
+    w.order_n = order.n;
     tmp_path(l, out);
     e = pq->rewrite(pq->arg, &w, &st, info);
     if (e)
@@ -345,6 +350,7 @@ static enum err rewrite(struct lake *l, struct table *t, const struct table_file
         e = file_key(t, s[0].file.partition, key, info);
     if (!e && st.rows)
         e = file_upload(l, t, out, key, &st, a, f, info);
+    f->sort_order_id = order.id;
     if (!e && st.rows)
         rewritten_metrics(t, s, n, drop_n != 0, &st, a, f);
     io_unlink(io_real(), out, NULL);
@@ -504,7 +510,6 @@ static enum err archive_copy(struct lake *l, struct table *t, const struct table
     *f = s->file;
     f->content = DATA_ROWS;
     f->format = SLICE_LIT("PARQUET");
-    f->sort_order_id = -1;
     f->path = arena_dup(a, slice_str(at));
     return f->path.ptr ? ERR_OK : errinfo_set(info, ERR_LIMIT, "too many files in one commit");
 }

@@ -14,29 +14,23 @@
 #include "lake/json.h"
 #include "lake/lake_int.h"
 
-struct terms {
-    unsigned n;
-    char at[LIMIT_LAKE_SPEC_FIELDS][TOPIC_CONF_WORD_MAX + 1];
-};
-
-static enum err term_add(struct terms *t, struct slice s, struct errinfo *info)
+static enum err term_add(const char *setting, struct terms *t, struct slice s, struct errinfo *info)
 {
     while (s.len && s.ptr[0] == ' ')
         s = slice_of(s.ptr + 1, s.len - 1);
     while (s.len && s.ptr[s.len - 1] == ' ')
         s.len--;
     if (!s.len || s.len > TOPIC_CONF_WORD_MAX)
-        return errinfo_set(info, ERR_CONFIG, "lake.partition has an empty term, or one too long");
+        return errinfo_set(info, ERR_CONFIG, "%s has an empty term, or one too long", setting);
     if (t->n == LIMIT_LAKE_SPEC_FIELDS)
-        return errinfo_set(info, ERR_CONFIG, "lake.partition has more than %u terms",
+        return errinfo_set(info, ERR_CONFIG, "%s has more than %u terms", setting,
                            LIMIT_LAKE_SPEC_FIELDS);
     memcpy(t->at[t->n], s.ptr, s.len);
     t->at[t->n++][s.len] = 0;
     return ERR_OK;
 }
 
-/* "a, b", ["a", "b"], none */
-static enum err terms_parse(const char *text, struct terms *out, struct errinfo *info)
+enum err terms_parse(const char *setting, const char *text, struct terms *out, struct errinfo *info)
 {
     json_t *list = text[0] == '[' ? json_loads(text, 0, NULL) : NULL, *one;
     enum err e = ERR_OK;
@@ -44,12 +38,12 @@ static enum err terms_parse(const char *text, struct terms *out, struct errinfo 
 
     out->n = 0;
     if (text[0] == '[' && !json_is_array(list))
-        e = errinfo_set(info, ERR_CONFIG, "lake.partition is no JSON list: %.100s", text);
+        e = errinfo_set(info, ERR_CONFIG, "%s is no JSON list: %.100s", setting, text);
     json_array_foreach(list, i, one)
     {
         const char *s = json_string_value(one);
 
-        e = e ? e : term_add(out, slice_str(s ? s : ""), info);
+        e = e ? e : term_add(setting, out, slice_str(s ? s : ""), info);
     }
     json_decref(list);
     if (text[0] == '[' || strcmp(text, "none") == 0)
@@ -57,7 +51,7 @@ static enum err terms_parse(const char *text, struct terms *out, struct errinfo 
     while (!e) {
         size_t n = strcspn(text, ",");
 
-        e = term_add(out, slice_of(text, n), info);
+        e = term_add(setting, out, slice_of(text, n), info);
         if (!text[n])
             break;
         text += n + 1;
@@ -70,7 +64,7 @@ enum err spec_wanted(const char *text, const struct schema *s, struct spec **out
 {
     const char *there[LIMIT_LAKE_SPEC_FIELDS];
     struct terms *t = xcalloc(1, sizeof *t);
-    enum err e = terms_parse(text, t, info);
+    enum err e = terms_parse("lake.partition", text, t, info);
     size_t len = 0;
     unsigned i, n = 0;
 

@@ -137,7 +137,7 @@ static void cursor_close(struct lake *l, const struct lake_view_file *f, void **
 }
 
 /* Weir's own files, flushed or compacted, have a partition's records in order of offset; they have names
- * that nobody else gives. */
+ * that nobody else gives. Those in a sort order of the table have not. */
 static bool is_ours(const struct lake_view_file *f)
 {
     const char *slash = strrchr(f->location, '/'), *name = slash ? slash + 1 : f->location;
@@ -152,7 +152,7 @@ static enum err source_open(struct tier_pass *s, const struct lake_view_file *f,
                                  .from = s->next,
                                  .to = s->to,
                                  .ts_min_ms = INT64_MIN,
-                                 .sorted = !is_ours(f)};
+                                 .sorted = f->sorted || !is_ours(f)};
 
     *out = (struct source){.file = f, .last = s->next - 1};
     return cursor_open(s->l, s->view, f, &c, &out->cursor, info);

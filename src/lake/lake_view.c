@@ -127,6 +127,7 @@ static enum err on_file(void *arg, const struct manifest_entry *e, const struct 
         return errinfo_set(w->info, ERR_LIMIT, "the table has too many files");
     f->rows = (uint64_t)e->file.records;
     f->bytes = (uint64_t)e->file.bytes;
+    f->sorted = e->file.sort_order_id > 0;
     file_bounds(&e->file, COLUMN_PARTITION, ICE_INT, &f->partition_min, &f->partition_max);
     file_bounds(&e->file, COLUMN_OFFSET, ICE_LONG, &f->offset_min, &f->offset_max);
     file_bounds(&e->file, COLUMN_POSITION, ICE_LONG, &f->position_min, &f->position_max);

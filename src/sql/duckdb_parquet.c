@@ -278,7 +278,9 @@ static enum err order_by(struct buf *b, const struct sql_column *columns, uint32
         if (!e)
             e = text_quote(b, columns[order[i].column].name, '"');
         if (!e)
-            e = buf_append_str(b, order[i].descending ? " DESC NULLS LAST" : " ASC NULLS FIRST");
+            e = buf_append_str(b, order[i].descending ? " DESC" : " ASC");
+        if (!e)
+            e = buf_append_str(b, order[i].nulls_last ? " NULLS LAST" : " NULLS FIRST");
     }
     return e;
 }

@@ -46,7 +46,7 @@ void parquet_stats_fini(struct parquet_stats *s);
 
 struct parquet_order {
     uint32_t column; /* of columns */
-    bool descending;
+    bool descending, nulls_last;
 };
 struct parquet_write {
     struct topic *topic;

@@ -126,11 +126,24 @@ static void stats_fini(void *arg, struct lake_file_stats *s)
     memset(s, 0, sizeof *s);
 }
 
+/* Room for two more. */
+static struct parquet_order *orders_of(const struct lake_order *o, uint32_t n)
+{
+    struct parquet_order *out = xcalloc(n + 2, sizeof *out);
+    uint32_t i;
+
+    for (i = 0; i < n; i++)
+        out[i] = (struct parquet_order){o[i].column, o[i].descending, o[i].nulls_last};
+    return out;
+}
+
 static enum err write_file(void *arg, struct topic *t, const struct lake_range *r,
                            uint32_t ranges_n, const struct lake_column *c, uint32_t columns_n,
-                           const char *path, struct lake_file_stats *out, struct errinfo *info)
+                           const struct lake_order *order, uint32_t order_n, const char *path,
+                           struct lake_file_stats *out, struct errinfo *info)
 {
     struct sql_range *ranges = xcalloc(ranges_n + 1, sizeof *ranges);
+    struct parquet_order *by = orders_of(order, order_n);
     struct sql_column *columns = columns_of(c, columns_n);
     struct tables *l = arg;
     struct parquet_write w = {.topic = t,
@@ -138,6 +151,8 @@ static enum err write_file(void *arg, struct topic *t, const struct lake_range *
                               .ranges_n = ranges_n,
                               .columns = columns,
                               .columns_n = columns_n,
+                              .order = by,
+                              .order_n = order_n,
                               .path = path};
     char *schema = lake_columns_json(c, columns_n);
     struct parquet_stats st;
@@ -153,6 +168,7 @@ static enum err write_file(void *arg, struct topic *t, const struct lake_range *
     free(schema);
     free(columns);
     free(ranges);
+    free(by);
     return e;
 }
 
@@ -184,13 +200,14 @@ static enum err rewrite_files(void *arg, const struct lake_rewrite *lw, struct l
                               struct errinfo *info)
 {
     struct sql_column *columns = columns_of(lw->columns, lw->columns_n);
-    struct parquet_order order[2];
+    struct parquet_order *order = orders_of(lw->order, lw->order_n);
     struct tables *l = arg;
     struct parquet_rewrite w = {.files = lw->files,
                                 .files_n = lw->files_n,
                                 .columns = columns,
                                 .columns_n = lw->columns_n,
                                 .order = order,
+                                .order_n = lw->order_n,
                                 .path = lw->path};
     char *schema = lake_columns_json(lw->columns, lw->columns_n);
     struct parquet_stats st;
@@ -198,7 +215,7 @@ static enum err rewrite_files(void *arg, const struct lake_rewrite *lw, struct l
     uint32_t i;
     enum err e;
 
-    for (i = 0; i < lw->columns_n && w.order_n < 2; i++)
+    for (i = 0; i < lw->columns_n && w.order_n < lw->order_n + 2; i++) /* and among equals */
         if (lw->columns[i].source == LAKE_PARTITION || lw->columns[i].source == LAKE_OFFSET)
             order[w.order_n++] = (struct parquet_order){.column = i};
     buf_init(&drop, (size_t)lw->drop_n * 128 + 64);
@@ -211,6 +228,7 @@ static enum err rewrite_files(void *arg, const struct lake_rewrite *lw, struct l
     buf_fini(&drop);
     free(schema);
     free(columns);
+    free(order);
     return e;
 }
 

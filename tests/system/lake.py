@@ -3,7 +3,7 @@ are spoilt, and on SeaweedFS (WEIR_CLIENTS=all); read back by tests/system/icebe
 import json, os, random, subprocess, threading, time
 
 import iceberg, s3
-from harness import Server, Skip, npm_modules, scratch, served, weir
+from harness import Server, Skip, npm_modules, scratch, served, wait_for, weir
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENABLE = ("--set", "lake.enable=true", "--set", "lake.max.seconds=1")
@@ -121,6 +121,43 @@ def test_lake_evolution():
         assert f["record_count"] == 1
         status, _, body = s.call("GET", "/metrics")
         assert b"weir_lake_compactions_total 1" in body and b'weir_lake_lag_records{topic="ev"} 0' in body, body[-3000:]
+
+
+def test_lake_sort():
+    """Files lie in the order that the topic wants, flushed and compacted, and say so; the metadata has it; they are replayed by
+    offset all the same; a column that is not there yet ends the order until it is."""
+    with served() as s, scratch() as d:
+        place = iceberg.Folder(os.path.join(s.data, "lake"))
+        weir("topics", "create", "by", *ENABLE, "--set", "lake.partition=none", "--set", "retention.ms=-1", "--set",
+             "lake.sort=c, n desc nulls first, later", server=s)
+        for i in range(5):
+            post(s, "by", [{"c": "abc"[(k * 7 + i) % 3], **({"n": (k * 31 + i) % 40} if k % 5 else {})} for k in range(60)])
+            weir("lake", "flush", "by", server=s)
+        def check(least):
+            table, duck = iceberg.Table(place, "by"), iceberg.Duck()
+            (order,) = [o for o in table.md["sort-orders"] if o["order-id"] == table.md["default-sort-order-id"]]
+            columns = table.columns()
+            assert [(f["source-id"], f["transform"], f["direction"], f["null-order"]) for f in order["fields"]] == [
+                (columns["c"]["id"], "identity", "asc", "nulls-first"), (columns["n"]["id"], "identity", "desc", "nulls-first")]
+            sorted_files = [f for f in table.files() if f.get("sort_order_id") == order["order-id"]]
+            assert len(sorted_files) >= least, table.files()
+            for f in sorted_files:
+                rows = duck.rows("SELECT c, n FROM read_parquet('%s')" % place.local(f["file_path"], d))
+                key = [(r[0], r[1] is not None, -int(r[1] or 0)) for r in rows]
+                assert key == sorted(key) and len(set(key)) > 3, rows
+            duck.close()
+        check(4)  # the first flush gives the table its columns
+        before = list(s.pages("by"))
+        weir("lake", "compact", "by", server=s)
+        check(1)
+        assert len(iceberg.Table(place, "by").files()) < 5
+        weir("topics", "alter", "by", "--set", "local.retention.bytes=0", server=s)
+        wait_for(lambda: all(p["local_start"] == p["end"] for p in json.loads(s.call("GET", "/topics/by/partitions")[2])["partitions"]))
+        assert list(s.pages("by")) == before and len(before) == 300
+        weir("topics", "alter", "by", "--set", "lake.sort=none", server=s)
+        post(s, "by", [{"c": "z"}])
+        weir("lake", "flush", "by", server=s)
+        assert iceberg.Table(place, "by").md["default-sort-order-id"] == 0
 
 
 def test_lake_partitions():

@@ -125,3 +125,6 @@ CONF_ROW(46, "compaction.records.per.key", "", compaction_records, INT, 0, 64, 1
 CONF_ROW(47, "compaction.by.offset", "", compaction_by_offset, BOOL, 0, 1, 0,
          "the topic is a stream that removes single messages: compaction takes away those; records "
          "without value or key are messages like others, and stay")
+CONF_TEXT(48, "lake.sort", "", lake_sort, "none",
+          "how rows lie in the table's files: columns with asc or desc and nulls first or nulls last, as "
+          "country, amount desc nulls last; or a JSON list of them; none: by partition and offset")

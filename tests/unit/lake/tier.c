@@ -78,7 +78,8 @@ static enum err cursor_next(void *cursor, const struct lake_record **out, struct
 }
 
 static enum err write_file(void *arg, struct topic *t, const struct lake_range *r, uint32_t n,
-                           const struct lake_column *c, uint32_t columns_n, const char *path,
+                           const struct lake_column *c, uint32_t columns_n,
+                           const struct lake_order *order, uint32_t order_n, const char *path,
                            struct lake_file_stats *out, struct errinfo *info)
 {
     FILE *f = fopen(path, "wx");

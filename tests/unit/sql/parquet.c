@@ -178,7 +178,7 @@ static void test_write_and_read(void **state)
     rw.files_n = 1;
     rw.path = path2;
     rw.drop = "\"offset\" >= 10";
-    rw.order = &(struct parquet_order){1, true};
+    rw.order = &(struct parquet_order){1, true, true};
     rw.order_n = 1;
     if (parquet_rewrite(p, &rw, &s2, &info))
         fail_msg("%s", info.text);
