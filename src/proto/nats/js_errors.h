@@ -53,7 +53,9 @@
     X(STREAM_NOT_FOUND, 404, 10059, "stream not found") \
     X(STREAM_NOT_MATCH, 400, 10060, "expected stream does not match") \
     X(STREAM_REPLICAS_NOT_UPDATABLE, 400, 10061, "Replicas configuration can not be updated") \
+    X(STREAM_RESTORE, 500, 10062, "restore failed: {err}") \
     X(STREAM_SEQUENCE_NOT_MATCH, 503, 10063, "expected stream sequence does not match") \
+    X(STREAM_SNAPSHOT, 500, 10064, "snapshot failed: {err}") \
     X(STREAM_SUBJECT_OVERLAP, 400, 10065, "subjects overlap with an existing stream") \
     X(STREAM_UPDATE, 500, 10069, "{err}") \
     X(STREAM_WRONG_LAST_MSG_ID, 400, 10070, "wrong last msg ID: {id}") \
@@ -94,8 +96,6 @@
     X(CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS, 400, 10108, "consumer with flow control also needs heartbeats") \
     X(STREAM_SEALED, 400, 10109, "invalid operation on sealed stream") \
     X(STREAM_PURGE_FAILED, 500, 10110, "{err}") \
-    X(STREAM_RESTORE, 500, 10062, "restore failed: {err}") \
-    X(STREAM_SNAPSHOT, 500, 10064, "snapshot failed: {err}") \
     X(STREAM_ROLLUP_FAILED, 500, 10111, "{err}") \
     X(CONSUMER_INVALID_DELIVER_SUBJECT, 400, 10112, "invalid push consumer deliver subject") \
     X(STREAM_MAX_BYTES_REQUIRED, 400, 10113, "account requires a stream config to have max bytes set") \

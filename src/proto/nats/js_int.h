@@ -61,7 +61,7 @@ struct jloop {
     struct list_head later; /* struct jlater */
     struct loop_task wake;  /* so that the next turn does not wait */
     bool awake;
-    struct buf scratch;     /* for one message to be sent */
+    struct buf scratch; /* for one message to be sent */
 };
 
 struct jaccount {
