@@ -562,6 +562,51 @@ static void mentions_count(struct walk *w, const json_t *n, int depth)
     json_object_foreach((json_t *)(uintptr_t)n, key, v) mentions_count(w, v, depth + 1);
 }
 
+/* ---- how many rows are there? ---- */
+
+static bool tree_none(const json_t *n, const char *key)
+{
+    const json_t *v = json_object_get(n, key);
+
+    return !v || json_is_null(v) || (json_is_array(v) && json_array_size(v) == 0);
+}
+
+static bool is_count(const json_t *n)
+{
+    return tree_is(n, "class", "FUNCTION") && tree_is(n, "function_name", "count_star") &&
+           !*tree_str(n, "schema") && !*tree_str(n, "catalog") && tree_none(n, "children") &&
+           tree_none(n, "filter") && tree_none(json_object_get(n, "order_bys"), "orders") &&
+           !json_is_true(json_object_get(n, "distinct")) &&
+           !json_is_true(json_object_get(n, "export_state"));
+}
+
+/* SELECT count(*) [AS name] FROM table, and nothing else. */
+static void count_find(const json_t *statement, struct plan_tree *out)
+{
+    static const char *const none[] = {"modifiers",  "where_clause", "group_expressions",
+                                       "group_sets", "having",       "sample",
+                                       "qualify"};
+    static const char *const of_table[] = {"sample", "column_name_alias", "at_clause"};
+    const json_t *n = json_object_get(statement, "node"), *list = json_object_get(n, "select_list"),
+                 *item = json_array_get(list, 0), *from = json_object_get(n, "from_table");
+    const char *as = tree_str(item, "alias");
+    size_t i;
+
+    if (!tree_is(n, "type", "SELECT_NODE") || json_array_size(list) != 1 || !is_count(item) ||
+        !tree_is(from, "type", "BASE_TABLE") || *tree_str(from, "schema_name") ||
+        *tree_str(from, "catalog_name") || !tree_none(json_object_get(n, "cte_map"), "map") ||
+        !tree_is(n, "aggregate_handling", "STANDARD_HANDLING"))
+        return;
+    for (i = 0; i < sizeof none / sizeof *none; i++)
+        if (!tree_none(n, none[i]))
+            return;
+    for (i = 0; i < sizeof of_table / sizeof *of_table; i++)
+        if (!tree_none(from, of_table[i]))
+            return;
+    out->count_of = xstrdup(tree_str(from, "table_name"));
+    out->count_as = xstrdup(*as ? as : "count_star()");
+}
+
 /* ---- the whole ---- */
 
 /* It has the largest uint64 for "no place", and may have numbers that no int64 holds: those
@@ -622,6 +667,7 @@ void plan_tree_read(struct plan *p, struct slice json, int64_t now_ms, struct pl
     else {
         selects_walk(&w, statements, 0);
         mentions_count(&w, statements, 0);
+        count_find(json_array_get(statements, 0), out);
     }
     json_decref(root);
 }
@@ -629,4 +675,6 @@ void plan_tree_read(struct plan *p, struct slice json, int64_t now_ms, struct pl
 void plan_tree_fini(struct plan_tree *t)
 {
     free(t->message);
+    free(t->count_of);
+    free(t->count_as);
 }

@@ -193,7 +193,8 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
     }
     if (!t)
         return;
-    if (!t->has_cold && t->past.kind == SQL_AT_NOW) {
+    t->asked = true;
+    if (t->counted || (!t->has_cold && t->past.kind == SQL_AT_NOW)) {
         ddb.replacement_scan_set_function_name(info, "weir_table");
         v = ddb.create_int64(index);
         ddb.replacement_scan_add_parameter(info, v);

@@ -221,19 +221,18 @@ static bool parse_failed(struct run *r, const struct plan_tree *t)
     return t->error != PLAN_TREE_OK;
 }
 
-/* Sees what the statement is and wants. */
-static bool parse(struct run *r)
+/* Sees what the statement is and wants; plan_tree_fini in any case. */
+static bool parse(struct run *r, struct plan_tree *tree)
 {
-    struct plan_tree tree;
     struct buf b;
     bool ok;
 
+    memset(tree, 0, sizeof *tree);
     buf_init(&b, 256u << 20);
     ok = tree_get(r, &b);
     if (ok) {
-        plan_tree_read(&r->plan, buf_slice(&b), io_wall_ms(r->q->sql->io), &tree);
-        ok = !parse_failed(r, &tree);
-        plan_tree_fini(&tree);
+        plan_tree_read(&r->plan, buf_slice(&b), io_wall_ms(r->q->sql->io), tree);
+        ok = !parse_failed(r, tree);
     }
     buf_fini(&b);
     return ok;
@@ -269,6 +268,56 @@ static bool prepare(struct run *r, const char *text)
     if (ex)
         ddb.destroy_extracted(&ex);
     return ok;
+}
+
+/* ---- counting ---- */
+
+static enum err count_text(struct buf *out, const struct plan_table *t,
+                           const struct plan_tree *tree)
+{
+    uint64_t rows = 0;
+    uint32_t i;
+    enum err e;
+
+    for (i = 0; i < t->cold.files_n; i++)
+        rows += t->cold.files[i].rows;
+    e = buf_printf(out, "SELECT (count(*) + %llu)::BIGINT AS ", (unsigned long long)rows);
+    if (!e)
+        e = text_quote(out, tree->count_as, '"');
+    if (!e)
+        e = buf_append_str(out, " FROM ");
+    if (!e)
+        e = text_quote(out, tree->count_of, '"');
+    return e ? e : buf_append_u8(out, 0);
+}
+
+/* The table's files say how many rows they have: only the local log's are counted. false: it is to be
+ * prepared as it is, which says what is wrong with it, too. */
+static bool count_prepare(struct run *r, const struct plan_tree *tree)
+{
+    struct plan_table *t = NULL;
+    struct buf text;
+    uint32_t index;
+    bool ok;
+
+    if (!tree->count_of || r->fan || r->text.text != r->text.full || r->q->rq.params_n ||
+        !strcasecmp(tree->count_of, "stream_messages"))
+        return false;
+    if (plan_table_find(&r->plan, tree->count_of, &t, &index))
+        fault_clear(&r->plan.fault); /* the name may be one of DuckDB's own */
+    if (!t || !t->has_cold || t->past.kind != SQL_AT_NOW)
+        return false;
+    buf_init(&text, LIMIT_SQL_SOURCE);
+    t->counted = true;
+    ok = !count_text(&text, t, tree) && prepare(r, (const char *)text.ptr);
+    buf_fini(&text);
+    if (ok && t->asked)
+        return true;
+    t->counted = false; /* the name is not the topic's, but one of DuckDB's own */
+    fault_clear(&r->fault);
+    if (r->st)
+        ddb.destroy_prepare(&r->st);
+    return false;
 }
 
 /* ---- merging: see live.c ---- */
@@ -710,6 +759,7 @@ static bool attempt(struct run *r, bool *again)
 {
     struct sql_merge *merge = r->q->merge;
     uint64_t from = io_mono_ns(r->q->sql->io), planned;
+    struct plan_tree tree;
     bool ok;
 
     fault_clear(&r->fault);
@@ -717,8 +767,9 @@ static bool attempt(struct run *r, bool *again)
     r->plan.thoroughly = r->thoroughly;
     r->plan.fan = r->fan;
     engine_plan_set(&r->plan);
-    ok = parse(r) && (!merge || merge_begin(r, merge)) &&
-         prepare(r, merge ? merge->final : r->text.full);
+    ok = parse(r, &tree) && (!merge || merge_begin(r, merge)) &&
+         ((!merge && count_prepare(r, &tree)) || prepare(r, merge ? merge->final : r->text.full));
+    plan_tree_fini(&tree);
     planned = io_mono_ns(r->q->sql->io);
     r->stats.planned_ns = planned - from;
     if (ok && r->q->described)

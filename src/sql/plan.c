@@ -369,6 +369,11 @@ enum err plan_table_find(struct plan *p, const char *name, struct plan_table **o
         e = in ? table_of_input(p, in, *out)
                : table_of_topic(p, topic, bounds_of(p, name), &at, *out);
     topic_unref(&topic);
+    if (e && *out) { /* nobody finds half of one */
+        table_free(*out);
+        p->tables_n--;
+        *out = NULL;
+    }
     return e;
 }
 

@@ -166,6 +166,8 @@ struct plan_table {
     bool has_cold;        /* cold is set and has files */
     struct sql_cold_snapshot cold;
     struct sql_at past; /* SQL_AT_POSITION, SQL_AT_TIME_MS: records up to it, and it, are seen */
+    bool counted;       /* its mention stands for the local log alone: the files' rows are known */
+    bool asked;         /* DuckDB asked for it by its name */
     bool in_order;      /* rows come as the view has them: one thread reads */
     _Atomic uint64_t rows, bytes; /* scanned */
 };
@@ -209,6 +211,9 @@ struct plan_tree {
     char *message; /* heap */
     bool position_known;
     size_t position; /* byte offset */
+    /* Heap; not NULL: the statement asks for nothing but how many rows this table has, and calls the
+     * answer so. */
+    char *count_of, *count_as;
 };
 /* Checks the statement and finds what it demands of each table (p->bounds); what is not understood
  * narrows nothing. bounds.c */
