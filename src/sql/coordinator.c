@@ -95,11 +95,31 @@ static int number_kind(const char *type)
                                                                                               : 0;
 }
 
+static bool is_list(const char *type, char *element, size_t n)
+{
+    size_t len = strlen(type);
+
+    if (len < 3 || strcmp(type + len - 2, "[]") != 0)
+        return false;
+    snprintf(element, n, "%.*s", (int)(len - 2), type);
+    return true;
+}
+
 /* The type of a column that is of both. */
 static const char *type_both(const char *a, const char *b)
 {
     int x = number_kind(a), y = number_kind(b);
+    char of_a[64], of_b[64];
 
+    if (strcmp(a, b) != 0 && is_list(a, of_a, sizeof of_a) && is_list(b, of_b, sizeof of_b)) {
+        const char *both = type_both(of_a, of_b);
+
+        return !strcmp(both, "HUGEINT")  ? "HUGEINT[]"
+               : !strcmp(both, "DOUBLE") ? "DOUBLE[]"
+               : !strcmp(both, of_a)     ? a
+               : !strcmp(both, of_b)     ? b
+                                         : "VARCHAR[]";
+    }
     if (!strcmp(a, b) || !strcmp(b, "\"NULL\"") || !strcmp(b, "NULL"))
         return a;
     if (!strcmp(a, "\"NULL\"") || !strcmp(a, "NULL"))

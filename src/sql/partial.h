@@ -29,8 +29,9 @@
  * GROUP BY of expressions, names, positions or ALL, HAVING, DISTINCT, ORDER BY, LIMIT and OFFSET as
  * numbers, expressions over aggregates; and these aggregates, with FILTER where given: tbl/aggregates.h.
  * All else is refused with the reason: joins, subqueries, WITH, UNION, window functions, SAMPLE,
- * ROLLUP, DISTINCT ON, count(DISTINCT …), aggregates that depend on the order of rows or need all of
- * them.
+ * ROLLUP, DISTINCT ON, aggregates that depend on the order of rows; and count(DISTINCT …) and aggregates
+ * that need all values, but for servers side by side (the request's shards): there the state is the
+ * list of them.
  *
  * A name in GROUP BY that is the alias of a column of the select list stands for that column's
  * expression, unless the expression itself mentions this name: then it is the topic's column, as in

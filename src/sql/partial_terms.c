@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "base/mem.h"
 #include "sql/partial_split.h"
 #include "sql/tree.h"
 
@@ -181,6 +182,52 @@ static void value_quantile(struct split *s, unsigned a, const char *q)
               key, SKETCH_ZERO);
 }
 
+static bool is_column(const json_t *n)
+{
+    return tree_is(n, "class", "COLUMN_REF");
+}
+
+/* All values as a list, each once if DISTINCT is asked for: only servers side by side are asked so,
+ * whose answers are as long as their parts, and bounded. *call: the aggregate over the list `%s`. */
+static enum err term_values(struct split *s, const json_t *n, char **call)
+{
+    bool distinct = json_is_true(json_object_get(n, "distinct"));
+    const json_t *args = json_object_get(n, "children");
+    json_t *list, *one;
+    struct buf b;
+    enum err e = ERR_OK;
+    char *text;
+    size_t i;
+
+    if (json_array_size(args) == 0)
+        return split_refuse(s, "an aggregate of nothing", "");
+    buf_init(&b, SPLIT_TEXT_MAX);
+    split_put(s, &b, "list_aggregate(_a%u, '%s'", s->states_n, tree_str(n, "function_name"));
+    for (i = 1; i < json_array_size(args) && !e; i++) {
+        if (split_found(json_array_get(args, i), is_column, 0)) {
+            e = split_refuse(s, tree_str(n, "function_name"), "it is of several values");
+        } else if (!(e = split_text(s, json_array_get(args, i), &text))) {
+            split_put(s, &b, ", %s", text);
+            free(text);
+        }
+    }
+    split_put(s, &b, ")");
+    split_terminate(s, &b);
+    if (!e) {
+        *call = xstrdup(split_sofar(&b));
+        MERGE(s,
+              distinct ? "list_distinct(flatten(list(_a%u))) AS _a%u"
+                       : "flatten(list(_a%u)) AS _a%u",
+              s->states_n, s->states_n);
+        list = renamed(n, "list");
+        one = json_pack("[O]", json_array_get(args, 0));
+        json_object_set_new(list, "children", one);
+        e = state_of_tree(s, list);
+    }
+    buf_fini(&b);
+    return e;
+}
+
 static enum err term_refuse(struct split *s, const json_t *n, enum how how)
 {
     char what[80];
@@ -200,11 +247,22 @@ enum err split_term(struct split *s, const json_t *n, const struct aggregate *g)
                    !strstr(g->name, "kahan") && strcasecmp(g->name, "bit_xor") != 0;
     size_t args = json_array_size(json_object_get(n, "children"));
     unsigned a = s->states_n, v = s->terms_n - 1;
+    bool distinct = json_is_true(json_object_get(n, "distinct")) && !repeats;
+    bool values = distinct || ((g->how == ALL || g->how == STATE) && s->rq->shards_n);
     char *q = NULL;
     enum err e;
 
-    if (json_is_true(json_object_get(n, "distinct")) && !repeats)
+    if (distinct && (!s->rq->shards_n || g->how == ORDER))
         return split_refuse(s, "DISTINCT in an aggregate", "it needs all values at once");
+    if (values) {
+        e = term_values(s, n, &q);
+        if (!e && (g->how == COUNT || g->how == COUNT_IF))
+            split_put(s, &s->values, ", coalesce(%s, 0) AS _v%u", q, v);
+        else if (!e)
+            split_put(s, &s->values, ", %s AS _v%u", q, v);
+        free(q);
+        return e;
+    }
     if (g->how == SELF && args != 1)
         return split_refuse(s, "an aggregate of several values", "");
     switch (g->how) {

@@ -13,7 +13,7 @@ import subprocess, sys, threading, time, traceback
 
 import kafka_cli, kafka_clients, kafka_hostile, kafka_jobs, kafka_security, kafka_share, lake, lake_archive, lake_jsonl, lake_rest, lake_spark, lake_store, lake_tables, lake_tier, nats_core, nats_net, nats_streams, nats_topics, sql_clients, sql_limits, sql_live, sql_tools, transforms
 from harness import BUILD, ROOT, WEIR, Server, Skip, metric, npm_modules, scratch, served, wait_for, weir
-from sql_shards import test_sql_shards  # noqa: F401, found by its name
+from sql_shards import test_sql_shards, test_sql_shards_guarded, test_sql_shards_halfway  # noqa: F401, found by their names
 
 
 # ---- quick start ---------------------------------------------------------------------------------------
