@@ -174,6 +174,29 @@ static enum err check_frames(struct check *c, struct scan *s, struct chain *ch, 
     return e;
 }
 
+bool check_short(struct check *c, struct scan *s, uint64_t *size)
+{
+    uint8_t *block = xcalloc(1, FILE_HEADER);
+    size_t got = 0;
+    bool cut = !io_pread(s->fd, block, FILE_HEADER, 0, &got, NULL) && got == FILE_HEADER &&
+               jfile_header_ok(&c->j, block, s->id, JFILE_JOURNAL) &&
+               jfile_header_size(block) > s->size;
+
+    *size = cut ? jfile_header_size(block) : 0;
+    free(block);
+    return cut;
+}
+
+static void check_size(struct check *c, struct scan *s)
+{
+    uint64_t size;
+
+    if (check_short(c, s, &size))
+        check_say(c, true,
+                  "journal file %016" PRIx64 " was cut: it has %" PRIu64 " of %" PRIu64 " bytes",
+                  s->id, s->size, size);
+}
+
 static enum err check_log_file(struct check *c, uint64_t id, struct chain *ch, uint64_t *end,
                                struct errinfo *info)
 {
@@ -182,6 +205,8 @@ static enum err check_log_file(struct check *c, uint64_t id, struct chain *ch, u
 
     scan_init(&s, &c->j, id);
     e = scan_open(&s, info);
+    if (!e)
+        check_size(c, &s);
     if (!e)
         e = check_frames(c, &s, ch, end, info);
     scan_fini(&s);

@@ -26,6 +26,8 @@ enum err check_lock(struct check *c, struct errinfo *info);
 bool check_checkpoint(struct check *c);
 /* Index and batches of a sealed file; how many problems it has. */
 uint64_t check_sealed(struct check *c, const struct checkpoint_file *cf);
+/* Whether a journal file is smaller than its header says, and what it should have. */
+bool check_short(struct check *c, struct scan *s, uint64_t *size);
 /* Ids of the journal files after sealed_id, ascending; *ids is the caller's to free. */
 enum err check_replayed(struct check *c, uint64_t **ids, uint32_t *n, struct errinfo *info);
 void check_say(struct check *c, bool problem, const char *fmt, ...)

@@ -62,6 +62,11 @@ bool jfile_header_ok(const struct journal *j, const uint8_t *block, uint64_t id,
            le64_load(block + 16) == j->log_id && le64_load(block + 24) == id;
 }
 
+uint64_t jfile_header_size(const uint8_t *block)
+{
+    return le64_load(block + 32);
+}
+
 struct jfile *jfile_new(struct journal *j, uint64_t id, enum jfile_kind kind, uint64_t size)
 {
     struct jfile *f = xcalloc(1, sizeof *f);

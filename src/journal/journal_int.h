@@ -310,6 +310,8 @@ void jfile_header_make(const struct journal *j, uint64_t id, enum jfile_kind kin
                        uint8_t *block);
 bool jfile_header_ok(const struct journal *j, const uint8_t *block, uint64_t id,
                      enum jfile_kind kind);
+/* What a file with this header has at least, from before it had a name: a smaller one was cut. */
+uint64_t jfile_header_size(const uint8_t *block);
 /* Makes a journal file ready for frames, from a spare if there is one; *fd is open for the writer.
  */
 enum err jfile_make(struct journal *j, struct jfile **out, struct io_file **fd,

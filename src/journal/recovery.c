@@ -16,6 +16,7 @@
  * 13  .log that the checkpoint has dropped           becomes a spare               dropped_file
  * 14  journal file missing between others            refuse: ERR_CORRUPT (as 7)    missing_middle
  * 15  log of another directory in a file             refuse or spare (log id)      foreign_file
+ * 16  journal file shorter than its header says      refuse: ERR_CORRUPT           short_file
  *
  * Proof of durability: a later valid frame whose durable_seq is at least the bad one's seq, or the
  * checkpoint's applied_seq. Single-threaded. */
@@ -479,6 +480,11 @@ static enum err replay_file(struct replay *r, struct jfile *f, bool *any, uint64
     if (!e && (!block || !jfile_header_ok(r->j, block, f->id, JFILE_JOURNAL))) {
         e = header_bad(r, &s, info);
         pos = s.size;
+    } else if (!e && jfile_header_size(block) > s.size) {
+        e = errinfo_set(info, ERR_CORRUPT,
+                        "file %016" PRIx64 " was cut: it has %" PRIu64 " of %" PRIu64
+                        " bytes; see `weir check`, then `weir repair`",
+                        f->id, s.size, jfile_header_size(block));
     }
     while (!e && pos < s.size) {
         e = scan_frame(&s, pos, &h, &mem, info);

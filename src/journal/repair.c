@@ -7,7 +7,7 @@
  *   index missing or damaged,       the index is made anew from the entries that can be read
  *   or a damaged batch
  *   sealed file missing             struck from the checkpoint's list
- *   damaged or missing frame        the file, and those after it, are written anew: frames that can
+ *   damaged or missing frame        the file (or one that was cut), and those after it, are written anew: frames that can
  *   between good ones               be read are kept with their numbers, each missing one is
  *                                   replaced by an empty frame, the chain of checksums is made to
  *                                   fit
@@ -615,7 +615,7 @@ static enum err weave_look(struct weave *w, struct scan *s, bool *good, struct e
     struct weave at = *w;
     struct frame_header h;
     const uint8_t *frame;
-    uint64_t pos = FILE_HEADER;
+    uint64_t pos = FILE_HEADER, size;
     bool end = false;
     enum err e = ERR_OK;
 
@@ -633,7 +633,7 @@ static enum err weave_look(struct weave *w, struct scan *s, bool *good, struct e
         if (!e && frame && h.seq > at.seq && h.durable_seq > at.seq)
             *good = false;
     }
-    if (at.seq > w->seq && !head_ok(w, s))
+    if ((at.seq > w->seq && !head_ok(w, s)) || check_short(&w->r->c, s, &size))
         *good = false;
     if (!e && *good)
         *w = at;
@@ -689,6 +689,7 @@ static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errin
     struct weave before = *w;
     struct scan s;
     bool good = false;
+    uint64_t size;
     enum err e;
 
     scan_init(&s, &r->c.j, id);
@@ -714,6 +715,8 @@ static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errin
         e = weave_frames(w, &s, info);
     if (!e && last)
         e = weave_end(w, info);
+    if (last && check_short(&r->c, &s, &size)) /* nobody knows how far it went */
+        r->end_lost = true;
     if (!e && !r->dry)
         e = io_truncate(w->out, w->pos > s.size ? w->pos : s.size, info);
     if (!e && !r->dry)

@@ -207,6 +207,40 @@ static void missing_end(void **state)
     refused(&f, ERR_CORRUPT, "was durable");
 }
 
+/* Cut behind its last frame, or in the middle of what was durable, where nothing else would tell. */
+static void short_file(void **state)
+{
+    static const uint64_t cuts[] = {FRAME * 10, FRAME * 3, FRAME * 3 + 100};
+    struct journal_check_result res;
+    struct io_file *fd;
+    unsigned i;
+    char path[300];
+    struct fx f;
+
+    for (i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        small_log(&f, 4, 0);
+        fx_crash(&f);
+        fx_file(&f, ".log", 0, path);
+        assert_int_equal(io_open(f.io, path, 0, &fd, &f.info), ERR_OK);
+        assert_int_equal(io_truncate(fd, cuts[i], &f.info), ERR_OK);
+        assert_int_equal(io_sync(fd, &f.info), ERR_OK);
+        io_close(&fd);
+        assert_int_equal(fx_try_open(&f), ERR_CORRUPT);
+        assert_non_null(strstr(f.info.text, "was cut"));
+        assert_int_equal(journal_check(f.io, f.dir, NULL, NULL, &res, &f.info), ERR_OK);
+        assert_int_not_equal(res.problems, 0);
+        assert_int_equal(journal_repair(f.io, f.dir, false, NULL, NULL, &f.info), ERR_OK);
+        assert_int_equal(journal_check(f.io, f.dir, NULL, NULL, &res, &f.info), ERR_OK);
+        assert_int_equal(res.problems, 0);
+        fx_open(&f);
+        assert_int_equal(plog_read(f.log[1], 0, 1u << 20, &f.r, &f.info), ERR_OK);
+        assert_int_equal(f.r.batch[f.r.n - 1].last_offset,
+                         i ? 0 : 3); /* what can be read is there */
+        fx_close(&f);
+        io_sim_free(&f.io);
+    }
+}
+
 /* Frames of a crash's lost end stay in the file behind new ones, and old ones in a recycled file:
  * neither is taken for what comes next. */
 static void stale_frames(void **state)
@@ -509,12 +543,12 @@ int main(void)
         cmocka_unit_test(bad_checkpoint), cmocka_unit_test(missing_sealed),
         cmocka_unit_test(bad_index),      cmocka_unit_test(torn_tail),
         cmocka_unit_test(bad_middle),     cmocka_unit_test(lost_unsynced),
-        cmocka_unit_test(missing_end),    cmocka_unit_test(stale_frames),
-        cmocka_unit_test(unused_file),    cmocka_unit_test(half_spare),
-        cmocka_unit_test(orphan),         cmocka_unit_test(dropped_file),
-        cmocka_unit_test(missing_middle), cmocka_unit_test(foreign_file),
-        cmocka_unit_test(bad_header),     cmocka_unit_test(bad_last),
-        cmocka_unit_test(dead_unsaved)};
+        cmocka_unit_test(short_file),     cmocka_unit_test(missing_end),
+        cmocka_unit_test(stale_frames),   cmocka_unit_test(unused_file),
+        cmocka_unit_test(half_spare),     cmocka_unit_test(orphan),
+        cmocka_unit_test(dropped_file),   cmocka_unit_test(missing_middle),
+        cmocka_unit_test(foreign_file),   cmocka_unit_test(bad_header),
+        cmocka_unit_test(bad_last),       cmocka_unit_test(dead_unsaved)};
 
     return cmocka_run_group_tests_name("journal/recovery", tests, NULL, NULL);
 }
