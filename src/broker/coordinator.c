@@ -828,6 +828,21 @@ void groups_wake_set(struct broker *b, void (*wake)(void *arg), void *arg)
     io_mutex_unlock(&c->wake_lock);
 }
 
+bool groups_wake_claim(struct broker *b, void (*wake)(void *arg), void *arg)
+{
+    struct coordinator *c = b->coordinator;
+    bool free;
+
+    io_mutex_lock(&c->wake_lock);
+    free = !c->wake;
+    if (free) {
+        c->wake = wake;
+        c->wake_arg = arg;
+    }
+    io_mutex_unlock(&c->wake_lock);
+    return free;
+}
+
 void groups_drain(struct broker *b)
 {
     struct coordinator *c = b->coordinator;

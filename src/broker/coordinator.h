@@ -297,6 +297,8 @@ int64_t groups_sleep(struct broker *b, int64_t now_ms);
 /* wake: by any thread, under locks of the broker: it may only pass it on. NULL: nobody, and when this
  * returns no call goes on. */
 void groups_wake_set(struct broker *b, void (*wake)(void *arg), void *arg);
+/* The same for who ticks only if nobody else does: false, and nothing was set. */
+bool groups_wake_claim(struct broker *b, void (*wake)(void *arg), void *arg);
 /* Every answer awaited is given now (ERR_COORDINATOR), every later one at once. Before closing. */
 void groups_drain(struct broker *b);
 

@@ -6,18 +6,18 @@
 #include "base/mem.h"
 #include "broker/coordinator.h"
 #include "io/io.h"
+#include "net/ticker.h"
 #include "proto/kafka/kafka_int.h"
 
 struct kgroups {
-    struct loop_timer timer;
-    struct loop_task task;
+    struct ticker ticker;
     struct kafka *k;
-    atomic_bool posted; /* the task is on its way */
-    bool drained;       /* the loop's thread */
+    bool drained; /* the loop's thread */
 };
 
-static void tick(struct kgroups *g)
+static int64_t tick(void *arg)
 {
+    struct kgroups *g = arg;
     int64_t now = (int64_t)(io_mono_ns(broker_io(g->k->broker)) / 1000000u), at;
 
     if (atomic_load(&g->k->draining) && !g->drained) {
@@ -26,23 +26,7 @@ static void tick(struct kgroups *g)
     }
     groups_tick(g->k->broker, now);
     at = groups_sleep(g->k->broker, now);
-    if (at == INT64_MAX)
-        loop_timer_cancel(g->k->loops[0].loop, &g->timer);
-    else
-        loop_timer_arm(g->k->loops[0].loop, &g->timer, at > now ? (uint64_t)(at - now) : 1);
-}
-
-static void on_time(struct loop_timer *t)
-{
-    tick((struct kgroups *)((char *)t - offsetof(struct kgroups, timer)));
-}
-
-static void on_task(struct loop_task *t)
-{
-    struct kgroups *g = (struct kgroups *)((char *)t - offsetof(struct kgroups, task));
-
-    atomic_store(&g->posted, false);
-    tick(g);
+    return at == INT64_MAX ? at : at - now;
 }
 
 /* Any thread, under locks of the broker. */
@@ -50,8 +34,7 @@ static void wake(void *arg)
 {
     struct kgroups *g = arg;
 
-    if (!atomic_exchange(&g->posted, true))
-        loop_post(g->k->loops[0].loop, &g->task);
+    ticker_wake(&g->ticker);
 }
 
 enum err kgroups_new(struct kafka *k, struct errinfo *info)
@@ -59,8 +42,7 @@ enum err kgroups_new(struct kafka *k, struct errinfo *info)
     struct kgroups *g = xcalloc(1, sizeof *g);
 
     g->k = k;
-    loop_timer_init(&g->timer, on_time);
-    g->task.fn = on_task;
+    ticker_init(&g->ticker, k->loops[0].loop, tick, g);
     k->groups = g;
     groups_wake_set(k->broker, wake, g);
     wake(g);
@@ -80,8 +62,7 @@ void kgroups_free(struct kafka *k)
         return;
     groups_wake_set(k->broker, NULL, NULL);
     groups_drain(k->broker);
-    loop_drain(k->loops[0].loop);
-    loop_timer_cancel(k->loops[0].loop, &g->timer);
+    ticker_fini(&g->ticker);
     free(g);
     k->groups = NULL;
 }

@@ -42,6 +42,7 @@
 #include "proto/nats/js_index.h"
 #include "proto/nats/nats_int.h"
 
+struct jclock;
 struct jconsumer;
 struct jconsumers;
 struct jpublish;
@@ -239,6 +240,12 @@ void jreader_free(struct jreader **r);
  * cannot be read there. */
 enum err jreader_get(struct jreader *r, uint64_t seq, struct jmsg *out, void (*ready)(void *arg),
                      void *arg);
+
+/* ---- js_clock.c ---- */
+
+/* While the loops do not run. */
+void js_clock_start(struct js *js);
+void js_clock_stop(struct js *js);
 
 /* ---- what the stream tells its consumers (js_consumer.c) ---- */
 
