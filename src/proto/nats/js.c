@@ -362,6 +362,7 @@ enum err js_new(struct nats *n, struct broker *b, struct js **out, struct errinf
     }
     for (a = n->accounts; a; a = a->next)
         js_account(js, a);
+    js_clock_start(js);
     kv_each(b, JS_STREAM_NS, note_saved, &list);
     while ((v = list)) {
         list = v->next;
@@ -409,6 +410,7 @@ void js_free(struct js **jsp)
     js_streams_each(js, NULL, end_one, NULL);
     settle(js);
     workers_free(&js->workers);
+    js_clock_stop(js);
     while ((ja = js->accounts)) {
         js->accounts = ja->next;
         if (ja->api)

@@ -98,6 +98,17 @@ static bool acknowledge(struct jconsumer *c, uint64_t seq)
     return c->conf.ack == JACK_EXPLICIT ? finish(c, seq, CURSOR_ACCEPT) : finish_all(c, seq);
 }
 
+void jack_up_to(struct jconsumer *c, struct slice number)
+{
+    uint64_t seq = 0;
+    size_t i;
+
+    for (i = 0; i < number.len && number.ptr[i] >= '0' && number.ptr[i] <= '9'; i++)
+        seq = seq * 10 + (uint64_t)(number.ptr[i] - '0');
+    if (seq && c->cursor)
+        finish_all(c, seq);
+}
+
 static void refuse(struct jconsumer *c, uint64_t seq, int64_t delay_ns)
 {
     struct jgiven *g = jwindow_find(&c->window, seq);

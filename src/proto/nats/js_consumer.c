@@ -873,8 +873,30 @@ static struct nsub *subscribe(struct jstream *s, const char *prefix, const char 
     return sub;
 }
 
+/* What was acknowledged before, and its removal was not saved: it is removed again. */
+static void removals_redo(struct jconsumer *c)
+{
+    struct jstream *s = c->s;
+    struct cursor_info ci;
+    int64_t offset;
+    uint64_t seq, last;
+
+    if (!c->cursor || s->conf.retention == JRETENTION_LIMITS)
+        return;
+    cursor_info_get(c->cursor, &ci);
+    last = jstream_seq(s, ci.next);
+    for (seq = jindex_next(&s->index, c->filter, c->start); seq && seq < last;
+         seq = jindex_next(&s->index, c->filter, seq + 1)) {
+        offset = jstream_offset(s, seq);
+        if (!cursor_record_get(c->cursor, offset, NULL, NULL) && !is_parked(c, seq))
+            jstream_acked(s, seq);
+    }
+}
+
 enum err jconsumers_load(struct jstream *s, struct errinfo *info)
 {
+    uint32_t at = 0;
+    void *c;
     struct jloading l = {.s = s};
     struct jsaved *v;
 
@@ -890,6 +912,8 @@ enum err jconsumers_load(struct jstream *s, struct errinfo *info)
         json_decref(v->o);
         free(v);
     }
+    while (map_next(&s->consumers, &at, NULL, &c))
+        removals_redo(c);
     if (s->jc->ack && s->jc->flow && s->jc->next)
         return ERR_OK;
     return errinfo_set(info, ERR_LIMIT, "there are too many subscriptions");

@@ -221,6 +221,8 @@ void jpush_beat(struct jconsumer *c);
 
 /* A message for "$JS.ACK.<stream>.<consumer>.<tail>". */
 void jack_take(struct jconsumer *c, struct slice tail, struct slice reply, struct slice body);
+/* All up to a sequence, which is text: what a client says with flow control. */
+void jack_up_to(struct jconsumer *c, struct slice number);
 /* All of this turn are settled. */
 void jacks_settle(struct jconsumer *c);
 /* The message is not to be acknowledged any more: it was removed from the stream. */

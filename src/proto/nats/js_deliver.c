@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "io/io.h"
 #include "proto/nats/js_consumer_int.h"
+#include "proto/nats/js_header.h"
 
 #define OWNER        SLICE_LIT("consumer")
 #define MS_NS        1000000
@@ -405,13 +406,14 @@ static void flow_count(struct jconsumer *c, size_t size)
 
 void jpush_flow(struct jconsumer *c, struct slice token, struct slice headers)
 {
-    (void)headers;
     if (!c->fc[0] || !slice_eq_str(token, c->fc))
         return;
     c->window_bytes = c->window_bytes * 2 < FLOW_MOST ? c->window_bytes * 2 : FLOW_MOST;
     c->unread_bytes -= c->asked_bytes < c->unread_bytes ? c->asked_bytes : c->unread_bytes;
     c->asked_bytes = 0;
     c->fc[0] = 0;
+    if (c->conf.ack == JACK_FLOW_CONTROL)
+        jack_up_to(c, nheader_find(headers, SLICE_LIT("Nats-Last-Stream")));
     jconsumer_wake(c);
 }
 

@@ -81,6 +81,7 @@ struct js {
     struct workers *workers;    /* read files */
     struct jloop *loops;        /* as many as n has */
     _Atomic uint64_t under_way; /* what others than loops have of ours: see js_begin */
+    struct jclock *clock;       /* NULL: somebody else's */
     atomic_bool ending;         /* nothing is to be begun any more */
     uint8_t seed[16];           /* of maps */
     struct io_mutex lock;       /* of what follows */

@@ -107,7 +107,7 @@ await run({
         const {nc, jsm, j} = await begin('P', 10);
         const first = async conf => {
             const i = await jsm.consumers.add('P', {ack_policy: AckPolicy.None, ...conf});
-            const got = await take(await (await j.consumers.get('P', i.name)).fetch({max_messages: 20, expires: 1000}), 0, () => {});
+            const got = await take(await (await j.consumers.get('P', i.name)).fetch({max_messages: Math.max(1, i.num_pending), expires: 1000}), 0, () => {});
             equal(got.length, i.num_pending, `pending: ${JSON.stringify(conf)}`);
             return seqs(got);
         };
