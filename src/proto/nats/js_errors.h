@@ -14,15 +14,22 @@
     X(CONSUMER_CREATE, 500, 10012, "{err}") \
     X(CONSUMER_NAME_EXIST, 400, 10013, "consumer name already in use") \
     X(CONSUMER_NOT_FOUND, 404, 10014, "consumer not found") \
-    X(CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT, 400, 10016, "consumer expected to be durable but no durable name set in subject") \
-    X(CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT, 400, 10017, "consumer name in subject does not match durable name in request") \
+    X(CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT, 400, 10016, \
+      "consumer expected to be durable but no durable name set in subject") \
+    X(CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT, 400, 10017, \
+      "consumer name in subject does not match durable name in request") \
     X(CONSUMER_DURABLE_NAME_NOT_SET, 400, 10018, "consumer expected to be durable but a durable name was not set") \
-    X(CONSUMER_EPHEMERAL_WITH_DURABLE_IN_SUBJECT, 400, 10019, "consumer expected to be ephemeral but detected a durable name set in subject") \
-    X(CONSUMER_EPHEMERAL_WITH_DURABLE_NAME, 400, 10020, "consumer expected to be ephemeral but a durable name was set in request") \
-    X(STREAM_EXTERNAL_API_OVERLAP, 400, 10021, "stream external api prefix {prefix} must not overlap with {subject}") \
-    X(STREAM_EXTERNAL_DEL_PREFIX_OVERLAPS, 400, 10022, "stream external delivery prefix {prefix} overlaps with stream subject {subject}") \
+    X(CONSUMER_EPHEMERAL_WITH_DURABLE_IN_SUBJECT, 400, 10019, \
+      "consumer expected to be ephemeral but detected a durable name set in subject") \
+    X(CONSUMER_EPHEMERAL_WITH_DURABLE_NAME, 400, 10020, \
+      "consumer expected to be ephemeral but a durable name was set in request") \
+    X(STREAM_EXTERNAL_API_OVERLAP, 400, 10021, \
+      "stream external api prefix {prefix} must not overlap with {subject}") \
+    X(STREAM_EXTERNAL_DEL_PREFIX_OVERLAPS, 400, 10022, \
+      "stream external delivery prefix {prefix} overlaps with stream subject {subject}") \
     X(INSUFFICIENT_RESOURCES, 503, 10023, "insufficient resources") \
-    X(STREAM_INVALID_EXTERNAL_DELIVERY_SUBJ, 400, 10024, "stream external delivery prefix {prefix} must not contain wildcards") \
+    X(STREAM_INVALID_EXTERNAL_DELIVERY_SUBJ, 400, 10024, \
+      "stream external delivery prefix {prefix} must not contain wildcards") \
     X(INVALID_JSON, 400, 10025, "invalid JSON: {err}") \
     X(MAXIMUM_CONSUMERS_LIMIT, 400, 10026, "maximum consumers limit reached") \
     X(MAXIMUM_STREAMS_LIMIT, 400, 10027, "maximum number of streams reached") \
@@ -30,7 +37,8 @@
     X(MIRROR_CONSUMER_SETUP_FAILED, 500, 10029, "{err}") \
     X(MIRROR_MAX_MESSAGE_SIZE_TOO_BIG, 400, 10030, "stream mirror must have max message size >= source") \
     X(MIRROR_WITH_SOURCES, 400, 10031, "stream mirrors can not also contain other sources") \
-    X(MIRROR_WITH_START_SEQ_AND_TIME, 400, 10032, "stream mirrors can not have both start seq and start time configured") \
+    X(MIRROR_WITH_START_SEQ_AND_TIME, 400, 10032, \
+      "stream mirrors can not have both start seq and start time configured") \
     X(MIRROR_WITH_SUBJECT_FILTERS, 400, 10033, "stream mirrors can not contain filtered subjects") \
     X(MIRROR_WITH_SUBJECTS, 400, 10034, "stream mirrors can not contain subjects") \
     X(NO_MESSAGE_FOUND, 404, 10037, "no message found") \
@@ -69,7 +77,8 @@
     X(CONSUMER_DELIVER_CYCLE, 400, 10081, "consumer deliver subject forms a cycle") \
     X(CONSUMER_MAX_PENDING_ACK_POLICY_REQUIRED, 400, 10082, "consumer requires ack policy for max ack pending") \
     X(CONSUMER_SMALL_HEARTBEAT, 400, 10083, "consumer idle heartbeat needs to be >= 100ms") \
-    X(CONSUMER_PULL_REQUIRES_ACK, 400, 10084, "consumer in pull mode requires explicit ack policy on workqueue stream") \
+    X(CONSUMER_PULL_REQUIRES_ACK, 400, 10084, \
+      "consumer in pull mode requires explicit ack policy on workqueue stream") \
     X(CONSUMER_PULL_NOT_DURABLE, 400, 10085, "consumer in pull mode requires a durable name") \
     X(CONSUMER_PULL_WITH_RATE_LIMIT, 400, 10086, "consumer in pull mode can not have rate limit set") \
     X(CONSUMER_MAX_WAITING_NEGATIVE, 400, 10087, "consumer max waiting needs to be positive") \
@@ -78,13 +87,15 @@
     X(CONSUMER_DIRECT_REQUIRES_PUSH, 400, 10090, "consumer direct requires a push based consumer") \
     X(CONSUMER_DIRECT_REQUIRES_EPHEMERAL, 400, 10091, "consumer direct requires an ephemeral consumer") \
     X(CONSUMER_ON_MAPPED, 400, 10092, "consumer direct on a mapped consumer") \
-    X(CONSUMER_FILTER_NOT_SUBSET, 400, 10093, "consumer filter subject is not a valid subset of the interest subjects") \
+    X(CONSUMER_FILTER_NOT_SUBSET, 400, 10093, \
+      "consumer filter subject is not a valid subset of the interest subjects") \
     X(CONSUMER_INVALID_POLICY, 400, 10094, "{err}") \
     X(CONSUMER_INVALID_SAMPLING, 400, 10095, "failed to parse consumer sampling configuration: {err}") \
     X(STREAM_INVALID, 500, 10096, "stream not valid") \
     X(STREAM_HEADER_EXCEEDS_MAXIMUM, 400, 10097, "header size exceeds maximum allowed of 64k") \
     X(CONSUMER_WQ_REQUIRES_EXPLICIT_ACK, 400, 10098, "workqueue stream requires explicit ack") \
-    X(CONSUMER_WQ_MULTIPLE_UNFILTERED, 400, 10099, "multiple non-filtered consumers not allowed on workqueue stream") \
+    X(CONSUMER_WQ_MULTIPLE_UNFILTERED, 400, 10099, \
+      "multiple non-filtered consumers not allowed on workqueue stream") \
     X(CONSUMER_WQ_CONSUMER_NOT_UNIQUE, 400, 10100, "filtered consumer not unique on workqueue stream") \
     X(CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL, 400, 10101, "consumer must be deliver all on workqueue stream") \
     X(CONSUMER_NAME_TOO_LONG, 400, 10102, "consumer name is too long, maximum allowed is {max}") \
@@ -109,26 +120,33 @@
     X(CONSUMER_REPLICAS_EXCEEDS_STREAM, 400, 10126, "consumer config replica count exceeds parent stream") \
     X(CONSUMER_NAME_CONTAINS_PATH_SEPARATORS, 400, 10127, "Consumer name can not contain path separators") \
     X(STREAM_NAME_CONTAINS_PATH_SEPARATORS, 400, 10128, "Stream name can not contain path separators") \
-    X(CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH, 400, 10131, "Consumer create request did not match filtered subject from create subject") \
-    X(CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH, 400, 10132, "Consumer Durable and Name have to be equal if both are provided") \
+    X(CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH, 400, 10131, \
+      "Consumer create request did not match filtered subject from create subject") \
+    X(CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH, 400, 10132, \
+      "Consumer Durable and Name have to be equal if both are provided") \
     X(REPLICAS_COUNT_CANNOT_BE_NEGATIVE, 400, 10133, "replicas count cannot be negative") \
-    X(CONSUMER_REPLICAS_SHOULD_MATCH_STREAM, 400, 10134, "consumer config replicas must match interest retention stream's replicas") \
+    X(CONSUMER_REPLICAS_SHOULD_MATCH_STREAM, 400, 10134, \
+      "consumer config replicas must match interest retention stream's replicas") \
     X(CONSUMER_METADATA_LENGTH, 400, 10135, "consumer metadata exceeds maximum size of {limit}") \
-    X(CONSUMER_DUPLICATE_FILTER_SUBJECTS, 400, 10136, "consumer cannot have both FilterSubject and FilterSubjects specified") \
-    X(CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED, 400, 10137, "consumer with multiple subject filters cannot use subject based API") \
+    X(CONSUMER_DUPLICATE_FILTER_SUBJECTS, 400, 10136, \
+      "consumer cannot have both FilterSubject and FilterSubjects specified") \
+    X(CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED, 400, 10137, \
+      "consumer with multiple subject filters cannot use subject based API") \
     X(CONSUMER_OVERLAPPING_SUBJECT_FILTERS, 400, 10138, "consumer subject filters cannot overlap") \
     X(CONSUMER_EMPTY_FILTER, 400, 10139, "consumer filter in FilterSubjects cannot be empty") \
     X(SOURCE_DUPLICATE_DETECTED, 400, 10140, "duplicate source configuration detected") \
     X(SOURCE_INVALID_STREAM_NAME, 400, 10141, "sourced stream name is invalid") \
     X(MIRROR_INVALID_STREAM_NAME, 400, 10142, "mirrored stream name is invalid") \
     X(MIRROR_WITH_FIRST_SEQ, 400, 10143, "stream mirrors can not have first sequence configured") \
-    X(SOURCE_MULTIPLE_FILTERS_NOT_ALLOWED, 400, 10144, "source with multiple subject transforms cannot also have a single subject filter") \
+    X(SOURCE_MULTIPLE_FILTERS_NOT_ALLOWED, 400, 10144, \
+      "source with multiple subject transforms cannot also have a single subject filter") \
     X(SOURCE_INVALID_SUBJECT_FILTER, 400, 10145, "source transform source: {err}") \
     X(SOURCE_INVALID_TRANSFORM_DESTINATION, 400, 10146, "source transform: {err}") \
     X(SOURCE_OVERLAPPING_SUBJECT_FILTERS, 400, 10147, "source filters can not overlap") \
     X(CONSUMER_ALREADY_EXISTS, 400, 10148, "consumer already exists") \
     X(CONSUMER_DOES_NOT_EXIST, 400, 10149, "consumer does not exist") \
-    X(MIRROR_MULTIPLE_FILTERS_NOT_ALLOWED, 400, 10150, "mirror with multiple subject transforms cannot also have a single subject filter") \
+    X(MIRROR_MULTIPLE_FILTERS_NOT_ALLOWED, 400, 10150, \
+      "mirror with multiple subject transforms cannot also have a single subject filter") \
     X(MIRROR_INVALID_SUBJECT_FILTER, 400, 10151, "mirror transform source: {err}") \
     X(MIRROR_OVERLAPPING_SUBJECT_FILTERS, 400, 10152, "mirror subject filters can not overlap") \
     X(CONSUMER_INACTIVE_THRESHOLD_EXCESS, 400, 10153, "consumer inactive threshold exceeds system limit of {limit}") \
@@ -137,11 +155,14 @@
     X(STREAM_TRANSFORM_INVALID_DESTINATION, 400, 10156, "stream transform: {err}") \
     X(PEDANTIC, 400, 10157, "pedantic mode: {err}") \
     X(STREAM_DUPLICATE_MESSAGE_CONFLICT, 409, 10158, "duplicate message id is in process") \
-    X(CONSUMER_PRIORITY_POLICY_WITHOUT_GROUP, 400, 10159, "Setting PriorityPolicy requires at least one PriorityGroup to be set") \
+    X(CONSUMER_PRIORITY_POLICY_WITHOUT_GROUP, 400, 10159, \
+      "Setting PriorityPolicy requires at least one PriorityGroup to be set") \
     X(CONSUMER_INVALID_PRIORITY_GROUP, 400, 10160, "Provided priority group does not exist for this consumer") \
     X(CONSUMER_EMPTY_GROUP_NAME, 400, 10161, "Group name cannot be an empty string") \
-    X(CONSUMER_INVALID_GROUP_NAME, 400, 10162, "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters") \
-    X(STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY, 503, 10163, "expected last sequence per subject temporarily unavailable") \
+    X(CONSUMER_INVALID_GROUP_NAME, 400, 10162, \
+      "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters") \
+    X(STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY, 503, 10163, \
+      "expected last sequence per subject temporarily unavailable") \
     X(STREAM_WRONG_LAST_SEQUENCE_CONSTANT, 400, 10164, "wrong last sequence") \
     X(MESSAGE_TTL_INVALID, 400, 10165, "invalid per-message TTL") \
     X(MESSAGE_TTL_DISABLED, 400, 10166, "per-message TTL is disabled") \
@@ -171,9 +192,12 @@
     X(MESSAGE_SCHEDULES_TARGET_INVALID, 400, 10190, "message schedules target is invalid") \
     X(MESSAGE_SCHEDULES_TTL_INVALID, 400, 10191, "message schedules invalid per-message TTL") \
     X(MESSAGE_SCHEDULES_ROLLUP_INVALID, 400, 10192, "message schedules invalid rollup") \
-    X(STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID, 400, 10193, "missing sequence for expected last sequence per subject") \
-    X(CONSUMER_PRIORITY_GROUP_WITH_POLICY_NONE, 400, 10196, "consumer can not have priority groups when policy is none") \
-    X(CONSUMER_PINNED_TTL_WITHOUT_PRIORITY_POLICY_NONE, 400, 10197, "PinnedTTL cannot be set when PriorityPolicy is none") \
+    X(STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID, 400, 10193, \
+      "missing sequence for expected last sequence per subject") \
+    X(CONSUMER_PRIORITY_GROUP_WITH_POLICY_NONE, 400, 10196, \
+      "consumer can not have priority groups when policy is none") \
+    X(CONSUMER_PINNED_TTL_WITHOUT_PRIORITY_POLICY_NONE, 400, 10197, \
+      "PinnedTTL cannot be set when PriorityPolicy is none") \
     X(MIRROR_WITH_ATOMIC_PUBLISH, 400, 10198, "stream mirrors can not also use atomic publishing") \
     X(ATOMIC_PUBLISH_TOO_LARGE_BATCH, 400, 10199, "atomic publish batch is too large: {size}") \
     X(ATOMIC_PUBLISH_INVALID_BATCH_COMMIT, 400, 10200, "atomic publish batch commit is invalid") \
