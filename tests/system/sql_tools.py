@@ -123,15 +123,29 @@ def test_sql_lists():
         assert p.stdout.decode().split() == ["2", "5", "4", '["a","b"]', "3"], (p.stdout, p.stderr.decode())
 
 
-def test_sql_alchemy():
-    """SQLAlchemy reflects the topics over psycopg and pg8000; lists in text and binary with each driver."""
+def python(script, *args):
+    """Runs it with the clients of PyPI; it prints ok."""
     d = downloads("python")
     venv = os.path.join(d, "sql")
     need_file = os.path.join(HERE, "requirements.txt")
     download("Python's clients", [sys.executable, "-m", "pip", "install", "--quiet", "--target", venv, "--upgrade", "-r", need_file],
              os.path.join(d, "sql.stamp"), need_file)
+    p = subprocess.run([sys.executable, os.path.join(HERE, script), *args], capture_output=True, timeout=120,
+                       env=dict(os.environ, PYTHONPATH=venv))
+    assert p.returncode == 0 and p.stdout == b"ok\n", p.stdout.decode() + p.stderr.decode()
+
+
+def test_sql_alchemy():
+    """SQLAlchemy reflects the topics over psycopg and pg8000; lists in text and binary with each driver."""
+    downloads("python")
     with served(pgwire=0) as s:
         fill(s)
-        p = subprocess.run([sys.executable, os.path.join(HERE, "reflect.py"), str(s.pgwire)], capture_output=True, timeout=120,
-                           env=dict(os.environ, PYTHONPATH=venv))
-        assert p.returncode == 0 and p.stdout == b"ok\n", p.stdout.decode() + p.stderr.decode()
+        python("reflect.py", str(s.pgwire))
+
+
+def test_sql_arrow():
+    """Arrow IPC of every type, as pyarrow reads it."""
+    downloads("python")
+    with served() as s:
+        post(s, 0, 301)
+        python("arrow.py", s.url)
