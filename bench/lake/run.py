@@ -421,7 +421,10 @@ class Bench:
         self.w.s = w.s = self.conf.harness.Server(w.data, *QUIET, kafka=0)
         w.c = http.client.HTTPConnection("127.0.0.1", w.s.port, timeout=600)
         try:
-            self.sustained(w)
+            if self.conf.rate_mb:
+                self.rate = self.conf.rate_mb * 1e6 / (16 * 1024) / self.conf.load
+            else:
+                self.sustained(w)
             self.beside(w)
         finally:
             w.stop()
@@ -617,6 +620,7 @@ def configure():
     a.add_argument("--lookups", type=int, default=200)
     a.add_argument("--seconds", type=int, default=5, help="of each window of ingest")
     a.add_argument("--load", type=float, default=0.5, help="share of the greatest rate at which latency is measured")
+    a.add_argument("--rate-mb", type=float, help="MB/s at which latency is measured, instead; the greatest is not then")
     a.add_argument("--idle-s", type=int, default=20)
     a.add_argument("--build", default=os.path.join(ROOT, "build"))
     a.add_argument("--dir")
