@@ -317,7 +317,22 @@ static bool place_older(const struct reader *r, struct place *c, const struct pl
         return false;
     if (r->by_time)
         return now->gone_ts < 0 || r->time_ms <= now->gone_ts;
-    return now->gone_position == 0 || c->pos < now->gone_position;
+    return now->gone_most == 0 || c->pos < now->gone_most;
+}
+
+/* Finds where to begin in the local log; if it goes to the lake meanwhile, it is looked for there later. */
+static enum err place_here(struct reader *r, struct place *c, struct errinfo *info)
+{
+    bool by_time = r->by_time && !r->begun;
+    enum err e = by_time ? partition_seek(c->p, TIER_BY_TIME, r->time_ms, &c->next, info)
+                         : partition_seek(c->p, TIER_BY_POSITION, (int64_t)c->pos, &c->next, info);
+
+    if (e == ERR_AGAIN || e == ERR_TIER) {
+        c->next = partition_start(c->p);
+        c->seek = by_time ? SEEK_TIME : SEEK_POSITION;
+        e = ERR_OK;
+    }
+    return e;
 }
 
 /* Where reading of a partition begins. One that joins later has nothing wanted below what was seen.
@@ -337,12 +352,10 @@ static enum err place_start(struct reader *r, struct place *c, struct errinfo *i
     } else if (!r->begun && place_older(r, c, &now)) {
         c->next = partition_start(c->p);
         c->seek = r->by_time ? SEEK_TIME : SEEK_POSITION;
-    } else if (r->by_time && !r->begun) {
-        e = plog_seek_time(c->p->log, r->time_ms, &c->next, info);
-    } else if (now.position_end <= c->pos) {
+    } else if ((!r->by_time || r->begun) && now.position_end <= c->pos) {
         c->next = now.end_offset;
     } else {
-        e = plog_seek_position(c->p->log, c->pos, &c->next, info);
+        e = place_here(r, c, info);
     }
     if (e == ERR_TOPIC_NOT_FOUND) { /* deleted this moment */
         c->next = now.end_offset;

@@ -604,7 +604,9 @@ static bool position_cached(struct tier *t, const struct partition *p, uint64_t 
 
     list_for_each(k, &t->blocks, struct block, lru)
     {
-        if (k->pass->p != p || k->b.n == 0 || k->from < from || k->b.batch[0].position > position)
+        /* a marker that closes a gap has no position, and tells nothing of what lies before it */
+        if (k->pass->p != p || k->b.n == 0 || k->from < from || k->b.batch[0].position == 0 ||
+            k->b.batch[0].position > position)
             continue;
         for (i = 0; i < k->b.n; i++) {
             const struct tier_batch *b = &k->b.batch[i];
@@ -673,7 +675,7 @@ static bool may_be_older(const struct partition *p, const struct plog_info *now,
         return false;
     if (by == TIER_BY_TIME)
         return now->gone_ts < 0 || value <= now->gone_ts;
-    return now->gone_position == 0 || (uint64_t)value < now->gone_position;
+    return now->gone_most == 0 || (uint64_t)value < now->gone_most;
 }
 
 enum err partition_seek(struct partition *p, enum tier_by by, int64_t value, int64_t *offset,

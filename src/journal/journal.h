@@ -221,6 +221,8 @@ struct plog_info {
      * nothing is known), timestamps are at most that one (-1). Exact for whole batches deleted
      * since open; else as what is kept next to them tells. */
     uint64_t gone_position;
+    uint64_t
+        gone_most; /* as gone_position, but none of them is at or above it, even if that is too much */
     int64_t gone_ts;
 };
 void plog_info_get(struct plog *p, struct plog_info *out);

@@ -505,7 +505,7 @@ static void gone_get(const struct plog *p, struct plog_info *out)
     uint64_t position = p->ext_n ? p->ext[0].position : b ? b->position : p->position_end;
     int64_t ts = p->ext_n ? p->ext[0].max_ts : b ? b->max_ts : p->max_ts;
 
-    out->gone_position = p->gone_position;
+    out->gone_position = out->gone_most = p->gone_position;
     out->gone_ts = p->gone_ts;
     if (p->start_offset == 0 || (base >= p->start_offset && p->gone_position))
         return;
@@ -513,6 +513,10 @@ static void gone_get(const struct plog *p, struct plog_info *out)
         position += (uint64_t)(p->start_offset - base);
     if (position > out->gone_position)
         out->gone_position = position;
+    if (base < p->start_offset && p->ext_n)
+        position = p->ext[0].position_end; /* others' records lie between its own */
+    if (position > out->gone_most)
+        out->gone_most = position;
     if (ts > out->gone_ts)
         out->gone_ts = ts;
 }

@@ -360,11 +360,11 @@ enum err table_commit(struct lake *l, struct table *t, struct snapshot_change *c
     e = snapshot_commit(&env, l->catalog, &name, &t->md, c, still_stands, &base, info);
     if (!e && covered)
         memcpy(t->covered, covered, (size_t)t->partitions_n * sizeof *covered);
+    table_changed(l, t); /* before the log gives up what readers must find in it */
     if (!e)
         table_covered_show(l, t);
     else
         table_unload(t);
-    table_changed(l, t);
     c->summary = NULL;
     free(base.offsets);
     free(text);

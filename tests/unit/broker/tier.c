@@ -9,7 +9,8 @@
 
 #define RECORDS 3000
 #define THREADS 4
-#define GAP_AT  700 /* offsets of partition 1 that the keeper leaves out: GAP_AT … GAP_AT + 9 */
+#define PADDED  3000 /* bytes of a value, where many files are wanted */
+#define GAP_AT  700  /* offsets of partition 1 that the keeper leaves out: GAP_AT … GAP_AT + 9 */
 
 static struct {
     struct tier_batch batch[2][RECORDS];
@@ -136,18 +137,20 @@ static void put_done(struct append *a, void *arg, enum err e)
     atomic_fetch_add((atomic_uint *)arg, 1);
 }
 
+static int padded; /* bytes of a value at least */
+
 /* Record n has timestamp 1000 + n and, alternating by tens, partition 0 or 1. */
 static void put_all(struct fx *f, struct topic *t, int from, int to)
 {
     struct append **a = xcalloc((size_t)(to - from), sizeof *a);
     atomic_uint done = 0;
-    char value[32];
+    char value[PADDED + 1];
     int i;
 
     for (i = from; i < to; i++) {
         struct append_record r;
 
-        snprintf(value, sizeof value, "%d", i);
+        snprintf(value, sizeof value, "%-*d", padded, i);
         r = rec_of("key", value, NULL);
         r.timestamp_ms = 1000 + i;
         a[i - from] = append_new(f->b, put_done, &done);
@@ -161,21 +164,21 @@ static void put_all(struct fx *f, struct topic *t, int from, int to)
     free(a);
 }
 
-static bool is_cold(struct topic *t)
+static bool is_cold(struct topic *t, int64_t most)
 {
     struct plog_info now;
     int32_t i;
 
     for (i = 0; i < 2; i++) {
         plog_info_get(partition_log(topic_partition(t, i)), &now);
-        if (now.start_offset < keeper.end[i])
+        if (now.start_offset < (most < keeper.end[i] ? most : keeper.end[i]))
             return false;
     }
     return true;
 }
 
-/* RECORDS in the keeper alone, then 100 in the log alone. */
-static struct topic *begin(struct fx *f)
+/* RECORDS in the keeper, of which the log has those from offset `cold` on; then 100 in the log alone. */
+static struct topic *begin_at(struct fx *f, int64_t cold)
 {
     struct topic_conf c;
     struct topic *t;
@@ -193,12 +196,17 @@ static struct topic *begin(struct fx *f)
     put_all(f, t, 0, RECORDS);
     for (i = 0; i < 2; i++) {
         keep(topic_partition(t, i));
-        partition_hold(topic_partition(t, i), keeper.end[i]);
+        partition_hold(topic_partition(t, i), cold < keeper.end[i] ? cold : keeper.end[i]);
     }
-    while (!is_cold(t))
+    while (!is_cold(t, cold))
         usleep(10000);
     put_all(f, t, RECORDS, RECORDS + 100);
     return t;
+}
+
+static struct topic *begin(struct fx *f)
+{
+    return begin_at(f, INT64_MAX);
 }
 
 static void end(struct fx *f, struct topic *t)
@@ -215,8 +223,7 @@ static int number_of(const struct reader_record *r)
 {
     char text[32] = {0};
 
-    MUST(r->value.len < sizeof text);
-    memcpy(text, r->value.ptr, r->value.len);
+    memcpy(text, r->value.ptr, r->value.len < sizeof text ? r->value.len : sizeof text - 1);
     return (int)strtol(text, NULL, 10);
 }
 
@@ -387,6 +394,34 @@ static void test_failures(void **state)
     end(&f, t);
 }
 
+/* The local log begins in the middle of a file, where records of both partitions lie among each other: from
+ * whatever position on, nothing is passed by. */
+static void test_begins_within(void **state)
+{
+    struct reader_record rec;
+    struct reader *r;
+    struct topic *t;
+    struct fx f;
+    int n;
+
+    padded = PADDED;
+    t = begin_at(&f, 660);
+    padded = 0;
+    for (n = 0; n < RECORDS; n += 7) {
+        enum err e;
+
+        if (in_gap(n))
+            continue;
+        r = open_at(&f, READ_FROM_POSITION, (uint64_t)n + 1);
+        while ((e = reader_next(r, &rec, NULL)) == ERR_AGAIN)
+            MUST(reader_block(r, 20000));
+        assert_int_equal(e, ERR_OK);
+        assert_int_equal(number_of(&rec), n);
+        reader_close(&r);
+    }
+    end(&f, t);
+}
+
 /* What only the table has would be out of reach as JSON lines: neither is taken. */
 static void test_jsonl(void **state)
 {
@@ -460,9 +495,9 @@ static void test_dead_letters(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_both_tiers),   cmocka_unit_test(test_many),
-        cmocka_unit_test(test_failures),     cmocka_unit_test(test_jsonl),
-        cmocka_unit_test(test_dead_letters),
+        cmocka_unit_test(test_both_tiers), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_failures),   cmocka_unit_test(test_begins_within),
+        cmocka_unit_test(test_jsonl),      cmocka_unit_test(test_dead_letters),
     };
 
     return cmocka_run_group_tests_name("broker/tier", tests, NULL, NULL);
