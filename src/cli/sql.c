@@ -154,26 +154,31 @@ static void help(void)
          "  \\d NAME        columns of a topic\n"
          "  \\format FORM   table, json, ndjson, csv or arrow\n"
          "  \\timing        say how long each statement took, or do not\n"
-         "  \\q             end\n"
+         "  \\q             end; exit and quit, too\n"
          "Ctrl-C ends a query that runs.");
 }
 
+/* name: as it is, or in double quotes as in a statement. */
 static void describe(struct shell *s, const char *name)
 {
+    size_t n = strlen(name);
+    bool quoted = n > 1 && name[0] == '"' && name[n - 1] == '"';
     struct buf text;
 
     if (!*name) {
-        statement_run(s, SLICE_LIT("SELECT * FROM weir.topics ORDER BY ALL"));
+        statement_run(s, SLICE_LIT("SELECT topic, partitions, records, bytes, last_timestamp FROM "
+                                   "weir.topics ORDER BY ALL"));
         return;
     }
     buf_init(&text, 4096);
-    buf_append_str(&text, "DESCRIBE \"");
+    buf_append_str(&text, "SELECT column_name, column_type FROM (DESCRIBE ");
+    buf_append_str(&text, quoted ? "" : "\"");
     for (; *name; name++) {
-        if (*name == '"')
+        if (*name == '"' && !quoted)
             buf_append_u8(&text, '"');
         buf_append_u8(&text, (uint8_t)*name);
     }
-    buf_append_str(&text, "\"");
+    buf_append_str(&text, quoted ? ")" : "\")");
     statement_run(s, buf_slice(&text));
     buf_fini(&text);
 }
@@ -257,6 +262,24 @@ static void line_take(struct shell *s, struct buf *text, const char *line)
     statements_run(s, text, false);
 }
 
+/* What people type who have not seen \\? yet, alone on a line. */
+static bool word_take(struct shell *s, const char *line)
+{
+    size_t n;
+
+    line += strspn(line, " \t");
+    n = strcspn(line, " \t;");
+    if (line[n + strspn(line + n, " \t;")])
+        return false;
+    if (n == 4 && strncasecmp(line, "help", n) == 0)
+        help();
+    else if (n == 4 && (strncasecmp(line, "exit", n) == 0 || strncasecmp(line, "quit", n) == 0))
+        s->quit = true;
+    else
+        return false;
+    return true;
+}
+
 static char *history_path(void)
 {
     const char *set = getenv("WEIR_SQL_HISTORY"), *home = getenv("HOME");
@@ -291,7 +314,8 @@ static void interact(struct shell *s)
             break;
         if (*line)
             add_history(line);
-        line_take(s, &text, line);
+        if (text.len || !word_take(s, line))
+            line_take(s, &text, line);
         free(line);
     }
     if (path && write_history(path) == 0)

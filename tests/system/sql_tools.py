@@ -2,9 +2,9 @@
 Grafana's query builder, DBeaver and Metabase (in their form), SQLAlchemy's inspector and JDBC's metadata (when WEIR_CLIENTS
 names python, java or all), and lists as parameters.
 """
-import json, os, re, subprocess, sys
+import json, os, pty, re, signal, subprocess, sys
 
-from harness import npm_modules, served
+from harness import WEIR, npm_modules, served
 from kafka_clients import download, downloads
 from sql_clients import HERE, need, post, psql
 
@@ -100,6 +100,53 @@ def test_sql_tools():
             assert want is None and not lines or want and set(want) <= set(lines), (question, lines[:20], p.stderr)
         head = psql(s, "-A", "-c", "SELECT version(), current_schemas(true), oid::regclass, c.oid AS n FROM pg_class c").stdout
         assert head.splitlines()[0] == b"version|current_schemas|oid|n", head
+
+
+def test_sql_prompt():
+    """weir sql at a terminal: help, \\d, a statement of several lines, a mistake, exit; lines are remembered."""
+    with served() as s:
+        fill(s)
+        history = s.data + ".history"
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.execve(WEIR, [WEIR, "sql"], dict(os.environ, WEIR_SERVER=s.url, WEIR_SQL_HISTORY=history, TERM="dumb"))
+        seen = b""
+
+        def until(mark):
+            nonlocal seen
+            while mark not in seen:
+                seen += os.read(fd, 65536)
+            answer, _, seen = seen.partition(mark)
+            return answer.decode()
+
+        def say(line, mark=b"weir=> "):
+            os.write(fd, line.encode() + b"\n")
+            return until(mark)
+
+        try:
+            assert "help" in until(b"weir=> ")
+            assert "columns of a topic" in say("help")
+            topics = say("\\d")
+            assert "eu-1.shop" in topics and "partitions" in topics and "topic_id" not in topics, topics
+            for name in ("eu-1.shop", '"eu-1.shop"'):
+                columns = say("\\d " + name)
+                assert "BIGINT" in columns and "extra" not in columns, columns
+            say("select count(*) as n", b"...> ")
+            assert "│ 7 │" in say("from orders;")
+            wrong = say("selec 1;")
+            assert "syntax error" in wrong and "^" in wrong, wrong
+            os.write(fd, b"exit\n")
+            assert os.waitpid(pid, 0)[1] == 0
+            pid = 0
+            with open(history) as f:
+                remembered = f.read()
+            # libedit writes spaces so
+            assert "from orders;\n" in remembered.replace("\\040", " "), remembered
+        finally:
+            os.close(fd)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 LISTS = """const [modules, port] = process.argv.slice(1), c = new (require(modules + '/pg').Client)({ host: '127.0.0.1', port: +port, user: 'x' });
