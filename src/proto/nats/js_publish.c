@@ -25,6 +25,7 @@
 #include "proto/nats/js_facts.h"
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_store.h"
+#include "proto/nats/js_transform.h"
 #include "proto/nats/subject.h"
 
 #define BATCHES       2u           /* on their way at once */
@@ -77,6 +78,7 @@ struct jpublish {
     struct buf last_id;
     char *ack;
     size_t ack_len;
+    struct buf mapped, sent; /* a subject, a message that is sent on */
     struct record_header *headers;
 };
 
@@ -352,6 +354,38 @@ static void answers(struct jpublish *p, struct jbatch *b, enum err failed)
         answer(p, e, failed);
 }
 
+/* Sends on what was kept of a message, saying where it is; before: the last one of its subject. */
+static void republish(struct jpublish *p, const struct entry *e, uint64_t before, int64_t time_ms)
+{
+    const struct jrepublish *r = p->s->conf.republish;
+    struct slice text = entry_text(e), subject = entry_subject(e), size = SLICE_LIT("");
+    char time[JTIME_TEXT_LEN + 1];
+    struct nmsg m = {0};
+    uint32_t n;
+
+    memcpy(&n, text.ptr, sizeof n);
+    if (!r || !jtransform_apply(slice_str(r->src), slice_str(r->dest), subject, &p->mapped))
+        return;
+    jtime_text(time_ms * 1000000, time);
+    buf_clear(&p->sent);
+    buf_append(&p->sent, text.ptr + sizeof n, n);
+    buf_printf(&p->sent,
+               "Nats-Stream: %s\r\nNats-Subject: %.*s\r\nNats-Sequence: %" PRIu64
+               "\r\nNats-Time-Stamp: %s\r\nNats-Last-Sequence: %" PRIu64 "\r\n",
+               p->s->conf.name, (int)subject.len, (const char *)subject.ptr, e->seq, time, before);
+    text = slice_of(text.ptr + sizeof n + n, text.len - sizeof n - n);
+    if (r->headers_only) {
+        buf_printf(&p->sent, "Nats-Msg-Size: %.*s\r\n", (int)text.len, (const char *)text.ptr);
+        text = size;
+    }
+    buf_append_str(&p->sent, "\r\n");
+    m.header_len = p->sent.len;
+    buf_append_slice(&p->sent, text);
+    m.subject = buf_slice(&p->mapped);
+    m.body = buf_slice(&p->sent);
+    nats_route(p->s->l, p->s->account, &m);
+}
+
 static void entry_apply(struct jpublish *p, struct jbatch *b, struct entry *e)
 {
     struct jfacts f = {.subject = entry_subject(e),
@@ -365,6 +399,8 @@ static void entry_apply(struct jpublish *p, struct jbatch *b, struct entry *e)
     ASSERT(!err);
     e->seq = jstream_seq(p->s, place.offset);
     f.time_ms = place.timestamp_ms;
+    if (e->text_len)
+        republish(p, e, jindex_subject_last(&p->s->index, f.subject), f.time_ms);
     jstore_add(p->s, e->seq, &f);
 }
 
@@ -655,6 +691,28 @@ static enum err record_put(struct jpublish *p, const struct jwish *w, struct sli
     return append_record(b->a, p->s->topic, 0, &r, slot, NULL);
 }
 
+/* What is kept of a message that is to be sent on once it is durable: headers without the last line,
+ * how many bytes that is, payload. Nothing: it is not. */
+static struct slice republished(struct jpublish *p, struct slice subject, struct slice headers,
+                                struct slice payload)
+{
+    const struct jrepublish *r = p->s->conf.republish;
+    struct slice head =
+        headers.len > 2 ? slice_of(headers.ptr, headers.len - 2) : SLICE_LIT("NATS/1.0\r\n");
+    uint32_t n = (uint32_t)head.len;
+
+    if (!r || !r->dest || (r->src && *r->src && !subject_match(slice_str(r->src), subject)))
+        return SLICE_NULL;
+    buf_clear(&p->sent);
+    buf_append(&p->sent, &n, sizeof n);
+    buf_append_slice(&p->sent, head);
+    if (!r->headers_only)
+        buf_append_slice(&p->sent, payload);
+    else
+        buf_printf(&p->sent, "%zu", payload.len);
+    return buf_slice(&p->sent);
+}
+
 static void store(struct jpublish *p, struct slice reply, const struct jwish *w,
                   struct slice headers, struct slice payload)
 {
@@ -670,7 +728,7 @@ static void store(struct jpublish *p, struct slice reply, const struct jwish *w,
         return;
     }
     e = entry_add(p, STORED, w->facts.subject, p->s->conf.no_ack ? SLICE_NULL : reply,
-                  w->facts.msg_id, SLICE_NULL);
+                  w->facts.msg_id, republished(p, w->facts.subject, headers, payload));
     e->rollup = (uint8_t)w->facts.rollup;
     e->ttl_s = w->facts.ttl_s;
     e->bytes = w->facts.bytes;
@@ -696,8 +754,13 @@ static void store(struct jpublish *p, struct slice reply, const struct jwish *w,
 static void message(struct jpublish *p, struct slice subject, struct slice reply,
                     struct slice headers, struct slice payload)
 {
+    const struct jtransform *t = p->s->conf.transform;
     struct jwish w = {.facts.subject = subject};
     struct js_fault f;
+
+    if (t && t->dest &&
+        jtransform_apply(slice_str(t->src), slice_str(t->dest), subject, &p->mapped))
+        w.facts.subject = subject = buf_slice(&p->mapped);
 
     if (headers.len)
         jwish_read(&w, headers);
@@ -773,6 +836,8 @@ void jpublish_begin(struct jstream *s)
     u64map_init(&p->last, LIMIT_JS_BLOCKS, 0);
     u64map_init(&p->count, LIMIT_JS_BLOCKS, 0);
     buf_init(&p->last_id, SIZE_MAX);
+    buf_init(&p->mapped, SIZE_MAX);
+    buf_init(&p->sent, SIZE_MAX);
     p->headers = xcalloc(LIMIT_RECORD_HEADERS, sizeof *p->headers);
     jpublish_changed(s);
 }
@@ -806,6 +871,8 @@ void jpublish_free(struct jstream *s)
     u64map_fini(&p->last);
     u64map_fini(&p->count);
     buf_fini(&p->last_id);
+    buf_fini(&p->mapped);
+    buf_fini(&p->sent);
     free(p->headers);
     free(p->ack);
     free(p);

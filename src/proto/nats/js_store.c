@@ -60,6 +60,7 @@ struct jstore {
     int64_t to;
     enum err e;
     bool busy, opening, stopped;
+    bool owned; /* the core's subscribers get its records from here */
     uint64_t bits_block; /* that `bits` is of; BEGIN_BLOCK: none */
     void (*ready)(struct jstream *s, void *arg);
     void *arg;
@@ -628,7 +629,8 @@ struct slice jstore_subject(struct jstream *s, struct slice key, struct buf *scr
     return buf_slice(scratch);
 }
 
-static void facts_of(struct jstore *st, const struct record *r, struct jfacts *f)
+/* How many headers it has, which are in st->headers then. */
+static uint32_t facts_of(struct jstore *st, const struct record *r, struct jfacts *f)
 {
     uint32_t n = 0, i;
 
@@ -640,6 +642,7 @@ static void facts_of(struct jstore *st, const struct record *r, struct jfacts *f
         if (slice_has_prefix(st->headers[i].key, SLICE_LIT("Nats-")))
             jfacts_header(f, st->headers[i].key, st->headers[i].value);
     f->bytes = jstream_msg_bytes(f->subject.len, nheader_record_len(st->headers, n), r->value.len);
+    return n;
 }
 
 /* Whether a record was removed, as saved; while opening. */
@@ -666,12 +669,29 @@ static bool batch_void(const struct jstore *st, const struct batch_info *bi)
             partition_aborted_batch(st->s->p, bi->producer_id, bi->base_offset));
 }
 
+/* What others wrote is a message to the core's subscribers, too. */
+static void tell_core(struct jstore *st, const struct record *r, const struct jfacts *f, uint32_t n)
+{
+    struct jstream *s = st->s;
+    struct ntopics *t = s->js->n->topics;
+    struct ntopics_record rec = {.topic = slice_str(topic_name(s->topic)),
+                                 .key = r->key,
+                                 .subject = f->subject,
+                                 .value = r->value,
+                                 .headers = st->headers,
+                                 .headers_n = n};
+
+    if (t && st->owned)
+        ntopics_deliver(t, s->l, &rec);
+}
+
 static enum err batch_take(struct jstore *st, const struct read_batch *b)
 {
     struct jstream *s = st->s;
     struct batch_iter it;
     struct jfacts f;
     struct record r;
+    uint32_t n;
     enum err e;
 
     if ((e = batch_iter_init(&it, b->data, &st->scratch)))
@@ -684,8 +704,9 @@ static enum err batch_take(struct jstore *st, const struct read_batch *b)
         jindex_skip(&s->index, jstream_seq(s, r.offset));
         if (st->opening && removed_before(st, r.offset))
             continue;
-        facts_of(st, &r, &f);
+        n = facts_of(st, &r, &f);
         jstore_add(s, jstream_seq(s, r.offset), &f);
+        tell_core(st, &r, &f, n);
     }
     return e == ERR_EOF ? ERR_OK : e;
 }
@@ -742,6 +763,11 @@ static void opened(struct loop_task *t)
     struct jstream *s = st->s;
 
     st->busy = st->opening = false;
+    if (s->js->n->topics && !st->stopped &&
+        strcmp(s->account->name, s->js->n->conf.topics_account) == 0) {
+        ntopics_own(s->js->n->topics, topic_id(s->topic), st->next);
+        st->owned = true;
+    }
     s->store->ready(s, st->arg);
     if (!st->stopped) {
         on_timer(&st->timer);

@@ -18,6 +18,7 @@
 #include "proto/nats/js_get.h"
 #include "proto/nats/js_publish.h"
 #include "proto/nats/js_store.h"
+#include "proto/nats/js_transform.h"
 #include "proto/nats/subject.h"
 
 #define NAMES_PAGE    1024u
@@ -497,6 +498,31 @@ static void again_run(struct jreq *r)
     jstream_conf_fini(&c);
 }
 
+/* What there is no such thing of here is said, rather than taken and not done. */
+static bool supported(const struct jstream_conf *c, struct js_fault *f)
+{
+    const struct jtransform *t = c->transform;
+    const struct jrepublish *r = c->republish;
+    const char *what = c->mirror            ? "mirrors"
+                       : c->sources.n       ? "sources"
+                       : c->allow_counter   ? "message counters"
+                       : c->allow_schedules ? "message schedules"
+                       : c->allow_atomic    ? "atomic batches"
+                       : c->allow_batched   ? "batches"
+                                            : NULL;
+
+    if (what)
+        return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s are not supported", what);
+    if (t && t->dest && !jtransform_valid(slice_str(t->src), slice_str(t->dest)))
+        return js_fault_set(f, JSE_STREAM_TRANSFORM_INVALID_DESTINATION, "%s",
+                            "invalid mapping destination");
+    if (r && r->dest && !jtransform_valid(slice_str(r->src), slice_str(r->dest)))
+        return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s",
+                            "stream configuration for republish with transform from source to "
+                            "destination not valid");
+    return true;
+}
+
 /* Checks that need not know other streams. */
 static bool create_check(struct jreq *r, struct jstream_conf *c, struct js_fault *f)
 {
@@ -509,7 +535,7 @@ static bool create_check(struct jreq *r, struct jstream_conf *c, struct js_fault
     if (c->sealed)
         return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s",
                             "stream configuration for create can not be sealed");
-    if (!jstream_conf_check(c, pedantic, f))
+    if (!jstream_conf_check(c, pedantic, f) || !supported(c, f))
         return false;
     ok = topic_of(r->account, slice_str(c->name), &topic);
     buf_fini(&topic);
@@ -641,7 +667,8 @@ static void on_update(struct jreq *r)
     }
     if (!c.name || strcmp(c.name, s->conf.name) != 0)
         js_fault_set(&f, JSE_STREAM_MISMATCH, NULL);
-    else if (jstream_conf_check(&c, pedantic, &f) && jstream_conf_update_check(&c, &s->conf, &f)) {
+    else if (jstream_conf_check(&c, pedantic, &f) && jstream_conf_update_check(&c, &s->conf, &f) &&
+             supported(&c, &f)) {
         ch = xcalloc(1, sizeof *ch);
         ch->r = r;
         ch->old = s->conf;

@@ -32,7 +32,7 @@
 #include "proto/nats/users.h"
 
 /* Clients turn features on by it: those of this version and before work. */
-#define NATS_VERSION "2.12.1"
+#define NATS_VERSION "2.11.9"
 
 #define NATS_LINE_MAX     4096u      /* bytes of a control line, as nats-server's default */
 #define NATS_OUTPUT       (4u << 20) /* queued to a connection before publishers are slowed down */
