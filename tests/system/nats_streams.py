@@ -252,6 +252,31 @@ def test_nats_stream_others():
         js.close()
 
 
+def test_nats_stream_maps():
+    """Subjects become others before they are stored; what is stored is sent on; a core subscriber sees a record of another
+    protocol once, and one of NATS's not again."""
+    with served(nats=0, loops=2) as s:
+        js, w = Js(s), Wire(s)
+        w.answer(b"SUB out.> 1\r\nSUB M.> 2\r\nSUB in.> 3\r\n")
+        js.create("M", subjects=["in.*.*"], subject_transform={"src": "in.*.*", "dest": "kept.$2.{{wildcard(1)}}"},
+                  republish={"src": "kept.>", "dest": "out.>"})
+        assert js.pub("in.a.b", "body", [("K", "v")])["seq"] == 1
+        assert js.get("M", seq=1) == (1, "kept.b.a", b"body")
+        got = sorted((message(w) for _ in range(2)), key=lambda m: m[1])
+        assert got[0][0] == "out.b.a" and got[0][3] == b"body" and got[1][0] == "in.a.b", got
+        h = headers_of(got[0][2])[1]
+        assert (h["K"], h["Nats-Stream"], h["Nats-Subject"], h["Nats-Sequence"], h["Nats-Last-Sequence"]) == (
+            "v", "M", "kept.b.a", "1", "0"), h
+        post(s, "M:x y", "from http")
+        assert message(w)[0] == "M.x%20y"
+        wait_for(lambda: js.state("M")["messages"] == 2)
+        assert w.answer(b"") == b""
+        js.bad("STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "subject_transform": {"src": "t", "dest": "t.$1"}}, 10156)
+        js.bad("STREAM.CREATE.T", {"name": "T", "mirror": {"name": "M"}}, 10052)
+        js.close()
+        w.close()
+
+
 class Publisher(threading.Thread):
     """Publishes with ids, in flights, until the server is gone; .acked: body by sequence."""
 

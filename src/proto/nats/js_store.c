@@ -60,7 +60,7 @@ struct jstore {
     int64_t to;
     enum err e;
     bool busy, opening, stopped;
-    bool owned; /* the core's subscribers get its records from here */
+    bool owned;          /* the core's subscribers get its records from here */
     uint64_t bits_block; /* that `bits` is of; BEGIN_BLOCK: none */
     void (*ready)(struct jstream *s, void *arg);
     void *arg;
