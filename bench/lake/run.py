@@ -588,8 +588,9 @@ def show_ingest(part, rows, conf):
             print("| %s | %s MB/s | %.1f M records into the lake | %.2f | %s |" % (
                 what, spread(t[key]), t["lake"] / 1e6, mid(t[key]) / base, verdict(mid(t[key]) / base, 0.8, True)))
         else:
-            print("| at %d %% of it, %s | %s ms | %d commits | %+.0f %% | %s |" % (
-                t["load"] * 100, what, spread(t[key], 1, 2), t["commits"], (mid(t[key]) / base - 1) * 100,
+            at = "%g MB/s" % conf.rate_mb if conf.rate_mb else "%d %% of it" % (t["load"] * 100)
+            print("| at %s, %s | %s ms | %d commits | %+.0f %% | %s |" % (
+                at, what, spread(t[key], 1, 2), t["commits"], (mid(t[key]) / base - 1) * 100,
                 verdict(mid(t[key]) / base, 1.2, False)))
 
 
