@@ -87,7 +87,7 @@ struct topic_conf {
     uint8_t lake_enable, lake_columns;
     char lake_partition[TOPIC_CONF_WORD_MAX + 1]; /* terms, as given: see lake/transform.h */
     char lake_sort[TOPIC_CONF_WORD_MAX + 1];
-    uint8_t lake_format, lake_jsonl_codec;        /* enum topic_lake_format, topic_lake_jsonl */
+    uint8_t lake_format, lake_jsonl_codec; /* enum topic_lake_format, topic_lake_jsonl */
     /* without effect: kept and reported */
     int64_t file_delete_delay_ms, flush_messages, flush_ms, segment_jitter_ms, segment_ms;
     int64_t local_retention_bytes, local_retention_ms;

@@ -5,13 +5,10 @@
 
 #include "base/json_write.h"
 #include "base/mem.h"
-#include "base/topic_name.h"
 #include "broker/broker.h"
 #include "cli/local.h"
 #include "cli/sql.h"
 #include "io/thread.h"
-#include "journal/journal.h"
-#include "lake/lake.h"
 #include "server/lake.h"
 
 #define ANSWER_MAX (256u << 20)
@@ -27,46 +24,14 @@ struct sql_source {
     const char *shards; /* names with commas; NULL: the server itself answers */
 };
 
-/* A topic that is in the lake, and whose log has lost records, must have a table: else say that they
- * are left out. */
-static void lake_miss(struct sql_source *s, struct topic *t)
+static void lake_miss(void *arg, const char *topic, const char *why)
 {
-    const struct lake_at now = {LAKE_AT_NOW, 0};
-    struct lake_view *v = NULL;
-    struct errinfo info = {0};
-    struct topic_conf c;
-    struct plog_info log;
-    bool lost = false;
-    int32_t i;
-
-    topic_conf_get(t, &c);
-    for (i = 0; c.lake_enable && i < topic_partitions(t); i++) {
-        plog_info_get(partition_log(topic_partition(t, i)), &log);
-        lost = lost || log.start_offset > 0;
-    }
-    if (lost && lake_view_get(server_lake_get(s->lake), t, &now, &v, &info))
-        fprintf(
-            stderr,
-            "note: what only the lake has of %s is left out: %s (--set lake.url=… says where the "
-            "lake is)\n",
-            topic_name(t), info.text);
-    lake_view_release(&v);
-}
-
-static void lakes_miss(struct sql_source *s)
-{
-    char after[TOPIC_NAME_MAX + 1] = "";
-    struct topic *list[64];
-    size_t i, n;
-
-    do {
-        n = topic_list(s->broker, slice_str(after), NULL, list, 64);
-        for (i = 0; i < n; i++) {
-            lake_miss(s, list[i]);
-            snprintf(after, sizeof after, "%s", topic_name(list[i]));
-            topic_unref(&list[i]);
-        }
-    } while (n == 64);
+    (void)arg;
+    fprintf(
+        stderr,
+        "note: what only the lake has of %s is left out: %s (--set lake.url=… says where the lake "
+        "is)\n",
+        topic, why);
 }
 
 static enum err local_open_sql(struct sql_source *s, const struct args *a, struct errinfo *info)
@@ -85,7 +50,7 @@ static enum err local_open_sql(struct sql_source *s, const struct args *a, struc
     e = sql_open(&conf, &s->sql, info);
     e = e ? e : server_lake_open(s->lake, s->conf, s->broker, s->sql, true, NULL, info);
     if (!e)
-        lakes_miss(s);
+        server_lake_missing(s->lake, s->broker, lake_miss, NULL);
     return e;
 }
 

@@ -1,11 +1,17 @@
 /* The lake's settings. See lake.h. */
 #include "server/lake.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/topic_name.h"
+#include "broker/broker.h"
+#include "journal/journal.h"
 #include "lake/lake.h"
 #include "table/table.h"
+
+#define TOPICS_STEP 64u
 
 struct server_lake {
     struct tables *tables;
@@ -87,6 +93,45 @@ enum err server_lake_open(struct server_lake *l, const struct config *c, struct 
 
     l->elsewhere = lc.catalog.uri != NULL;
     return tables_open(l->tables, &lc, (uint64_t)c->lake_memory.n, sql, info);
+}
+
+/* Why its table cannot be read, in info; false: it can, or need not. */
+static bool is_missing(struct server_lake *l, struct topic *t, struct errinfo *info)
+{
+    const struct lake_at now = {LAKE_AT_NOW, 0};
+    struct lake_view *v = NULL;
+    struct topic_conf c;
+    struct plog_info log;
+    bool lost = false;
+    int32_t i;
+
+    topic_conf_get(t, &c);
+    for (i = 0; c.lake_enable && i < topic_partitions(t); i++) {
+        plog_info_get(partition_log(topic_partition(t, i)), &log);
+        lost = lost || log.start_offset > 0;
+    }
+    lost = lost && lake_view_get(server_lake_get(l), t, &now, &v, info);
+    lake_view_release(&v);
+    return lost;
+}
+
+void server_lake_missing(struct server_lake *l, struct broker *b,
+                         void (*fn)(void *arg, const char *topic, const char *why), void *arg)
+{
+    char after[TOPIC_NAME_MAX + 1] = "";
+    struct topic *list[TOPICS_STEP];
+    struct errinfo info;
+    size_t i, n;
+
+    do {
+        n = topic_list(b, slice_str(after), NULL, list, TOPICS_STEP);
+        for (i = 0; i < n; i++) {
+            if (is_missing(l, list[i], &info))
+                fn(arg, topic_name(list[i]), info.text);
+            snprintf(after, sizeof after, "%s", topic_name(list[i]));
+            topic_unref(&list[i]);
+        }
+    } while (n == TOPICS_STEP);
 }
 
 void server_lake_close(struct server_lake **lp)

@@ -23,6 +23,9 @@ const char *const *server_lake_dirs(struct server_lake *l, unsigned *n);
 enum err server_lake_open(struct server_lake *l, const struct config *c, struct broker *b,
                           struct sql *sql, bool read_only, const struct log *log,
                           struct errinfo *info);
+/* Topics that are in the lake, whose log has lost records, and whose table cannot be read. */
+void server_lake_missing(struct server_lake *l, struct broker *b,
+                         void (*fn)(void *arg, const char *topic, const char *why), void *arg);
 /* Queries have ended; *l may be NULL. */
 void server_lake_close(struct server_lake **l);
 struct lake *server_lake_get(struct server_lake *l);

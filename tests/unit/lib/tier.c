@@ -446,9 +446,9 @@ static void test_unreachable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),    cmocka_unit_test(test_places),
-        cmocka_unit_test(test_groups),  cmocka_unit_test(test_subscribe),
-        cmocka_unit_test(test_without), cmocka_unit_test(test_queries_without),
+        cmocka_unit_test(test_read),        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_groups),      cmocka_unit_test(test_subscribe),
+        cmocka_unit_test(test_without),     cmocka_unit_test(test_queries_without),
         cmocka_unit_test(test_unreachable),
     };
 
