@@ -499,6 +499,7 @@ static enum err nats_start(struct server *s, struct errinfo *info)
                            .send_ms = (uint32_t)c->nats_send_ms.n,
                            .users = c->nats_users.text,
                            .tls_first = c->nats_tls_first.n,
+                           .tls_verify = c->nats_tls_ca.n != 0,
                            .ws_origins = c->nats_ws_origins.text,
                            .ws_deflate = c->nats_ws_deflate.n,
                            .broker = s->broker,

@@ -138,6 +138,8 @@ static void say_info(struct nconn *nc)
     buf_printf(&b, ",\"nonce\":\"%s\"", nc->nonce);
     if (n->conf.tls)
         buf_append_str(&b, ",\"tls_required\":true");
+    if (n->conf.tls_verify)
+        buf_append_str(&b, ",\"tls_verify\":true");
     if (nc->lame)
         buf_append_str(&b, ",\"ldm\":true");
     buf_append_str(&b, "}\r\n");

@@ -38,6 +38,7 @@ struct nats_conf {
     uint32_t send_ms;                 /* output that does not move ends the connection */
     struct tls_conf *tls;             /* NULL: none */
     bool tls_first;                   /* the handshake comes before INFO */
+    bool tls_verify;                  /* clients must have certificates */
     const char *ws_origins; /* whose pages may open WebSockets: "" all, "same", or a list */
     bool ws_deflate;        /* WebSockets are compressed where clients offer it */
     struct broker *broker;
