@@ -9,7 +9,8 @@
  * timer. From between, the blocks (of 4,096 offsets) that it is in are noted, and written as items,
  * a bit for each offset, when something must be remembered: an explicit deletion, a change of
  * limits, the end of a consumer. What limits removed need not be written for itself: reading the log
- * with the same limits removes the same again. Whatever is written is so together with all that was
+ * with the same limits removes the same again; it is written some seconds later, as compaction gives
+ * back the room of what is marked as removed (broker/removed.h). Whatever is written is so together with all that was
  * removed before, and with where the stream begins: so nothing comes back as room was made later. */
 #include "proto/nats/js_store.h"
 
@@ -20,17 +21,19 @@
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "broker/producer.h"
+#include "broker/removed.h"
 #include "journal/journal.h"
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_publish.h"
 #include "proto/nats/record.h"
 #include "proto/nats/subject.h"
 
-#define BLOCK        4096
-#define BLOCK_BYTES  (BLOCK / 8)
+#define BLOCK        ((int64_t)REMOVED_BLOCK)
+#define BLOCK_BYTES  REMOVED_BYTES
 #define READ_BYTES   (1u << 20)
 #define BEGIN_BLOCK  UINT64_MAX /* of the item that says where the stream begins */
 #define TIMER_MS     1000u
+#define FLUSH_MS     10000 /* what was removed is remembered at the latest, so that room is made */
 #define TIMER_MS_MAX 3600000u
 #define NEVER        INT64_MAX
 
@@ -75,8 +78,9 @@ struct jstore {
     struct u64map kept;  /* blocks that have items */
     uint64_t begin;      /* first sequence, as saved */
     int64_t trimmed;     /* offset that the log was trimmed to last */
-    bool trimming;
-    struct jdone trim;
+    bool trimming, flushing;
+    int64_t flushed_ms;
+    struct jdone trim, save;
     struct loop_timer timer;
     uint64_t timer_at;
     /* duplicates */
@@ -161,13 +165,6 @@ static void id_note(struct jstore *st, struct slice id, uint64_t seq, int64_t ti
 
 /* ---- removing ---- */
 
-static void note_removed(struct jstore *st, uint64_t seq)
-{
-    uint64_t block = (uint64_t)jstream_offset(st->s, seq) / BLOCK;
-
-    u64map_put(&st->dirty, block, st); /* ERR_EXISTS is fine */
-}
-
 /* The timer comes after so long, or earlier. */
 static void timer_in(struct jstore *st, int64_t ms)
 {
@@ -180,6 +177,14 @@ static void timer_in(struct jstore *st, int64_t ms)
         return;
     st->timer_at = at;
     loop_timer_arm(st->s->l->loop, &st->timer, after);
+}
+
+static void note_removed(struct jstore *st, uint64_t seq)
+{
+    uint64_t block = (uint64_t)jstream_offset(st->s, seq) / BLOCK;
+
+    if (u64map_put(&st->dirty, block, st) == ERR_OK && st->dirty.n == 1)
+        timer_in(st, FLUSH_MS);
 }
 
 static void remove_one(struct jstore *st, uint64_t seq)
@@ -256,13 +261,12 @@ static bool block_bits(struct jstore *st, uint64_t block, uint8_t out[BLOCK_BYTE
 }
 
 struct gone_key {
-    uint8_t b[12];
+    uint8_t b[REMOVED_KEY];
 };
 
 static struct slice gone_key(const struct jstore *st, uint64_t block, struct gone_key *k)
 {
-    be32_store(k->b, topic_id(st->s->topic));
-    be64_store(k->b + 4, block);
+    removed_key(topic_id(st->s->topic), block, k->b);
     return slice_of(k->b, sizeof k->b);
 }
 
@@ -307,10 +311,10 @@ static enum err flush(struct jstore *st, struct jdone *d)
     f->a = append_new(st->s->js->b, flush_done, f);
     f->d = d;
     be64_store(begin, st->s->index.first);
-    append_kv(f->a, JS_GONE_NS, gone_key(st, BEGIN_BLOCK, &k), slice_of(begin, sizeof begin));
+    append_kv(f->a, REMOVED_NS, gone_key(st, BEGIN_BLOCK, &k), slice_of(begin, sizeof begin));
     while (!e && u64map_next(&st->dirty, &at, &block, &v))
         if (block_bits(st, block, bits)) {
-            e = append_kv(f->a, JS_GONE_NS, gone_key(st, block, &k), slice_of(bits, sizeof bits));
+            e = append_kv(f->a, REMOVED_NS, gone_key(st, block, &k), slice_of(bits, sizeof bits));
             u64map_put(&st->kept, block, st);
         }
     if (!e)
@@ -356,9 +360,9 @@ enum err jstore_forget(struct jstream *s, const char *ns, struct slice key, stru
     f->d = d;
     e = append_kv(f->a, ns, key, SLICE_NULL);
     if (!e)
-        e = append_kv(f->a, JS_GONE_NS, gone_key(st, BEGIN_BLOCK, &k), SLICE_NULL);
+        e = append_kv(f->a, REMOVED_NS, gone_key(st, BEGIN_BLOCK, &k), SLICE_NULL);
     while (!e && u64map_next(&st->kept, &at, &block, &v))
-        e = append_kv(f->a, JS_GONE_NS, gone_key(st, block, &k), SLICE_NULL);
+        e = append_kv(f->a, REMOVED_NS, gone_key(st, block, &k), SLICE_NULL);
     if (!e)
         return flush_submit(st, f);
     append_free(&f->a);
@@ -478,6 +482,26 @@ static int64_t expire(struct jstore *st, int64_t now_ms)
     return due;
 }
 
+static void flushed(struct jdone *d)
+{
+    struct jstore *st = list_entry(d, struct jstore, save);
+
+    st->flushing = false;
+}
+
+static void flush_in_time(struct jstore *st, int64_t now)
+{
+    if (!st->dirty.n || st->flushing)
+        return;
+    if (now - st->flushed_ms >= FLUSH_MS) {
+        st->flushing = true;
+        st->flushed_ms = now;
+        jstore_flush(st->s, &st->save, flushed);
+    }
+    if (st->dirty.n)
+        timer_in(st, FLUSH_MS);
+}
+
 static void on_timer(struct loop_timer *t)
 {
     struct jstore *st = list_entry(t, struct jstore, timer);
@@ -492,6 +516,7 @@ static void on_timer(struct loop_timer *t)
         due = now + TIMER_MS;
     if (due != NEVER)
         timer_in(st, due - now);
+    flush_in_time(st, now);
 }
 
 static void ttl_note(struct jstore *st, uint64_t seq, const struct jfacts *f)
@@ -654,7 +679,7 @@ static bool removed_before(struct jstore *st, int64_t offset)
 
     if (block != st->bits_block) {
         st->bits_block = block;
-        if (kv_get(st->s->js->b, JS_GONE_NS, gone_key(st, block, &k), &st->bits))
+        if (kv_get(st->s->js->b, REMOVED_NS, gone_key(st, block, &k), &st->bits))
             buf_clear(&st->bits);
         else
             u64map_put(&st->kept, block, st);
@@ -786,7 +811,7 @@ static void begin_read(struct jstore *st)
     plog_info_get(partition_log(s->p), &log);
     st->trimmed = log.start_offset;
     st->begin = jstream_seq(s, log.start_offset);
-    if (!kv_get(s->js->b, JS_GONE_NS, gone_key(st, BEGIN_BLOCK, &k), &st->bits) &&
+    if (!kv_get(s->js->b, REMOVED_NS, gone_key(st, BEGIN_BLOCK, &k), &st->bits) &&
         st->bits.len == 8 && be64_load(st->bits.ptr) > st->begin)
         st->begin = be64_load(st->bits.ptr);
     st->bits_block = BEGIN_BLOCK;

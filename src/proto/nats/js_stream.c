@@ -364,7 +364,9 @@ static void topic_conf_of(struct jstream *s, struct topic_conf *c)
     topic_conf_default(s->js->b, c);
     c->retention_ms = -1; /* the stream itself removes what is to go */
     c->retention_bytes = -1;
-    c->cleanup = TOPIC_CLEANUP_DELETE;
+    c->cleanup = TOPIC_CLEANUP_COMPACT; /* only of what the stream removed: js_store.c says which */
+    c->compaction_by_offset = true;
+    c->compaction_records = 0;
     c->max_message_bytes = LIMIT_TOPIC_MESSAGE_BYTES;
     if (s->conf.storage == JSTORAGE_MEMORY)
         c->durability = DURABILITY_OS;

@@ -5,7 +5,6 @@
 #include "proto/nats/js_int.h"
 
 #define JS_STREAM_NS "js.stream" /* items: account, NUL, name; what js_stream.c writes */
-#define JS_GONE_NS   "js.gone"   /* items: topic id, number of block; bits of what is not there */
 #define JS_API_LEVEL 3
 
 /* ---- js.c ---- */

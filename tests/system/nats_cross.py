@@ -1,0 +1,128 @@
+"""One log, all protocols: what nats.js publishes to a stream Kafka consumes, SQL counts and a WebSocket sees; what Kafka
+produces reaches NATS's subscribers, once.
+"""
+import glob, json, os, subprocess
+
+from harness import Server, metric, npm_modules, scratch, served, wait_for
+from kafka_clients import need_node
+from nats_core import Wire
+from nats_net import Socket
+from nats_topics import kcat, message, post
+
+CODE = """
+const {connect, headers} = require('@nats-io/transport-node');
+const {Kafka, logLevel} = require('kafkajs');
+(async () => {
+    const nc = await connect({servers: '%s:%d'});
+    const api = async (what, body) => {
+        const r = (await nc.request('$JS.API.' + what, JSON.stringify(body))).json();
+        if (r.error) throw new Error(what + ': ' + JSON.stringify(r.error));
+        return r;
+    };
+    await api('STREAM.CREATE.orders', {name: 'orders', subjects: ['orders.>']});
+    const all = nc.subscribe('orders.>', {max: 4});
+    const h = headers();
+    h.set('from', 'nats');
+    for (let i = 0; i < 3; i++) {
+        const ack = (await nc.request('orders.new', 'order ' + i, {headers: h})).json();
+        if (ack.seq !== i + 1) throw new Error(JSON.stringify(ack));
+    }
+    const kafka = new Kafka({brokers: ['%s'], logLevel: logLevel.ERROR});
+    const consumer = kafka.consumer({groupId: 'g'});
+    await consumer.connect();
+    await consumer.subscribe({topic: 'orders', fromBeginning: true});
+    const consumed = [];
+    await new Promise(ok => consumer.run({eachMessage: async ({message: m}) => {
+        consumed.push([m.key.toString(), m.value.toString(), m.headers.from.toString()]);
+        if (consumed.length === 3) ok();
+    }}));
+    await consumer.disconnect();
+    const producer = kafka.producer();
+    await producer.connect();
+    await producer.send({topic: 'orders', messages: [{key: 'orders.kafka', value: 'from kafka'}]});
+    await producer.disconnect();
+    const subscribed = [];
+    for await (const m of all) subscribed.push([m.subject, m.string()]);
+    const last = await api('STREAM.MSG.GET.orders', {seq: 4});
+    console.log(JSON.stringify({consumed, subscribed, last: last.message.subject}));
+    await nc.close();
+})().catch(e => { console.error(e); process.exit(1); });
+"""
+
+
+def test_nats_cross():
+    """nats.js publishes, kafkajs consumes, SQL counts, a WebSocket sees; a Kafka record reaches a pattern."""
+    need_node()
+    modules = npm_modules()
+    with served(nats=0, kafka=0, loops=2) as s:
+        p = subprocess.run(["node", "-e", CODE % (*s.nats, s.kafka)], capture_output=True, timeout=90,
+                           env=dict(os.environ, NODE_PATH=modules))
+        assert p.returncode == 0, p.stderr.decode()
+        got = json.loads(p.stdout)
+        assert got["consumed"] == [["orders.new", "order %d" % i, "nats"] for i in range(3)], got
+        assert got["subscribed"] == [["orders.new", "order %d" % i] for i in range(3)] + [["orders.kafka", "from kafka"]], got
+        assert got["last"] == "orders.kafka", got
+        seen, ws = [], Socket(("127.0.0.1", s.port), path="/events?topic=orders&from=TRIM_HORIZON")
+        while len(seen) < 4:
+            first, frame = ws.read()
+            if first == 0x81 and "id" in json.loads(frame):
+                seen.append(json.loads(frame))
+        assert len({e["id"] for e in seen}) == 4, seen
+        status, _, body = s.call("POST", "/sql", json.dumps({"query": "SELECT count(*) AS n FROM orders WHERE key = 'orders.new'"}))
+        assert status == 200 and json.loads(body)["rows"] == [[3]], body
+        w = Wire(s)  # a topic that is no stream, and nothing twice from the stream
+        assert w.answer(b"SUB > 1\r\n") == b""
+        kcat(s, "plain", b"key\tvalue", "-K", "\t")
+        assert message(w)[0] == "plain.key"
+        w.answer(b"PUB orders.twice 1\r\nx\r\n")
+        post(s, "plain", "end")
+        subjects = []
+        while "plain" not in subjects:
+            subjects.append(message(w)[0])
+        assert sorted(subjects) == ["orders.twice", "plain"], subjects
+
+
+def api(w, what, body):
+    """The answer to a request to JetStream."""
+    w.say(b"SUB re.%d re%d\r\nUNSUB re%d 1\r\n" % ((id(body),) * 3))
+    text = json.dumps(body).encode()
+    w.say(b"PUB $JS.API.%s re.%d %d\r\n%s\r\n" % (what.encode(), id(body), len(text), text))
+    got = json.loads(message(w)[3])
+    assert "error" not in got, got
+    return got
+
+
+def test_nats_compaction():
+    """What a bucket's limits removed gives its room on disk back, and the newest values are there after a restart."""
+    def used(data):
+        return sum(os.stat(f).st_blocks * 512 for f in glob.glob(data + "/log/*.log") + glob.glob(data + "/log/*.seg"))
+
+    with scratch() as d:
+        data = os.path.join(d, "data")
+        settings = ("--set", "journal.file_bytes=2MiB")
+        s = Server(data, *settings, nats=0)
+        w = Wire(s)
+        api(w, "STREAM.CREATE.KV_b", {"name": "KV_b", "subjects": ["$KV.b.>"], "max_msgs_per_subject": 2})
+        value = b"v" * 2000
+        w.say(b"PUB $KV.b.first 1\r\nx\r\n")  # so that nothing goes from the front
+        for i in range(5000):
+            w.say(b"PUB $KV.b.k%d %d\r\n%06d%s\r\n" % (i % 10, 6 + len(value), i, value))
+            if i % 500 == 499:  # what is published without waiting for an answer may be dropped
+                wait_for(lambda: api(w, "STREAM.INFO.KV_b", {})["state"]["last_seq"] == i + 2)
+        assert api(w, "STREAM.INFO.KV_b", {})["state"]["messages"] == 21
+
+        def compacted():
+            w.answer(b"PUB $KV.b.k0 6\r\nlatest\r\n")
+            return metric(s, "weir_compaction_removed_records_total") > 2000 and used(data) < 5 << 20
+        wait_for(compacted)
+        before = api(w, "STREAM.INFO.KV_b", {})["state"]
+        s.stop()
+        s = Server(data, *settings, nats=0)
+        w = Wire(s)
+        after = api(w, "STREAM.INFO.KV_b", {})["state"]
+        assert (after["messages"], after["last_seq"]) == (before["messages"], before["last_seq"]) and after["messages"] == 21
+        for k in range(1, 10):
+            got = api(w, "STREAM.MSG.GET.KV_b", {"last_by_subj": "$KV.b.k%d" % k})
+            assert got["message"]["seq"] == 4992 + k, got
+        assert api(w, "STREAM.MSG.GET.KV_b", {"seq": 1})["message"]["subject"] == "$KV.b.first"
+        s.stop()
