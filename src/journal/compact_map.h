@@ -1,7 +1,8 @@
-/* The newest offset of each key, or the newest few, for compaction. A key is known by 128 bits of SipHash under a
- * random seed: two keys are taken for one with a chance of 2^-128 a pair, and nobody can choose keys
- * that collide. 24 bytes a slot, and 8 for each offset more, at most three quarters of the slots used; grows by doubling up to a
- * maximum, so that small logs cost little. One thread at a time. */
+/* The newest offset of each key, or the newest few, for compaction. A key is known by 128 bits of
+ * SipHash under a random seed: two keys are taken for one with a chance of 2^-128 a pair, and nobody
+ * can choose keys that collide. 24 bytes a slot, and 8 for each offset more, at most three quarters of
+ * the slots used; grows by doubling up to a maximum, so that small logs cost little. One thread at a
+ * time. */
 #ifndef WEIR_JOURNAL_COMPACT_MAP_H
 #define WEIR_JOURNAL_COMPACT_MAP_H
 

@@ -7,10 +7,10 @@
  *   index missing or damaged,       the index is made anew from the entries that can be read
  *   or a damaged batch
  *   sealed file missing             struck from the checkpoint's list
- *   damaged or missing frame        the file (or one that was cut), and those after it, are written anew: frames that can
- *   between good ones               be read are kept with their numbers, each missing one is
- *                                   replaced by an empty frame, the chain of checksums is made to
- *                                   fit
+ *   damaged or missing frame        the file, or one that was cut, and those after it, are written
+ *   between good ones, file cut     anew: frames that can be read are kept with their numbers, each
+ *                                   missing one is replaced by an empty frame, the chain of
+ *                                   checksums is made to fit
  *
  * Offsets and positions of what is lost are not used again: lost.h.
  *
