@@ -3,8 +3,9 @@
  * segments of their own. docs/why/compaction.md says why it is so.
  *
  * A log has a *clean end*: below it no two records have one key (but for those of transactions that
- * were under way), or no more than stay. Each compaction raises it. What a data file that also holds other logs still has
- * below the clean end does not count any more; the file goes when nothing in it counts.
+ * were under way), or no more than stay. Each compaction raises it. What a data file that also holds
+ * other logs still has below the clean end does not count any more; the file goes when nothing in it
+ * counts.
  *
  * A job, in steps of a few MiB in the background (see compact.c): for each log
  *   map    the keys of the dirty part, from the clean end on: as many as the map takes, up to the
