@@ -123,9 +123,8 @@ static void test_types(void **state)
 
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_text),
-                                              cmocka_unit_test(test_binary),
-                                              cmocka_unit_test(test_types)};
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_text), cmocka_unit_test(test_binary), cmocka_unit_test(test_types)};
     int failed;
 
     arena_init(&arena, 4096, 1u << 20);
