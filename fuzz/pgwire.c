@@ -24,9 +24,10 @@ static void text(struct slice in)
 
 static void bind(const struct pg_bind *m)
 {
-    static const uint32_t oids[] = {0,       PG_BOOL,    PG_BYTEA, PG_INT2,      PG_INT4,
-                                    PG_INT8, PG_FLOAT4,  PG_DATE,  PG_TIMESTAMP, PG_TIMESTAMPTZ,
-                                    PG_TIME, PG_NUMERIC, PG_JSONB, PG_UUID};
+    static const uint32_t oids[] = {1007,         1009,           0,       PG_BOOL,    PG_BYTEA,
+                                    PG_INT2,      PG_INT4,        PG_INT8, PG_FLOAT4,  PG_DATE,
+                                    PG_TIMESTAMP, PG_TIMESTAMPTZ, PG_TIME, PG_NUMERIC, PG_JSONB,
+                                    PG_UUID};
     struct slice rest = m->params;
     struct sql_param p;
     struct arena a;

@@ -115,18 +115,16 @@ static bool word_is_null(struct slice w)
     return w.len == 4 && strncasecmp((const char *)w.ptr, "null", 4) == 0;
 }
 
-/* One element of the text, up to a comma or bracket at *i; quoted ones without their escapes. */
-static enum err text_element(uint32_t oid, struct slice v, size_t *i, struct arena *a,
-                             struct buf *out, struct errinfo *info)
+/* One element of the text, up to a comma or bracket at *i; quoted ones without their escapes, in word,
+ * which has room for all of v. */
+static enum err text_element(uint32_t oid, struct slice v, size_t *i, uint8_t *word,
+                             struct arena *a, struct buf *out, struct errinfo *info)
 {
-    uint8_t *word = arena_alloc(a, v.len - *i + 1);
     struct sql_param p;
     bool quoted = *i < v.len && v.ptr[*i] == '"';
     size_t n = 0, at = *i + quoted;
     enum err e;
 
-    if (!word)
-        return ERR_TOO_LARGE;
     for (; at < v.len && (quoted ? v.ptr[at] != '"' : !memchr(",{}\"", v.ptr[at], 4)); at++) {
         if (v.ptr[at] == '\\' && ++at == v.len)
             return bad(info);
@@ -147,10 +145,13 @@ static enum err text_element(uint32_t oid, struct slice v, size_t *i, struct are
 static enum err text_read(uint32_t oid, struct slice v, struct arena *a, struct buf *out,
                           struct errinfo *info)
 {
+    uint8_t *word = arena_alloc(a, v.len + 1);
     unsigned depth = 0;
     enum err e = ERR_OK;
     size_t i = 0;
 
+    if (!word)
+        return ERR_TOO_LARGE;
     if (v.len < 2 || v.ptr[0] != '{')
         return bad(info);
     while (i < v.len && !e) {
@@ -167,7 +168,7 @@ static enum err text_read(uint32_t oid, struct slice v, struct arena *a, struct 
             e = buf_append_u8(out, c);
             i++;
         } else {
-            e = text_element(oid, v, &i, a, out, info);
+            e = text_element(oid, v, &i, word, a, out, info);
         }
     }
     return e ? e : depth || i != v.len ? bad(info) : ERR_OK;

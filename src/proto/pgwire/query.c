@@ -9,7 +9,8 @@
 #include "proto/pgwire/pgwire_int.h"
 #include "rows/lex.h"
 
-#define ARENA_CHUNK 4096u
+#define ARENA_CHUNK    4096u
+#define LISTS_LOOK_MAX (64u << 20) /* bytes of statements that a Bind looks at for lists */
 
 /* ---- errors ---- */
 
@@ -471,7 +472,8 @@ static bool needs_types(const struct pstatement *st, const struct pg_bind *m)
 static bool is_array_text(const struct pstatement *st, const struct pg_bind *m, unsigned i,
                           struct slice v)
 {
-    return v.len >= 2 && v.ptr[0] == '{' && pg_format(m->formats, m->formats_n, i) == 0 &&
+    return v.len >= 2 && v.ptr[0] == '{' && st->len * st->params_n <= LISTS_LOOK_MAX &&
+           pg_format(m->formats, m->formats_n, i) == 0 &&
            (i >= st->oids_n || !pg_list_type(st->oids[i])) &&
            catalog_param_is_list(text_of(st), i + 1);
 }

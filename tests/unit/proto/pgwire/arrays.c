@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -114,6 +115,26 @@ static void test_binary(void **state)
     assert_int_equal(read(1016, 1, slice_of(b, 28), out), ERR_CORRUPT_INPUT);
 }
 
+/* What it takes grows with the list, not with its square. */
+static void test_long(void **state)
+{
+    enum { N = 50000 };
+    static char text[8 * N + 2];
+    struct arena a;
+    struct errinfo info;
+    struct sql_param p;
+    size_t n = 0;
+    int i;
+
+    for (i = 0; i < N; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%c%d", i ? ',' : '{', i);
+    text[n++] = '}';
+    arena_init(&a, 4096, 4 * sizeof text);
+    assert_int_equal(pg_param_read(1016, 0, slice_of(text, n), &a, &p, &info), ERR_OK);
+    assert_int_equal(p.bytes.len, n);
+    arena_fini(&a);
+}
+
 static void test_types(void **state)
 {
     assert_string_equal(pg_list_type(1016), "BIGINT[]");
@@ -124,7 +145,8 @@ static void test_types(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text), cmocka_unit_test(test_binary), cmocka_unit_test(test_types)};
+        cmocka_unit_test(test_text), cmocka_unit_test(test_binary), cmocka_unit_test(test_long),
+        cmocka_unit_test(test_types)};
     int failed;
 
     arena_init(&arena, 4096, 1u << 20);
