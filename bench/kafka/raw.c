@@ -6,8 +6,9 @@
  *
  * Writers send as fast as `--depth` requests each allow, or, with --rate, at times fixed beforehand:
  * a latency counts from the time when the request was due, so a server that stalls is charged for
- * all that had to wait. Readers fetch from the beginning; tails from the end, and with a rate they
- * measure how long ago what they read was due. With --touch the measurement begins when each of the
+ * all that had to wait. Readers fetch from the beginning, once; when all have come to the end it is over,
+ * with writers only if --until-read is said. Tails fetch from the end, and with a rate they measure how
+ * long ago what they read was due. With --touch the measurement begins when each of the
  * requests has been answered once, or after so many seconds: the first write to a partition may cost
  * far more than the others. `wait` returns when the server answers. */
 #include <arpa/inet.h>
@@ -61,7 +62,7 @@ static struct {
     struct wire_topics topics;
     uint32_t port, pid, writers, readers, tails, depth, record, batch, spread, windows, fetch_bytes;
     double seconds, warm_s, rate, touch_s;
-    bool repeat;
+    bool until_read;
 } o = {.topics = {"bench", 1, 1},
        .depth = 5,
        .record = 1024,
@@ -352,12 +353,8 @@ static void reader_answer(struct conn *c, struct slice frame)
     }
     if (c->role != READER || c->offset < f.high_watermark)
         return;
-    if (o.repeat) {
-        c->offset = 0;
-    } else {
-        c->done = true;
-        readers_left--;
-    }
+    c->done = true;
+    readers_left--;
 }
 
 /* Answers that have come whole. */
@@ -514,10 +511,13 @@ static void run(void)
             reader_ask(&conns[i]);
     }
     while (more) {
+        bool read;
+
         turn();
         touch(touch_until);
-        if (meter_due(&meter, now_ns()) || (o.readers && readers_left == 0 && !o.writers))
-            more = meter_window(&meter, &counts) && (!o.readers || readers_left || o.writers);
+        read = o.readers && readers_left == 0 && (!o.writers || o.until_read);
+        if (meter_due(&meter, now_ns()) || read)
+            more = meter_window(&meter, &counts) && !read;
     }
     for (i = 0; i < conns_n; i++) {
         close(conns[i].fd);
@@ -554,7 +554,7 @@ static const struct choice choices[] = {
     {"--rate", CHOICE_NUMBER, &o.rate, 0, 1e9},
     {"--pid", CHOICE_COUNT, &o.pid, 0, 1 << 30},
     {"--fetch-bytes", CHOICE_COUNT, &o.fetch_bytes, 1024, 64 << 20},
-    {"--repeat", CHOICE_FLAG, &o.repeat, 0, 0},
+    {"--until-read", CHOICE_FLAG, &o.until_read, 0, 0},
     {NULL, CHOICE_FLAG, NULL, 0, 0}};
 
 int main(int argc, char **argv)

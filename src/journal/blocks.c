@@ -258,26 +258,26 @@ static struct block *room(struct blocks *c)
 
 /* ---- reading ---- */
 
-/* Reads [from, to) of the block. While there are writers, in pieces, between which they come: a write
- * that waits behind a large read takes a multiple of its time. */
+/* Reads [from, to) of the block. While there are writers, in pieces and one block at a time, so that a
+ * write waits behind one piece at most: disks may do one thing after the other, and behind a read of a
+ * MiB a write of 0.1 ms takes 0.7. */
 static enum err load_pieces(struct jfile *f, struct io_file *fd, struct block *b, size_t from,
                             size_t to, size_t *got, struct errinfo *info)
 {
     uint64_t start = (uint64_t)b->no * BLOCK_BYTES;
     size_t n, part = 0;
+    bool turns = f->j->conf.threads && writers_about(f->j);
     enum err e = ERR_OK;
-    bool turns;
 
+    if (turns)
+        io_mutex_lock(&f->j->read_turn);
     for (*got = 0, n = 0; !e && from < to && part == n; from += n) {
-        turns = f->j->conf.threads && writers_about(f->j);
         n = turns && to - from > PIECE ? PIECE : to - from;
-        if (turns)
-            read_turn_take(f->j);
         e = io_pread(fd, b->mem + from, n, start + from, &part, info);
-        if (turns)
-            read_turn_give(f->j);
         *got += part;
     }
+    if (turns)
+        io_mutex_unlock(&f->j->read_turn);
     return e;
 }
 

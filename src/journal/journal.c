@@ -64,8 +64,6 @@ static struct journal *journal_new(const struct journal_conf *conf)
     io_mutex_init(&j->cache_lock);
     io_mutex_init(&j->ckpt_lock);
     io_mutex_init(&j->read_turn);
-    io_mutex_init(&j->gate_lock);
-    io_cond_init(&j->gate);
     io_cond_init(&j->room);
     for (i = 0; i < SHARDS; i++)
         io_mutex_init(&j->shard[i]);
@@ -138,8 +136,6 @@ static void journal_delete(struct journal *j)
     io_mutex_fini(&j->cache_lock);
     io_mutex_fini(&j->ckpt_lock);
     io_mutex_fini(&j->read_turn);
-    io_mutex_fini(&j->gate_lock);
-    io_cond_fini(&j->gate);
     io_cond_fini(&j->room);
     for (i = 0; i < SHARDS; i++)
         io_mutex_fini(&j->shard[i]);

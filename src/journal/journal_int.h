@@ -237,10 +237,6 @@ struct journal {
     struct blocks *blocks;
 
     struct io_mutex read_turn; /* held by the one that reads a block while there are writers */
-    struct io_mutex gate_lock; /* of the next three */
-    struct io_cond gate;
-    bool gate_writing;
-    uint64_t gate_writes;
 
     struct io_event keep_event;    /* keep.c, and the next three */
     _Atomic uint64_t keep_read_ns; /* when somebody read */
@@ -367,10 +363,6 @@ void journal_state_set(struct journal *j, enum journal_state s, const struct err
 
 /* Was something written a moment ago? */
 bool writers_about(struct journal *j);
-/* Reads of blocks begin after this, and end with the other: while there are writers one at a time, each
- * behind a write. */
-void read_turn_take(struct journal *j);
-void read_turn_give(struct journal *j);
 
 /* sealer.c */
 bool background_step(struct journal *j);

@@ -16,7 +16,7 @@
 #include "journal/slab.h"
 
 #define GROW_STEPS  4u /* slabs of blocks made at once */
-#define GROW_NS     10000000ull
+#define GROW_NS     20000000ull
 #define WAIT_NS     1000000000ull
 #define NOTE_PERIOD 1000000000ull
 

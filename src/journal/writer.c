@@ -357,33 +357,6 @@ bool writers_about(struct journal *j)
     return at && io_mono_ns(j->io) - at < WRITERS_NS;
 }
 
-static void gate_set(struct journal *j, bool writing)
-{
-    io_mutex_lock(&j->gate_lock);
-    j->gate_writing = writing;
-    j->gate_writes += !writing;
-    if (!writing)
-        io_cond_broadcast(&j->gate);
-    io_mutex_unlock(&j->gate_lock);
-}
-
-void read_turn_take(struct journal *j)
-{
-    uint64_t writes;
-
-    io_mutex_lock(&j->read_turn);
-    io_mutex_lock(&j->gate_lock);
-    writes = j->gate_writes;
-    while (j->gate_writing && j->gate_writes == writes)
-        io_cond_wait(&j->gate, &j->gate_lock);
-    io_mutex_unlock(&j->gate_lock);
-}
-
-void read_turn_give(struct journal *j)
-{
-    io_mutex_unlock(&j->read_turn);
-}
-
 static enum err frame_put(struct journal *j, struct frame *f, uint64_t padded, struct errinfo *info)
 {
     uint64_t t = io_mono_ns(j->io);
@@ -397,11 +370,9 @@ static enum err frame_put(struct journal *j, struct frame *f, uint64_t padded, s
         j->unsynced = false;
         atomic_store(&j->durable_seq, j->written_seq);
     }
-    gate_set(j, true);
     if (!e)
         e = sync ? io_pwrite_durable(j->active_fd, f->mem, padded, j->active_pos, info)
                  : io_pwrite(j->active_fd, f->mem, padded, j->active_pos, info);
-    gate_set(j, false);
     t = io_mono_ns(j->io) - t;
     if (e)
         return e;
