@@ -465,7 +465,7 @@ static enum err header_bad(const struct replay *r, struct scan *s, struct errinf
 static enum err replay_file(struct replay *r, struct jfile *f, bool *any, uint64_t *end,
                             struct errinfo *info)
 {
-    const uint8_t *mem, *block;
+    const uint8_t *mem, *block = NULL;
     struct frame_header h;
     struct scan s;
     uint64_t pos = FILE_HEADER;

@@ -131,10 +131,10 @@ struct kafka {
     char advertised[300];
     char cluster_id[23]; /* base64 of the log's id */
     atomic_bool draining;
-    struct kgroups *groups;   /* groups.c: the timer of the coordinator */
-    struct ksec *sec;         /* security.h */
+    struct kgroups *groups;  /* groups.c: the timer of the coordinator */
+    struct ksec *sec;        /* security.h */
     struct workers *readers; /* of files, for fetches, and of large batches */
-    atomic_uint aheads;       /* of its work: reading ahead */
+    atomic_uint aheads;      /* of its work: reading ahead */
 };
 
 #define KAFKA_USER_MAX \
