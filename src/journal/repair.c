@@ -715,7 +715,8 @@ static enum err weave_file(struct weave *w, uint64_t id, bool last, struct errin
         e = weave_frames(w, &s, info);
     if (!e && last)
         e = weave_end(w, info);
-    if (last && check_short(&r->c, &s, &size)) /* nobody knows how far it went */
+    /* Unless it was closed in order nobody knows how far it went. */
+    if (last && !r->c.meta.clean && check_short(&r->c, &s, &size))
         r->end_lost = true;
     if (!e && !r->dry)
         e = io_truncate(w->out, w->pos > s.size ? w->pos : s.size, info);
