@@ -13,7 +13,8 @@
 #include "proto/nats/js_stream.h"
 #include "proto/nats/subject.h"
 
-#define SETTLE_NS 1000000u /* between looks at what is still under way at the end */
+#define SETTLE_NS   1000000u /* between looks at what is still under way at the end */
+#define ORIGINS_MAX 200u     /* streams that one copies through others */
 
 int64_t js_now_ms(const struct js *js)
 {
@@ -170,10 +171,26 @@ static bool subjects_free(struct jstream *s)
     return true;
 }
 
+static void claim_origins(struct jstream *s)
+{
+    const struct jsource *v = s->conf.mirror ? s->conf.mirror : s->conf.sources.v;
+    unsigned i;
+
+    for (i = 0; i < s->origins_n; i++)
+        free(s->origins[i]);
+    free(s->origins);
+    s->origins_n = s->conf.mirror ? 1 : s->conf.sources.n;
+    s->origins = xcalloc(s->origins_n + 1, sizeof(char *));
+    for (i = 0; i < s->origins_n; i++)
+        s->origins[i] = xstrdup(v[i].name);
+}
+
 /* The lock is held, or nobody else knows s. */
 static void claim(struct jstream *s)
 {
     unsigned i;
+
+    claim_origins(s);
 
     for (i = 0; i < s->claimed_n; i++)
         free(s->claimed[i]);
@@ -194,6 +211,35 @@ bool js_subjects_claim(struct jstream *s)
         claim(s);
     io_mutex_unlock(&s->js->lock);
     return ok;
+}
+
+/* Whether `to` is reached from s by what is copied; the lock is held. steps: a bound, as ways may
+ * part and meet. */
+static bool origins_reach(const struct jstream *s, const struct jstream *to, unsigned *steps)
+{
+    char key[LIMIT_KV_KEY];
+    const struct jstream *o;
+    unsigned i;
+    size_t n;
+
+    for (i = 0; i < s->origins_n; i++) {
+        n = stream_key(key, sizeof key, s->account, slice_str(s->origins[i]));
+        o = map_find(&s->js->streams, slice_of(key, n));
+        if (o && (o == to || !*steps || (--*steps, origins_reach(o, to, steps))))
+            return true;
+    }
+    return false;
+}
+
+bool js_origins_cycle(struct jstream *s)
+{
+    unsigned steps = ORIGINS_MAX;
+    bool found;
+
+    io_mutex_lock(&s->js->lock);
+    found = origins_reach(s, s, &steps);
+    io_mutex_unlock(&s->js->lock);
+    return found;
 }
 
 enum err js_stream_put(struct js *js, struct jstream *s)

@@ -10,6 +10,7 @@
 #include "base/tbl/limits.h"
 #include "io/io.h"
 #include "proto/nats/js_consumer_int.h"
+#include "proto/nats/js_source.h"
 #include "proto/nats/subject.h"
 
 #define MS_NS       1000000
@@ -977,6 +978,7 @@ void jconsumers_stored(struct jstream *s, uint64_t first, uint64_t last)
     uint32_t at;
     void *v;
 
+    jsources_stored(s);
     EACH_CONSUMER(s, c, at, v)
     {
         n = 0;

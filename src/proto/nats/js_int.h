@@ -7,6 +7,7 @@
  *   js_index.c     which messages a stream has, by sequence and subject
  *   js_stream.c    a stream's life: made, changed, deleted, loaded; what the API tells of it
  *   js_publish.c   what is published to a stream: checks, appends, PubAcks
+ *   js_source.c    mirrors and sources: streams that copy others
  *   js_store.c     what is durable in its log: the index, limits, what is removed
  *   js_get.c       reading single messages: get, direct get, batches
  *   js_consumer.c  consumers and what the API does with them
@@ -46,6 +47,7 @@ struct jclock;
 struct jconsumer;
 struct jconsumers;
 struct jpublish;
+struct jsources;
 struct jstore;
 struct jvisit;
 
@@ -103,16 +105,21 @@ struct jstream {
     struct topic *topic; /* referenced; NULL: it is being made */
     struct partition *p;
     struct jindex index;
-    struct map consumers;   /* struct jconsumer by name */
-    struct jconsumers *jc;  /* js_consumer.c */
-    atomic_bool pressed;    /* more is under way than it should be */
-    struct list_head waits; /* struct jreq while it is loading */
-    struct jpublish *pub;   /* js_publish.c */
-    struct jstore *store;   /* js_store.c */
-    struct nsub **subs;     /* by subject of conf */
+    struct map consumers;    /* struct jconsumer by name */
+    struct jconsumers *jc;   /* js_consumer.c */
+    atomic_bool pressed;     /* more is under way than it should be */
+    struct list_head waits;  /* struct jreq while it is loading */
+    struct jpublish *pub;    /* js_publish.c */
+    struct jstore *store;    /* js_store.c */
+    struct jsources *src;    /* js_source.c; NULL: it never copied any */
+    struct list_head askers; /* who wait for more of it: js_source.c */
+    bool mirrored;           /* it is or was a mirror: records without key and value fill gaps */
+    struct nsub **subs;      /* by subject of conf */
     unsigned subs_n;
     char **claimed; /* js->lock: subjects that are its own, for checking others' */
     unsigned claimed_n;
+    char **origins; /* js->lock: names of the streams that it copies */
+    unsigned origins_n;
     json_t *taken;  /* array: patterns of subjects that it takes, or took */
     bool takes_any; /* … or any, as they are transformed, or come from other streams */
     size_t key_len;

@@ -24,6 +24,7 @@
 #include "base/tbl/limits.h"
 #include "proto/nats/js_facts.h"
 #include "proto/nats/js_header.h"
+#include "proto/nats/js_source.h"
 #include "proto/nats/js_store.h"
 #include "proto/nats/js_transform.h"
 #include "proto/nats/subject.h"
@@ -35,7 +36,7 @@
 #define ENTRIES_KEPT  (1u << 20)
 #define RETRY_MS      5u
 
-enum kind { STORED, KNOWN, REFUSED };
+enum kind { STORED, KNOWN, REFUSED, FILLED };
 
 /* In a batch: this, then subject, reply, id, text, padded. */
 struct entry {
@@ -44,7 +45,7 @@ struct entry {
     uint32_t subject_len, reply_len, id_len, text_len;
     uint32_t bytes;
     int64_t ttl_s;
-    uint64_t seq; /* KNOWN, or when it is applied */
+    uint64_t seq; /* KNOWN, or when it is applied; FILLED: how many */
     struct append_slot slot;
 };
 
@@ -404,6 +405,15 @@ static void entry_apply(struct jpublish *p, struct jbatch *b, struct entry *e)
     jstore_add(p->s, e->seq, &f);
 }
 
+static void gap_apply(struct jpublish *p, struct jbatch *b, const struct entry *e)
+{
+    struct append_place place;
+    enum err err = append_place(b->a, e->slot, &place);
+
+    ASSERT(!err);
+    jstore_gap(p->s, e->seq, jstream_seq(p->s, place.offset));
+}
+
 static void uncount(struct jpublish *p, struct jbatch *b, bool failed)
 {
     struct entry *e;
@@ -454,10 +464,13 @@ static void batch_apply(struct jwritten *w)
         while ((e = entry_next(b, &at)))
             if (e->kind == STORED)
                 entry_apply(p, b, e);
+            else if (e->kind == FILLED)
+                gap_apply(p, b, e);
         answers(p, b, ERR_OK);
         forget_unwanted(s, b);
         jconsumers_stored(s, jstream_seq(s, w->first), jstream_seq(s, w->last));
     }
+    jsources_came(s, b, ERR_OK);
     batch_done(p, b);
 }
 
@@ -476,6 +489,7 @@ static void batch_back(struct loop_task *t)
         list_remove(&b->link);
         uncount(p, b, true);
         answers(p, b, b->e);
+        jsources_came(s, b, b->e);
         batch_done(p, b);
         jstore_follow(s);
     } else {
@@ -496,6 +510,7 @@ static void batch_fail(struct jpublish *p, struct jbatch *b, enum err e)
 {
     uncount(p, b, true);
     answers(p, b, e);
+    jsources_came(p->s, b, e);
     batch_done(p, b);
 }
 
@@ -678,7 +693,9 @@ static bool known(struct jpublish *p, struct slice reply, struct slice id)
 static enum err record_put(struct jpublish *p, const struct jwish *w, struct slice headers,
                            struct slice payload, struct append_slot *slot)
 {
-    struct append_record r = {.timestamp_ms = -1, .key = w->facts.subject, .value = payload};
+    struct append_record r = {.timestamp_ms = w->facts.time_ms ? w->facts.time_ms : -1,
+                              .key = w->facts.subject,
+                              .value = payload};
     struct jbatch *b = p->open ? p->open : (p->open = batch_new(p));
     uint32_t n = 0;
 
@@ -713,33 +730,37 @@ static struct slice republished(struct jpublish *p, struct slice subject, struct
     return buf_slice(&p->sent);
 }
 
-static void store(struct jpublish *p, struct slice reply, const struct jwish *w,
-                  struct slice headers, struct slice payload)
+/* So many records are in the open batch, up to the one at this slot. */
+static void batch_count(struct jpublish *p, struct append_slot first, struct append_slot last,
+                        uint32_t n, uint32_t bytes)
+{
+    struct jbatch *b = p->open;
+
+    if (!b->stored)
+        b->first = first;
+    b->stored += n;
+    b->last = last;
+    b->bytes += bytes;
+    p->bytes += bytes;
+    p->msgs += n;
+}
+
+static enum err store(struct jpublish *p, struct slice reply, const struct jwish *w,
+                      struct slice headers, struct slice payload)
 {
     struct append_slot slot;
-    struct js_fault f;
-    struct jbatch *b;
     struct entry *e;
     enum err err = record_put(p, w, headers, payload, &slot);
 
-    if (err) {
-        js_fault_set(&f, JSE_STREAM_STORE_FAILED, "%s", err_text(err));
-        refuse(p, reply, &f);
-        return;
-    }
+    if (err)
+        return err;
     e = entry_add(p, STORED, w->facts.subject, p->s->conf.no_ack ? SLICE_NULL : reply,
                   w->facts.msg_id, republished(p, w->facts.subject, headers, payload));
     e->rollup = (uint8_t)w->facts.rollup;
     e->ttl_s = w->facts.ttl_s;
     e->bytes = w->facts.bytes;
     e->slot = slot;
-    b = p->open;
-    if (!b->stored++)
-        b->first = slot;
-    b->last = slot;
-    b->bytes += w->facts.bytes;
-    p->bytes += w->facts.bytes;
-    p->msgs++;
+    batch_count(p, slot, slot, 1, w->facts.bytes);
     if (p->tracking)
         ahead_add(p, w->facts.subject, last_seq(p));
     buf_clear(&p->last_id);
@@ -749,6 +770,7 @@ static void store(struct jpublish *p, struct slice reply, const struct jwish *w,
             jstore_dedup_begin(p->s, w->facts.msg_id);
     }
     pressed_set(p);
+    return ERR_OK;
 }
 
 static void message(struct jpublish *p, struct slice subject, struct slice reply,
@@ -757,6 +779,7 @@ static void message(struct jpublish *p, struct slice subject, struct slice reply
     const struct jtransform *t = p->s->conf.transform;
     struct jwish w = {.facts.subject = subject};
     struct js_fault f;
+    enum err e;
 
     if (t && t->dest &&
         jtransform_apply(slice_str(t->src), slice_str(t->dest), subject, &p->mapped))
@@ -767,10 +790,12 @@ static void message(struct jpublish *p, struct slice subject, struct slice reply
     w.facts.bytes = jstream_msg_bytes(subject.len, headers.len, payload.len);
     if (w.facts.msg_id.len && p->s->conf.duplicates_ns > 0 && known(p, reply, w.facts.msg_id))
         return;
-    if (check(p, &w, headers, payload, &f))
-        store(p, reply, &w, headers, payload);
-    else
+    if (!check(p, &w, headers, payload, &f)) {
         refuse(p, reply, &f);
+    } else if ((e = store(p, reply, &w, headers, payload))) {
+        js_fault_set(&f, JSE_STREAM_STORE_FAILED, "%s", err_text(e));
+        refuse(p, reply, &f);
+    }
 }
 
 void jpublish_handle(struct nsub *sub, struct nmsg *m)
@@ -791,6 +816,85 @@ void jpublish_own(struct jstream *s, struct slice subject, struct slice headers,
 {
     if (s->pub && !s->pub->stopped)
         message(s->pub, subject, SLICE_NULL, headers, payload);
+}
+
+/* ---- what is copied of other streams ---- */
+
+static enum jcopied copy_check(struct jpublish *p, const struct jwish *w, const struct jmsg *m)
+{
+    const struct jstream_conf *c = &p->s->conf;
+    struct js_fault f;
+
+    if (m->headers.len > UINT16_MAX ||
+        (c->max_msg_size >= 0 && m->headers.len + m->payload.len > (uint64_t)c->max_msg_size))
+        return JCOPY_PASSED;
+    if (p->bytes > BYTES_MAX || c->sealed || !check_limits(p, w->facts.subject, w->facts.bytes, &f))
+        return JCOPY_LATER;
+    return JCOPIED;
+}
+
+enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror)
+{
+    const struct jtransform *t = s->conf.transform;
+    struct jpublish *p = s->pub;
+    struct jwish w = {.facts.subject = m->subject};
+    enum jcopied c;
+    enum err e;
+
+    if (t && t->dest &&
+        jtransform_apply(slice_str(t->src), slice_str(t->dest), m->subject, &p->mapped))
+        w.facts.subject = buf_slice(&p->mapped);
+    if (m->headers.len)
+        jwish_read(&w, m->headers);
+    w.facts.bytes = jstream_msg_bytes(w.facts.subject.len, m->headers.len, m->payload.len);
+    if (mirror)
+        w.facts.time_ms = m->time_ns / 1000000;
+    else if (w.facts.msg_id.len && s->conf.duplicates_ns > 0 &&
+             jstore_dedup_find(s, w.facts.msg_id))
+        return JCOPY_PASSED;
+    if ((c = copy_check(p, &w, m)) != JCOPIED)
+        return c;
+    e = store(p, SLICE_NULL, &w, m->headers, m->payload);
+    return !e ? JCOPIED : e == ERR_TOO_LARGE ? JCOPY_PASSED : JCOPY_LATER;
+}
+
+enum err jpublish_fill(struct jstream *s, uint64_t n)
+{
+    const struct append_record r = {.timestamp_ms = -1, .key = SLICE_LIT(""), .value = SLICE_NULL};
+    struct jpublish *p = s->pub;
+    struct jbatch *b = p->open ? p->open : (p->open = batch_new(p));
+    struct append_slot first = {0}, slot = {0};
+    struct entry *entry;
+    uint64_t i;
+    enum err e = ERR_OK;
+
+    for (i = 0; i < n; i++) {
+        if ((e = append_record(b->a, s->topic, 0, &r, &slot, NULL)))
+            break;
+        if (!i)
+            first = slot;
+    }
+    if (!i)
+        return e;
+    entry = entry_add(p, FILLED, SLICE_NULL, SLICE_NULL, SLICE_NULL, SLICE_NULL);
+    entry->seq = i;
+    entry->slot = slot;
+    batch_count(p, first, slot, (uint32_t)i, 0);
+    return e;
+}
+
+uint64_t jpublish_next(const struct jstream *s)
+{
+    return last_seq(s->pub) + 1;
+}
+
+const void *jpublish_copied(struct jstream *s, const char *ns, struct slice key, struct slice value)
+{
+    struct jbatch *b = s->pub->open;
+
+    if (!b || !b->stored || append_kv(b->a, ns, key, value))
+        return NULL;
+    return b;
 }
 
 void jpublish_marker(struct jstream *s, struct slice subject, const char *reason)

@@ -9,6 +9,19 @@ void jpublish_handle(struct nsub *sub, struct nmsg *m);
 /* A message of the stream's own making, at the end of the turn; nobody is told. */
 void jpublish_own(struct jstream *s, struct slice subject, struct slice headers,
                   struct slice payload);
+enum jcopied { JCOPIED, JCOPY_PASSED, JCOPY_LATER };
+/* A message of another stream, as it is to be here, at the end of the turn. mirror: its time is kept;
+ * its sequence is to be the next one. PASSED: it cannot be in this stream, or was there before;
+ * LATER: there is no room for it now. */
+enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror);
+/* So many sequences of a mirror are not there. */
+enum err jpublish_fill(struct jstream *s, uint64_t n);
+/* The next sequence of what jpublish_copy copies. */
+uint64_t jpublish_next(const struct jstream *s);
+/* An item that becomes durable with what was copied in this turn; jsources_came tells of what is
+ * answered. NULL: nothing was copied, or it is too much. */
+const void *jpublish_copied(struct jstream *s, const char *ns, struct slice key,
+                            struct slice value);
 /* The last message of a subject is gone for this reason, which stays to be seen for a while. */
 void jpublish_marker(struct jstream *s, struct slice subject, const char *reason);
 /* Whether messages are on their way to the log. */

@@ -25,6 +25,7 @@
 #include "journal/journal.h"
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_publish.h"
+#include "proto/nats/js_source.h"
 #include "proto/nats/record.h"
 #include "proto/nats/subject.h"
 
@@ -360,6 +361,8 @@ enum err jstore_forget(struct jstream *s, const char *ns, struct slice key, stru
     f->d = d;
     e = append_kv(f->a, ns, key, SLICE_NULL);
     if (!e)
+        e = jsources_forget(s, f->a);
+    if (!e)
         e = append_kv(f->a, REMOVED_NS, gone_key(st, BEGIN_BLOCK, &k), SLICE_NULL);
     while (!e && u64map_next(&st->kept, &at, &block, &v))
         e = append_kv(f->a, REMOVED_NS, gone_key(st, block, &k), SLICE_NULL);
@@ -631,6 +634,15 @@ void jstore_add(struct jstream *s, uint64_t seq, const struct jfacts *f)
     timer_for(st, f);
 }
 
+void jstore_gap(struct jstream *s, uint64_t n, uint64_t last)
+{
+    uint64_t seq = last + 1 - n;
+
+    jindex_skip(&s->index, last + 1);
+    for (; seq <= last; seq += BLOCK - (uint64_t)jstream_offset(s, seq) % BLOCK)
+        note_removed(s->store, seq);
+}
+
 int64_t jstore_last_ms(const struct jstream *s)
 {
     return s->store ? s->store->last_ms : JTIME_NONE;
@@ -729,6 +741,10 @@ static enum err batch_take(struct jstore *st, const struct read_batch *b)
         jindex_skip(&s->index, jstream_seq(s, r.offset));
         if (st->opening && removed_before(st, r.offset))
             continue;
+        if (s->mirrored && !r.key.len && slice_is_null(r.value)) {
+            jstore_gap(s, 1, jstream_seq(s, r.offset));
+            continue;
+        }
         n = facts_of(st, &r, &f);
         jstore_add(s, jstream_seq(s, r.offset), &f);
         tell_core(st, &r, &f, n);

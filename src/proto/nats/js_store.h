@@ -23,6 +23,8 @@ struct jwritten {
 void jstore_written(struct jstream *s, struct jwritten *w);
 /* The next message is there, with this sequence; applies what follows from it. */
 void jstore_add(struct jstream *s, uint64_t seq, const struct jfacts *f);
+/* So many sequences up to last are not there, and never were: their records only fill the place. */
+void jstore_gap(struct jstream *s, uint64_t n, uint64_t last);
 /* Nothing is on its way any more: looks at what others wrote meanwhile. */
 void jstore_follow(struct jstream *s);
 /* The subject of a record with this key; scratch is for one that is made of it. */

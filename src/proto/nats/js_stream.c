@@ -17,6 +17,7 @@
 #include "journal/journal.h"
 #include "proto/nats/js_get.h"
 #include "proto/nats/js_publish.h"
+#include "proto/nats/js_source.h"
 #include "proto/nats/js_store.h"
 #include "proto/nats/js_transform.h"
 #include "proto/nats/subject.h"
@@ -146,6 +147,7 @@ static struct jstream *stream_new(struct js *js, struct naccount *a, struct slic
     memcpy(s->key + n, name.ptr, name.len);
     s->key_len = n + name.len;
     list_init(&s->waits);
+    list_init(&s->askers);
     map_init(&s->consumers, LIMIT_JS_CONSUMERS, js->seed);
     jindex_init(&s->index, 1, js->seed);
     return s;
@@ -156,7 +158,7 @@ void jstream_free(struct jstream *s)
     unsigned i;
 
     jconsumers_fini(s);
-    ASSERT(list_empty(&s->waits) && !s->subs);
+    ASSERT(list_empty(&s->waits) && list_empty(&s->askers) && !s->subs && !s->src);
     jpublish_free(s);
     jstore_free(s);
     jindex_fini(&s->index);
@@ -164,6 +166,9 @@ void jstream_free(struct jstream *s)
     for (i = 0; i < s->claimed_n; i++)
         free(s->claimed[i]);
     free(s->claimed);
+    for (i = 0; i < s->origins_n; i++)
+        free(s->origins[i]);
+    free(s->origins);
     json_decref(s->taken);
     topic_unref(&s->topic);
     jstream_conf_fini(&s->conf);
@@ -197,9 +202,10 @@ void jstream_close(struct jstream *s)
 {
     subs_end(s);
     jconsumers_end(s);
+    s->gone = true;
+    jsources_end(s);
     jpublish_stop(s);
     jstore_stop(s);
-    s->gone = true;
     js_stream_take(s->js, s);
 }
 
@@ -325,6 +331,7 @@ json_t *jstream_info(struct jstream *s, const json_t *options)
     jtime_text(s->created_ns, text);
     json_object_set_new(root, "created", json_string(text));
     json_object_set_new(root, "state", state);
+    jsources_info(s, root);
     jtime_text(js_now_ns(s->js), text);
     json_object_set_new(root, "ts", json_string(text));
     return root;
@@ -396,6 +403,7 @@ static void ready(struct jstream *s, void *arg)
         jconsumers_load(s, &info);
         jpublish_begin(s);
         subs_begin(s);
+        jsources_begin(s);
     }
     if (m->r) {
         advise_action(s, "create");
@@ -410,7 +418,10 @@ static bool partition_of(struct jstream *s)
     if (!s->topic || topic_partitions(s->topic) != 1)
         return false;
     s->p = topic_partition(s->topic, 0);
-    s->first_seq = s->conf.first_seq ? s->conf.first_seq : 1;
+    s->first_seq = jsources_base(s);
+    s->mirrored = s->first_seq || s->conf.mirror;
+    if (!s->first_seq)
+        s->first_seq = s->conf.first_seq ? s->conf.first_seq : 1;
     return true;
 }
 
@@ -505,9 +516,7 @@ static bool supported(const struct jstream_conf *c, struct js_fault *f)
 {
     const struct jtransform *t = c->transform;
     const struct jrepublish *r = c->republish;
-    const char *what = c->mirror            ? "mirrors"
-                       : c->sources.n       ? "sources"
-                       : c->allow_counter   ? "message counters"
+    const char *what = c->allow_counter     ? "message counters"
                        : c->allow_schedules ? "message schedules"
                        : c->allow_atomic    ? "atomic batches"
                        : c->allow_batched   ? "batches"
@@ -515,6 +524,8 @@ static bool supported(const struct jstream_conf *c, struct js_fault *f)
 
     if (what)
         return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s are not supported", what);
+    if (!jsources_supported(c, f))
+        return false;
     if (t && t->dest && !jtransform_valid(slice_str(t->src), slice_str(t->dest)))
         return js_fault_set(f, JSE_STREAM_TRANSFORM_INVALID_DESTINATION, "%s",
                             "invalid mapping destination");
@@ -577,6 +588,12 @@ void js_stream_create(struct jreq *r)
         jstream_unref(s);
         return;
     }
+    if (js_origins_cycle(s)) {
+        js_stream_take(r->js, s);
+        jstream_unref(s);
+        js_fail(r, "stream_create", JSE_STREAM_INVALID_CONFIG, "detected cycle");
+        return;
+    }
     r->stream = s; /* its reference */
     js_post(r, s->l, make_run);
 }
@@ -632,6 +649,7 @@ static void changed(struct jdone *d)
         subs_end(s);
         subs_begin(s);
         jpublish_changed(s);
+        jsources_changed(s);
         jstore_retake(s);
         jstore_limits(s);
         jconsumers_changed(s);
@@ -675,13 +693,17 @@ static void on_update(struct jreq *r)
         ch->r = r;
         ch->old = s->conf;
         s->conf = c;
-        if (js_subjects_claim(s)) {
+        if (!js_subjects_claim(s)) {
+            js_fault_set(&f, JSE_STREAM_SUBJECT_OVERLAP, NULL);
+        } else if (js_origins_cycle(s)) {
+            js_fault_set(&f, JSE_STREAM_INVALID_CONFIG, "%s", "detected cycle");
+        } else {
             jstore_flush(s, &ch->done, flushed);
             return;
         }
         s->conf = ch->old;
+        js_subjects_claim(s);
         free(ch);
-        js_fault_set(&f, JSE_STREAM_SUBJECT_OVERLAP, NULL);
     }
     jstream_conf_fini(&c);
     js_fault(r, "stream_update", &f);

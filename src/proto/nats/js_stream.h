@@ -14,6 +14,8 @@
 enum err js_stream_put(struct js *js, struct jstream *s);
 /* s is in the table, its conf has new subjects. False: another stream takes some of them. */
 bool js_subjects_claim(struct jstream *s);
+/* Whether it copies a stream that copies, by others perhaps, this one; s is in the table. */
+bool js_origins_cycle(struct jstream *s);
 void js_stream_take(struct js *js, struct jstream *s);
 /* Where a stream lives; without a name, where the account's requests are taken. */
 struct nloop *js_loop_for(struct js *js, const struct naccount *a, struct slice name);
