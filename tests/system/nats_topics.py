@@ -157,17 +157,23 @@ def test_nats_topics_transactions():
                 const sub = nc.subscribe('ledger.>', {max: 3});
                 await nc.flush();
                 await begun.commit();
+                console.error('committed');
                 let t = await p.transaction();
                 await t.send({topic: 'ledger', messages: [{key: 'a', value: 'aborted'}]});
                 await t.abort();
                 t = await p.transaction();
                 await t.send({topic: 'ledger', messages: [{key: 'b', value: 'one'}, {key: 'c', value: 'two', headers: {h: 'v'}}]});
                 await t.commit();
+                console.error('all committed');
                 for await (const m of sub) console.log(m.subject, m.string(), m.headers?.get('h') ?? '');
                 await nc.close();
+                console.error('all seen');
                 await p.disconnect();
             })();""" % (s.kafka, *s.nats)
-        p = subprocess.run(["node", "-e", code], capture_output=True, timeout=60, env=dict(os.environ, NODE_PATH=modules))
+        try:
+            p = subprocess.run(["node", "-e", code], capture_output=True, timeout=60, env=dict(os.environ, NODE_PATH=modules))
+        except subprocess.TimeoutExpired as e:
+            raise AssertionError((e.stdout, e.stderr, metric(s, "weir_nats_topic_records_total")))
         assert p.stdout == b"ledger.early begun before \nledger.b one \nledger.c two v\n", p.stdout + p.stderr
 
 
