@@ -136,7 +136,7 @@ def test_nats_c():
         if b"nats/nats.h" in p.stderr:
             raise Skip("nats.c is not installed: apt-get install libnats-dev")
         assert p.returncode == 0, p.stderr.decode()
-        return steps_run([exe, "nats://%s:%d" % s.nats, ""], ("pubsub", "requests"))
+        return steps_run([exe, "nats://%s:%d" % s.nats, ""], ("pubsub", "requests", "streams", "buckets"))
 
 
 @alone
