@@ -618,19 +618,33 @@ def test_nats_jwt_js():
             assert got["max"] == 1000 and "not.a" in got["denied"], got
 
 
+def go_built(name):
+    """The program HERE/<name>.go, built with what <name>.mod wants."""
+    d = os.path.join(downloads("go", "go"), "nats-" + name)
+    os.makedirs(d, exist_ok=True)
+    source, wanted = (os.path.join(HERE, name + end) for end in (".go", ".mod"))
+    shutil.copy(source, os.path.join(d, "main.go"))
+    shutil.copy(wanted, os.path.join(d, "go.mod"))
+    download("Go packages", ["sh", "-c", "go mod tidy && go build -o %s ." % name], os.path.join(d, "installed"), source, wanted,
+             cwd=d, env=dict(os.environ, GOFLAGS="-mod=mod"))
+    return os.path.join(d, name)
+
+
+@beside_others
+def test_nats_go():
+    exe = go_built("client")
+    with served(nats=0, loops=2) as s:
+        return steps_run([exe, "nats://%s:%d" % s.nats], ("core", "streams", "buckets", "objects"))
+
+
 @beside_others
 def test_nats_jwt_go():
     """Tokens that nats-io/jwt makes: signed by a signing key of the operator, scoped, with limits."""
-    d = os.path.join(downloads("go", "go"), "nats-tokens")
+    exe = go_built("tokens")
     need_node()
     modules = npm_modules()
-    os.makedirs(d, exist_ok=True)
-    shutil.copy(os.path.join(HERE, "tokens.go"), os.path.join(d, "main.go"))
-    shutil.copy(os.path.join(HERE, "tokens.mod"), os.path.join(d, "go.mod"))
-    download("nats-io/jwt", ["sh", "-c", "go mod tidy && go build -o tokens ."], os.path.join(d, "installed"),
-             os.path.join(HERE, "tokens.go"), os.path.join(HERE, "tokens.mod"), cwd=d, env=dict(os.environ, GOFLAGS="-mod=mod"))
-    made = json.loads(subprocess.run([os.path.join(d, "tokens")], capture_output=True, check=True, timeout=60).stdout)
-    file = os.path.join(d, "users.yaml")
+    made = json.loads(subprocess.run([exe], capture_output=True, check=True, timeout=60).stdout)
+    file = os.path.join(os.path.dirname(exe), "users.yaml")
     open(file, "w").write("operator: %(operator)s\nresolver_preload: {%(account)s: %(account_token)s}\n" % made)
     with served("--set", "nats.users=" + file, nats=0) as s:
         for who, ok, no in (("plain", "a", "secret.a"), ("worker", "jobs.eve.a", "jobs.ann.a"), ("worker", "tag.blue.x", "tag.green.x")):
