@@ -103,6 +103,16 @@ size_t append_bytes(const struct append *a)
     return a->bytes;
 }
 
+/* Less than a unit of the journal: entries and batches have headers, and what does not compress may
+ * grow a little. */
+size_t append_bytes_max(const struct broker *b)
+{
+    uint64_t n = journal_unit_bytes_max(b->journal);
+
+    n -= n / 8;
+    return n < LIMIT_APPEND_BYTES ? (size_t)n : LIMIT_APPEND_BYTES;
+}
+
 size_t append_records(const struct append *a)
 {
     return a->records;

@@ -296,6 +296,8 @@ enum err append_offset(struct append *a, struct slice group, struct partition *p
                        struct slice metadata);
 size_t append_bytes(const struct append *a);   /* encoded so far */
 size_t append_records(const struct append *a); /* so far */
+/* What an append may have, by append_bytes, so that files of this size hold it for sure. */
+size_t append_bytes_max(const struct broker *b);
 /* Sequences and copies. nonblock: ERR_OVERLOADED instead of waiting. On error done is not called
  * and the append can be submitted again or freed. An append whose records are all duplicates
  * already durable calls done without writing, before this returns. One with duplicates of records

@@ -261,6 +261,11 @@ const uint8_t *journal_id(const struct journal *j)
     return j->id;
 }
 
+uint64_t journal_unit_bytes_max(const struct journal *j)
+{
+    return j->unit_bytes_max;
+}
+
 int64_t journal_wall_ms(const struct journal *j)
 {
     return io_wall_ms(j->io);

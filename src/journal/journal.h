@@ -153,6 +153,8 @@ enum journal_state journal_state_get(struct journal *j, struct errinfo *why);
 /* 16 random bytes made with the directory: the identity of this log. */
 const uint8_t *journal_id(const struct journal *j);
 int64_t journal_wall_ms(const struct journal *j);
+/* The room that a unit may take with its entries' headers: what one file, or one unit, holds. */
+uint64_t journal_unit_bytes_max(const struct journal *j);
 struct io *journal_io(const struct journal *j);
 
 #define JOURNAL_NONBLOCK 1u

@@ -217,6 +217,21 @@ def test_nats_consumer_api():
         w.close()
 
 
+def test_nats_refused_first():
+    """What a client refuses goes before what was never delivered, asked for at once."""
+    with served(nats=0, loops=2) as s:
+        js = Js(s)
+        js.stream("S", 40)
+        js.consumer("S", "C")
+        js.pull("S", "C", batch=1)
+        for i in range(30):
+            seq, reply = js.got_seq()
+            assert seq == 1, (i, seq)
+            js.publish(reply, b"-NAK")
+            js.pull("S", "C", batch=1)
+        js.close()
+
+
 def test_nats_consumer_restart():
     """Consumers, what was acknowledged, and what was delivered as often as allowed are there after a stop and a kill."""
     with scratch() as d:

@@ -372,3 +372,75 @@ def test_nats_kv():
     with served(nats=0, loops=2) as s:
         size = 64 if LONG else 4
         return steps_run(["node", os.path.join(HERE, "kv.mjs"), "%s:%d" % s.nats, str(size), ""], ("kv", "watch", "objects"))
+
+
+SMALL_FILES = ("--set", "journal.file_bytes=2MiB")
+
+
+def test_nats_stream_flood():
+    """Who publishes without waiting loses nothing, though journal files are small; what fits no file is told. Who publishes
+    while a stream is being loaded is answered, in order, when it is there."""
+    many, body, late = 20000 if LONG else 8000, os.urandom(2048), 200
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), *SMALL_FILES, nats=0, loops=2)
+        js, other = Js(s), Wire(s)
+        js.create("S")
+        line = b"PUB s.flood %d\r\n%s\r\n" % (len(body), body)
+        for at in range(0, many, 500):
+            other.say(line * min(500, many - at))
+        wait_for(lambda: js.state("S")["messages"] == many)
+        assert js.pub("s.last")["seq"] == many + 1
+        assert js.state("S")["messages"] == many + 1
+        other.close()
+        js.close()
+        s.kill()
+        s = Server(os.path.join(d, "data"), *SMALL_FILES, nats=0, loops=2)
+        js = Js(s)
+        numbers = [js.say("s.late", b"%d" % i) for i in range(late)]
+        seqs = [json.loads(js.heard(n)[1])["seq"] for n in numbers]
+        assert seqs == list(range(many + 2, many + 2 + late)), seqs
+        js.close()
+        s.stop()
+
+
+def test_nats_stream_too_large():
+    """A message that no file holds is refused; nobody is told if there is no reply subject, so the log of the server and
+    a counter say it. Those beside it are kept."""
+    with served("--set", "journal.file_bytes=512KiB", nats=0, loops=2) as s:
+        js = Js(s)
+        js.create("S")
+        large = os.urandom(900000)
+        numbers = [js.say("s.a", b"1"), js.say("s.a", large), js.say("s.a", b"2")]
+        js.w.say(b"PUB s.a %d\r\n%s\r\n" % (len(large), large))
+        answers = [json.loads(js.heard(n)[1]) for n in numbers]
+        assert [("error" in a) for a in answers] == [False, True, False], answers
+        assert js.pub("s.a", b"3")["seq"] == 3 and js.state("S")["messages"] == 3
+        wait_for(lambda: b"weir_nats_jetstream_lost_total 1\n" in s.call("GET", "/metrics")[2])
+        assert "could not be kept" in s.tail(), s.tail()
+        js.close()
+
+
+def test_nats_stream_patterns():
+    """A rollup by a subject with wildcards takes all of them away, after a restart too; a header's name keeps its blanks; a
+    question for what is no subject finds nothing."""
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), nats=0, loops=2)
+        js = Js(s)
+        js.create("S", allow_rollup_hdrs=True)
+        js.bad("STREAM.CREATE.M", {"name": "M", "mirror_direct": True}, 10052)
+        for i in range(10):
+            js.pub("s.k.%d" % i, "x")
+        js.pub("s.other", "x", [("A B", "1")])
+        js.pub("s.k.*", "", [("Nats-Rollup", "sub")])
+        for _ in range(2):
+            st = js.state("S", subjects_filter=">")
+            assert st["messages"] == 1 and st["subjects"] == {"s.other": 1} and st["last_seq"] == 12, st
+            m = js.good("STREAM.MSG.GET.S", {"last_by_subj": "s.other"})["message"]
+            assert b"A B: 1\r\n" in base64.b64decode(m["hdrs"]), m
+            js.bad("STREAM.MSG.GET.S", {"last_by_subj": "s..x"}, 10037)
+            js.close()
+            s.kill()
+            s = Server(os.path.join(d, "data"), nats=0, loops=2)
+            js = Js(s)
+        js.close()
+        s.stop()

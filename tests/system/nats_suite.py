@@ -25,7 +25,7 @@ def suite_at():
         os.makedirs(d, exist_ok=True)
         subprocess.run(["python3", "-m", "venv", env], check=True, timeout=120)
     pip = os.path.join(env, "bin", "pip")
-    script = "%s install -q setuptools wheel aiohttp pytest && %s download -q -d %s --no-binary :all: --no-deps --no-build-isolation %s && %s install -q %s" % (
+    script = "%s install -q setuptools wheel aiohttp aiofiles pytest && %s download -q -d %s --no-binary :all: --no-deps --no-build-isolation %s && %s install -q %s" % (
         pip, pip, d, PACKAGE, pip, PACKAGE)
     download("nats.py", ["sh", "-c", script], os.path.join(d, "installed"), __file__)
     tests = os.path.join(d, "tests")
@@ -33,7 +33,7 @@ def suite_at():
     with tarfile.open(os.path.join(d, "nats_py-2.9.0.tar.gz")) as t:
         for m in t.getmembers():
             at = m.name.split("/", 1)[-1]
-            if re.fullmatch(r"tests/test_\w+\.py", at) and m.isfile():
+            if re.fullmatch(r"tests/test_\w+\.py|pyproject\.toml|README\.md", at) and m.isfile():
                 os.makedirs(tests, exist_ok=True)
                 with open(os.path.join(d, at), "wb") as f:
                     f.write(t.extractfile(m).read())

@@ -501,4 +501,11 @@ void js_metrics(struct js *js, struct buf *out)
                "# TYPE weir_nats_jetstream_errors_total counter\n"
                "weir_nats_jetstream_errors_total %" PRIu64 "\n",
                errors);
+    buf_printf(
+        out,
+        "# HELP weir_nats_jetstream_lost_total Messages without a reply subject that a stream "
+        "could not keep.\n"
+        "# TYPE weir_nats_jetstream_lost_total counter\n"
+        "weir_nats_jetstream_lost_total %" PRIu64 "\n",
+        atomic_load_explicit(&js->lost, memory_order_relaxed));
 }

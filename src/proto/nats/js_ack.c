@@ -209,6 +209,7 @@ struct jsettled {
     struct work work;
     struct jconsumer *c; /* referenced */
     struct buf replies;
+    bool refuses; /* counted in c->refusing */
     uint32_t n;
     struct cursor_ack v[];
 };
@@ -273,7 +274,8 @@ static struct jsettled *settled_new(struct jconsumer *c)
     for (i = 0; i < c->acks_n; i++)
         n = add(c->acks, n, c->acks[i]);
     x = xcalloc(1, sizeof *x + n * sizeof *x->v);
-    for (i = 0; i < n; i++)
+    for (i = 0; i < n; i++) {
+        x->refuses = x->refuses || (c->acks[i].what == CURSOR_RELEASE && !c->acks[i].delay_ms);
         x->v[i] = (struct cursor_ack){
             .first = jstream_offset(c->s, c->acks[i].seq),
             .last = jstream_offset(c->s, c->acks[i].last),
@@ -281,8 +283,10 @@ static struct jsettled *settled_new(struct jconsumer *c)
             .delay_ms =
                 (int32_t)(c->acks[i].delay_ms < INT32_MAX ? c->acks[i].delay_ms : INT32_MAX),
             .loose = true};
+    }
     x->n = n;
     x->c = c;
+    c->refusing += x->refuses;
     jconsumer_ref(c);
     x->replies = c->replies;
     buf_init(&c->replies, LIMIT_JS_REPLIES);
@@ -348,6 +352,8 @@ static void settled(struct jdone *d)
 {
     struct jsettled *x = list_entry(d, struct jsettled, d);
 
+    if (x->refuses && !--x->c->refusing && !x->c->gone)
+        jconsumer_wake(x->c);
     if (d->e == ERR_OVERLOADED && !x->c->gone) {
         again(x);
     } else if (!d->e) {

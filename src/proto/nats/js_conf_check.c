@@ -216,7 +216,8 @@ static bool stream_mirror(const struct jstream_conf *c, struct js_fault *f)
     enum js_error e = JSE_NONE;
 
     if (!c->mirror)
-        return true;
+        return !c->mirror_direct ||
+               bad_stream(f, "stream has no mirror but does have mirror direct");
     if (c->first_seq)
         e = JSE_MIRROR_WITH_FIRST_SEQ;
     else if (c->subjects.n)

@@ -105,6 +105,7 @@ struct jconsumer {
     uint64_t last_pull_ms;
     struct buf headers; /* of a message to which some are added */
     bool parking;       /* one that is spent is being saved */
+    uint32_t refusing;  /* settlements under way by which messages come back at once */
     bool reading;       /* jreader says when to go on */
     bool more_posted;
     struct loop_task more; /* to go on in the next turn */

@@ -482,7 +482,9 @@ static bool to_subject(struct jconsumer *c, struct given *g, int64_t now_ns)
 
 static bool may_deliver(struct jconsumer *c)
 {
-    if (c->reading || (c->acked && !c->cursor) || jconsumer_now_ms(c) < c->not_before_ms)
+    /* what was refused goes before what was never delivered, so it is waited for */
+    if (c->reading || c->refusing || (c->acked && !c->cursor) ||
+        jconsumer_now_ms(c) < c->not_before_ms)
         return false;
     if (c->conf.pause_until_ns != JTIME_NONE && c->conf.pause_until_ns > js_now_ns(c->js))
         return false;

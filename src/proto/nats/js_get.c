@@ -261,8 +261,7 @@ static bool wish_ok(const struct wish *w)
     return !(w->seq && last) && !(w->seq && time) && !(time && last) && !(last && next) &&
            !(last && w->batch) && !(last && w->multi) && !(next && w->multi) &&
            !(w->up_to_seq && w->up_to_ms != INT64_MIN) &&
-           (w->seq || last || next || time || w->multi) && (!last || subject_valid(w->last_for)) &&
-           (!next || subject_valid(w->next_for));
+           (w->seq || last || next || time || w->multi);
 }
 
 static struct jfilter *filter_of(struct slice pattern)
@@ -270,13 +269,17 @@ static struct jfilter *filter_of(struct slice pattern)
     return pattern.len ? jfilter_new(&pattern, 1) : NULL;
 }
 
-/* The first that it asks for; 0: there is none. */
+/* The first that it asks for; 0: there is none, as for what is no subject. */
 static uint64_t wish_first(struct jstream *s, const struct wish *w)
 {
+    struct slice subject = w->last_for.len ? w->last_for : w->next_for;
     const struct jindex *x = &s->index;
-    struct jfilter *f = filter_of(w->last_for.len ? w->last_for : w->next_for);
     uint64_t seq = w->seq, out;
+    struct jfilter *f;
 
+    if (subject.len && !subject_valid(subject))
+        return 0;
+    f = filter_of(subject);
     if (w->start_ms != INT64_MIN)
         seq = jindex_seek_time(x, w->start_ms);
     if (w->last_for.len)

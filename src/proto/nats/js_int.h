@@ -85,6 +85,7 @@ struct js {
     _Atomic uint64_t under_way; /* what others than loops have of ours: see js_begin */
     struct jclock *clock;       /* NULL: somebody else's */
     atomic_bool ending;         /* nothing is to be begun any more */
+    _Atomic uint64_t lost;      /* messages that could not be kept, and nobody was told */
     uint8_t seed[16];           /* of maps */
     struct io_mutex lock;       /* of what follows */
     struct map streams;         /* struct jstream by account, NUL, name; they are referenced */

@@ -3,12 +3,17 @@
  * A message is checked by what is known in memory, what is on its way to the log included, and put
  * into the open batch. At the end of a turn the batch becomes one append, and another is opened; when
  * BATCHES are on their way it stays open until one of them comes back, so batches grow as publishers
- * get faster. What is durable goes through the store (jstore_written), which sees to it that what
+ * get faster. One that is as large as an append may be is closed, and waits while the next one fills. What is durable goes through the store (jstore_written), which sees to it that what
  * others wrote before is in the index first; then it is added to the index, answered, and told to
  * consumers.
  *
  * What is refused, or was there before, is an entry of the batch as well, so that answers come in
  * the order of the messages. All answers are sent from tasks and ends of turns: see js_int.h.
+ *
+ * While the stream is being loaded messages are held, in order, and are dealt with when it is there.
+ *
+ * What cannot be kept is answered with an error. Who asked for no answer gets none, so the server's
+ * log tells of it, and a counter.
  *
  *   handle -> open batch -> submit -> batch_came (writer thread) -> batch_back -> jstore_written
  *                                                                              -> batch_apply */
@@ -19,6 +24,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/siphash.h"
 #include "base/tbl/limits.h"
@@ -30,18 +36,28 @@
 #include "proto/nats/subject.h"
 
 #define BATCHES       2u           /* on their way at once */
-#define BATCH_BYTES   (4u << 20)   /* of an append; no more is put in */
+#define BATCH_BYTES   (4u << 20)   /* of an append at most, but for a single larger message */
 #define PRESSED_BYTES (16u << 20)  /* publishers are slowed down from here on … */
 #define BYTES_MAX     (256u << 20) /* … and refused from here on */
 #define ENTRIES_KEPT  (1u << 20)
 #define RETRY_MS      5u
+#define RECORD_ROOM   512u /* of a record beside its bytes, at most */
+#define TOLD_MS       1000u
 
 enum kind { STORED, KNOWN, REFUSED, FILLED };
+
+/* A message that waits: subject, reply, headers, payload. */
+struct held {
+    struct list_node link;
+    uint32_t subject_len, reply_len, header_len, payload_len;
+    uint8_t text[];
+};
 
 /* In a batch: this, then subject, reply, id, text, padded. */
 struct entry {
     uint8_t kind;
     uint8_t rollup;
+    bool copied; /* of another stream: who copies tries again */
     uint32_t subject_len, reply_len, id_len, text_len;
     uint32_t bytes;
     int64_t ttl_s;
@@ -68,11 +84,15 @@ struct jpublish {
     struct jbatch *open;
     struct jbatch *spare;
     struct list_head batches; /* under way, in order */
-    uint32_t under_way;       /* batches that were submitted and are not applied */
-    uint32_t submitted;       /* … that are not back */
-    uint64_t msgs, bytes;     /* in the open one and those under way */
+    struct list_head closed;  /* full ones that wait, in order: before the open one */
+    struct list_head held;    /* struct held: came while the stream was being loaded */
+    size_t batch_bytes, held_bytes;
+    uint64_t lost, told_ms; /* not kept, without an answer, since the log told of it; when */
+    uint32_t under_way;     /* batches that were submitted and are not applied */
+    uint32_t submitted;     /* … that are not back */
+    uint64_t msgs, bytes;   /* in the open one and those under way */
     struct loop_timer retry;
-    bool stopped;
+    bool stopped, copying;
     /* of messages on their way, by hash of their subject; while tracking */
     bool tracking;
     struct u64map last, count;
@@ -262,6 +282,7 @@ static void ahead_track(struct jpublish *p)
         return;
     p->tracking = true;
     list_for_each(b, &p->batches, struct jbatch, link) ahead_scan(p, b, &seq);
+    list_for_each(b, &p->closed, struct jbatch, link) ahead_scan(p, b, &seq);
     if (p->open)
         ahead_scan(p, p->open, &seq);
 }
@@ -277,6 +298,22 @@ static void fault_text(const struct jstream *s, const struct js_fault *f, struct
     buf_append_str(out, text ? text : "");
     free(text);
     json_decref(o);
+}
+
+/* Messages are not kept whose publishers are not told. */
+static void lose(struct jpublish *p, uint64_t n, const char *why)
+{
+    uint64_t now = loop_now_ms(p->s->l->loop);
+
+    atomic_fetch_add_explicit(&p->s->js->lost, n, memory_order_relaxed);
+    p->lost += n;
+    if (p->told_ms && now - p->told_ms < TOLD_MS)
+        return;
+    LOG(p->s->js->n->conf.log, LOG_WARN,
+        "messages could not be kept, and their publishers wanted no answer",
+        LOG_STR("stream", p->s->conf.name), LOG_U64("messages", p->lost), LOG_STR("error", why));
+    p->lost = 0;
+    p->told_ms = now;
 }
 
 /* Is answered with the fault, after what came before it. */
@@ -343,7 +380,8 @@ static void answer(struct jpublish *p, struct entry *e, enum err failed)
 
 static void pressed_set(struct jpublish *p)
 {
-    atomic_store_explicit(&p->s->pressed, p->bytes > PRESSED_BYTES, memory_order_relaxed);
+    atomic_store_explicit(&p->s->pressed, p->bytes + p->held_bytes > PRESSED_BYTES,
+                          memory_order_relaxed);
 }
 
 static void answers(struct jpublish *p, struct jbatch *b, enum err failed)
@@ -414,8 +452,9 @@ static void gap_apply(struct jpublish *p, struct jbatch *b, const struct entry *
     jstore_gap(p->s, e->seq, jstream_seq(p->s, place.offset));
 }
 
-static void uncount(struct jpublish *p, struct jbatch *b, bool failed)
+static void uncount(struct jpublish *p, struct jbatch *b, enum err failed)
 {
+    uint64_t lost = 0;
     struct entry *e;
     size_t at = 0;
 
@@ -426,7 +465,10 @@ static void uncount(struct jpublish *p, struct jbatch *b, bool failed)
             ahead_take(p, entry_subject(e));
         if (failed && e->id_len)
             jstore_dedup_cancel(p->s, entry_id(e));
+        lost += !e->reply_len && !e->copied;
     }
+    if (failed && lost && !p->stopped)
+        lose(p, lost, err_text(failed));
     p->msgs -= b->stored;
     p->bytes -= b->bytes;
     if (!p->msgs) {
@@ -459,7 +501,7 @@ static void batch_apply(struct jwritten *w)
 
     p->under_way--;
     list_remove(&b->link);
-    uncount(p, b, false);
+    uncount(p, b, ERR_OK);
     if (!s->gone) {
         while ((e = entry_next(b, &at)))
             if (e->kind == STORED)
@@ -487,7 +529,7 @@ static void batch_back(struct loop_task *t)
     if (b->e) {
         p->under_way--;
         list_remove(&b->link);
-        uncount(p, b, true);
+        uncount(p, b, b->e);
         answers(p, b, b->e);
         jsources_came(s, b, b->e);
         batch_done(p, b);
@@ -508,43 +550,75 @@ static void batch_back(struct loop_task *t)
 
 static void batch_fail(struct jpublish *p, struct jbatch *b, enum err e)
 {
-    uncount(p, b, true);
+    uncount(p, b, e);
     answers(p, b, e);
     jsources_came(p->s, b, e);
     batch_done(p, b);
 }
 
+/* The open one is as large as an append may be. */
+static void batch_close(struct jpublish *p)
+{
+    list_push_back(&p->closed, &p->open->link);
+    p->open = NULL;
+}
+
+/* The one that is to be submitted next, which may be now; NULL: none. */
+static struct jbatch *batch_next(struct jpublish *p)
+{
+    struct jbatch *b =
+        list_empty(&p->closed) ? p->open : list_entry(p->closed.node.next, struct jbatch, link);
+    bool busy;
+
+    if (!b)
+        return NULL;
+    busy = b->stored ? p->submitted >= BATCHES : p->submitted || p->under_way;
+    return busy ? NULL : b;
+}
+
+static void batch_take(struct jpublish *p, struct jbatch *b)
+{
+    if (b == p->open)
+        p->open = NULL;
+    else
+        list_remove(&b->link);
+}
+
+/* False: not now. */
+static bool submit_one(struct jpublish *p, struct jbatch *b)
+{
+    struct jstream *s = p->s;
+    enum err e = ERR_TOPIC_NOT_FOUND; /* if there is nothing in it that could fail, or all does */
+
+    if (b->stored && !p->stopped) {
+        jstream_ref(s);
+        js_begin(s->js);
+        e = append_submit(b->a, true, NULL);
+        if (!e) {
+            batch_take(p, b);
+            p->submitted++;
+            p->under_way++;
+            list_push_back(&p->batches, &b->link);
+            return true;
+        }
+        js_end(s->js);
+        jstream_unref(s);
+        if (e == ERR_OVERLOADED) {
+            loop_timer_arm(s->l->loop, &p->retry, RETRY_MS);
+            return false;
+        }
+    }
+    batch_take(p, b);
+    batch_fail(p, b, e);
+    return true;
+}
+
 static void submit(struct jpublish *p)
 {
-    struct jbatch *b = p->open;
-    struct jstream *s = p->s;
-    enum err e;
+    struct jbatch *b;
 
-    if (!b || (b->stored ? p->submitted >= BATCHES : p->submitted || p->under_way))
-        return;
-    if (!b->stored || p->stopped) {
-        p->open = NULL;
-        batch_fail(p, b, ERR_TOPIC_NOT_FOUND); /* nothing in it that could fail, or all does */
-        return;
-    }
-    jstream_ref(s);
-    js_begin(s->js);
-    e = append_submit(b->a, true, NULL);
-    if (!e) {
-        p->open = NULL;
-        p->submitted++;
-        p->under_way++;
-        list_push_back(&p->batches, &b->link);
-        return;
-    }
-    js_end(s->js);
-    jstream_unref(s);
-    if (e == ERR_OVERLOADED) {
-        loop_timer_arm(s->l->loop, &p->retry, RETRY_MS);
-        return;
-    }
-    p->open = NULL;
-    batch_fail(p, b, e);
+    while ((b = batch_next(p)) && submit_one(p, b))
+        ;
 }
 
 static void on_later(struct jlater *j)
@@ -690,13 +764,24 @@ static bool known(struct jpublish *p, struct slice reply, struct slice id)
     return true;
 }
 
+/* What a record may take of a batch. */
+static size_t record_room(const struct jwish *w, struct slice headers, struct slice payload)
+{
+    return w->facts.subject.len + 3 * headers.len + payload.len + RECORD_ROOM;
+}
+
+static bool fits(const struct jpublish *p, size_t room)
+{
+    return !p->open || !p->open->stored || append_bytes(p->open->a) + room <= p->batch_bytes;
+}
+
 static enum err record_put(struct jpublish *p, const struct jwish *w, struct slice headers,
                            struct slice payload, struct append_slot *slot)
 {
     struct append_record r = {.timestamp_ms = w->facts.time_ms ? w->facts.time_ms : -1,
                               .key = w->facts.subject,
                               .value = payload};
-    struct jbatch *b = p->open ? p->open : (p->open = batch_new(p));
+    size_t room = record_room(w, headers, payload);
     uint32_t n = 0;
 
     if (headers.len && !nheader_to_record(headers, p->headers, LIMIT_RECORD_HEADERS, &n))
@@ -705,7 +790,11 @@ static enum err record_put(struct jpublish *p, const struct jwish *w, struct sli
         r.value = SLICE_LIT("");
     r.headers = p->headers;
     r.headers_n = n;
-    return append_record(b->a, p->s->topic, 0, &r, slot, NULL);
+    if (!fits(p, room))
+        batch_close(p);
+    if (!p->open)
+        p->open = batch_new(p);
+    return append_record(p->open->a, p->s->topic, 0, &r, slot, NULL);
 }
 
 /* What is kept of a message that is to be sent on once it is durable: headers without the last line,
@@ -757,6 +846,7 @@ static enum err store(struct jpublish *p, struct slice reply, const struct jwish
     e = entry_add(p, STORED, w->facts.subject, p->s->conf.no_ack ? SLICE_NULL : reply,
                   w->facts.msg_id, republished(p, w->facts.subject, headers, payload));
     e->rollup = (uint8_t)w->facts.rollup;
+    e->copied = p->copying;
     e->ttl_s = w->facts.ttl_s;
     e->bytes = w->facts.bytes;
     e->slot = slot;
@@ -792,10 +882,78 @@ static void message(struct jpublish *p, struct slice subject, struct slice reply
         return;
     if (!check(p, &w, headers, payload, &f)) {
         refuse(p, reply, &f);
+        if (!reply.len && f.e == JSE_STREAM_TOO_MANY_REQUESTS)
+            lose(p, 1, f.text);
     } else if ((e = store(p, reply, &w, headers, payload))) {
         js_fault_set(&f, JSE_STREAM_STORE_FAILED, "%s", err_text(e));
         refuse(p, reply, &f);
+        if (!reply.len)
+            lose(p, 1, f.text);
     }
+}
+
+/* ---- while the stream is being loaded ---- */
+
+static void hold(struct jpublish *p, const struct nmsg *m)
+{
+    size_t n = m->subject.len + m->reply.len + m->body.len;
+    struct js_fault f;
+    struct held *h;
+    uint8_t *at;
+
+    if (p->held_bytes + n > BYTES_MAX) {
+        js_fault_set(&f, JSE_STREAM_TOO_MANY_REQUESTS, NULL);
+        refuse(p, m->reply, &f);
+        if (!m->reply.len)
+            lose(p, 1, f.text);
+        return;
+    }
+    h = xmalloc(sizeof *h + n);
+    h->subject_len = (uint32_t)m->subject.len;
+    h->reply_len = (uint32_t)m->reply.len;
+    h->header_len = (uint32_t)m->header_len;
+    h->payload_len = (uint32_t)(m->body.len - m->header_len);
+    at = memcpy(h->text, m->subject.ptr, m->subject.len);
+    if (m->reply.len)
+        memcpy(at + m->subject.len, m->reply.ptr, m->reply.len);
+    if (m->body.len)
+        memcpy(at + m->subject.len + m->reply.len, m->body.ptr, m->body.len);
+    list_push_back(&p->held, &h->link);
+    p->held_bytes += n + sizeof *h;
+    pressed_set(p);
+}
+
+static struct slice held_part(const uint8_t **at, size_t n)
+{
+    struct slice part = slice_of(*at, n);
+
+    *at += n;
+    return part;
+}
+
+static void held_end(struct jpublish *p, bool loaded)
+{
+    struct slice subject, reply, headers;
+    const uint8_t *at;
+    struct held *h;
+
+    while (!list_empty(&p->held)) {
+        h = list_entry(list_pop_front(&p->held), struct held, link);
+        at = h->text;
+        subject = held_part(&at, h->subject_len);
+        reply = held_part(&at, h->reply_len);
+        headers = held_part(&at, h->header_len);
+        if (loaded)
+            message(p, subject, reply, headers, held_part(&at, h->payload_len));
+        free(h);
+    }
+    p->held_bytes = 0;
+    pressed_set(p);
+}
+
+void jpublish_loaded(struct jstream *s)
+{
+    held_end(s->pub, true);
 }
 
 void jpublish_handle(struct nsub *sub, struct nmsg *m)
@@ -805,10 +963,12 @@ void jpublish_handle(struct nsub *sub, struct nmsg *m)
 
     if (s->gone || !p || p->stopped)
         return;
+    if (s->loading || !list_empty(&p->held)) {
+        hold(p, m);
+        return;
+    }
     message(p, m->subject, m->reply, slice_of(m->body.ptr, m->header_len),
             slice_of(m->body.ptr + m->header_len, m->body.len - m->header_len));
-    if (p->open && append_bytes(p->open->a) >= BATCH_BYTES && p->submitted < BATCHES)
-        submit(p);
 }
 
 void jpublish_own(struct jstream *s, struct slice subject, struct slice headers,
@@ -854,7 +1014,11 @@ enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror)
         return JCOPY_PASSED;
     if ((c = copy_check(p, &w, m)) != JCOPIED)
         return c;
+    if (!fits(p, record_room(&w, m->headers, m->payload)))
+        return JCOPY_LATER; /* where to go on is written in the unit of what was copied */
+    p->copying = true;
     e = store(p, SLICE_NULL, &w, m->headers, m->payload);
+    p->copying = false;
     return !e ? JCOPIED : e == ERR_TOO_LARGE ? JCOPY_PASSED : JCOPY_LATER;
 }
 
@@ -869,7 +1033,11 @@ enum err jpublish_fill(struct jstream *s, uint64_t n)
     enum err e = ERR_OK;
 
     for (i = 0; i < n; i++) {
-        if ((e = append_record(b->a, s->topic, 0, &r, &slot, NULL)))
+        if (!fits(p, RECORD_ROOM))
+            e = ERR_LIMIT;
+        else
+            e = append_record(b->a, s->topic, 0, &r, &slot, NULL);
+        if (e)
             break;
         if (!i)
             first = slot;
@@ -935,7 +1103,12 @@ void jpublish_begin(struct jstream *s)
 
     p->s = s;
     p->later.fn = on_later;
+    p->batch_bytes = append_bytes_max(s->js->b);
+    if (p->batch_bytes > BATCH_BYTES)
+        p->batch_bytes = BATCH_BYTES;
     list_init(&p->batches);
+    list_init(&p->closed);
+    list_init(&p->held);
     loop_timer_init(&p->retry, on_retry);
     u64map_init(&p->last, LIMIT_JS_BLOCKS, 0);
     u64map_init(&p->count, LIMIT_JS_BLOCKS, 0);
@@ -956,10 +1129,13 @@ void jpublish_stop(struct jstream *s)
     p->stopped = true;
     loop_timer_cancel(s->l->loop, &p->retry);
     js_later_cancel(&p->later);
-    b = p->open;
-    p->open = NULL;
-    if (b)
+    held_end(p, false);
+    if (p->open)
+        batch_close(p);
+    while (!list_empty(&p->closed)) {
+        b = list_entry(list_pop_front(&p->closed), struct jbatch, link);
         batch_fail(p, b, ERR_TOPIC_NOT_FOUND);
+    }
     if (p->spare)
         batch_free(p->spare);
     p->spare = NULL;
@@ -971,7 +1147,8 @@ void jpublish_free(struct jstream *s)
 
     if (!p)
         return;
-    ASSERT(!p->open && !p->spare && !p->under_way);
+    ASSERT(!p->open && !p->spare && !p->under_way && list_empty(&p->closed) &&
+           list_empty(&p->held));
     u64map_fini(&p->last);
     u64map_fini(&p->count);
     buf_fini(&p->last_id);

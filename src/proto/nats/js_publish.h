@@ -27,7 +27,9 @@ void jpublish_marker(struct jstream *s, struct slice subject, const char *reason
 /* Whether messages are on their way to the log. */
 bool jpublish_under_way(const struct jstream *s);
 
+/* Messages that come while the stream is being loaded are held until jpublish_loaded. */
 void jpublish_begin(struct jstream *s);
+void jpublish_loaded(struct jstream *s);
 /* The configuration is another one. */
 void jpublish_changed(struct jstream *s);
 /* Nothing is begun any more; what was not begun is answered with an error. */

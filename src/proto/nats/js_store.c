@@ -35,6 +35,8 @@
 #define BEGIN_BLOCK  UINT64_MAX /* of the item that says where the stream begins */
 #define TIMER_MS     1000u
 #define FLUSH_MS     10000 /* what was removed is remembered at the latest, so that room is made */
+#define FLUSH_BYTES  (4u << 20) /* of a unit of that, or what a file holds */
+#define FLUSH_ITEM   1024u      /* a block in it, at most */
 #define TIMER_MS_MAX 3600000u
 #define NEVER        INT64_MAX
 
@@ -180,10 +182,8 @@ static void timer_in(struct jstore *st, int64_t ms)
     loop_timer_arm(st->s->l->loop, &st->timer, after);
 }
 
-static void note_removed(struct jstore *st, uint64_t seq)
+static void note_removed(struct jstore *st, uint64_t block)
 {
-    uint64_t block = (uint64_t)jstream_offset(st->s, seq) / BLOCK;
-
     if (u64map_put(&st->dirty, block, st) == ERR_OK && st->dirty.n == 1)
         timer_in(st, FLUSH_MS);
 }
@@ -200,7 +200,7 @@ static void remove_one(struct jstore *st, uint64_t seq)
     u64map_remove(&st->lasting, seq);
     jindex_remove(&s->index, seq);
     if (seq != first)
-        note_removed(st, seq);
+        note_removed(st, (uint64_t)jstream_offset(s, seq) / BLOCK);
     timer_in(st, TIMER_MS);
 }
 
@@ -271,75 +271,160 @@ static struct slice gone_key(const struct jstore *st, uint64_t block, struct gon
     return slice_of(k->b, sizeof k->b);
 }
 
+/* Blocks are written in order, in as many units as they need, each when the one before is durable.
+ * Limits remove what is older before what is younger, so what a crash leaves of it makes no room for
+ * what was removed before. */
 struct flushing {
-    struct append *a;
+    struct jdone step;
+    struct jstore *st;
     struct jdone *d;
+    struct append *a;
+    uint64_t *block;
+    uint32_t n, at, from; /* those of the unit under way: from on to at */
+    bool forget, last;    /* they are deleted, then this item: */
+    const char *ns;
+    size_t key_len;
+    uint8_t key[];
 };
 
-static void flush_done(struct append *a, void *arg, enum err e)
+static int by_number(const void *a, const void *b)
 {
-    struct flushing *f = arg;
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
-    (void)a;
-    jdone_call(f->d, e, NULL);
-    append_free(&f->a);
-    free(f);
+    return (x > y) - (x < y);
 }
 
-static enum err flush_submit(struct jstore *st, struct flushing *f)
+static struct flushing *flushing_new(struct jstore *st, struct u64map *blocks, struct jdone *d,
+                                     struct slice key)
 {
-    enum err e = append_submit(f->a, true, NULL);
-
-    if (e) {
-        append_free(&f->a);
-        free(f);
-    } else {
-        st->begin = st->s->index.first;
-    }
-    return e;
-}
-
-static enum err flush(struct jstore *st, struct jdone *d)
-{
-    struct flushing *f = xcalloc(1, sizeof *f);
-    uint8_t bits[BLOCK_BYTES], begin[8];
-    struct gone_key k;
-    uint64_t block;
+    struct flushing *f = xcalloc(1, sizeof *f + key.len);
     uint32_t at = 0;
-    enum err e = ERR_OK;
     void *v;
 
-    f->a = append_new(st->s->js->b, flush_done, f);
+    f->st = st;
     f->d = d;
-    be64_store(begin, st->s->index.first);
-    append_kv(f->a, REMOVED_NS, gone_key(st, BEGIN_BLOCK, &k), slice_of(begin, sizeof begin));
-    while (!e && u64map_next(&st->dirty, &at, &block, &v))
-        if (block_bits(st, block, bits)) {
-            e = append_kv(f->a, REMOVED_NS, gone_key(st, block, &k), slice_of(bits, sizeof bits));
-            u64map_put(&st->kept, block, st);
-        }
-    if (!e)
-        return flush_submit(st, f);
+    f->block = xcalloc(blocks->n + 1, sizeof *f->block);
+    while (u64map_next(blocks, &at, &f->block[f->n], &v))
+        f->n++;
+    qsort(f->block, f->n, sizeof *f->block, by_number);
+    f->key_len = key.len;
+    if (key.len)
+        memcpy(f->key, key.ptr, key.len);
+    return f;
+}
+
+static void flush_end(struct flushing *f, enum err e)
+{
+    jdone_call(f->d, e, NULL);
     append_free(&f->a);
+    free(f->block);
     free(f);
+}
+
+static void append_done(struct append *a, void *arg, enum err e)
+{
+    (void)a;
+    jdone_call(arg, e, NULL);
+}
+
+static enum err put_block(struct flushing *f, uint64_t block)
+{
+    struct jstore *st = f->st;
+    uint8_t bits[BLOCK_BYTES];
+    struct gone_key k;
+
+    if (f->forget)
+        return append_kv(f->a, REMOVED_NS, gone_key(st, block, &k), SLICE_NULL);
+    if (!u64map_find(&st->dirty, block) || !block_bits(st, block, bits))
+        return ERR_OK; /* it is as its item says, or before the begin */
+    u64map_put(&st->kept, block, st);
+    return append_kv(f->a, REMOVED_NS, gone_key(st, block, &k), slice_of(bits, sizeof bits));
+}
+
+/* What goes along with the blocks: where the stream begins, first; the other item, last. */
+static enum err put_rest(struct flushing *f, bool first)
+{
+    struct gone_key k;
+    uint8_t begin[8];
+    enum err e = ERR_OK;
+
+    be64_store(begin, f->st->s->index.first);
+    if (first)
+        e = append_kv(f->a, REMOVED_NS, gone_key(f->st, BEGIN_BLOCK, &k),
+                      f->forget ? SLICE_NULL : slice_of(begin, sizeof begin));
+    if (!e && f->last && f->forget)
+        e = jsources_forget(f->st->s, f->a);
+    if (!e && f->last && f->forget)
+        e = append_kv(f->a, f->ns, slice_of(f->key, f->key_len), SLICE_NULL);
     return e;
+}
+
+static void flush_step(struct flushing *f);
+
+static void flush_stepped(struct jdone *step)
+{
+    struct flushing *f = list_entry(step, struct flushing, step);
+    struct jstore *st = f->st;
+    uint32_t i;
+
+    if (step->e) {
+        for (i = f->from; !f->forget && i < f->at; i++)
+            note_removed(st, f->block[i]);
+        flush_end(f, step->e);
+    } else if (f->last) {
+        flush_end(f, ERR_OK);
+    } else if (st->stopped && !f->forget) {
+        flush_end(f, ERR_TOPIC_NOT_FOUND);
+    } else {
+        append_reset(f->a);
+        flush_step(f);
+    }
+}
+
+static void flush_step(struct flushing *f)
+{
+    size_t room = append_bytes_max(f->st->s->js->b) - 2 * LIMIT_KV_KEY - 2 * FLUSH_ITEM;
+    struct jstore *st = f->st;
+    enum err e = ERR_OK;
+    uint32_t i;
+
+    if (room > FLUSH_BYTES)
+        room = FLUSH_BYTES;
+    for (f->from = f->at; !e && f->at < f->n && append_bytes(f->a) < room; f->at++)
+        e = put_block(f, f->block[f->at]);
+    f->last = f->at == f->n;
+    if (!e)
+        e = put_rest(f, !f->from);
+    jdone_begin(&f->step, st->s, flush_stepped);
+    if (!e)
+        e = append_submit(f->a, true, NULL);
+    if (e) {
+        jdone_cancel(&f->step);
+        flush_end(f, e);
+        return;
+    }
+    if (f->forget)
+        return;
+    st->begin = st->s->index.first;
+    for (i = f->from; i < f->at; i++)
+        u64map_remove(&st->dirty, f->block[i]);
+}
+
+static void flush_begin(struct flushing *f)
+{
+    f->a = append_new(f->st->s->js->b, append_done, &f->step);
+    flush_step(f);
 }
 
 void jstore_flush(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d))
 {
     struct jstore *st = s->store;
-    enum err e = ERR_OK;
 
     jdone_begin(d, s, fn);
-    if (st->dirty.n || st->begin != s->index.first) {
-        e = flush(st, d);
-        if (!e) {
-            u64map_fini(&st->dirty);
-            u64map_init(&st->dirty, LIMIT_JS_BLOCKS, 0);
-            return;
-        }
-    }
-    jdone_call(d, e, NULL);
+    if (st->dirty.n || st->begin != s->index.first)
+        flush_begin(flushing_new(st, &st->dirty, d, SLICE_NULL));
+    else
+        jdone_call(d, ERR_OK, NULL);
 }
 
 void jstream_flush(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d))
@@ -347,30 +432,13 @@ void jstream_flush(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *
     jstore_flush(s, d, fn);
 }
 
-enum err jstore_forget(struct jstream *s, const char *ns, struct slice key, struct jdone *d)
+void jstore_forget(struct jstream *s, const char *ns, struct slice key, struct jdone *d)
 {
-    struct flushing *f = xcalloc(1, sizeof *f);
-    struct jstore *st = s->store;
-    struct gone_key k;
-    uint64_t block;
-    uint32_t at = 0;
-    enum err e;
-    void *v;
+    struct flushing *f = flushing_new(s->store, &s->store->kept, d, key);
 
-    f->a = append_new(s->js->b, flush_done, f);
-    f->d = d;
-    e = append_kv(f->a, ns, key, SLICE_NULL);
-    if (!e)
-        e = jsources_forget(s, f->a);
-    if (!e)
-        e = append_kv(f->a, REMOVED_NS, gone_key(st, BEGIN_BLOCK, &k), SLICE_NULL);
-    while (!e && u64map_next(&st->kept, &at, &block, &v))
-        e = append_kv(f->a, REMOVED_NS, gone_key(st, block, &k), SLICE_NULL);
-    if (!e)
-        return flush_submit(st, f);
-    append_free(&f->a);
-    free(f);
-    return e;
+    f->ns = ns;
+    f->forget = true;
+    flush_begin(f);
 }
 
 /* ---- trimming ---- */
@@ -599,16 +667,23 @@ void jstore_limits(struct jstream *s)
 
 /* ---- a message is there ---- */
 
+/* By a subject with wildcards goes all that it takes, as nats-server has it: the message too. */
 static void rollup(struct jstore *st, uint64_t seq, const struct jfacts *f)
 {
     struct jstream *s = st->s;
+    struct jfilter *all;
     uint64_t first;
 
-    if (f->rollup == JROLLUP_ALL)
+    if (f->rollup == JROLLUP_ALL) {
         jstore_purge(s, seq);
-    else
+    } else if (subject_has_wildcard(f->subject)) {
+        all = jfilter_new(&f->subject, 1);
+        jstore_purge_filter(s, all, seq + 1, 0);
+        jfilter_free(&all);
+    } else {
         while ((first = jindex_subject_first(&s->index, f->subject)) && first < seq)
             remove_one(st, first);
+    }
 }
 
 void jstore_add(struct jstream *s, uint64_t seq, const struct jfacts *f)
@@ -640,7 +715,7 @@ void jstore_gap(struct jstream *s, uint64_t n, uint64_t last)
 
     jindex_skip(&s->index, last + 1);
     for (; seq <= last; seq += BLOCK - (uint64_t)jstream_offset(s, seq) % BLOCK)
-        note_removed(s->store, seq);
+        note_removed(s->store, (uint64_t)jstream_offset(s, seq) / BLOCK);
 }
 
 int64_t jstore_last_ms(const struct jstream *s)
@@ -659,7 +734,7 @@ struct slice jstore_subject(struct jstream *s, struct slice key, struct buf *scr
 {
     struct jfilter *takes = s->store->takes;
 
-    if (key.len && subject_literal(key) && (!takes || jfilter_takes_name(takes, key)))
+    if (key.len && subject_valid(key) && (!takes || jfilter_takes_name(takes, key)))
         return key;
     buf_clear(scratch);
     record_subject(slice_str(topic_name(s->topic)), key, scratch);

@@ -40,7 +40,7 @@ uint64_t jstore_purge_filter(struct jstream *s, struct jfilter *f, uint64_t belo
 void jstore_flush(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d));
 /* The item `key` of `ns` is deleted with all that is remembered of what was removed; jdone_call is
  * called with d. */
-enum err jstore_forget(struct jstream *s, const char *ns, struct slice key, struct jdone *d);
+void jstore_forget(struct jstream *s, const char *ns, struct slice key, struct jdone *d);
 /* The configuration changed: limits are applied. */
 void jstore_limits(struct jstream *s);
 /* … and jstream_taken. */

@@ -401,8 +401,11 @@ static void ready(struct jstream *s, void *arg)
     s->loading = false;
     if (!s->gone) {
         jconsumers_load(s, &info);
-        jpublish_begin(s);
-        subs_begin(s);
+        if (!s->pub) {
+            jpublish_begin(s);
+            subs_begin(s);
+        }
+        jpublish_loaded(s);
         jsources_begin(s);
     }
     if (m->r) {
@@ -618,6 +621,8 @@ void jstream_restore(struct js *js, struct naccount *a, struct slice name, struc
         kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
     } else if (!js_stream_put(js, s)) {
         m = xcalloc(1, sizeof *m);
+        jpublish_begin(s); /* what is published meanwhile waits */
+        subs_begin(s);
         jstore_open(s, ready, m);
     }
     jstream_unref(s);
@@ -735,10 +740,8 @@ static void topic_gone(struct jdone *d)
 
     if (!e) {
         jdone_begin(d, s, forgotten);
-        e = jstore_forget(s, JS_STREAM_NS, slice_of(s->key, s->key_len), d);
-        if (!e)
-            return;
-        jdone_cancel(d);
+        jstore_forget(s, JS_STREAM_NS, slice_of(s->key, s->key_len), d);
+        return;
     }
     js_fail(g->r, "stream_delete", JSE_STREAM_DELETE, "%s", err_text(e));
     free(g);

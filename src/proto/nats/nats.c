@@ -298,4 +298,6 @@ void nats_metrics(struct nats *n, struct buf *out)
                    m[i].name, m[i].help, m[i].name, m[i].type, m[i].name, sum(n, m[i].offset));
     if (n->topics)
         ntopics_metrics(n->topics, out);
+    if (n->js)
+        js_metrics(n->js, out);
 }

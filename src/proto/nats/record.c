@@ -48,14 +48,16 @@ bool record_subject(struct slice topic, struct slice key, struct buf *out)
     return out->len <= RECORD_SUBJECT_MAX;
 }
 
+/* A blank within a name stays, as NATS's own clients send such names. */
 static void put_name(struct buf *out, struct slice name)
 {
     size_t i;
 
     for (i = 0; i < name.len; i++) {
         uint8_t c = name.ptr[i];
+        bool within = i > 0 && i + 1 < name.len;
 
-        if (c > ' ' && c < 0x7f && c != ':')
+        if (c >= (within ? ' ' : '!') && c < 0x7f && c != ':')
             buf_append_u8(out, c);
         else
             escape(out, c);

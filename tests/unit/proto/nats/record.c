@@ -78,13 +78,16 @@ static void test_headers(void **state)
     const struct record_header bad[] = {{slice_str("x\r\ny: z"), slice_str("1\r\n\r\nMSG a 1 0")},
                                         {slice_str(""), slice_str("nameless")},
                                         {slice_str("\xff"), slice_of("\0\t\x7f", 3)}};
+    const struct record_header blank[] = {{slice_str(" a b "), slice_str("1")},
+                                          {slice_str(" "), slice_str("2")}};
     const struct record_header status[] = {{slice_str("a"), slice_str("1")},
                                            {slice_str(RECORD_STATUS), slice_str("503 no\none")}};
 
     (void)state;
     headers_are(NULL, 0, "");
     headers_are(plain, 3, "NATS/1.0\r\na: 1\r\nb: \r\na: 2 3\r\n\r\n");
-    headers_are(bad, 3, "NATS/1.0\r\nx%0D%0Ay%3A%20z: 1    MSG a 1 0\r\n%FF:    \r\n\r\n");
+    headers_are(bad, 3, "NATS/1.0\r\nx%0D%0Ay%3A z: 1    MSG a 1 0\r\n%FF:    \r\n\r\n");
+    headers_are(blank, 2, "NATS/1.0\r\n%20a b%20: 1\r\n%20: 2\r\n\r\n");
     headers_are(status, 2, "NATS/1.0 503 no one\r\na: 1\r\n\r\n");
 }
 
