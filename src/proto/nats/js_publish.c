@@ -491,6 +491,9 @@ static void forget_unwanted(struct jstream *s, struct jbatch *b)
             jstore_remove(s, e->seq);
 }
 
+static struct jbatch *batch_next(struct jpublish *p);
+static void submit(struct jpublish *p);
+
 static void batch_apply(struct jwritten *w)
 {
     struct jbatch *b = list_entry(w, struct jbatch, w);
@@ -514,9 +517,9 @@ static void batch_apply(struct jwritten *w)
     }
     jsources_came(s, b, ERR_OK);
     batch_done(p, b);
+    if (batch_next(p))
+        js_later(js_loop(s->js, s->l), &p->later);
 }
-
-static void submit(struct jpublish *p);
 
 static void batch_back(struct loop_task *t)
 {
@@ -572,7 +575,7 @@ static struct jbatch *batch_next(struct jpublish *p)
 
     if (!b)
         return NULL;
-    busy = b->stored ? p->submitted >= BATCHES : p->submitted || p->under_way;
+    busy = b->stored && !b->e ? p->submitted >= BATCHES : p->submitted || p->under_way;
     return busy ? NULL : b;
 }
 
@@ -590,7 +593,9 @@ static bool submit_one(struct jpublish *p, struct jbatch *b)
     struct jstream *s = p->s;
     enum err e = ERR_TOPIC_NOT_FOUND; /* if there is nothing in it that could fail, or all does */
 
-    if (b->stored && !p->stopped) {
+    if (b->e) {
+        e = b->e;
+    } else if (b->stored && !p->stopped) {
         jstream_ref(s);
         js_begin(s->js);
         e = append_submit(b->a, true, NULL);
@@ -605,6 +610,10 @@ static bool submit_one(struct jpublish *p, struct jbatch *b)
         jstream_unref(s);
         if (e == ERR_OVERLOADED) {
             loop_timer_arm(s->l->loop, &p->retry, RETRY_MS);
+            return false;
+        }
+        if (p->under_way) { /* answers keep their order */
+            b->e = e;
             return false;
         }
     }
