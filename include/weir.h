@@ -373,6 +373,113 @@ WEIR_API weir_err weir_read(struct weir *w, const char *stream, uint64_t after, 
                             bool (*fn)(void *arg, const struct weir_message *m), void *arg,
                             uint64_t *position, struct weir_error *error);
 
+/* ---- key-value ---- */
+
+/* A bucket has the newest values of keys, and some older ones. It is the stream KV_<bucket> of NATS, in
+ * the topic of that name: what is put here, NATS clients read when the server runs on the directory, and
+ * the other way round. Every change has a revision, which grows over the whole bucket. Any thread; a
+ * watch is used by one thread at a time. */
+struct weir_kv;
+struct weir_kv_options {
+    size_t size; /* sizeof(struct weir_kv_options) */
+    /* Of a bucket that is made; of one that is there, what is not 0 must be so (WEIR_ERR_CONFLICT). */
+    int32_t history;         /* revisions kept of each key: 1 to 64; 0: one */
+    int64_t ttl_ms;          /* what is older is gone; at least 100; 0: nothing */
+    int64_t value_bytes_max; /* 0: as long as a record may be */
+    int64_t bytes_max;       /* of all, with about 50 bytes for each revision; 0: no limit */
+    bool no_create;          /* WEIR_ERR_NOT_FOUND, if it is not there */
+};
+/* bucket: letters, digits, - and _. Opening reads the bucket's log. Several may be open of one bucket.
+ * WEIR_ERR_CONFLICT: also a stream of that name that is no bucket, or one with settings that are not
+ * known here (docs/c-api.md). */
+WEIR_API weir_err weir_kv_open(struct weir *w, const char *bucket,
+                               const struct weir_kv_options *options, struct weir_kv **out,
+                               struct weir_error *error);
+/* Frees, sets *kv to NULL. Watches of it must be closed before, and before weir_close. */
+WEIR_API void weir_kv_close(struct weir_kv **kv);
+
+enum weir_kv_op {
+    WEIR_KV_PUT = 0,
+    WEIR_KV_DELETE = 1,
+    WEIR_KV_PURGE = 2,
+    WEIR_KV_READY = 3 /* of watches: no value; all that was there at the beginning has come */
+};
+struct weir_kv_entry {
+    const char *key;
+    const void *value; /* with a NUL behind it */
+    size_t value_len;
+    uint64_t revision;
+    int64_t timestamp_ms;
+    enum weir_kv_op op;
+};
+WEIR_API void weir_kv_entry_free(struct weir_kv_entry **entry);
+
+/* key: letters, digits, and - / _ = . with no dot at its ends and none next to another; 1024 bytes at
+ * most. Each of these is durable when it returns; *revision (may be NULL) is that of the change.
+ * WEIR_ERR_TOO_LARGE: the value, or the bucket. */
+WEIR_API weir_err weir_kv_put(struct weir_kv *kv, const char *key, const void *value,
+                              size_t value_len, uint64_t *revision, struct weir_error *error);
+/* Only if the key is not there, or deleted: else WEIR_ERR_CONFLICT. */
+WEIR_API weir_err weir_kv_create(struct weir_kv *kv, const char *key, const void *value,
+                                 size_t value_len, uint64_t *revision, struct weir_error *error);
+/* Only if `last` is the key's newest revision (that of a deletion, too), or 0 and there is none: else
+ * WEIR_ERR_CONFLICT. */
+WEIR_API weir_err weir_kv_update(struct weir_kv *kv, const char *key, const void *value,
+                                 size_t value_len, uint64_t last, uint64_t *revision,
+                                 struct weir_error *error);
+/* The key has no value any more; older revisions stay as history allows. last: as of weir_kv_update,
+ * but 0: whatever it is. */
+WEIR_API weir_err weir_kv_delete(struct weir_kv *kv, const char *key, uint64_t last,
+                                 uint64_t *revision, struct weir_error *error);
+/* And older revisions go. */
+WEIR_API weir_err weir_kv_purge(struct weir_kv *kv, const char *key, uint64_t last,
+                                uint64_t *revision, struct weir_error *error);
+
+/* The newest value. WEIR_ERR_NOT_FOUND: never there, deleted, or too old. Free *out by
+ * weir_kv_entry_free. */
+WEIR_API weir_err weir_kv_get(struct weir_kv *kv, const char *key, struct weir_kv_entry **out,
+                              struct weir_error *error);
+/* A revision that is kept, also one that deleted: see op. */
+WEIR_API weir_err weir_kv_get_revision(struct weir_kv *kv, const char *key, uint64_t revision,
+                                       struct weir_kv_entry **out, struct weir_error *error);
+/* Each key that has a value and matches the pattern, by name; fn returns false to stop. pattern: "*"
+ * is what is between two dots, ">" at the end all the rest; NULL: all. */
+WEIR_API weir_err weir_kv_keys(struct weir_kv *kv, const char *pattern,
+                               bool (*fn)(void *arg, const char *key), void *arg,
+                               struct weir_error *error);
+/* Each revision of a key that is kept, the oldest first. Entries are valid until fn returns. */
+WEIR_API weir_err weir_kv_history(struct weir_kv *kv, const char *key,
+                                  bool (*fn)(void *arg, const struct weir_kv_entry *entry),
+                                  void *arg, struct weir_error *error);
+
+struct weir_kv_status {
+    int64_t history, ttl_ms, value_bytes_max, bytes_max; /* as of the options */
+    uint64_t revisions;                                  /* kept, deletions too */
+    uint64_t keys;                                       /* with a value */
+    uint64_t bytes;
+    uint64_t last_revision; /* of any change so far; 0: none */
+};
+WEIR_API weir_err weir_kv_status_get(struct weir_kv *kv, struct weir_kv_status *out,
+                                     struct weir_error *error);
+
+struct weir_kv_watch;
+struct weir_kv_watch_options {
+    size_t size;       /* sizeof(struct weir_kv_watch_options) */
+    bool history;      /* begin with all revisions that are kept, not with the newest of each key */
+    bool updates_only; /* begin with none */
+    bool no_deletes;   /* only values */
+};
+/* Gives the keys that match, in order of their revisions, then one WEIR_KV_READY, then each change. */
+WEIR_API weir_err weir_kv_watch_new(struct weir_kv *kv, const char *pattern,
+                                    const struct weir_kv_watch_options *options,
+                                    struct weir_kv_watch **out, struct weir_error *error);
+/* The next one, waiting for it up to timeout_ms (0: not at all, -1: for ever); valid until the next call.
+ * WEIR_ERR_AGAIN: none came. */
+WEIR_API weir_err weir_kv_watch_next(struct weir_kv_watch *watch, int64_t timeout_ms,
+                                     struct weir_kv_entry *out, struct weir_error *error);
+/* Frees, sets *watch to NULL. */
+WEIR_API void weir_kv_watch_close(struct weir_kv_watch **watch);
+
 /* ---- SQL ---- */
 
 /* Topics are tables; fields of their JSON values are columns (docs/sql.md). DuckDB does the work: its

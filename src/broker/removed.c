@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/endian.h"
+#include "base/tbl/limits.h"
 #include "broker/broker.h"
 
 void removed_key(uint32_t topic_id, uint64_t block, uint8_t out[REMOVED_KEY])
@@ -25,6 +26,17 @@ bool removed_get(struct broker *b, uint32_t topic_id, uint64_t block, uint8_t bi
         memcpy(bits, value.ptr, REMOVED_BYTES);
     buf_fini(&value);
     return any;
+}
+
+void removed_topic_conf(struct broker *b, struct topic_conf *c)
+{
+    topic_conf_default(b, c);
+    c->retention_ms = -1;
+    c->retention_bytes = -1;
+    c->cleanup = TOPIC_CLEANUP_COMPACT;
+    c->compaction_by_offset = true;
+    c->compaction_records = 0;
+    c->max_message_bytes = LIMIT_TOPIC_MESSAGE_BYTES;
 }
 
 struct each {

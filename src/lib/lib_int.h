@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/list.h"
 #include "base/slice.h"
 #include "broker/broker.h"
 #include "io/thread.h"
@@ -12,12 +13,14 @@
 
 struct weir {
     struct broker *b;
-    struct io_mutex tick_lock; /* one member at a time runs what is due in the groups */
-    struct io_mutex sql_lock;  /* guards sql */
-    struct sql *sql;           /* NULL until the first query, or until the lake is opened */
-    struct lib_lake *lake;     /* NULL: without */
-    struct lib_lake *look;     /* without: for queries alone */
-    size_t gather_bytes_max;   /* of records gathered into one unit: surely fits a journal file */
+    struct io_mutex tick_lock;    /* one member at a time runs what is due in the groups */
+    struct io_mutex sql_lock;     /* guards sql */
+    struct sql *sql;              /* NULL until the first query, or until the lake is opened */
+    struct lib_lake *lake;        /* NULL: without */
+    struct lib_lake *look;        /* without: for queries alone */
+    struct io_mutex buckets_lock; /* guards buckets */
+    struct list_head buckets;     /* key-value buckets that are open: kv_bucket.c */
+    size_t gather_bytes_max; /* of records gathered into one unit: surely fits a journal file */
 };
 
 /* The public code of an error, and *out filled in (may be NULL) from info, or from e alone. */

@@ -147,6 +147,8 @@ weir_err weir_open(const char *dir, const struct weir_options *options, struct w
     w = xcalloc(1, sizeof *w);
     io_mutex_init(&w->tick_lock);
     io_mutex_init(&w->sql_lock);
+    io_mutex_init(&w->buckets_lock);
+    list_init(&w->buckets);
     conf = (struct broker_conf){.dir = dir,
                                 .io = io_real(),
                                 .threads = true,
@@ -184,6 +186,7 @@ void weir_close(struct weir **wp)
     broker_close(&w->b);
     io_mutex_fini(&w->tick_lock);
     io_mutex_fini(&w->sql_lock);
+    io_mutex_fini(&w->buckets_lock);
     free(w);
     *wp = NULL;
 }

@@ -3,7 +3,7 @@ limits, removal; what is there after kill -9; what other protocols write; key-va
 """
 import base64, glob, json, os, random, shutil, subprocess, threading, time
 
-from harness import ROOT, Server, Skip, beside_others, npm_modules, scratch, served, wait_for
+from harness import BUILD, ROOT, Server, Skip, beside_others, npm_modules, scratch, served, wait_for
 from kafka_clients import need_node, steps_run
 from nats_core import HERE, Wire
 from nats_topics import message, post
@@ -444,3 +444,40 @@ def test_nats_stream_patterns():
             js = Js(s)
         js.close()
         s.stop()
+
+
+@beside_others
+def test_nats_kv_c():
+    """Buckets of the C library are those of nats.js, both ways, each in its turn."""
+    need_node()
+    npm_modules()
+    tool = os.path.join(BUILD, "tests", "system", "kv_tool")
+
+    def by_c(what):
+        p = subprocess.run([tool, data, what], capture_output=True, timeout=120)
+        assert p.returncode == 0, p.stderr.decode()
+        return p.stdout.decode().splitlines()
+
+    def by_client(step):
+        s = Server(data, nats=0, loops=2)
+        try:
+            steps = steps_run(["node", os.path.join(HERE, "kv_c.mjs"), "%s:%d" % s.nats, "", step], (step,))
+            js = Js(s)
+            sizes.update({b: js.state("KV_" + b)["bytes"] for b in ("C", "JS")})
+            js.close()
+            return steps
+        finally:
+            s.stop()
+
+    with scratch() as d:
+        data, sizes = os.path.join(d, "data"), {}
+        by_c("write")
+        steps = by_client("theirs")
+        got = by_c("C")
+        assert got[:3] == ["3 0 a=3", "4 0 a=4", "11 0 a=5"], got
+        assert got[3:] == ["6 0 gone=1", "9 1 gone=", "12 0 gone=again", "10 2 purged=", "key a", "key gone", "key x.y", got[-1]], got
+        assert got[-1] == "history 3 ttl 0 revisions 8 bytes %d" % sizes["C"], got
+        got = by_c("JS")
+        assert got[:-1] == ["3 0 a=3", "5 0 a=5", "6 0 gone=1", "7 1 gone=", "9 2 purged=", "key a"], got
+        assert got[-1] == "history 3 ttl 0 revisions 5 bytes %d" % sizes["JS"], got
+        return steps + by_client("again")

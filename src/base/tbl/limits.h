@@ -21,6 +21,7 @@
 #define LIMIT_KV_VALUE (64u << 10)           /* bytes */
 #define LIMIT_EVENT_ID 256u                  /* bytes of an event's own id */
 #define LIMIT_TOPIC_MESSAGE_BYTES (32u << 20)  /* max.message.bytes at most: half a unit */
+#define LIMIT_BUCKET_KEY 1024u               /* bytes of a key in a bucket, as the C library takes it */
 #define LIMIT_KV_NS 32u                      /* characters of a namespace of items */
 #define LIMIT_KV_ITEMS 1000000u              /* items of all namespaces */
 #define LIMIT_KV_BYTES (256ull << 20)        /* their keys and values, in memory */

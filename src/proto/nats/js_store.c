@@ -32,7 +32,7 @@
 #define BLOCK        ((int64_t)REMOVED_BLOCK)
 #define BLOCK_BYTES  REMOVED_BYTES
 #define READ_BYTES   (1u << 20)
-#define BEGIN_BLOCK  UINT64_MAX /* of the item that says where the stream begins */
+#define BEGIN_BLOCK  REMOVED_BEGIN
 #define TIMER_MS     1000u
 #define FLUSH_MS     10000 /* what was removed is remembered at the latest, so that room is made */
 #define FLUSH_BYTES  (4u << 20) /* of a unit of that, or what a file holds */

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "base/topic_name.h"
+#include "broker/removed.h"
 #include "io/io.h"
 #include "journal/journal.h"
 #include "proto/nats/js_get.h"
@@ -368,13 +369,7 @@ struct making {
 
 static void topic_conf_of(struct jstream *s, struct topic_conf *c)
 {
-    topic_conf_default(s->js->b, c);
-    c->retention_ms = -1; /* the stream itself removes what is to go */
-    c->retention_bytes = -1;
-    c->cleanup = TOPIC_CLEANUP_COMPACT; /* only of what the stream removed: js_store.c says which */
-    c->compaction_by_offset = true;
-    c->compaction_records = 0;
-    c->max_message_bytes = LIMIT_TOPIC_MESSAGE_BYTES;
+    removed_topic_conf(s->js->b, c); /* js_store.c says what goes */
     if (s->conf.storage == JSTORAGE_MEMORY)
         c->durability = DURABILITY_OS;
     if (s->conf.compression == JCOMPRESSION_S2)
