@@ -95,6 +95,18 @@ bool kv_match(struct slice pattern, struct slice key)
     return !pattern.len && !key.len;
 }
 
+bool kv_wild(struct slice pattern)
+{
+    bool wild = false;
+    struct slice p;
+
+    while (pattern.len && !wild) {
+        p = token(&pattern);
+        wild = slice_eq_str(p, "*") || (!pattern.len && slice_eq_str(p, ">"));
+    }
+    return wild;
+}
+
 /* ---- writing ---- */
 
 enum when { ALWAYS, ABSENT, AT };

@@ -219,9 +219,6 @@ static void apply(struct kv_bucket *b, const struct kv_record *r)
         return;
     if (r->purges_all)
         sweep(b, &SLICE_LIT(">"));
-    else if (r->purges_key &&
-             (memchr(r->key.ptr, '*', r->key.len) || memchr(r->key.ptr, '>', r->key.len)))
-        sweep(b, &r->key); /* a subject with wildcards rolls up all that it takes */
     if (!(k = key_make(b, r->key)))
         return; /* no room for it: it is there for those who read the log */
     while (r->purges_key && k->n)
@@ -235,6 +232,8 @@ static void apply(struct kv_bucket *b, const struct kv_record *r)
     k->revs[k->n++] = (struct kv_rev){revision, r->time_ms, r->bytes, (uint8_t)r->op};
     b->live++;
     b->bytes += r->bytes;
+    if (r->purges_key && kv_wild(r->key)) /* as streams have it: all that it takes, itself too */
+        sweep(b, &r->key);
 }
 
 enum err kv_bucket_follow(struct kv_bucket *b, struct errinfo *info)

@@ -124,6 +124,7 @@ enum err kv_bucket_read(struct kv_bucket *b, uint64_t revision, struct weir_kv_e
 struct weir_kv_entry *kv_entry_new(const struct kv_bucket *b, const struct kv_record *r);
 /* Whether a key matches a pattern: tokens between dots, `*` is one, `>` at the end the rest. */
 bool kv_match(struct slice pattern, struct slice key);
+bool kv_wild(struct slice pattern); /* it has such tokens */
 enum err kv_pattern_check(const char *pattern, struct errinfo *info);
 
 struct weir_kv {

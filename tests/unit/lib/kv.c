@@ -263,9 +263,11 @@ static void test_rollups(void **state)
     set(kv, "a.c", "2");
     set(kv, "d", "3");
     rollup(f.w, "$KV.b.a.*", "sub");
-    assert_keys(kv, NULL, "a.* d ");
+    assert_keys(kv, NULL, "d ");
+    rollup(f.w, "$KV.b.a*b", "sub"); /* no wildcard */
+    assert_keys(kv, NULL, "a*b d ");
     rollup(f.w, "$KV.b.d", "sub");
-    assert_history(kv, "d", "5:0= ");
+    assert_history(kv, "d", "6:0= ");
     rollup(f.w, "$KV.b.e", "all");
     assert_keys(kv, NULL, "e ");
     weir_kv_close(&kv);
