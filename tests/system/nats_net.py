@@ -322,8 +322,21 @@ def test_nats_monitor():
         assert len(ask("/subsz?subs=1&limit=1&offset=1")["subscriptions_list"]) == 1
         assert ask("/accountz")["accounts"][0] == "$G"
         assert ask("/accountz?acc=%24G")["account_detail"]["client_connections"] == 2
+        js = ask("/jsz?streams=1")
+        assert (js["accounts"], js["streams"], js["account_details"][0]["stream_detail"]) == (1, 0, []) and "disabled" not in js, js
+        a.answer(b'PUB $JS.API.STREAM.CREATE.S 45\r\n{"name":"S","subjects":["s"],"max_bytes":900}\r\n'
+                 b'PUB $JS.API.CONSUMER.CREATE.S.C 49\r\n{"stream_name":"S","config":{"durable_name":"C"}}\r\n')
+        wait_for(lambda: ask("/jsz")["consumers"] == 1)
+        a.answer(b"PUB s 2\r\nhi\r\n")
+        wait_for(lambda: ask("/jsz")["messages"] == 1)
+        js = ask("/jsz?acc=%24G&streams=1")
+        stream = js["account_details"][0]["stream_detail"][0]
+        assert (js["streams"], js["storage"], js["reserved_storage"], js["memory"]) == (1, js["bytes"], 900, 0) and js["bytes"] > 2, js
+        assert stream["name"] == "S" and (stream["state"]["messages"], stream["state"]["last_seq"], stream["state"]["consumer_count"]) == (1, 1, 1), js
+        assert js["account_details"][0]["api"]["total"] >= 2 and ask("/jsz?acc=X")["streams"] == 0
+        assert ask("/accountz?acc=%24G")["account_detail"]["jetstream_enabled"] and ask("/varz")["jetstream"]["stats"]["storage"] == js["bytes"]
         stat = ask("/accstatz")["account_statz"][0]
-        assert (stat["acc"], stat["conns"], stat["num_subscriptions"], stat["received"]["msgs"]) == ("$G", 2, 2, 3), stat
+        assert (stat["acc"], stat["conns"], stat["num_subscriptions"], stat["received"]["msgs"]) == ("$G", 2, 2, 6), stat
         # who has gone
         a.say(b"nonsense\r\n").rest()
         b.close()
@@ -334,7 +347,7 @@ def test_nats_monitor():
         c = named(s, "three")
         c.answer(b"")
         assert ask("/connz?state=all")["total"] == 3 and ask("/connz")["total"] == 1
-        assert ask("/accstatz")["account_statz"][0]["received"]["msgs"] == 3
+        assert ask("/accstatz")["account_statz"][0]["received"]["msgs"] == 6
         ask("/connz?sort=reason&state=closed")
 
 

@@ -402,6 +402,7 @@ enum err js_new(struct nats *n, struct broker *b, struct js **out, struct errinf
         buf_init(&js->loops[i].scratch, SIZE_MAX);
     }
     *out = n->js = js;
+    n->js_monitor = &js_monitor;
     if (workers_new(&js->workers, "weir-stream", LIMIT_JS_READ_THREADS, info)) {
         js_free(out);
         return info ? info->code : ERR_IO;
@@ -470,6 +471,7 @@ void js_free(struct js **jsp)
     free(js->loops);
     io_mutex_fini(&js->lock);
     js->n->js = NULL;
+    js->n->js_monitor = NULL;
     free(js);
     *jsp = NULL;
 }

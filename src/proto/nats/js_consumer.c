@@ -376,6 +376,7 @@ struct jconsumer *jconsumer_new(struct jstream *s, struct jconsumer_conf *conf, 
     c->rate_room = (double)c->conf.rate_bps / 8;
     jconsumer_configure(c);
     map_put(&s->consumers, jconsumer_name(c), c);
+    jstream_note(s);
     return c;
 }
 
@@ -482,6 +483,7 @@ void jconsumer_close(struct jconsumer *c, const char *status)
         return;
     c->gone = true;
     map_remove(&c->s->consumers, jconsumer_name(c));
+    jstream_note(c->s);
     if (c->cursor)
         cursor_watch(c->cursor, NULL, NULL);
     loop_timer_cancel(c->l->loop, &c->timer);

@@ -10,6 +10,7 @@
  *   js_source.c    mirrors and sources: streams that copy others
  *   js_store.c     what is durable in its log: the index, limits, what is removed
  *   js_get.c       reading single messages: get, direct get, batches
+ *   js_monitor.c   figures for monitoring
  *   js_consumer.c  consumers and what the API does with them
  *   js_deliver.c   what a consumer delivers, to pulls or by pushing
  *   js_ack.c       what is acknowledged, and what comes again
@@ -92,6 +93,12 @@ struct js {
     struct jaccount *accounts;
 };
 
+/* What any thread may know of a stream: js_monitor.c. */
+struct jstream_figures {
+    _Atomic uint64_t msgs, bytes, first, last, consumers, reserved;
+    atomic_bool memory;
+};
+
 struct jstream {
     struct js *js;
     struct naccount *account;
@@ -106,6 +113,7 @@ struct jstream {
     struct topic *topic; /* referenced; NULL: it is being made */
     struct partition *p;
     struct jindex index;
+    struct jstream_figures figures;
     struct map consumers;    /* struct jconsumer by name */
     struct jconsumers *jc;   /* js_consumer.c */
     atomic_bool pressed;     /* more is under way than it should be */
@@ -139,6 +147,11 @@ static inline int64_t jstream_offset(const struct jstream *s, uint64_t seq)
 {
     return (int64_t)(seq - s->first_seq);
 }
+
+/* ---- js_monitor.c ---- */
+
+/* The stream's figures are other ones. */
+void jstream_note(struct jstream *s);
 
 /* ---- js.c ---- */
 

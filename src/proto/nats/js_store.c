@@ -199,6 +199,7 @@ static void remove_one(struct jstore *st, uint64_t seq)
         jconsumers_removed(s, seq);
     u64map_remove(&st->lasting, seq);
     jindex_remove(&s->index, seq);
+    jstream_note(s);
     if (seq != first)
         note_removed(st, (uint64_t)jstream_offset(s, seq) / BLOCK);
     timer_in(st, TIMER_MS);
@@ -218,6 +219,7 @@ void jstore_purge(struct jstream *s, uint64_t first)
     if (!s->store->opening)
         jconsumers_purged(s, first);
     jindex_purge(&s->index, first);
+    jstream_note(s);
     timer_in(s->store, TIMER_MS);
 }
 
@@ -695,6 +697,7 @@ void jstore_add(struct jstream *s, uint64_t seq, const struct jfacts *f)
         return;
     }
     st->last_ms = f->time_ms;
+    jstream_note(s);
     buf_clear(&st->last_id);
     if (f->msg_id.len) {
         buf_append_slice(&st->last_id, f->msg_id);
@@ -879,6 +882,7 @@ static void opened(struct loop_task *t)
     struct jstream *s = st->s;
 
     st->busy = st->opening = false;
+    jstream_note(s);
     if (s->js->n->topics && !st->stopped &&
         strcmp(s->account->name, s->js->n->conf.topics_account) == 0) {
         ntopics_own(s->js->n->topics, topic_id(s->topic), st->next);
@@ -1028,6 +1032,7 @@ static void others_take(struct jstore *st)
         read_take(st);
     else
         log_begins(st, st->to); /* it cannot be read: it is not there */
+    jstream_note(s);
     if (s->index.last > before)
         jconsumers_stored(s, before + 1, s->index.last);
 }

@@ -192,6 +192,7 @@ static void subs_begin(struct jstream *s)
 {
     unsigned i;
 
+    jstream_note(s);
     s->subs_n = s->conf.mirror ? 0 : s->conf.subjects.n;
     s->subs = xcalloc(s->subs_n + 1, sizeof(struct nsub *));
     for (i = 0; i < s->subs_n; i++)

@@ -21,6 +21,10 @@ void js_stream_take(struct js *js, struct jstream *s);
 struct nloop *js_loop_for(struct js *js, const struct naccount *a, struct slice name);
 struct jaccount *js_account_of(struct js *js, const struct naccount *a);
 
+/* ---- js_monitor.c ---- */
+
+extern const struct njs_monitor js_monitor;
+
 /* ---- js_api.c ---- */
 
 void js_api_open(struct jaccount *ja);
