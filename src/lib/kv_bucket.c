@@ -332,7 +332,7 @@ static enum err item_save(struct kv_bucket *b, const char *stream, struct errinf
 
     snprintf(subject, sizeof subject, "%s>", b->prefix);
     o = json_pack("{s:o, s:I, s:s, s:I, s:[s], s:b}", "config", config_of(b, stream), "created",
-                  (json_int_t)(io_wall_ms(io_real()) * 1000000), "topic", topic_name(b->t), "id",
+                  (json_int_t)io_wall_ms(io_real()) * 1000000, "topic", topic_name(b->t), "id",
                   (json_int_t)topic_id(b->t), "taken", subject, "any", 0);
     text = json_dumps(o, JSON_COMPACT);
     json_decref(o);

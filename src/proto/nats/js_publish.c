@@ -3,8 +3,9 @@
  * A message is checked by what is known in memory, what is on its way to the log included, and put
  * into the open batch. At the end of a turn the batch becomes one append, and another is opened; when
  * BATCHES are on their way it stays open until one of them comes back, so batches grow as publishers
- * get faster. One that is as large as an append may be is closed, and waits while the next one fills. What is durable goes through the store (jstore_written), which sees to it that what
- * others wrote before is in the index first; then it is added to the index, answered, and told to
+ * get faster. One that is as large as an append may be is closed, and waits while the next one
+ * fills. What is durable goes through the store (jstore_written), which sees to it that what others
+ * wrote before is in the index first; then it is added to the index, answered, and told to
  * consumers.
  *
  * What is refused, or was there before, is an entry of the batch as well, so that answers come in
