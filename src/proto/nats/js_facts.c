@@ -28,8 +28,10 @@ bool jttl_read(struct slice s, int64_t *out)
             return false;
         n = ns / S_NS;
     }
+    if (n < 1)
+        return false;
     *out = n;
-    return n >= 1;
+    return true;
 }
 
 /* ---- headers ---- */

@@ -27,9 +27,13 @@ static struct slice trim(struct slice s)
     return s;
 }
 
+/* The line before all headers: its text may have a colon, too. */
 static bool is_first(struct slice l)
 {
-    return slice_has_prefix(l, SLICE_LIT(NHEADER_LINE));
+    size_t n = sizeof NHEADER_LINE - 1;
+
+    return slice_has_prefix(l, SLICE_LIT(NHEADER_LINE)) &&
+           (l.len == n || l.ptr[n] == ' ' || l.ptr[n] == '\t');
 }
 
 bool nheader_next(struct slice *rest, struct slice *name, struct slice *value)
@@ -39,7 +43,7 @@ bool nheader_next(struct slice *rest, struct slice *name, struct slice *value)
 
     while (line(rest, &l)) {
         colon = l.len ? memchr(l.ptr, ':', l.len) : NULL;
-        if (!colon || colon == l.ptr)
+        if (!colon || colon == l.ptr || is_first(l))
             continue; /* the first line, the empty one, or none at all */
         *name = slice_of(l.ptr, (size_t)(colon - l.ptr));
         *value = trim(slice_of(colon + 1, l.len - name->len - 1));
