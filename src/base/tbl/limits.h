@@ -136,6 +136,10 @@
 #define LIMIT_JS_READ_THREADS 2u             /* that read files for streams */
 #define LIMIT_JS_BLOCKS (1u << 28)           /* entries of a stream's small tables */
 #define LIMIT_JS_IDS (4u << 20)              /* in a stream's window of duplicates */
+#define LIMIT_JS_STREAM_BATCHES 50u          /* atomic batches of a stream that wait for their end */
+#define LIMIT_JS_BATCHES 1000u               /* those of all streams */
+#define LIMIT_JS_BATCH_BYTES (16u << 20)     /* of one of them */
+#define LIMIT_JS_BATCHES_BYTES (256u << 20)  /* of all of them */
 #define LIMIT_JS_ACK_PENDING 65536            /* messages that a consumer waits for, whatever it says */
 #define LIMIT_JS_REPLIES (16u << 20)         /* bytes of subjects that wait for one settlement */
 

@@ -130,7 +130,8 @@ static size_t stream_key(char *out, size_t room, const struct naccount *a, struc
     if (n + name.len > room)
         return 0;
     memcpy(out, a->name, n);
-    memcpy(out + n, name.ptr, name.len);
+    if (name.len)
+        memcpy(out + n, name.ptr, name.len);
     return n + name.len;
 }
 

@@ -85,6 +85,12 @@ static void wish_header(struct jwish *w, struct slice name, struct slice value)
         w->has_subject_seq = number(value, &w->subject_seq);
     else if (slice_eq_str(name, "Nats-Expected-Last-Subject-Sequence-Subject"))
         w->expect_for = value;
+    else if (slice_eq_str(name, "Nats-Batch-Id"))
+        w->batch = value;
+    else if (slice_eq_str(name, "Nats-Batch-Sequence"))
+        w->has_batch_seq = number(value, &w->batch_seq);
+    else if (slice_eq_str(name, "Nats-Batch-Commit"))
+        w->commit = value;
     else if (slice_eq_str(name, "Nats-TTL"))
         w->ttl_bad = !jttl_read(value, &w->facts.ttl_s);
     else if (slice_eq_str(name, "Nats-Rollup")) {

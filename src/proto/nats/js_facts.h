@@ -24,7 +24,9 @@ struct jwish {
     struct jfacts facts;
     struct slice expect_stream, expect_id, expect_for, rollup;
     uint64_t last_seq, subject_seq;
-    bool has_last_seq, has_subject_seq;
+    struct slice batch, commit; /* of an atomic batch: its id; batch empty: it is of none */
+    uint64_t batch_seq;
+    bool has_last_seq, has_subject_seq, has_batch_seq;
     bool ttl_bad, rollup_bad;
 };
 

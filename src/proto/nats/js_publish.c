@@ -29,6 +29,7 @@
 #include "base/mem.h"
 #include "base/siphash.h"
 #include "base/tbl/limits.h"
+#include "proto/nats/js_batch.h"
 #include "proto/nats/js_facts.h"
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_source.h"
@@ -43,6 +44,7 @@
 #define ENTRIES_KEPT  (1u << 20)
 #define RETRY_MS      5u
 #define RECORD_ROOM   512u /* of a record beside its bytes, at most */
+#define TAIL_MAX      512u /* bytes that a PubAck has more */
 #define TOLD_MS       1000u
 
 enum kind { STORED, KNOWN, REFUSED, FILLED };
@@ -54,12 +56,12 @@ struct held {
     uint8_t text[];
 };
 
-/* In a batch: this, then subject, reply, id, text, padded. */
+/* In a batch: this, then subject, reply, id, text, tail (of a PubAck), padded. */
 struct entry {
     uint8_t kind;
     uint8_t rollup;
-    bool copied; /* of another stream: who copies tries again */
-    uint32_t subject_len, reply_len, id_len, text_len;
+    bool copied; /* of another stream, or a batch: who put it in tells of it */
+    uint32_t subject_len, reply_len, id_len, text_len, tail_len;
     uint32_t bytes;
     int64_t ttl_s;
     uint64_t seq; /* KNOWN, or when it is applied; FILLED: how many */
@@ -94,10 +96,12 @@ struct jpublish {
     uint64_t msgs, bytes;   /* in the open one and those under way */
     struct loop_timer retry;
     bool stopped, copying;
+    bool together; /* what is put in now is of one unit */
     /* of messages on their way, by hash of their subject; while tracking */
     bool tracking;
     struct u64map last, count;
     struct buf last_id;
+    struct buf tail; /* for the next entry that is added */
     char *ack;
     size_t ack_len;
     struct buf mapped, sent; /* a subject, a message that is sent on */
@@ -183,6 +187,13 @@ static struct slice entry_text(const struct entry *e)
                     e->text_len);
 }
 
+static struct slice entry_tail(const struct entry *e)
+{
+    return slice_of((const uint8_t *)(e + 1) + e->subject_len + e->reply_len + e->id_len +
+                        e->text_len,
+                    e->tail_len);
+}
+
 static struct entry *entry_next(struct jbatch *b, size_t *at)
 {
     struct entry *e;
@@ -190,14 +201,16 @@ static struct entry *entry_next(struct jbatch *b, size_t *at)
     if (*at == b->entries.len)
         return NULL;
     e = (struct entry *)(void *)(b->entries.ptr + *at);
-    *at += padded(sizeof *e + e->subject_len + e->reply_len + e->id_len + e->text_len);
+    *at +=
+        padded(sizeof *e + e->subject_len + e->reply_len + e->id_len + e->text_len + e->tail_len);
     return e;
 }
 
 static struct entry *entry_add(struct jpublish *p, enum kind kind, struct slice subject,
                                struct slice reply, struct slice id, struct slice text)
 {
-    size_t n = padded(sizeof(struct entry) + subject.len + reply.len + id.len + text.len);
+    size_t n =
+        padded(sizeof(struct entry) + subject.len + reply.len + id.len + text.len + p->tail.len);
     struct jbatch *b = p->open ? p->open : (p->open = batch_new(p));
     struct entry *e;
     uint8_t *at;
@@ -209,7 +222,8 @@ static struct entry *entry_add(struct jpublish *p, enum kind kind, struct slice 
                         .subject_len = (uint32_t)subject.len,
                         .reply_len = (uint32_t)reply.len,
                         .id_len = (uint32_t)id.len,
-                        .text_len = (uint32_t)text.len};
+                        .text_len = (uint32_t)text.len,
+                        .tail_len = (uint32_t)p->tail.len};
     at = (uint8_t *)(e + 1);
     if (subject.len)
         memcpy(at, subject.ptr, subject.len);
@@ -222,6 +236,10 @@ static struct entry *entry_add(struct jpublish *p, enum kind kind, struct slice 
     at += id.len;
     if (text.len)
         memcpy(at, text.ptr, text.len);
+    at += text.len;
+    if (p->tail.len)
+        memcpy(at, p->tail.ptr, p->tail.len);
+    buf_clear(&p->tail);
     b->entries.len += n;
     js_later(js_loop(p->s->js, p->s->l), &p->later);
     return e;
@@ -340,12 +358,13 @@ static void send(struct jstream *s, struct slice to, struct slice text)
 static void ack(struct jpublish *p, const struct entry *e, bool duplicate)
 {
     static const char dup[] = ", \"duplicate\": true";
-    char text[JCONF_NAME_MAX * 6 + 128];
+    char text[JCONF_NAME_MAX * 6 + 128 + TAIL_MAX];
+    struct slice tail = entry_tail(e);
     size_t n = p->ack_len;
 
     memcpy(text, p->ack, n);
-    n +=
-        (size_t)snprintf(text + n, sizeof text - n, "%" PRIu64 "%s}", e->seq, duplicate ? dup : "");
+    n += (size_t)snprintf(text + n, sizeof text - n, "%" PRIu64 "%s%.*s}", e->seq,
+                          duplicate ? dup : "", (int)tail.len, (const char *)tail.ptr);
     send(p->s, entry_reply(e), slice_of(text, n));
 }
 
@@ -800,7 +819,7 @@ static enum err record_put(struct jpublish *p, const struct jwish *w, struct sli
         r.value = SLICE_LIT("");
     r.headers = p->headers;
     r.headers_n = n;
-    if (!fits(p, room))
+    if (!p->together && !fits(p, room))
         batch_close(p);
     if (!p->open)
         p->open = batch_new(p);
@@ -887,6 +906,12 @@ static void message(struct jpublish *p, struct slice subject, struct slice reply
 
     if (headers.len)
         jwish_read(&w, headers);
+    if (w.batch.len) {
+        jbatches_take(p->s, &w,
+                      &(struct jmsg){.subject = subject, .headers = headers, .payload = payload},
+                      reply);
+        return;
+    }
     w.facts.bytes = jstream_msg_bytes(subject.len, headers.len, payload.len);
     if (w.facts.msg_id.len && p->s->conf.duplicates_ns > 0 && known(p, reply, w.facts.msg_id))
         return;
@@ -986,6 +1011,154 @@ void jpublish_own(struct jstream *s, struct slice subject, struct slice headers,
 {
     if (s->pub && !s->pub->stopped)
         message(s->pub, subject, SLICE_NULL, headers, payload);
+}
+
+/* ---- several at once ---- */
+
+void jpublish_answer(struct jstream *s, struct slice reply, const struct js_fault *f)
+{
+    if (f)
+        refuse(s->pub, reply, f);
+    else if (reply.len && !s->conf.no_ack)
+        entry_add(s->pub, REFUSED, SLICE_NULL, reply, SLICE_NULL, SLICE_NULL);
+}
+
+/* What one message of several changes in what is on its way, so that it can be taken back. */
+struct ahead {
+    uint64_t hash, last;
+    struct jwish w;
+};
+
+struct several {
+    struct jpublish *p;
+    struct ahead *v;
+    unsigned n; /* that count as if they were on their way */
+    struct map ids;
+    size_t room; /* that all of them take in an append, at most */
+};
+
+static void several_add(struct several *sv, struct ahead *a)
+{
+    struct jpublish *p = sv->p;
+
+    ahead_track(p);
+    a->hash = subject_hash(p, a->w.facts.subject);
+    a->last = get(&p->last, a->hash);
+    p->msgs++;
+    p->bytes += a->w.facts.bytes;
+    ahead_add(p, a->w.facts.subject, last_seq(p));
+    sv->n++;
+}
+
+static void several_undo(struct several *sv)
+{
+    struct jpublish *p = sv->p;
+    struct ahead *a;
+
+    while (sv->n) {
+        a = &sv->v[--sv->n];
+        ahead_take(p, a->w.facts.subject);
+        set(&p->last, a->hash, a->last);
+        p->msgs--;
+        p->bytes -= a->w.facts.bytes;
+    }
+}
+
+/* Whether a message before it has this subject. */
+static bool several_has(const struct several *sv, struct slice subject)
+{
+    unsigned i;
+
+    for (i = 0; i < sv->n; i++)
+        if (slice_eq(sv->v[i].w.facts.subject, subject))
+            return true;
+    return false;
+}
+
+static bool several_id(struct several *sv, const struct jwish *w, struct js_fault *f)
+{
+    struct jstream *s = sv->p->s;
+    uint64_t seq;
+
+    if (!w->facts.msg_id.len || s->conf.duplicates_ns <= 0)
+        return true;
+    seq = jstore_dedup_find(s, w->facts.msg_id);
+    if (seq == UINT64_MAX)
+        return js_fault_set(f, JSE_STREAM_DUPLICATE_MESSAGE_CONFLICT, NULL);
+    if (seq || map_put(&sv->ids, w->facts.msg_id, sv))
+        return js_fault_set(f, JSE_ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE, NULL);
+    return true;
+}
+
+static bool several_check(struct several *sv, struct jwish *w, const struct jmsg *m,
+                          struct js_fault *f)
+{
+    struct jpublish *p = sv->p;
+    uint32_t headers = 0;
+
+    w->facts.subject = m->subject;
+    jwish_read(w, m->headers);
+    w->facts.bytes = jstream_msg_bytes(m->subject.len, m->headers.len, m->payload.len);
+    if (w->expect_id.len)
+        return js_fault_set(f, JSE_ATOMIC_PUBLISH_UNSUPPORTED_HEADER_BATCH, "%s",
+                            "Nats-Expected-Last-Msg-Id");
+    if ((w->has_last_seq && sv->n) ||
+        (w->has_subject_seq && several_has(sv, w->expect_for.len ? w->expect_for : m->subject)))
+        return js_fault_set(f, JSE_STREAM_WRONG_LAST_SEQUENCE_CONSTANT, NULL);
+    if (!nheader_to_record(m->headers, p->headers, LIMIT_RECORD_HEADERS, &headers))
+        return js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s", err_text(ERR_TOO_LARGE));
+    sv->room += record_room(w, m->headers, m->payload);
+    return several_id(sv, w, f) && check(p, w, m->headers, m->payload, f);
+}
+
+static bool several_checked(struct several *sv, const struct jmsg *v, unsigned n,
+                            struct js_fault *f)
+{
+    struct jpublish *p = sv->p;
+    bool ok = true;
+    unsigned i;
+
+    for (i = 0; ok && i < n; i++) {
+        ok = several_check(sv, &sv->v[i].w, &v[i], f);
+        if (ok)
+            several_add(sv, &sv->v[i]);
+    }
+    several_undo(sv);
+    if (ok && sv->room > append_bytes_max(p->s->js->b))
+        ok = js_fault_set(f, JSE_ATOMIC_PUBLISH_TOO_LARGE_BATCH, "%zu bytes",
+                          append_bytes_max(p->s->js->b));
+    return ok;
+}
+
+bool jpublish_all(struct jstream *s, struct slice reply, struct slice tail, const struct jmsg *v,
+                  unsigned n, struct js_fault *f)
+{
+    struct several sv = {.p = s->pub, .v = xcalloc(n, sizeof(struct ahead))};
+    enum err e = ERR_OK;
+    unsigned i;
+    bool ok;
+
+    map_init(&sv.ids, n, s->js->seed);
+    ok = several_checked(&sv, v, n, f);
+    if (ok && !fits(s->pub, sv.room))
+        batch_close(s->pub);
+    s->pub->together = true;
+    for (i = 0; ok && i < n && !e; i++) {
+        s->pub->copying = i + 1 < n;
+        if (i + 1 == n)
+            buf_append_slice(&s->pub->tail, tail);
+        e = store(s->pub, i + 1 == n ? reply : SLICE_NULL, &sv.v[i].w, v[i].headers, v[i].payload);
+    }
+    s->pub->together = s->pub->copying = false;
+    if (e && i > 1)
+        s->pub->open->e = e; /* what is in it already goes with it */
+    if (e) {
+        buf_clear(&s->pub->tail);
+        ok = js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s", err_text(e));
+    }
+    map_fini(&sv.ids);
+    free(sv.v);
+    return ok;
 }
 
 /* ---- what is copied of other streams ---- */
@@ -1123,6 +1296,7 @@ void jpublish_begin(struct jstream *s)
     u64map_init(&p->last, LIMIT_JS_BLOCKS, 0);
     u64map_init(&p->count, LIMIT_JS_BLOCKS, 0);
     buf_init(&p->last_id, SIZE_MAX);
+    buf_init(&p->tail, SIZE_MAX);
     buf_init(&p->mapped, SIZE_MAX);
     buf_init(&p->sent, SIZE_MAX);
     p->headers = xcalloc(LIMIT_RECORD_HEADERS, sizeof *p->headers);
@@ -1162,6 +1336,7 @@ void jpublish_free(struct jstream *s)
     u64map_fini(&p->last);
     u64map_fini(&p->count);
     buf_fini(&p->last_id);
+    buf_fini(&p->tail);
     buf_fini(&p->mapped);
     buf_fini(&p->sent);
     free(p->headers);

@@ -9,6 +9,12 @@ void jpublish_handle(struct nsub *sub, struct nmsg *m);
 /* A message of the stream's own making, at the end of the turn; nobody is told. */
 void jpublish_own(struct jstream *s, struct slice subject, struct slice headers,
                   struct slice payload);
+/* Stores all n messages in one unit, or none; the last one's PubAck goes to reply, with tail put in.
+ * False: one of them cannot be, and nobody was answered. */
+bool jpublish_all(struct jstream *s, struct slice reply, struct slice tail, const struct jmsg *v,
+                  unsigned n, struct js_fault *f);
+/* Answers behind what came before; f NULL: an empty message. */
+void jpublish_answer(struct jstream *s, struct slice reply, const struct js_fault *f);
 enum jcopied { JCOPIED, JCOPY_PASSED, JCOPY_LATER };
 /* A message of another stream, as it is to be here, at the end of the turn. mirror: its time is kept;
  * its sequence is to be the next one. PASSED: it cannot be in this stream, or was there before;

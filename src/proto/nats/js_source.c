@@ -468,9 +468,10 @@ static bool header_kept(const struct jstream *s, struct slice name, bool mirror)
         return s->conf.allow_rollup && !s->conf.deny_purge;
     if (slice_eq_str(name, "Nats-TTL"))
         return s->conf.allow_ttl;
-    return mirror || !(slice_has_prefix(name, SLICE_LIT("Nats-Expected-")) ||
-                       slice_has_prefix(name, SLICE_LIT("Nats-Batch-")) ||
-                       slice_eq_str(name, "Nats-Stream-Source"));
+    if (slice_has_prefix(name, SLICE_LIT("Nats-Batch-")))
+        return false;
+    return mirror || (!slice_has_prefix(name, SLICE_LIT("Nats-Expected-")) &&
+                      !slice_eq_str(name, "Nats-Stream-Source"));
 }
 
 static const struct jtransform *transform_of(const struct jsource *c, struct slice subject,

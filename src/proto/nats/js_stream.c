@@ -16,6 +16,7 @@
 #include "broker/removed.h"
 #include "io/io.h"
 #include "journal/journal.h"
+#include "proto/nats/js_batch.h"
 #include "proto/nats/js_get.h"
 #include "proto/nats/js_publish.h"
 #include "proto/nats/js_source.h"
@@ -206,6 +207,7 @@ void jstream_close(struct jstream *s)
     jconsumers_end(s);
     s->gone = true;
     jsources_end(s);
+    jbatches_end(s);
     jpublish_stop(s);
     jstore_stop(s);
     js_stream_take(s->js, s);
@@ -517,7 +519,6 @@ static bool supported(const struct jstream_conf *c, struct js_fault *f)
     const struct jrepublish *r = c->republish;
     const char *what = c->allow_counter     ? "message counters"
                        : c->allow_schedules ? "message schedules"
-                       : c->allow_atomic    ? "atomic batches"
                        : c->allow_batched   ? "batches"
                                             : NULL;
 
