@@ -481,3 +481,29 @@ def test_nats_kv_c():
         assert got[:-1] == ["3 0 a=3", "5 0 a=5", "6 0 gone=1", "7 1 gone=", "9 2 purged=", "key a"], got
         assert got[-1] == "history 3 ttl 0 revisions 5 bytes %d" % sizes["JS"], got
         return steps + by_client("again")
+
+
+def test_nats_stream_removals():
+    """What is to be remembered of removals is more than one unit of small journal files: all of it stays removed after kill -9."""
+    many, every, small = 400000, 2000, ("--set", "journal.file_bytes=64KiB")
+    with scratch() as d:
+        s = Server(os.path.join(d, "data"), *small, nats=0, loops=2)
+        js = Js(s)
+        js.create("S")
+        some = b"PUB s.a 0\r\n\r\n" * (every - 1) + b"PUB s.b 0\r\n\r\n"
+        for _ in range(many // every):
+            js.w.say(some)
+        assert js.pub("s.a")["seq"] == many + 1
+        assert js.good("STREAM.PURGE.S", {"filter": "s.b"})["purged"] == many // every
+        for _ in range(2):
+            st = js.state("S", subjects_filter=">")
+            assert st["subjects"] == {"s.a": many + 1 - many // every} and st["num_deleted"] == many // every, st
+            js.close()
+            s.kill()
+            s = Server(os.path.join(d, "data"), *small, nats=0, loops=2)
+            js = Js(s)
+        assert js.good("STREAM.DELETE.S")["success"]
+        js.create("S")
+        assert js.state("S")["messages"] == 0
+        js.close()
+        s.stop()
