@@ -131,6 +131,12 @@ def memory(kind, path):
         s.stop()
 
 
+def scaled(args, share):
+    """The same case with that share of its messages."""
+    head, n = args.rsplit(" ", 1)
+    return "%s %d" % (head, int(n) * share)
+
+
 def spread(v):
     return "%.0f %%" % ((max(v) - min(v)) / statistics.median(v) * 100) if len(v) > 1 else "-"
 
@@ -159,8 +165,7 @@ def stream_case(name, part, args, share, servers, rounds):
     got = {k: [] for k in kinds}
     for _ in range(rounds):
         for k, path in kinds.items():
-            head, n = args.rsplit(" ", 1)
-            got[k].append(once(k, path, "%s %d" % (head, int(n) * share) if k == "nats-sync" else args, LOAD + "-stream"))
+            got[k].append(once(k, path, scaled(args, share) if k == "nats-sync" else args, LOAD + "-stream"))
     med = {k: statistics.median(x[0] for x in v) for k, v in got.items()}
     for k, v in got.items():
         times = "  p50 %.0f us p99 %.0f us" % tuple(statistics.median(x[2][i] for x in v) for i in (0, 1)) if v[0][2] else ""
@@ -188,22 +193,16 @@ def main():
     servers = {k: paths[k] for k in a.servers.split(",") if paths[k]}
     if "nats" in servers:
         print(subprocess.run([servers["nats"], "--version"], capture_output=True, text=True).stdout.strip())
-    for name, part, args in CASES:
+    for name, part, args, *share in CASES + STREAM_CASES:
         if a.only and part not in a.only.split(","):
             continue
         if a.quick:
-            head, n = args.rsplit(" ", 1)
-            args = "%s %d" % (head, int(n) // 10)
+            args = scaled(args, 0.1)
         print(name)
-        case(name, args, servers, a.rounds)
-    for name, part, args, share in STREAM_CASES:
-        if a.only and part not in a.only.split(","):
-            continue
-        if a.quick:
-            head, n = args.rsplit(" ", 1)
-            args = "%s %d" % (head, int(n) // 10)
-        print(name)
-        stream_case(name, part, args, share, servers, a.rounds)
+        if share:
+            stream_case(name, part, args, share[0], servers, a.rounds)
+        else:
+            case(name, args, servers, a.rounds)
     if not a.only or "memory" in a.only:
         print("memory")
         for k, path in servers.items():

@@ -47,4 +47,14 @@ static inline bool slice_has_prefix(struct slice a, struct slice prefix)
     return a.len >= prefix.len && (prefix.len == 0 || memcmp(a.ptr, prefix.ptr, prefix.len) == 0);
 }
 
+/* Without the bytes at both ends that are among `blanks`. */
+static inline struct slice slice_trim(struct slice s, struct slice blanks)
+{
+    while (s.len && memchr(blanks.ptr, *s.ptr, blanks.len))
+        s = slice_of(s.ptr + 1, s.len - 1);
+    while (s.len && memchr(blanks.ptr, s.ptr[s.len - 1], blanks.len))
+        s.len--;
+    return s;
+}
+
 #endif

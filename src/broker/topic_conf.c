@@ -279,15 +279,6 @@ int8_t topic_conf_recode(const struct topic_conf *c)
     return c->compression == COMPRESSION_PRODUCER ? -1 : (int8_t)topic_conf_codec(c);
 }
 
-static struct slice trimmed(struct slice s)
-{
-    while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
-        s = slice_of(s.ptr + 1, s.len - 1);
-    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
-        s.len--;
-    return s;
-}
-
 /* Decimal integer, all of the text, in int64's range. */
 static bool number_parse(struct slice s, int64_t *out)
 {
@@ -356,7 +347,7 @@ static bool list_parse(const struct row *r, struct slice s, int64_t *out)
         int64_t bit;
 
         s = comma ? slice_of(comma + 1, s.len - word.len - 1) : slice_of(s.ptr, 0);
-        word = trimmed(word);
+        word = slice_trim(word, SLICE_LIT(" \t"));
         for (bit = 1; bit <= r->most && !slice_eq_str(word, words[r->kind][bit]); bit *= 2)
             ;
         if (bit > r->most)
@@ -440,7 +431,7 @@ enum err topic_conf_set(struct topic_conf *c, struct slice name, struct slice va
 
     if (!r)
         return row_missing(name, info);
-    value = trimmed(value);
+    value = slice_trim(value, SLICE_LIT(" \t"));
     if (r->kind == TEXT) {
         if (!text_ok(value))
             return bad_value(r, value, info);

@@ -208,6 +208,10 @@ struct lake_env table_env(const struct lake *l, const struct table *t);
 enum err table_topic_check(const struct metadata *md, struct topic *topic, struct errinfo *info);
 /* What readers were given of the table is old. */
 void table_changed(struct lake *l, struct table *t);
+/* Commits a change of the table's metadata that adds no snapshot; takes requirements and updates. The
+ * table is unloaded. Errors as catalog_commit's. */
+enum err table_update(struct lake *l, struct table *t, json_t *requirements, json_t *updates,
+                      struct errinfo *info);
 struct table *lake_table_find(struct lake *l, struct slice name); /* lake->lock is held */
 void lake_cache_fini(struct lake *l);
 void lake_view_unref(struct lake_view *v);

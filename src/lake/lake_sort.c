@@ -97,9 +97,7 @@ static enum err order_wanted(const char *text, const struct schema *s, json_t **
 static enum err order_commit(struct lake *l, struct table *t, const json_t *order,
                              const char *applied, struct errinfo *info)
 {
-    struct table_name name = table_name_of(l, t);
     json_t *requirements, *updates;
-    enum err e;
 
     requirements = json_pack("[{s:s, s:s}, {s:s, s:I}]", "type", "assert-table-uuid", "uuid",
                              metadata_uuid(t->md), "type", "assert-default-sort-order-id",
@@ -108,12 +106,7 @@ static enum err order_commit(struct lake *l, struct table *t, const json_t *orde
     updates = json_pack("[{s:s, s:O}, {s:s, s:i}, {s:s, s:{s:s}}]", "action", "add-sort-order",
                         "sort-order", order, "action", "set-default-sort-order", "sort-order-id",
                         -1, "action", "set-properties", "updates", PROPERTY_SORT, applied);
-    e = catalog_commit(l->catalog, &name, requirements, updates, NULL, info);
-    json_decref(requirements);
-    json_decref(updates);
-    table_unload(t);
-    table_changed(l, t);
-    return e;
+    return table_update(l, t, requirements, updates, info);
 }
 
 enum err table_sort_follow(struct lake *l, struct table *t, struct topic *topic,

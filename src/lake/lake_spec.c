@@ -118,9 +118,7 @@ static void ids_reuse(const struct metadata *md, struct spec *spec)
 static enum err spec_commit(struct lake *l, struct table *t, struct spec *spec, const char *applied,
                             struct errinfo *info)
 {
-    struct table_name name = table_name_of(l, t);
     json_t *requirements, *updates;
-    enum err e;
 
     ids_reuse(t->md, spec);
     requirements = json_pack(
@@ -131,12 +129,7 @@ static enum err spec_commit(struct lake *l, struct table *t, struct spec *spec, 
     updates = json_pack("[{s:s, s:o}, {s:s, s:i}, {s:s, s:{s:s}}]", "action", "add-spec", "spec",
                         spec_json(spec), "action", "set-default-spec", "spec-id", -1, "action",
                         "set-properties", "updates", PROPERTY_PARTITION, applied);
-    e = catalog_commit(l->catalog, &name, requirements, updates, NULL, info);
-    json_decref(requirements);
-    json_decref(updates);
-    table_unload(t);
-    table_changed(l, t);
-    return e;
+    return table_update(l, t, requirements, updates, info);
 }
 
 enum err table_spec_follow(struct lake *l, struct table *t, struct topic *topic,

@@ -110,6 +110,19 @@ void table_changed(struct lake *l, struct table *t)
         lake_view_unref(old);
 }
 
+enum err table_update(struct lake *l, struct table *t, json_t *requirements, json_t *updates,
+                      struct errinfo *info)
+{
+    struct table_name name = table_name_of(l, t);
+    enum err e = catalog_commit(l->catalog, &name, requirements, updates, NULL, info);
+
+    json_decref(requirements);
+    json_decref(updates);
+    table_unload(t);
+    table_changed(l, t);
+    return e;
+}
+
 enum err table_covered(struct table *t, struct topic *topic, const json_t *list,
                        struct errinfo *info)
 {

@@ -31,15 +31,6 @@ struct ws_inflate {
 
 /* ---- what is offered ---- */
 
-static struct slice trim(struct slice s)
-{
-    while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
-        s = slice_of(s.ptr + 1, s.len - 1);
-    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
-        s.len--;
-    return s;
-}
-
 /* Cuts what is before the next `end` off *rest. */
 static struct slice part(struct slice *rest, char end)
 {
@@ -52,7 +43,7 @@ static struct slice part(struct slice *rest, char end)
     } else {
         *rest = SLICE_NULL;
     }
-    return trim(s);
+    return slice_trim(s, SLICE_LIT(" \t"));
 }
 
 static bool is(struct slice s, const char *name)

@@ -651,16 +651,6 @@ static bool eq_nocase(struct slice a, const char *b)
     return true;
 }
 
-/* Without white space at both ends. */
-static struct slice trimmed(struct slice s)
-{
-    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
-        s.len--;
-    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t'))
-        s = slice_of(s.ptr + 1, s.len - 1);
-    return s;
-}
-
 /* The type before its parameters; *rest begins with them, or is empty. */
 static struct slice media_type(struct slice s, struct slice *rest)
 {
@@ -668,7 +658,7 @@ static struct slice media_type(struct slice s, struct slice *rest)
     size_t n = semi ? (size_t)(semi - s.ptr) : s.len;
 
     *rest = semi ? slice_of(semi + 1, s.len - n - 1) : slice_of("", 0);
-    return trimmed(slice_of(s.ptr, n));
+    return slice_trim(slice_of(s.ptr, n), SLICE_LIT(" \t"));
 }
 
 static bool ends_nocase(struct slice s, const char *end)

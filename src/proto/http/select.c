@@ -182,22 +182,13 @@ bool types_match(struct slice types, const struct reader_record *r)
 
 /* ---- Accept (RFC 9110, 12.5.1) ---- */
 
-static struct slice trim(struct slice s)
-{
-    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t'))
-        s = slice_of(s.ptr + 1, s.len - 1);
-    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
-        s.len--;
-    return s;
-}
-
 static struct slice cut(struct slice *s, uint8_t at)
 {
     const uint8_t *p = s->len ? memchr(s->ptr, at, s->len) : NULL;
     struct slice head = slice_of(s->ptr, p ? (size_t)(p - s->ptr) : s->len);
 
     *s = p ? slice_of(p + 1, s->len - head.len - 1) : slice_of(s->ptr + s->len, 0);
-    return trim(head);
+    return slice_trim(head, SLICE_LIT(" \t"));
 }
 
 /* A quality in thousandths, 1000 if the parameters have none. */
@@ -235,7 +226,7 @@ int accept_pick(struct slice accept, const char *const *offers, unsigned n)
 {
     int best = -1, best_q = 0;
 
-    if (!trim(accept).len)
+    if (!slice_trim(accept, SLICE_LIT(" \t")).len)
         return 0;
     for (unsigned i = 0; i < n; i++) {
         struct slice rest = accept;

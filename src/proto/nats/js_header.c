@@ -18,15 +18,6 @@ static bool line(struct slice *rest, struct slice *out)
     return true;
 }
 
-static struct slice trim(struct slice s)
-{
-    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t'))
-        s = slice_of(s.ptr + 1, s.len - 1);
-    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
-        s.len--;
-    return s;
-}
-
 /* The line before all headers: its text may have a colon, too. */
 static bool is_first(struct slice l)
 {
@@ -46,7 +37,7 @@ bool nheader_next(struct slice *rest, struct slice *name, struct slice *value)
         if (!colon || colon == l.ptr || is_first(l))
             continue; /* the first line, the empty one, or none at all */
         *name = slice_of(l.ptr, (size_t)(colon - l.ptr));
-        *value = trim(slice_of(colon + 1, l.len - name->len - 1));
+        *value = slice_trim(slice_of(colon + 1, l.len - name->len - 1), SLICE_LIT(" \t"));
         return true;
     }
     return false;
@@ -59,7 +50,7 @@ struct slice nheader_status(struct slice headers)
 
     if (!line(&headers, &l) || !is_first(l))
         return SLICE_NULL;
-    return trim(slice_of(l.ptr + n, l.len - n));
+    return slice_trim(slice_of(l.ptr + n, l.len - n), SLICE_LIT(" \t"));
 }
 
 struct slice nheader_find(struct slice headers, struct slice name)

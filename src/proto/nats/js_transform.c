@@ -43,15 +43,6 @@ static const struct {
     {"right", RIGHT, 2, 2},
 };
 
-static struct slice trimmed(struct slice s)
-{
-    while (s.len && *s.ptr == ' ')
-        s = slice_of(s.ptr + 1, s.len - 1);
-    while (s.len && s.ptr[s.len - 1] == ' ')
-        s.len--;
-    return s;
-}
-
 static bool same_word(struct slice s, const char *name)
 {
     size_t i;
@@ -70,7 +61,8 @@ static void args_read(struct slice s, struct call *c)
 
     while (c->n < ARGS_MAX) {
         comma = s.len ? memchr(s.ptr, ',', s.len) : NULL;
-        c->arg[c->n++] = trimmed(slice_of(s.ptr, comma ? (size_t)(comma - s.ptr) : s.len));
+        c->arg[c->n++] =
+            slice_trim(slice_of(s.ptr, comma ? (size_t)(comma - s.ptr) : s.len), SLICE_LIT(" "));
         if (!comma)
             return;
         s = slice_of(comma + 1, s.len - (size_t)(comma + 1 - s.ptr));
@@ -95,12 +87,13 @@ static void call_read(struct slice token, struct call *c)
     c->what = BAD;
     if (memcmp(token.ptr + token.len - 2, "}}", 2) != 0)
         return;
-    token = trimmed(slice_of(token.ptr + 2, token.len - 4));
+    token = slice_trim(slice_of(token.ptr + 2, token.len - 4), SLICE_LIT(" "));
     open = token.len ? memchr(token.ptr, '(', token.len) : NULL;
     if (!open || token.ptr[token.len - 1] != ')')
         return;
     for (i = 0; i < sizeof functions / sizeof *functions; i++) {
-        if (!same_word(trimmed(slice_of(token.ptr, (size_t)(open - token.ptr))), functions[i].name))
+        if (!same_word(slice_trim(slice_of(token.ptr, (size_t)(open - token.ptr)), SLICE_LIT(" ")),
+                       functions[i].name))
             continue;
         c->what = functions[i].what;
         args_read(slice_of(open + 1, token.len - (size_t)(open + 1 - token.ptr) - 1), c);

@@ -9,20 +9,6 @@
 
 #define DIGITS_MAX 19u
 
-static bool is_blank(uint8_t c)
-{
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
-
-static struct slice trimmed(struct slice s)
-{
-    while (s.len && is_blank(s.ptr[0]))
-        s = slice_of(s.ptr + 1, s.len - 1);
-    while (s.len && is_blank(s.ptr[s.len - 1]))
-        s.len--;
-    return s;
-}
-
 static bool number_read(struct slice s, uint64_t *out)
 {
     uint64_t v = 0;
@@ -122,7 +108,7 @@ static int64_t nak_delay(struct slice s)
     json_t *o, *v;
     int64_t ns = 0;
 
-    s = trimmed(s);
+    s = slice_trim(s, SLICE_LIT(" \t\r\n"));
     if (!s.len)
         return 0;
     if (s.ptr[0] != '{')
@@ -163,7 +149,7 @@ void jack_body_read(struct slice body, struct jack_body *out)
         out->what = JACK_PROGRESS;
     } else if (begins(body, "+TERM", &rest)) {
         out->what = JACK_TERM;
-        out->rest = trimmed(rest);
+        out->rest = slice_trim(rest, SLICE_LIT(" \t\r\n"));
     }
 }
 
@@ -232,7 +218,7 @@ bool jpull_body_read(struct slice body, struct jpull_body *out, char fault[JPULL
 
     memset(out, 0, sizeof *out);
     out->batch = 1;
-    body = trimmed(body);
+    body = slice_trim(body, SLICE_LIT(" \t\r\n"));
     if (body.len > JPULL_BODY_MAX)
         return refuse(fault, "too large", "");
     if (body.len && body.ptr[0] == '{') {

@@ -23,9 +23,19 @@ static void compares(void **state)
     assert_int_equal(slice_str(NULL).len, 0);
 }
 
+static void trims(void **state)
+{
+    struct slice blanks = SLICE_LIT(" \t");
+
+    assert_true(slice_eq_str(slice_trim(SLICE_LIT(" \ta b\t "), blanks), "a b"));
+    assert_true(slice_eq_str(slice_trim(SLICE_LIT("\ra\n"), blanks), "\ra\n"));
+    assert_int_equal(slice_trim(SLICE_LIT(" \t "), blanks).len, 0);
+    assert_true(slice_is_null(slice_trim(SLICE_NULL, blanks)));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(compares)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(compares), cmocka_unit_test(trims)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
