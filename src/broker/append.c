@@ -60,6 +60,7 @@ void append_reset(struct append *a)
     buf_clear(&a->extra_bytes);
     a->ticket = 0;
     a->txn_starts = a->produced = false;
+    a->expects = NULL;
     a->unit_err = a->result = ERR_OK;
     a->state = BUILDING;
     atomic_store(&a->waiting, 1);
@@ -96,6 +97,13 @@ void append_free(struct append **ap)
     a->magic = 0;
     free(a);
     *ap = NULL;
+}
+
+void append_expect(struct append *a, const struct partition *p, int64_t offset)
+{
+    ASSERT(a->state == BUILDING);
+    a->expects = p;
+    a->expected = offset;
 }
 
 size_t append_bytes(const struct append *a)

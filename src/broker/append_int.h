@@ -69,6 +69,8 @@ struct append {
     uint64_t ticket;
     bool txn_starts;
     bool produced; /* some part is */
+    const struct partition *expects; /* see append_expect; NULL: nothing */
+    int64_t expected;
     atomic_uint waiting;
     enum err unit_err, result;
 

@@ -6,6 +6,8 @@
 #include "broker/append_int.h"
 #include "broker/notices.h"
 
+#define RESERVED_WAIT_NS 1000000u
+
 /* ---- the outcome ---- */
 
 static bool part_skipped(const struct append *a, const struct append_part *pt)
@@ -214,6 +216,24 @@ static void unit_done(struct journal_unit *u, enum err e)
     release(a);
 }
 
+/* ---- offsets that are expected ---- */
+
+int64_t partition_next_offset(struct partition *p)
+{
+    return plog_next_offset_get(p->log);
+}
+
+void partition_reserve(struct partition *p, uint32_t ms)
+{
+    atomic_store(&p->reserved_until_ns,
+                 io_mono_ns(p->topic->broker->conf.io) + ms * (uint64_t)1000000);
+}
+
+void partition_reserve_end(struct partition *p)
+{
+    atomic_store(&p->reserved_until_ns, 0);
+}
+
 /* ---- submitting ---- */
 
 /* Whether a batch of a producer is its next one. */
@@ -224,13 +244,36 @@ static bool part_produced(struct append *a, struct append_part *pt)
     return pt->ps != NULL;
 }
 
+/* Journal lock. Whether the unit may be sequenced: what it expects, and what others do. */
+static enum err unit_admit(const struct append *a)
+{
+    uint64_t until;
+    uint32_t i;
+
+    for (i = 0; i < a->parts_n; i++) {
+        const struct append_part *pt = &a->parts[i];
+
+        if (pt->entry == NO_ENTRY)
+            continue;
+        if (pt->p == a->expects)
+            return plog_next_offset(pt->p->log) == a->expected ? ERR_OK : ERR_OFFSET_TAKEN;
+        until = atomic_load_explicit(&pt->p->reserved_until_ns, memory_order_relaxed);
+        if (until && io_mono_ns(a->b->conf.io) < until)
+            return ERR_OVERLOADED;
+    }
+    return ERR_OK;
+}
+
 /* Journal lock. A unit whose batches are all left out for reasons of their own is sequenced all the
  * same: it is answered when those before it are durable, among which is what it repeats. */
 static enum err unit_sequence(struct journal_unit *u)
 {
     struct append *a = (struct append *)u;
     uint32_t i, batches = 0, gone = 0;
+    enum err e = unit_admit(a);
 
+    if (e)
+        return e;
     for (i = 0; i < a->parts_n; i++) {
         struct append_part *pt = &a->parts[i];
         struct journal_entry *en;
@@ -515,6 +558,17 @@ static void duplicates_count(struct append *a)
                                   memory_order_relaxed);
 }
 
+/* Another one has reserved a partition, for a moment. */
+static enum err submit_later(struct append *a)
+{
+    struct io_event ev; /* nobody signals it */
+
+    io_event_init(&ev);
+    io_event_wait(&ev, RESERVED_WAIT_NS);
+    io_event_fini(&ev);
+    return journal_append(a->b->journal, &a->unit, a->wait ? JOURNAL_WRITE : 0);
+}
+
 static enum err submit(struct append *a, bool nonblock, struct errinfo *info)
 {
     struct broker *b = a->b;
@@ -536,6 +590,8 @@ static enum err submit(struct append *a, bool nonblock, struct errinfo *info)
         }
         e = journal_append(b->journal, &a->unit,
                            (nonblock ? JOURNAL_NONBLOCK : 0) | (a->wait ? JOURNAL_WRITE : 0));
+        while (e == ERR_OVERLOADED && !nonblock)
+            e = submit_later(a);
         if (!e)
             return ERR_OK;
     }

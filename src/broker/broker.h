@@ -294,6 +294,16 @@ enum err append_kv(struct append *a, const char *ns, struct slice key, struct sl
 /* A group's offset in the same unit (see group_commit). */
 enum err append_offset(struct append *a, struct slice group, struct partition *p, int64_t offset,
                        struct slice metadata);
+/* The first record of it that goes to this partition is to get this offset: if the next one is
+ * another by then, append_submit returns ERR_OFFSET_TAKEN, and nothing was written. So what the
+ * append was decided on still holds when it is sequenced. */
+void append_expect(struct append *a, const struct partition *p, int64_t offset);
+/* The offset of the record that is appended next, behind what is not durable yet. */
+int64_t partition_next_offset(struct partition *p);
+/* Who expects an offset there and was too late again and again gets a moment: for so long at most,
+ * appends that expect nothing wait (ERR_OVERLOADED for those that do not block). Any thread. */
+void partition_reserve(struct partition *p, uint32_t ms);
+void partition_reserve_end(struct partition *p);
 size_t append_bytes(const struct append *a);   /* encoded so far */
 size_t append_records(const struct append *a); /* so far */
 /* What an append may have, by append_bytes, so that files of this size hold it for sure. */

@@ -24,6 +24,7 @@ struct partition {
     uint64_t trim_at;     /* topics_lock: number of its last struct trim, plus 1 */
     struct ptxn *txn;     /* producers.lock; NULL: never had a transaction */
     _Atomic int64_t hold; /* see partition_hold */
+    _Atomic uint64_t reserved_until_ns; /* see partition_reserve; 0: not reserved */
     /* The first offset kept in the lake of those that the local log has no longer; at or beyond the
      * local start: none is kept there; -1: none ever was. Only grows. */
     _Atomic int64_t tier_start;

@@ -228,6 +228,10 @@ struct plog_info {
     int64_t gone_ts;
 };
 void plog_info_get(struct plog *p, struct plog_info *out);
+/* Of the record that is sequenced next: for sequence callbacks, under the journal lock; for others,
+ * who take it. */
+int64_t plog_next_offset(const struct plog *p);
+int64_t plog_next_offset_get(struct plog *p);
 
 /* First offset to keep for a retention rule, never past the end. Runs of batches (one batch while
  * it is in a file not yet sealed, else all batches in one sealed file) go from the start while they

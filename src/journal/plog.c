@@ -535,6 +535,21 @@ void plog_info_get(struct plog *p, struct plog_info *out)
     io_mutex_unlock(plog_shard(p));
 }
 
+int64_t plog_next_offset(const struct plog *p)
+{
+    return p->next_offset;
+}
+
+int64_t plog_next_offset_get(struct plog *p)
+{
+    int64_t next;
+
+    io_mutex_lock(&p->j->lock);
+    next = p->next_offset;
+    io_mutex_unlock(&p->j->lock);
+    return next;
+}
+
 int64_t plog_retention_offset(struct plog *p, int64_t ts_ms, uint64_t bytes, int64_t keep_records)
 {
     uint64_t left;

@@ -81,6 +81,108 @@ def test_nats_cross():
         assert message(w)[0] == "plain"
 
 
+BESIDE = """
+const {connect, headers} = require('@nats-io/transport-node');
+const {Kafka, logLevel} = require('kafkajs');
+const KEYS = 4, WINS = %d, SLOTS = 64;
+(async () => {
+    const nc = await connect({servers: '%s:%d'});
+    const ask = async (what, body, options) => (await nc.request(what, JSON.stringify(body), options)).json();
+    const stream = async conf => {
+        const r = await ask('$JS.API.STREAM.CREATE.' + conf.name, conf);
+        if (r.error) throw new Error(JSON.stringify(r.error));
+    };
+    await stream({name: 'KV_b', subjects: ['$KV.b.>'], allow_rollup_hdrs: true, discard: 'new', allow_direct: true});
+    await stream({name: 'once', subjects: ['once.*'], max_msgs_per_subject: 1, discard: 'new', discard_new_per_subject: true, allow_atomic: true});
+    const kafka = new Kafka({brokers: ['%s'], logLevel: logLevel.ERROR});
+    const won = [], batches = [];
+    const produced = {KV_b: [], once: []}, took = [];  // [sequence, subject]
+    let going = true, refused = 0;
+    const produce = async n => {  // the next request goes out before the last one is answered
+        const producer = kafka.producer({idempotent: false});
+        await producer.connect();
+        let pending = [];
+        for (let i = 0; going; i++) {
+            const keys = {KV_b: '$KV.b.k' + i %% KEYS, once: 'once.' + (i * 4 + n) %% SLOTS};
+            pending.push(producer.sendBatch({topicMessages: ['KV_b', 'once'].map(
+                topic => ({topic, messages: [{key: keys[topic], value: 'kafka'}]}))}).then(
+                v => v.forEach(r => produced[r.topicName].push([Number(r.baseOffset) + 1, keys[r.topicName]]))));
+            if (pending.length > 3) await pending.shift();
+        }
+        await Promise.all(pending);
+        await producer.disconnect();
+    };
+    const update = async n => {
+        for (let i = 0; won.length < WINS; i++) {
+            const subject = '$KV.b.k' + (i + n) %% KEYS;
+            const last = await ask('$JS.API.STREAM.MSG.GET.KV_b', {last_by_subj: subject});
+            const expected = last.error ? 0 : last.message.seq;
+            const h = headers();
+            h.set('Nats-Expected-Last-Subject-Sequence', String(expected));
+            const ack = (await nc.request(subject, 'nats ' + n, {headers: h, timeout: 20000})).json();
+            if (!ack.error) won.push({subject, expected, seq: ack.seq});
+            else if (ack.error.err_code === 10071) refused++;
+            else throw new Error(JSON.stringify(ack.error));
+        }
+    };
+    const fill = async () => {
+        for (let i = 0; i < SLOTS; i++) {
+            const ack = (await nc.request('once.' + i, 'nats', {timeout: 20000})).json();
+            if (!ack.error) took.push([ack.seq, 'once.' + i]);
+        }
+    };
+    const together = async () => {  // two of one unit, of which the first expects to be its subject's first
+        for (let i = 0; i < 16; i++) {
+            const h = headers();
+            h.set('Nats-Batch-Id', 'b' + i);
+            h.set('Nats-Batch-Sequence', '1');
+            h.set('Nats-Expected-Last-Sequence', String((await ask('$JS.API.STREAM.INFO.once', {})).state.last_seq));
+            nc.publish('once.first' + i, 'nats', {headers: h});
+            const last = headers();
+            last.set('Nats-Batch-Id', 'b' + i);
+            last.set('Nats-Batch-Sequence', '2');
+            last.set('Nats-Batch-Commit', '1');
+            const ack = (await nc.request('once.second' + i, 'nats', {headers: last, timeout: 20000})).json();
+            if (!ack.error) batches.push({seq: ack.seq, expected: Number(h.get('Nats-Expected-Last-Sequence'))});
+        }
+    };
+    const producers = [0, 1, 2, 3].map(produce);
+    await Promise.all([update(0), update(1), update(2), fill(), together()]);
+    going = false;
+    await Promise.all(producers);
+    console.log(JSON.stringify({won, refused, produced, took, batches}));
+    await nc.close();
+})().catch(e => { console.error(e); process.exit(1); });
+"""
+
+
+@beside_others
+def test_nats_beside_kafka():
+    """Expectations and limits of new messages hold beside Kafka's producers of the same topics, who do not starve them."""
+    need_node()
+    with served(nats=0, kafka=0, loops=2) as s:
+        p = subprocess.run(["node", "-e", BESIDE % (400 if os.environ.get("WEIR_LONG") else 40, *s.nats, s.kafka)],
+                           capture_output=True, timeout=170, env=dict(os.environ, NODE_PATH=npm_modules()))
+        assert p.returncode == 0, p.stderr.decode()
+        got = json.loads(p.stdout)
+    won = {w["seq"]: w for w in got["won"]}
+    log = sorted(got["produced"]["KV_b"] + [[w["seq"], w["subject"]] for w in got["won"]])
+    assert [n for n, _ in log] == list(range(1, len(log) + 1)), log  # nothing else is in the topic
+    assert len(won) == len(got["won"]) >= 40 and len(log) - len(won) > 40
+    last = {}
+    for seq, subject in log:
+        if seq in won:
+            assert last.get(subject, 0) == won[seq]["expected"], (won[seq], last)
+        last[subject] = seq
+    first = {}
+    for seq, subject in sorted(got["produced"]["once"]):
+        first.setdefault(subject, seq)
+    for seq, subject in got["took"]:
+        assert seq < first.get(subject, seq + 1), (seq, subject, first[subject])
+    for b in got["batches"]:
+        assert b["seq"] == b["expected"] + 2, b
+
+
 def api(w, what, body):
     """The answer to a request to JetStream."""
     w.say(b"SUB re.%d re%d\r\nUNSUB re%d 1\r\n" % ((id(body),) * 3))

@@ -54,6 +54,7 @@ ERR_ROW(ERR_RECORD_STATE,       "invalid_record_state",    409, 121, "the record
 ERR_ROW(ERR_COORDINATOR,        "coordinator_unavailable", 503, 15, "the group cannot be served now; try again")
 /* load and time */
 ERR_ROW(ERR_OVERLOADED,         "overloaded",              503,  7, "too much is in flight; try again")
+ERR_ROW(ERR_OFFSET_TAKEN,       "offset_taken",            409, -1, "other records were appended first; look at them and try again")
 ERR_ROW(ERR_LIMIT,              "limit_reached",           429, 89, "a configured limit is reached")
 ERR_ROW(ERR_TIMEOUT,            "timeout",                 504,  7, "it took too long")
 ERR_ROW(ERR_AGAIN,              "again",                   503,  7, "not now; more is to come")

@@ -13,11 +13,18 @@
  *
  * While the stream is being loaded messages are held, in order, and are dealt with when it is there.
  *
+ * Others append to the topic, too. What was decided on what is in the log (an expected sequence, room
+ * for new messages) is in a guarded batch, whose append is refused by the broker if its first record
+ * would not get the offset that follows from what was looked at. Then all is held until what others
+ * appended is in the index, and the messages of guarded batches are checked anew. Who is late again
+ * and again reserves the partition for that time, so that it gets on beside the fastest.
+ *
  * What cannot be kept is answered with an error. Who asked for no answer gets none, so the server's
  * log tells of it, and a counter.
  *
  *   handle -> open batch -> submit -> batch_came (writer thread) -> batch_back -> jstore_written
- *                                                                              -> batch_apply */
+ *                 ^           |                                                -> batch_apply
+ *                 +-- redo <--+ others were first */
 #include "proto/nats/js_publish.h"
 
 #include <inttypes.h>
@@ -46,13 +53,17 @@
 #define RECORD_ROOM   512u /* of a record beside its bytes, at most */
 #define TAIL_MAX      512u /* bytes that a PubAck has more */
 #define TOLD_MS       1000u
+#define REDO_MS       20u  /* between looks at whether the index has come far enough */
+#define LATE_MAX      2u   /* times that a batch was refused, until others have to wait: */
+#define RESERVE_MS    200u /* … not longer than that */
 
 enum kind { STORED, KNOWN, REFUSED, FILLED };
 
-/* A message that waits: subject, reply, headers, payload. */
+/* A message that waits: subject, reply, headers, payload, and the tail of its PubAck. */
 struct held {
     struct list_node link;
-    uint32_t subject_len, reply_len, header_len, payload_len;
+    uint32_t subject_len, reply_len, header_len, payload_len, tail_len;
+    bool more; /* the next one is of the same unit: jpublish_all */
     uint8_t text[];
 };
 
@@ -79,6 +90,10 @@ struct jbatch {
     uint64_t bytes;
     struct append_slot first, last;
     enum err e;
+    bool guarded;          /* it holds only right behind what was looked at: … */
+    int64_t base;          /* … if its first record gets this offset */
+    struct list_head told; /* struct held: what was put in since it is guarded */
+    size_t told_bytes;
 };
 
 struct jpublish {
@@ -94,6 +109,11 @@ struct jpublish {
     uint32_t under_way;     /* batches that were submitted and are not applied */
     uint32_t submitted;     /* … that are not back */
     uint64_t msgs, bytes;   /* in the open one and those under way */
+    uint64_t away;          /* messages of those under way */
+    bool redoing;           /* nothing is submitted until the index has come to: */
+    int64_t redo_from;      /* offset */
+    unsigned late;          /* times that a guarded batch was refused, since one was not */
+    bool reserved;          /* the partition is, for this stream */
     struct loop_timer retry;
     bool stopped, copying;
     bool together; /* what is put in now is of one unit */
@@ -134,8 +154,18 @@ static struct jbatch *batch_new(struct jpublish *p)
         b->s = p->s;
         b->task.fn = batch_back;
         b->w.apply = batch_apply;
+        list_init(&b->told);
     }
     return b;
+}
+
+static void told_clear(struct jpublish *p, struct jbatch *b)
+{
+    while (!list_empty(&b->told))
+        free(list_entry(list_pop_front(&b->told), struct held, link));
+    p->held_bytes -= b->told_bytes;
+    b->told_bytes = 0;
+    b->guarded = false;
 }
 
 static void batch_free(struct jbatch *b)
@@ -147,6 +177,7 @@ static void batch_free(struct jbatch *b)
 
 static void batch_done(struct jpublish *p, struct jbatch *b)
 {
+    told_clear(p, b);
     if (p->spare || p->stopped) {
         batch_free(b);
         return;
@@ -523,6 +554,7 @@ static void batch_apply(struct jwritten *w)
     size_t at = 0;
 
     p->under_way--;
+    p->away -= b->stored;
     list_remove(&b->link);
     uncount(p, b, ERR_OK);
     if (!s->gone) {
@@ -537,7 +569,7 @@ static void batch_apply(struct jwritten *w)
     }
     jsources_came(s, b, ERR_OK);
     batch_done(p, b);
-    if (batch_next(p))
+    if (p->redoing || batch_next(p))
         js_later(js_loop(s->js, s->l), &p->later);
 }
 
@@ -551,6 +583,7 @@ static void batch_back(struct loop_task *t)
     p->submitted--;
     if (b->e) {
         p->under_way--;
+        p->away -= b->stored;
         list_remove(&b->link);
         uncount(p, b, b->e);
         answers(p, b, b->e);
@@ -607,6 +640,41 @@ static void batch_take(struct jpublish *p, struct jbatch *b)
         list_remove(&b->link);
 }
 
+static void reserve_end(struct jpublish *p)
+{
+    if (p->reserved)
+        partition_reserve_end(p->s->p);
+    p->reserved = false;
+}
+
+/* It is with the broker. */
+static void batch_taken(struct jpublish *p, struct jbatch *b)
+{
+    batch_take(p, b);
+    p->submitted++;
+    p->under_way++;
+    p->away += b->stored;
+    list_push_back(&p->batches, &b->link);
+    if (b->guarded) {
+        reserve_end(p);
+        p->late = 0;
+    }
+}
+
+/* Others were first: what they appended is to be in the index before anything goes on. */
+static void redo_later(struct jpublish *p)
+{
+    struct jstream *s = p->s;
+
+    p->redoing = true;
+    if (++p->late > LATE_MAX) {
+        partition_reserve(s->p, RESERVE_MS);
+        p->reserved = true;
+    }
+    p->redo_from = partition_next_offset(s->p);
+    loop_timer_arm(s->l->loop, &p->retry, REDO_MS);
+}
+
 /* False: not now. */
 static bool submit_one(struct jpublish *p, struct jbatch *b)
 {
@@ -618,16 +686,21 @@ static bool submit_one(struct jpublish *p, struct jbatch *b)
     } else if (b->stored && !p->stopped) {
         jstream_ref(s);
         js_begin(s->js);
+        if (!b->guarded)
+            reserve_end(p);
+        else
+            append_expect(b->a, s->p, b->base);
         e = append_submit(b->a, true, NULL);
         if (!e) {
-            batch_take(p, b);
-            p->submitted++;
-            p->under_way++;
-            list_push_back(&p->batches, &b->link);
+            batch_taken(p, b);
             return true;
         }
         js_end(s->js);
         jstream_unref(s);
+        if (e == ERR_OFFSET_TAKEN) {
+            redo_later(p);
+            return false;
+        }
         if (e == ERR_OVERLOADED) {
             loop_timer_arm(s->l->loop, &p->retry, RETRY_MS);
             return false;
@@ -646,21 +719,44 @@ static void submit(struct jpublish *p)
 {
     struct jbatch *b;
 
-    while ((b = batch_next(p)) && submit_one(p, b))
+    while (!p->redoing && (b = batch_next(p)) && submit_one(p, b))
         ;
+    if (!p->redoing)
+        reserve_end(p);
 }
+
+static void redo_try(struct jpublish *p);
 
 static void on_later(struct jlater *j)
 {
     struct jpublish *p = list_entry(j, struct jpublish, later);
 
+    if (p->redoing)
+        redo_try(p);
     if (!loop_timer_armed(&p->retry))
         submit(p);
 }
 
 static void on_retry(struct loop_timer *t)
 {
-    submit(list_entry(t, struct jpublish, retry));
+    struct jpublish *p = list_entry(t, struct jpublish, retry);
+    int64_t next;
+
+    if (p->redoing) { /* what the journal gave up does not come */
+        next = partition_next_offset(p->s->p);
+        if (next < p->redo_from)
+            p->redo_from = next;
+        redo_try(p);
+        if (p->redoing)
+            loop_timer_arm(p->s->l->loop, &p->retry, REDO_MS);
+    }
+    submit(p);
+}
+
+void jpublish_followed(struct jstream *s)
+{
+    if (s->pub && s->pub->redoing)
+        js_later(js_loop(s->js, s->l), &s->pub->later);
 }
 
 /* ---- checks ---- */
@@ -774,6 +870,35 @@ static bool check(struct jpublish *p, const struct jwish *w, struct slice header
         return js_fault_set(f, JSE_STREAM_TOO_MANY_REQUESTS, NULL);
     return check_wish(p, w, f) && check_expected(p, w, w->facts.subject, f) &&
            check_limits(p, w->facts.subject, w->facts.bytes, f);
+}
+
+/* Whether what is decided on a message holds only as long as nobody else appends. */
+static bool depends(const struct jpublish *p, const struct jwish *w)
+{
+    const struct jstream_conf *c = &p->s->conf;
+
+    if (w->has_subject_seq || w->has_last_seq || w->expect_id.len)
+        return true;
+    return c->discard == JDISCARD_NEW && (c->max_msgs > 0 || c->max_bytes > 0 ||
+                                          (c->max_msgs_per_subject > 0 && c->discard_new_per));
+}
+
+/* Whether a publisher may know of more than the index has: what others appended is durable already.
+ * Then it is waited for. */
+static bool knows_more(struct jpublish *p, const struct jwish *w)
+{
+    uint64_t wants = w->has_subject_seq ? w->subject_seq : w->has_last_seq ? w->last_seq : 0;
+    int64_t end;
+
+    if (wants <= p->s->index.last)
+        return false;
+    end = partition_lso(p->s->p);
+    if (end <= jstore_next(p->s) + (int64_t)p->away)
+        return false;
+    p->redoing = true;
+    p->redo_from = end;
+    loop_timer_arm(p->s->l->loop, &p->retry, REDO_MS);
+    return true;
 }
 
 /* ---- a message comes ---- */
@@ -892,97 +1017,158 @@ static enum err store(struct jpublish *p, struct slice reply, const struct jwish
     return ERR_OK;
 }
 
-static void message(struct jpublish *p, struct slice subject, struct slice reply,
-                    struct slice headers, struct slice payload)
+static struct held *held_new(struct slice subject, struct slice reply, struct slice headers,
+                             struct slice payload, struct slice tail)
 {
-    const struct jtransform *t = p->s->conf.transform;
-    struct jwish w = {.facts.subject = subject};
+    const struct slice part[] = {subject, reply, headers, payload, tail};
+    struct held *h =
+        xmalloc(sizeof *h + subject.len + reply.len + headers.len + payload.len + tail.len);
+    uint8_t *at = h->text;
+    unsigned i;
+
+    *h = (struct held){.subject_len = (uint32_t)subject.len,
+                       .reply_len = (uint32_t)reply.len,
+                       .header_len = (uint32_t)headers.len,
+                       .payload_len = (uint32_t)payload.len,
+                       .tail_len = (uint32_t)tail.len};
+    for (i = 0; i < sizeof part / sizeof *part; at += part[i++].len)
+        if (part[i].len)
+            memcpy(at, part[i].ptr, part[i].len);
+    return h;
+}
+
+static size_t held_size(const struct held *h)
+{
+    return sizeof *h + h->subject_len + h->reply_len + h->header_len + h->payload_len + h->tail_len;
+}
+
+/* A message is put in that depends on what is in the log, or not: those that do not, and are made
+ * anew by nobody, stay apart. */
+static void guard_begin(struct jpublish *p, bool depending)
+{
+    if (p->open && p->open->entries.len && p->open->guarded != depending)
+        batch_close(p);
+}
+
+/* What was put into the open batch is remembered, if it may have to be checked anew. */
+static void guard_tell(struct jpublish *p, bool depending, struct held *h)
+{
+    struct jbatch *b = p->open;
+
+    if (!b || !(depending || b->guarded)) {
+        free(h);
+        return;
+    }
+    if (!b->guarded) /* what came meanwhile makes it too small */
+        b->base = jstore_next(p->s) + (int64_t)(p->msgs - b->stored);
+    b->guarded = true;
+    b->told_bytes += held_size(h);
+    p->held_bytes += held_size(h);
+    list_push_back(&b->told, &h->link);
+    pressed_set(p);
+}
+
+/* False: it waits, as there is more in the log than was looked at. */
+static bool message_take(struct jpublish *p, const struct jwish *w, struct slice reply,
+                         struct slice headers, struct slice payload, bool may_wait)
+{
     struct js_fault f;
     enum err e;
 
-    if (t && t->dest &&
-        jtransform_apply(slice_str(t->src), slice_str(t->dest), subject, &p->mapped))
-        w.facts.subject = subject = buf_slice(&p->mapped);
-
-    if (headers.len)
-        jwish_read(&w, headers);
-    if (w.batch.len) {
-        jbatches_take(p->s, &w,
-                      &(struct jmsg){.subject = subject, .headers = headers, .payload = payload},
-                      reply);
-        return;
-    }
-    w.facts.bytes = jstream_msg_bytes(subject.len, headers.len, payload.len);
-    if (w.facts.msg_id.len && p->s->conf.duplicates_ns > 0 && known(p, reply, w.facts.msg_id))
-        return;
-    if (!check(p, &w, headers, payload, &f)) {
+    if (w->facts.msg_id.len && p->s->conf.duplicates_ns > 0 && known(p, reply, w->facts.msg_id))
+        return true;
+    if (!check(p, w, headers, payload, &f)) {
+        if (may_wait && knows_more(p, w))
+            return false;
         refuse(p, reply, &f);
         if (!reply.len && f.e == JSE_STREAM_TOO_MANY_REQUESTS)
             lose(p, 1, f.text);
-    } else if ((e = store(p, reply, &w, headers, payload))) {
+    } else if ((e = store(p, reply, w, headers, payload))) {
         js_fault_set(&f, JSE_STREAM_STORE_FAILED, "%s", err_text(e));
         refuse(p, reply, &f);
         if (!reply.len)
             lose(p, 1, f.text);
     }
+    return true;
 }
 
-/* ---- while the stream is being loaded ---- */
+static bool message(struct jpublish *p, struct slice as, struct slice reply, struct slice headers,
+                    struct slice payload, bool may_wait)
+{
+    const struct jtransform *t = p->s->conf.transform;
+    struct slice subject = as;
+    struct jwish w = {.facts.subject = as};
+    bool depending;
+
+    if (t && t->dest && jtransform_apply(slice_str(t->src), slice_str(t->dest), as, &p->mapped))
+        w.facts.subject = subject = buf_slice(&p->mapped);
+    if (headers.len)
+        jwish_read(&w, headers);
+    if (w.batch.len) {
+        guard_begin(p, false);
+        jbatches_take(p->s, &w,
+                      &(struct jmsg){.subject = subject, .headers = headers, .payload = payload},
+                      reply);
+        return true;
+    }
+    w.facts.bytes = jstream_msg_bytes(subject.len, headers.len, payload.len);
+    depending = depends(p, &w);
+    if (depending)
+        guard_begin(p, true);
+    if (!message_take(p, &w, reply, headers, payload, may_wait))
+        return false;
+    if (depending || (p->open && p->open->guarded))
+        guard_tell(p, depending, held_new(as, reply, headers, payload, SLICE_NULL));
+    return true;
+}
+
+/* ---- while the stream is being loaded, or others' records are looked at ---- */
 
 static void hold(struct jpublish *p, const struct nmsg *m)
 {
-    size_t n = m->subject.len + m->reply.len + m->body.len;
     struct js_fault f;
     struct held *h;
-    uint8_t *at;
 
-    if (p->held_bytes + n > BYTES_MAX) {
+    if (p->held_bytes + m->subject.len + m->reply.len + m->body.len > BYTES_MAX) {
         js_fault_set(&f, JSE_STREAM_TOO_MANY_REQUESTS, NULL);
         refuse(p, m->reply, &f);
         if (!m->reply.len)
             lose(p, 1, f.text);
         return;
     }
-    h = xmalloc(sizeof *h + n);
-    h->subject_len = (uint32_t)m->subject.len;
-    h->reply_len = (uint32_t)m->reply.len;
-    h->header_len = (uint32_t)m->header_len;
-    h->payload_len = (uint32_t)(m->body.len - m->header_len);
-    at = memcpy(h->text, m->subject.ptr, m->subject.len);
-    if (m->reply.len)
-        memcpy(at + m->subject.len, m->reply.ptr, m->reply.len);
-    if (m->body.len)
-        memcpy(at + m->subject.len + m->reply.len, m->body.ptr, m->body.len);
+    h = held_new(m->subject, m->reply, slice_of(m->body.ptr, m->header_len),
+                 slice_of(m->body.ptr + m->header_len, m->body.len - m->header_len), SLICE_NULL);
     list_push_back(&p->held, &h->link);
-    p->held_bytes += n + sizeof *h;
+    p->held_bytes += held_size(h);
     pressed_set(p);
 }
 
-static struct slice held_part(const uint8_t **at, size_t n)
+/* Subject, reply, headers, payload, tail. */
+static void held_parts(const struct held *h, struct slice part[5])
 {
-    struct slice part = slice_of(*at, n);
+    const uint32_t len[] = {h->subject_len, h->reply_len, h->header_len, h->payload_len,
+                            h->tail_len};
+    const uint8_t *at = h->text;
+    unsigned i;
 
-    *at += n;
-    return part;
+    for (i = 0; i < 5; at += len[i++])
+        part[i] = slice_of(at, len[i]);
 }
 
 static void held_end(struct jpublish *p, bool loaded)
 {
-    struct slice subject, reply, headers;
-    const uint8_t *at;
+    struct slice part[5];
     struct held *h;
 
-    while (!list_empty(&p->held)) {
-        h = list_entry(list_pop_front(&p->held), struct held, link);
-        at = h->text;
-        subject = held_part(&at, h->subject_len);
-        reply = held_part(&at, h->reply_len);
-        headers = held_part(&at, h->header_len);
-        if (loaded)
-            message(p, subject, reply, headers, held_part(&at, h->payload_len));
+    while (!list_empty(&p->held) && !(loaded && p->redoing)) {
+        h = list_entry(p->held.node.next, struct held, link);
+        held_parts(h, part);
+        if (loaded && !message(p, part[0], part[1], part[2], part[3], true))
+            break;
+        list_remove(&h->link);
+        p->held_bytes -= held_size(h);
         free(h);
     }
-    p->held_bytes = 0;
     pressed_set(p);
 }
 
@@ -998,19 +1184,17 @@ void jpublish_handle(struct nsub *sub, struct nmsg *m)
 
     if (s->gone || !p || p->stopped)
         return;
-    if (s->loading || !list_empty(&p->held)) {
+    if (s->loading || p->redoing || !list_empty(&p->held) ||
+        !message(p, m->subject, m->reply, slice_of(m->body.ptr, m->header_len),
+                 slice_of(m->body.ptr + m->header_len, m->body.len - m->header_len), true))
         hold(p, m);
-        return;
-    }
-    message(p, m->subject, m->reply, slice_of(m->body.ptr, m->header_len),
-            slice_of(m->body.ptr + m->header_len, m->body.len - m->header_len));
 }
 
 void jpublish_own(struct jstream *s, struct slice subject, struct slice headers,
                   struct slice payload)
 {
     if (s->pub && !s->pub->stopped)
-        message(s->pub, subject, SLICE_NULL, headers, payload);
+        message(s->pub, subject, SLICE_NULL, headers, payload, false);
 }
 
 /* ---- several at once ---- */
@@ -1130,16 +1314,43 @@ static bool several_checked(struct several *sv, const struct jmsg *v, unsigned n
     return ok;
 }
 
+static bool several_depend(const struct several *sv, unsigned n)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        if (depends(sv->p, &sv->v[i].w))
+            return true;
+    return false;
+}
+
+static void several_tell(struct jpublish *p, struct slice reply, struct slice tail,
+                         const struct jmsg *v, unsigned n)
+{
+    struct held *h;
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        h = held_new(v[i].subject, i + 1 == n ? reply : SLICE_NULL, v[i].headers, v[i].payload,
+                     i + 1 == n ? tail : SLICE_NULL);
+        h->more = i + 1 < n;
+        guard_tell(p, true, h);
+    }
+}
+
 bool jpublish_all(struct jstream *s, struct slice reply, struct slice tail, const struct jmsg *v,
                   unsigned n, struct js_fault *f)
 {
     struct several sv = {.p = s->pub, .v = xcalloc(n, sizeof(struct ahead))};
     enum err e = ERR_OK;
+    bool ok, depending;
     unsigned i;
-    bool ok;
 
     map_init(&sv.ids, n, s->js->seed);
     ok = several_checked(&sv, v, n, f);
+    depending = ok && several_depend(&sv, n);
+    if (depending)
+        guard_begin(s->pub, true);
     if (ok && !fits(s->pub, sv.room))
         batch_close(s->pub);
     s->pub->together = true;
@@ -1156,9 +1367,136 @@ bool jpublish_all(struct jstream *s, struct slice reply, struct slice tail, cons
         buf_clear(&s->pub->tail);
         ok = js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s", err_text(e));
     }
+    if (ok && depending)
+        several_tell(s->pub, reply, tail, v, n);
     map_fini(&sv.ids);
     free(sv.v);
     return ok;
+}
+
+/* ---- again, as others were first ---- */
+
+/* What is of one unit, from the first of the list on. */
+static void redo_several(struct jpublish *p, struct list_head *told)
+{
+    struct slice part[5], reply, tail;
+    struct list_head mine;
+    struct js_fault f;
+    struct jmsg *v = NULL;
+    struct held *h;
+    unsigned n = 0;
+    bool more;
+
+    list_init(&mine);
+    do {
+        h = list_entry(list_pop_front(told), struct held, link);
+        list_push_back(&mine, &h->link);
+        more = h->more;
+        held_parts(h, part);
+        v = xrealloc(v, (n + 1) * sizeof *v);
+        v[n++] = (struct jmsg){.subject = part[0], .headers = part[2], .payload = part[3]};
+        reply = part[1];
+        tail = part[4];
+    } while (more);
+    guard_begin(p, false);
+    if (!jpublish_all(p->s, reply, tail, v, n, &f))
+        jpublish_answer(p->s, reply, &f);
+    while (!list_empty(&mine))
+        free(list_entry(list_pop_front(&mine), struct held, link));
+    free(v);
+}
+
+static void redo_told(struct jpublish *p, struct list_head *told)
+{
+    struct slice part[5];
+    struct held *h;
+
+    while (!list_empty(told)) {
+        h = list_entry(told->node.next, struct held, link);
+        if (h->more) {
+            redo_several(p, told);
+            continue;
+        }
+        list_remove(&h->link);
+        held_parts(h, part);
+        message(p, part[0], part[1], part[2], part[3], false);
+        free(h);
+    }
+}
+
+/* It is as if what is in the batch had not come yet. */
+static void redo_uncount(struct jpublish *p, struct jbatch *b)
+{
+    struct entry *e;
+    size_t at = 0;
+
+    while ((e = entry_next(b, &at)))
+        if (e->kind == STORED) {
+            if (p->tracking)
+                ahead_take(p, entry_subject(e));
+            if (b->guarded && e->id_len)
+                jstore_dedup_cancel(p->s, entry_id(e));
+        }
+    p->msgs -= b->stored;
+    p->bytes -= b->bytes;
+}
+
+/* What depends on nothing stays as it was made, behind what came before it. */
+static void redo_keep(struct jpublish *p, struct jbatch *b)
+{
+    uint64_t seq = last_seq(p);
+    struct entry *e;
+    size_t at = 0;
+
+    if (p->open)
+        batch_close(p);
+    if (p->tracking)
+        ahead_scan(p, b, &seq);
+    while ((e = entry_next(b, &at)))
+        if (e->kind == STORED) {
+            buf_clear(&p->last_id);
+            buf_append_slice(&p->last_id, entry_id(e));
+        }
+    p->msgs += b->stored;
+    p->bytes += b->bytes;
+    list_push_back(&p->closed, &b->link);
+}
+
+static void redo(struct jpublish *p)
+{
+    struct list_head old, told;
+    struct jbatch *b;
+
+    loop_timer_cancel(p->s->l->loop, &p->retry);
+    if (p->open)
+        batch_close(p);
+    list_init(&old);
+    list_init(&told);
+    while (!list_empty(&p->closed))
+        list_push_back(&old, list_pop_front(&p->closed));
+    list_for_each(b, &old, struct jbatch, link) redo_uncount(p, b);
+    ASSERT(!p->msgs && !p->bytes);
+    p->tracking = p->redoing = false;
+    buf_clear(&p->last_id);
+    while (!list_empty(&old)) {
+        b = list_entry(list_pop_front(&old), struct jbatch, link);
+        if (!b->guarded || b->e) {
+            redo_keep(p, b);
+            continue;
+        }
+        while (!list_empty(&b->told))
+            list_push_back(&told, list_pop_front(&b->told));
+        batch_done(p, b);
+        redo_told(p, &told);
+    }
+    held_end(p, true);
+}
+
+/* As soon as the index has what others appended. */
+static void redo_try(struct jpublish *p)
+{
+    if (!p->stopped && !p->under_way && jstore_next(p->s) >= p->redo_from)
+        redo(p);
 }
 
 /* ---- what is copied of other streams ---- */
@@ -1184,6 +1522,7 @@ enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror)
     enum jcopied c;
     enum err e;
 
+    guard_begin(p, false);
     if (t && t->dest &&
         jtransform_apply(slice_str(t->src), slice_str(t->dest), m->subject, &p->mapped))
         w.facts.subject = buf_slice(&p->mapped);
@@ -1311,6 +1650,8 @@ void jpublish_stop(struct jstream *s)
     if (!p || p->stopped)
         return;
     p->stopped = true;
+    p->redoing = false;
+    reserve_end(p);
     loop_timer_cancel(s->l->loop, &p->retry);
     js_later_cancel(&p->later);
     held_end(p, false);

@@ -30,6 +30,8 @@ const void *jpublish_copied(struct jstream *s, const char *ns, struct slice key,
                             struct slice value);
 /* The last message of a subject is gone for this reason, which stays to be seen for a while. */
 void jpublish_marker(struct jstream *s, struct slice subject, const char *reason);
+/* The index has more of what others appended. */
+void jpublish_followed(struct jstream *s);
 /* Whether messages are on their way to the log. */
 bool jpublish_under_way(const struct jstream *s);
 

@@ -721,6 +721,11 @@ void jstore_gap(struct jstream *s, uint64_t n, uint64_t last)
         note_removed(s->store, (uint64_t)jstream_offset(s, seq) / BLOCK);
 }
 
+int64_t jstore_next(const struct jstream *s)
+{
+    return s->store->next;
+}
+
 int64_t jstore_last_ms(const struct jstream *s)
 {
     return s->store ? s->store->last_ms : JTIME_NONE;
@@ -1035,6 +1040,7 @@ static void others_take(struct jstore *st)
     jstream_note(s);
     if (s->index.last > before)
         jconsumers_stored(s, before + 1, s->index.last);
+    jpublish_followed(s);
 }
 
 static void others_read(struct loop_task *t)

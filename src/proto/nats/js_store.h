@@ -50,6 +50,8 @@ void jstore_retake(struct jstream *s);
 uint64_t jstore_dedup_find(struct jstream *s, struct slice id);
 void jstore_dedup_begin(struct jstream *s, struct slice id);
 void jstore_dedup_cancel(struct jstream *s, struct slice id);
+/* The offset behind what is in the index. */
+int64_t jstore_next(const struct jstream *s);
 /* Time of the last message that there was, JTIME_NONE: there was none; id of it. */
 int64_t jstore_last_ms(const struct jstream *s);
 struct slice jstore_last_id(const struct jstream *s);

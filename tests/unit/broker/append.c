@@ -486,6 +486,153 @@ static void test_window(void **state)
 #define WRITERS 4
 #define EACH    300
 
+static void add_expecting(struct append *a, struct topic *t, int64_t offset, struct append_slot *s)
+{
+    append_reset(a);
+    add(a, t, 0, "k", "v", NULL, s);
+    append_expect(a, topic_partition(t, 0), offset);
+}
+
+/* An append that expects an offset gets that one or is not written at all, whoever came between;
+ * what is not durable yet counts. */
+static void test_expect(void **state)
+{
+    struct append *a, *other;
+    struct append_slot slot;
+    struct append_place p;
+    struct outcome o = {0};
+    struct topic *t;
+    struct fx f;
+
+    fx_start(&f, false);
+    t = fx_topic(&f, "t", 2);
+    a = append_new(f.b, done, &o);
+    other = append_new(f.b, NULL, NULL);
+    add(other, t, 0, NULL, "1", NULL, NULL);
+    add(other, t, 0, NULL, "2", NULL, NULL);
+    add(other, t, 1, NULL, "elsewhere", NULL, NULL);
+    assert_int_equal(append_submit(other, true, NULL), ERR_OK);
+    assert_int_equal(partition_next_offset(topic_partition(t, 0)), 2);
+    add_expecting(a, t, 0, &slot);
+    assert_int_equal(append_submit(a, true, NULL), ERR_OFFSET_TAKEN);
+    broker_step(f.b);
+    assert_int_equal(append_submit(a, true, NULL), ERR_OFFSET_TAKEN);
+    assert_int_equal(o.calls, 0);
+    add_expecting(a, t, 3, &slot); /* too far */
+    assert_int_equal(append_submit(a, true, NULL), ERR_OFFSET_TAKEN);
+    append_expect(a, topic_partition(t, 0), 2); /* the same records may be submitted again */
+    assert_int_equal(append_submit(a, true, NULL), ERR_OK);
+    broker_step(f.b);
+    assert_int_equal(o.calls, 1);
+    assert_int_equal(append_place(a, slot, &p), ERR_OK);
+    assert_int_equal(p.offset, 2);
+    append_reset(a); /* it expects nothing any more */
+    add(a, t, 0, NULL, "3", NULL, &slot);
+    assert_int_equal(append_submit(a, true, NULL), ERR_OK);
+    broker_step(f.b);
+    append_free(&a);
+    append_free(&other);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
+/* While a partition is reserved only appends that expect an offset get in; the others wait, until
+ * the reservation ends or its time is over. */
+static void test_reserve(void **state)
+{
+    struct append *a, *other;
+    struct append_slot slot;
+    struct topic *t;
+    struct fx f;
+
+    fx_start(&f, true);
+    t = fx_topic(&f, "t", 1);
+    a = append_new(f.b, NULL, NULL);
+    other = append_new(f.b, NULL, NULL);
+    partition_reserve(topic_partition(t, 0), 3600000);
+    add(other, t, 0, NULL, "1", NULL, NULL);
+    assert_int_equal(append_submit(other, true, NULL), ERR_OVERLOADED);
+    add_expecting(a, t, 0, &slot);
+    assert_int_equal(append_submit_wait(a, NULL), ERR_OK);
+    partition_reserve_end(topic_partition(t, 0));
+    assert_int_equal(append_submit_wait(other, NULL), ERR_OK);
+    partition_reserve(topic_partition(t, 0), 1);
+    append_reset(other);
+    add(other, t, 0, NULL, "2", NULL, NULL);
+    assert_int_equal(append_submit_wait(other, NULL), ERR_OK);
+    assert_int_equal(partition_next_offset(topic_partition(t, 0)), 3);
+    append_free(&a);
+    append_free(&other);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
+#define RIVALS 3
+
+struct rival {
+    struct fx *f;
+    struct topic *t;
+    bool expects;
+    unsigned won, lost;
+};
+
+static void rival_main(void *arg)
+{
+    struct rival *w = arg;
+    struct append *a = append_new(w->f->b, NULL, NULL);
+    struct partition *p = topic_partition(w->t, 0);
+    struct append_place place;
+    struct append_slot s;
+    int64_t next;
+    enum err e;
+    int i;
+
+    for (i = 0; i < EACH; i++) {
+        append_reset(a);
+        add(a, w->t, 0, "k", "v", NULL, &s);
+        next = partition_next_offset(p);
+        if (w->expects)
+            append_expect(a, p, next);
+        e = append_submit_wait(a, NULL);
+        if (e) {
+            MUST(w->expects && e == ERR_OFFSET_TAKEN);
+            w->lost++;
+            continue;
+        }
+        MUST(append_place(a, s, &place) == ERR_OK);
+        MUST(!w->expects || place.offset == next);
+        w->won++;
+    }
+    append_free(&a);
+}
+
+/* Beside appends that expect nothing each that expects an offset has it, or is not there. */
+static void test_expect_beside_others(void **state)
+{
+    static struct rival w[RIVALS];
+    struct io_thread *th[RIVALS];
+    unsigned won = 0;
+    struct fx f;
+    int i;
+
+    fx_start(&f, true);
+    for (i = 0; i < RIVALS; i++) {
+        w[i] = (struct rival){.f = &f, .t = fx_topic(&f, "t", 1), .expects = i > 0};
+        assert_int_equal(io_thread_start("w", IO_PRIO_NORMAL, rival_main, &w[i], &th[i], NULL),
+                         ERR_OK);
+    }
+    for (i = 0; i < RIVALS; i++) {
+        io_thread_join(&th[i]);
+        assert_int_equal(w[i].won + w[i].lost, EACH);
+        won += w[i].won;
+    }
+    assert_int_equal(w[0].won, EACH);
+    assert_int_equal(partition_next_offset(topic_partition(w[0].t, 0)), won);
+    for (i = 0; i < RIVALS; i++)
+        topic_unref(&w[i].t);
+    fx_end(&f);
+}
+
 struct writer {
     struct fx *f;
     struct topic *t;
@@ -562,6 +709,9 @@ int main(void)
         cmocka_unit_test(test_duplicate_under_way),
         cmocka_unit_test(test_window),
         cmocka_unit_test(test_concurrent_duplicates),
+        cmocka_unit_test(test_expect),
+        cmocka_unit_test(test_reserve),
+        cmocka_unit_test(test_expect_beside_others),
     };
 
     return cmocka_run_group_tests_name("broker/append", tests, NULL, NULL);
