@@ -4,8 +4,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/subject.h"
 #include "proto/nats/parse.h"
-#include "proto/nats/subject.h"
 
 #define LINE    512u
 #define PAYLOAD 4096u

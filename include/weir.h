@@ -373,6 +373,94 @@ WEIR_API weir_err weir_read(struct weir *w, const char *stream, uint64_t after, 
                             bool (*fn)(void *arg, const struct weir_message *m), void *arg,
                             uint64_t *position, struct weir_error *error);
 
+/* ---- cursors ---- */
+
+/* A cursor gives out the records of a topic one by one: each to one taker at a time, for the time of a
+ * lease, until it is acknowledged; what is not comes again. It is a durable consumer of JetStream, when
+ * the server runs on the directory and the topic is a stream, and is stored as one; the leases are those
+ * of Kafka's share groups. Any number may be open of one cursor: they share its records. All functions
+ * may be called by any thread. */
+struct weir_cursor;
+struct weir_cursor_options {
+    size_t size; /* sizeof(struct weir_cursor_options) */
+    /* Of a cursor that is made; of one that is there, what is not 0 must be so (WEIR_ERR_CONFLICT). */
+    int64_t ack_wait_ms; /* how long a lease lasts: 30 s */
+    int32_t max_deliver; /* deliveries of a record, at most: 1 to 32,767; 0: no limit */
+    int32_t
+        max_ack_pending; /* records of a partition that are out, or done behind one that is: 1000 */
+    const char *filter;  /* records with such subjects, as NATS has them (docs/nats.md): "orders.*";
+                                 NULL: all */
+    const char *dead_letters; /* a topic for copies of what was delivered max_deliver times, or
+                                 terminated; made if it is not there. NULL: none */
+    /* Only of one that is made: where it begins; WEIR_FROM_BEGINNING, _END, _OFFSET (of a topic with one
+     * partition) or _TIME. */
+    enum weir_from from;
+    int64_t offset;
+    int64_t at_ms;
+    bool no_create; /* WEIR_ERR_NOT_FOUND, if it is not there */
+};
+/* name: letters, digits, - and _. The topic is made if it is missing and that is allowed.
+ * WEIR_ERR_CONFLICT: also a consumer of that name of which a cursor knows nothing here, such as one that
+ * pushes, or a stream that keeps its messages until they are acknowledged (docs/c-api.md). */
+WEIR_API weir_err weir_cursor_open(struct weir *w, const char *topic, const char *name,
+                                   const struct weir_cursor_options *options,
+                                   struct weir_cursor **out, struct weir_error *error);
+/* What was taken by it is free again for others, except what was settled. Frees, sets *cursor to NULL. */
+WEIR_API void weir_cursor_close(struct weir_cursor **cursor);
+/* Forgets it, durably. Those that are open answer WEIR_ERR_NOT_FOUND from now on. */
+WEIR_API weir_err weir_cursor_delete(struct weir *w, const char *topic, const char *name,
+                                     struct weir_error *error);
+/* Each cursor of a topic; fn returns false to stop, and must call nothing of Weir. */
+WEIR_API weir_err weir_cursor_list(struct weir *w, const char *topic,
+                                   bool (*fn)(void *arg, const char *name), void *arg,
+                                   struct weir_error *error);
+
+/* A record that was taken. It may be copied; of the message, partition and offset say which it is. */
+struct weir_delivery {
+    struct weir_message message;
+    uint32_t deliveries; /* with this one */
+};
+struct weir_batch {
+    const struct weir_delivery *v;
+    size_t n;
+};
+/* Takes up to max records (of a few MiB in all), waiting for the first up to timeout_ms (0: not at all,
+ * -1: for ever). Those of one partition come in order, except what comes again. WEIR_ERR_AGAIN: none
+ * came, or max_ack_pending are out. On success *out is freed by weir_batch_free, before or after its
+ * records are settled; messages are valid until then. */
+WEIR_API weir_err weir_cursor_fetch(struct weir_cursor *cursor, size_t max, int64_t timeout_ms,
+                                    struct weir_batch **out, struct weir_error *error);
+WEIR_API void weir_batch_free(struct weir_batch **batch);
+
+/* These settle n deliveries of this cursor, all or none, and return when that is durable.
+ * WEIR_ERR_CONFLICT: the lease of one of them is over, or it was settled: it comes again, or came to
+ * somebody else already. */
+/* They are done. */
+WEIR_API weir_err weir_cursor_ack(struct weir_cursor *cursor, const struct weir_delivery *d,
+                                  size_t n, struct weir_error *error);
+/* They are to come again, after delay_ms; a delay does not outlive the program. */
+WEIR_API weir_err weir_cursor_nak(struct weir_cursor *cursor, const struct weir_delivery *d,
+                                  size_t n, int64_t delay_ms, struct weir_error *error);
+/* Their leases begin anew: whoever has them is working. */
+WEIR_API weir_err weir_cursor_extend(struct weir_cursor *cursor, const struct weir_delivery *d,
+                                     size_t n, struct weir_error *error);
+/* They are never to come again: dead letters, if there is a topic for them. */
+WEIR_API weir_err weir_cursor_terminate(struct weir_cursor *cursor, const struct weir_delivery *d,
+                                        size_t n, struct weir_error *error);
+
+struct weir_cursor_info {
+    int64_t ack_wait_ms; /* as of the options */
+    int32_t max_deliver, max_ack_pending;
+    uint64_t leased; /* records that somebody has */
+    uint64_t undone; /* they, and those that are to come again */
+};
+WEIR_API weir_err weir_cursor_info_get(struct weir_cursor *cursor, struct weir_cursor_info *out,
+                                       struct weir_error *error);
+/* Below this offset all of the partition is done; at *next (may be NULL) the first that was never
+ * delivered. */
+WEIR_API weir_err weir_cursor_place(struct weir_cursor *cursor, int32_t partition, int64_t *done,
+                                    int64_t *next, struct weir_error *error);
+
 /* ---- key-value ---- */
 
 /* A bucket has the newest values of keys, and some older ones. It is the stream KV_<bucket> of NATS, in

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "io/io.h"
 #include "journal/batch.h"
@@ -65,46 +66,6 @@ enum err kv_pattern_check(const char *pattern, struct errinfo *info)
         pattern[n - 1] == '.' || strstr(pattern, ".."))
         return errinfo_set(info, ERR_INVALID, "'%.100s' is not a valid pattern of keys", pattern);
     return ERR_OK;
-}
-
-/* Up to the next dot, which is taken off. */
-static struct slice token(struct slice *s)
-{
-    const uint8_t *dot = memchr(s->ptr, '.', s->len);
-    struct slice t = slice_of(s->ptr, dot ? (size_t)(dot - s->ptr) : s->len);
-
-    *s = dot ? slice_of(dot + 1, s->len - t.len - 1) : slice_of(s->ptr + s->len, 0);
-    return t;
-}
-
-bool kv_match(struct slice pattern, struct slice key)
-{
-    struct slice p;
-
-    while (pattern.len && key.len) {
-        p = token(&pattern);
-        if (!pattern.len && slice_eq_str(p, ">"))
-            return true;
-        if (!slice_eq_str(p, "*")) {
-            if (!slice_eq(p, token(&key)))
-                return false;
-        } else {
-            token(&key);
-        }
-    }
-    return !pattern.len && !key.len;
-}
-
-bool kv_wild(struct slice pattern)
-{
-    bool wild = false;
-    struct slice p;
-
-    while (pattern.len && !wild) {
-        p = token(&pattern);
-        wild = slice_eq_str(p, "*") || (!pattern.len && slice_eq_str(p, ">"));
-    }
-    return wild;
 }
 
 /* ---- writing ---- */
@@ -466,7 +427,7 @@ static char **keys_of(struct kv_bucket *b, struct slice pattern, size_t *n)
 
         last = k->n ? &k->revs[k->n - 1] : NULL;
         if (!last || last->op != WEIR_KV_PUT ||
-            (pattern.ptr && !kv_match(pattern, slice_of(k->text, k->len))))
+            (pattern.ptr && !subject_match(pattern, slice_of(k->text, k->len))))
             continue;
         if (*n == cap) {
             cap = cap ? cap * 2 : 64;

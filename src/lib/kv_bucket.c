@@ -6,16 +6,14 @@
 
 #include <jansson.h>
 
-#include "base/endian.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "broker/removed.h"
 #include "broker/tier.h"
 #include "io/io.h"
 #include "lib/kv_int.h"
 
-#define STREAM_NS       "js.stream" /* as src/proto/nats/js_stream.h: the account, NUL, the stream */
-#define ACCOUNT         "$G"
 #define HISTORY_MAX     64
 #define TTL_MS_LEAST    100
 #define DUPLICATES_NS   120000000000 /* as NATS has it where nobody says */
@@ -150,7 +148,7 @@ static void sweep(struct kv_bucket *b, const struct slice *purged)
 
         if (!purged)
             key_age(b, k, now_ms);
-        else if (kv_match(*purged, slice_of(k->text, k->len)))
+        else if (subject_match(*purged, slice_of(k->text, k->len)))
             while (k->n)
                 rev_remove(b, k, k->n - 1);
         if (k->n || k->users)
@@ -232,13 +230,14 @@ static void apply(struct kv_bucket *b, const struct kv_record *r)
     k->revs[k->n++] = (struct kv_rev){revision, r->time_ms, r->bytes, (uint8_t)r->op};
     b->live++;
     b->bytes += r->bytes;
-    if (r->purges_key && kv_wild(r->key)) /* as streams have it: all that it takes, itself too */
+    if (r->purges_key &&
+        subject_has_wildcard(r->key)) /* as streams have it: all that it takes, itself too */
         sweep(b, &r->key);
 }
 
 enum err kv_bucket_follow(struct kv_bucket *b, struct errinfo *info)
 {
-    int64_t to = kv_scan_end(b->p);
+    int64_t to = lib_scan_end(b->p);
     struct kv_record r;
     enum err e = ERR_AGAIN;
 
@@ -247,7 +246,7 @@ enum err kv_bucket_follow(struct kv_bucket *b, struct errinfo *info)
     while (b->scan.next < to &&
            (e = kv_scan_next(&b->scan, slice_str(b->prefix), to, READ_BYTES, &r, info)) == ERR_OK)
         apply(b, &r);
-    kv_scan_rest(&b->scan);
+    lib_scan_rest(&b->scan);
     if ((uint64_t)b->scan.next - b->swept > b->live + SWEEP_LEAST)
         kv_bucket_sweep(b);
     return e == ERR_AGAIN ? ERR_OK : e;
@@ -262,30 +261,12 @@ static bool gone_load(void *arg, uint64_t block, const uint8_t bits[REMOVED_BYTE
     return g != NULL;
 }
 
-/* Where what is left begins. */
-static int64_t begin_of(struct kv_bucket *b)
-{
-    int64_t start = partition_start(b->p), begin;
-    uint8_t key[REMOVED_KEY];
-    struct buf v;
-
-    removed_key(topic_id(b->t), REMOVED_BEGIN, key);
-    buf_init(&v, LIMIT_KV_VALUE);
-    if (kv_get(b->w->b, REMOVED_NS, slice_of(key, sizeof key), &v) == ERR_OK && v.len == 8) {
-        begin = (int64_t)(be64_load(v.ptr) - (uint64_t)b->conf.first);
-        if (begin > start && begin <= kv_scan_end(b->p))
-            start = begin;
-    }
-    buf_fini(&v);
-    return start;
-}
-
 static enum err load(struct kv_bucket *b, struct errinfo *info)
 {
     enum err e;
 
     removed_each(b->w->b, topic_id(b->t), gone_load, b);
-    kv_scan_init(&b->scan, b->p, begin_of(b));
+    lib_scan_init(&b->scan, b->p, lib_scan_begin(b->w, b->t, b->p, b->conf.first));
     io_mutex_lock(&b->lock);
     e = kv_bucket_follow(b, info);
     kv_bucket_sweep(b);
@@ -294,15 +275,6 @@ static enum err load(struct kv_bucket *b, struct errinfo *info)
 }
 
 /* ---- what is saved ---- */
-
-static size_t item_key(const char *stream, char out[BUCKET_NAME_MAX + 16])
-{
-    size_t n = sizeof ACCOUNT;
-
-    memcpy(out, ACCOUNT, n);
-    memcpy(out + n, stream, strlen(stream));
-    return n + strlen(stream);
-}
 
 /* As nats-server completes what clients ask for. */
 static json_t *config_of(const struct kv_bucket *b, const char *stream)
@@ -325,8 +297,8 @@ static json_t *config_of(const struct kv_bucket *b, const char *stream)
 
 static enum err item_save(struct kv_bucket *b, const char *stream, struct errinfo *info)
 {
-    char key[BUCKET_NAME_MAX + 16], subject[BUCKET_NAME_MAX + 16], *text;
-    size_t n = item_key(stream, key);
+    char key[LIMIT_KV_KEY], subject[BUCKET_NAME_MAX + 16], *text;
+    size_t n = lib_stream_key(stream, key);
     json_t *o;
     enum err e;
 
@@ -336,7 +308,7 @@ static enum err item_save(struct kv_bucket *b, const char *stream, struct errinf
                   (json_int_t)topic_id(b->t), "taken", subject, "any", 0);
     text = json_dumps(o, JSON_COMPACT);
     json_decref(o);
-    e = kv_put_wait(b->w->b, STREAM_NS, slice_of(key, n), slice_str(text), 0, info);
+    e = kv_put_wait(b->w->b, LIB_STREAM_NS, slice_of(key, n), slice_str(text), 0, info);
     free(text);
     return e;
 }
@@ -382,15 +354,15 @@ static int64_t limit_of(const json_t *c, const char *name)
 /* ERR_NOT_FOUND: nothing is saved, or of a topic that is gone. */
 static enum err item_load(struct kv_bucket *b, const char *stream, struct errinfo *info)
 {
-    char key[BUCKET_NAME_MAX + 16];
-    size_t n = item_key(stream, key);
+    char key[LIMIT_KV_KEY];
+    size_t n = lib_stream_key(stream, key);
     const char *what;
     json_t *o, *c;
     struct buf v;
     enum err e;
 
     buf_init(&v, LIMIT_KV_VALUE);
-    e = kv_get(b->w->b, STREAM_NS, slice_of(key, n), &v);
+    e = kv_get(b->w->b, LIB_STREAM_NS, slice_of(key, n), &v);
     o = e ? NULL : json_loadb((const char *)v.ptr, v.len, 0, NULL);
     buf_fini(&v);
     c = json_object_get(o, "config");
@@ -445,14 +417,6 @@ static enum err options_agree(const struct kv_bucket *b, const struct weir_kv_op
                 : ERR_OK;
 }
 
-static bool name_valid(const char *s)
-{
-    static const char allowed[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
-
-    return s && *s && strlen(s) <= BUCKET_NAME_MAX && strspn(s, allowed) == strlen(s);
-}
-
 static enum err topic_of(struct kv_bucket *b, const char *stream, bool make, struct errinfo *info)
 {
     struct topic_conf conf;
@@ -489,7 +453,7 @@ static void bucket_free(struct kv_bucket *b)
     map_fini(&b->keys);
     u64map_fini(&b->gone);
     if (b->scan.headers)
-        kv_scan_fini(&b->scan);
+        lib_scan_fini(&b->scan);
     topic_unref(&b->t);
     io_cond_fini(&b->turn);
     io_mutex_fini(&b->lock);
@@ -545,7 +509,7 @@ enum err kv_bucket_open(struct weir *w, const char *name, const struct weir_kv_o
     struct kv_bucket *b, *found = NULL;
     enum err e = options_check(o, info);
 
-    if (!e && !name_valid(name))
+    if (!e && !lib_name_valid(name, BUCKET_NAME_MAX))
         e = errinfo_set(info, ERR_INVALID,
                         "a bucket's name is letters, digits, - and _, %u at most", BUCKET_NAME_MAX);
     if (e)
@@ -621,18 +585,18 @@ enum err kv_bucket_read(struct kv_bucket *b, uint64_t revision, struct weir_kv_e
 {
     int64_t offset = (int64_t)(revision - (uint64_t)b->conf.first);
     struct kv_record r;
-    struct kv_scan s;
+    struct lib_scan s;
     enum err e;
 
     *out = NULL;
-    if (revision < (uint64_t)b->conf.first || offset < 0 || offset >= kv_scan_end(b->p))
+    if (revision < (uint64_t)b->conf.first || offset < 0 || offset >= lib_scan_end(b->p))
         return ERR_NOT_FOUND;
-    kv_scan_init(&s, b->p, offset);
+    lib_scan_init(&s, b->p, offset);
     e = kv_scan_next(&s, slice_str(b->prefix), offset + 1, 1, &r, info);
     if (!e && r.key.ptr)
         *out = kv_entry_new(b, &r);
     else if (!e || e == ERR_AGAIN)
         e = ERR_NOT_FOUND;
-    kv_scan_fini(&s);
+    lib_scan_fini(&s);
     return e;
 }

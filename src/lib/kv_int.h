@@ -18,19 +18,10 @@
 #include "journal/batch.h"
 #include "journal/journal.h"
 #include "lib/lib_int.h"
+#include "lib/scan.h"
 
 /* ---- records in order: kv_scan.c ---- */
 
-struct kv_scan {
-    struct partition *p;
-    int64_t next; /* offset that comes next */
-    struct plog_read read;
-    unsigned at; /* batch of `read` */
-    bool within;
-    struct batch_iter it;
-    struct buf scratch;
-    struct record_header *headers;
-};
 struct kv_record {
     struct slice key; /* without its prefix; NULL ptr: not of the bucket */
     struct slice value;
@@ -40,15 +31,9 @@ struct kv_record {
     enum weir_kv_op op;
     bool purges_key, purges_all;
 };
-void kv_scan_init(struct kv_scan *s, struct partition *p, int64_t from);
-void kv_scan_fini(struct kv_scan *s);
 /* The next record below `to`, valid until the next call. ERR_AGAIN: there is none. bytes: to read. */
-enum err kv_scan_next(struct kv_scan *s, struct slice prefix, int64_t to, size_t bytes,
+enum err kv_scan_next(struct lib_scan *s, struct slice prefix, int64_t to, size_t bytes,
                       struct kv_record *out, struct errinfo *info);
-/* Nothing is held until the next call. */
-void kv_scan_rest(struct kv_scan *s);
-/* Where what can be read ends. */
-int64_t kv_scan_end(struct partition *p);
 /* Of a record with such headers. */
 uint32_t kv_bytes(size_t key, const struct record_header *h, uint32_t n, size_t value);
 
@@ -87,8 +72,8 @@ struct kv_bucket {
     struct partition *p;
     struct kv_conf conf;
     struct io_mutex lock;
-    struct io_cond turn; /* serving or under_way of a key changed */
-    struct kv_scan scan; /* the index has what is before it */
+    struct io_cond turn;  /* serving or under_way of a key changed */
+    struct lib_scan scan; /* the index has what is before it */
     struct map keys;
     struct u64map gone;
     uint64_t live, bytes; /* revisions */
@@ -122,9 +107,6 @@ enum err kv_bucket_read(struct kv_bucket *b, uint64_t revision, struct weir_kv_e
                         struct errinfo *info);
 /* Copies. */
 struct weir_kv_entry *kv_entry_new(const struct kv_bucket *b, const struct kv_record *r);
-/* Whether a key matches a pattern: tokens between dots, `*` is one, `>` at the end the rest. */
-bool kv_match(struct slice pattern, struct slice key);
-bool kv_wild(struct slice pattern); /* it has such tokens */
 enum err kv_pattern_check(const char *pattern, struct errinfo *info);
 
 struct weir_kv {

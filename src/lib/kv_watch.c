@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "io/io.h"
 #include "lib/kv_int.h"
@@ -16,7 +17,7 @@ struct weir_kv_watch {
     bool no_deletes, ready;
     uint64_t *first; /* revisions that were there, ascending */
     size_t first_n, at;
-    struct kv_scan scan;
+    struct lib_scan scan;
     struct weir_kv_entry *entry; /* returned last */
 };
 
@@ -24,7 +25,7 @@ static bool wanted(const struct weir_kv_watch *x, struct slice key, enum weir_kv
 {
     if (x->no_deletes && op != WEIR_KV_PUT)
         return false;
-    return !x->pattern || kv_match(slice_str(x->pattern), key);
+    return !x->pattern || subject_match(slice_str(x->pattern), key);
 }
 
 static int by_revision(const void *a, const void *b)
@@ -58,7 +59,7 @@ static void begin(struct weir_kv_watch *x, const struct weir_kv_watch_options *o
     }
     if (x->first_n)
         qsort(x->first, x->first_n, sizeof *x->first, by_revision);
-    kv_scan_init(&x->scan, b->p, b->scan.next);
+    lib_scan_init(&x->scan, b->p, b->scan.next);
 }
 
 weir_err weir_kv_watch_new(struct weir_kv *kv, const char *pattern,
@@ -125,7 +126,7 @@ static enum err next_first(struct weir_kv_watch *x, struct errinfo *info)
 
 static enum err next_update(struct weir_kv_watch *x, struct errinfo *info)
 {
-    int64_t to = kv_scan_end(x->b->p);
+    int64_t to = lib_scan_end(x->b->p);
     struct kv_record r;
     enum err e;
 
@@ -187,7 +188,7 @@ void weir_kv_watch_close(struct weir_kv_watch **watch)
     if (!x)
         return;
     if (x->scan.headers)
-        kv_scan_fini(&x->scan);
+        lib_scan_fini(&x->scan);
     weir_kv_entry_free(&x->entry);
     free(x->first);
     free(x->pattern);

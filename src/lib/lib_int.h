@@ -18,7 +18,7 @@ struct weir {
     struct sql *sql;              /* NULL until the first query, or until the lake is opened */
     struct lib_lake *lake;        /* NULL: without */
     struct lib_lake *look;        /* without: for queries alone */
-    struct io_mutex buckets_lock; /* guards buckets */
+    struct io_mutex buckets_lock; /* guards buckets; cursors are made under it */
     struct list_head buckets;     /* key-value buckets that are open: kv_bucket.c */
     size_t gather_bytes_max; /* of records gathered into one unit: surely fits a journal file */
 };
@@ -38,6 +38,19 @@ enum err lib_topic_create(struct weir *w, struct slice name, int32_t partitions,
 /* weir_emit, its stream taken apart. type and topic are right. */
 enum err lib_emit(struct weir_emitter *em, const char *type, struct slice topic, struct slice key,
                   struct slice payload, struct errinfo *info);
+
+/* Monotonic, as groups and cursors count. */
+int64_t lib_now_ms(void);
+/* Letters, digits, - and _; 1 to max. */
+bool lib_name_valid(const char *s, size_t max);
+
+/* ---- what the server's JetStream knows of the directory ---- */
+
+#define LIB_ACCOUNT "$G" /* of those who do not say */
+#define LIB_STREAM_NS \
+    "js.stream" /* items, as src/proto/nats/js_stream.h: the account, NUL, the stream */
+/* The key of a stream's item, at most LIMIT_KV_KEY; its length. */
+size_t lib_stream_key(const char *stream, char *out);
 
 /* ---- the lake: lake.c ---- */
 

@@ -125,6 +125,28 @@ enum err lib_options(void *to, size_t to_size, const void *from, struct errinfo 
     return ERR_OK;
 }
 
+int64_t lib_now_ms(void)
+{
+    return (int64_t)(io_mono_ns(io_real()) / 1000000u);
+}
+
+bool lib_name_valid(const char *s, size_t max)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+
+    return s && *s && strlen(s) <= max && strspn(s, allowed) == strlen(s);
+}
+
+size_t lib_stream_key(const char *stream, char *out)
+{
+    size_t n = sizeof LIB_ACCOUNT; /* with the NUL */
+
+    memcpy(out, LIB_ACCOUNT, n);
+    memcpy(out + n, stream, strlen(stream));
+    return n + strlen(stream);
+}
+
 /* ---- opening ---- */
 
 static enum err dir_given(const char *dir, struct errinfo *info)

@@ -1,7 +1,7 @@
 """JetStream's consumers: what they say byte by byte, nats.js of both generations, restarts and kill -9."""
-import json, os, re, time
+import json, os, re, subprocess, time
 
-from harness import Server, beside_others, npm_modules, scratch, served, wait_for
+from harness import BUILD, Server, beside_others, npm_modules, scratch, served, wait_for
 from kafka_clients import need_node, steps_run
 from nats_core import HERE, Wire
 
@@ -269,6 +269,56 @@ def test_nats_consumer_restart():
         assert w.ok("CONSUMER.INFO.R.n")["num_pending"] == 0, "its place was saved"
         w.close()
         s.stop()
+
+
+@beside_others
+def test_nats_cursor_c():
+    """Cursors of the C library are consumers, both ways, each in its turn."""
+
+    def by_c(name, take=None):
+        p = subprocess.run([os.path.join(BUILD, "tests", "system", "cursor_tool"), data, "S", name, take or "-"], capture_output=True, timeout=60)
+        assert p.returncode == 0, p.stderr.decode()
+        return p.stdout.decode().splitlines()
+
+    def done(js, m):
+        js.publish(m[1], b"", "in.ack")
+        assert js.message()[0] == "in.ack"
+
+    with scratch() as d:
+        data = os.path.join(d, "data")
+        s = Server(data, nats=0, loops=2)
+        js = Js(s)
+        js.stream("S")
+        for i, subject in enumerate(("S.a", "S.b", "S.a", "S.a.x", "S.a")):
+            js.stored(subject, b"%d" % i)
+        js.ok("STREAM.MSG.DELETE.S", {"seq": 3})
+        js.consumer("S", "theirs", filter_subject="S.a", max_deliver=7)
+        js.pull("S", "theirs", batch=1)
+        done(js, js.message())
+        js.close()
+        s.stop()
+        assert by_c("theirs") == ["4 1 4"]  # the first is done, the second of the subject was removed
+        assert by_c("ours", "S.*") == ["0 1 0", "1 1 1", "4 1 4"]
+        assert by_c("ours") == ["1 2 1", "4 2 4"]
+        s = Server(data, nats=0, loops=2)
+        js = Js(s)
+        assert js.ok("CONSUMER.NAMES.S")["consumers"] == ["ours", "theirs"]
+        i = js.ok("CONSUMER.INFO.S.theirs")
+        assert (i["num_pending"], i["num_ack_pending"], i["config"]["max_deliver"]) == (0, 0, 7), i
+        i = js.ok("CONSUMER.INFO.S.ours")
+        assert (i["config"]["filter_subject"], i["config"]["ack_policy"], i["config"]["deliver_policy"]) == ("S.*", "explicit", "all"), i
+        assert (i["num_pending"], i["num_ack_pending"], i["ack_floor"]["stream_seq"]) == (0, 1, 4), i
+        js.pull("S", "ours", batch=5)
+        m = js.message()
+        assert m[3] == b"4", m
+        done(js, m)
+        js.stored("S.new", b"5")
+        m = js.message()
+        assert m[3] == b"5", m
+        js.close()
+        s.stop()
+        got = by_c("ours")
+        assert [g.split()[::2] for g in got] == [["5", "5"]], got
 
 
 def test_nats_kill_acks():

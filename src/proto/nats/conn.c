@@ -13,9 +13,9 @@
 #include "base/assert.h"
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "io/io.h"
 #include "proto/nats/nats_int.h"
-#include "proto/nats/subject.h"
 
 #define IN_KEPT     4096u /* bytes of memory that a connection keeps for cut lines */
 #define SUBS_LIMIT  10000000u

@@ -7,9 +7,9 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "io/io.h"
 #include "proto/nats/nats_int.h"
-#include "proto/nats/subject.h"
 
 #define REPLY_MAX   2048u  /* bytes of a reply subject that is passed on */
 #define REPLY_MS    120000 /* an answer is taken for so long */

@@ -10,7 +10,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "proto/nats/subject.h"
+#include "base/subject.h"
 
 #define SUBS_MAX (1u << 28)
 

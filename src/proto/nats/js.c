@@ -7,11 +7,11 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "io/io.h"
 #include "proto/nats/js_int.h"
 #include "proto/nats/js_stream.h"
-#include "proto/nats/subject.h"
 
 #define SETTLE_NS   1000000u /* between looks at what is still under way at the end */
 #define ORIGINS_MAX 200u     /* streams that one copies through others */

@@ -8,11 +8,11 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "io/io.h"
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_stream.h"
-#include "proto/nats/subject.h"
 
 #define API       "$JS.API."
 #define EVENT     "$JS.EVENT."

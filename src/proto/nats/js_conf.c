@@ -9,8 +9,8 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/timefmt.h"
-#include "proto/nats/subject.h"
 
 #define LIST_MAX 100000u /* elements */
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/subject.h"
 #include "proto/nats/js_conf.h"
-#include "proto/nats/subject.h"
 
 #define MS_NS               1000000ll
 #define S_NS                1000000000ll

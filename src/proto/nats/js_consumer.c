@@ -7,11 +7,11 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "io/io.h"
 #include "proto/nats/js_consumer_int.h"
 #include "proto/nats/js_source.h"
-#include "proto/nats/subject.h"
 
 #define MS_NS       1000000
 #define INACTIVE_NS 5000000000ll /* of those that are not durable, if they do not say */

@@ -6,10 +6,10 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "proto/nats/js_consumer_int.h"
 #include "proto/nats/js_stream.h"
-#include "proto/nats/subject.h"
 
 #define NAMES_MAX  1024u /* names of one answer */
 #define LIST_MAX   256u  /* consumers of one answer */

@@ -12,12 +12,12 @@
 #include "base/assert.h"
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "journal/journal.h"
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_store.h"
 #include "proto/nats/record.h"
-#include "proto/nats/subject.h"
 
 #define READ_BYTES    (256u << 10)
 #define KEPT_BYTES    (1u << 20)

@@ -5,8 +5,8 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
-#include "proto/nats/subject.h"
 
 #define CHUNK      4096u
 #define NONE       UINT32_MAX /* subject of an entry that is not there any more */

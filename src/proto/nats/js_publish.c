@@ -35,6 +35,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/siphash.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "proto/nats/js_batch.h"
 #include "proto/nats/js_facts.h"
@@ -42,7 +43,6 @@
 #include "proto/nats/js_source.h"
 #include "proto/nats/js_store.h"
 #include "proto/nats/js_transform.h"
-#include "proto/nats/subject.h"
 
 #define BATCHES       2u           /* on their way at once */
 #define BATCH_BYTES   (4u << 20)   /* of an append at most, but for a single larger message */

@@ -27,6 +27,7 @@
 #include "base/endian.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "broker/removed.h"
 #include "journal/journal.h"
@@ -34,7 +35,6 @@
 #include "proto/nats/js_publish.h"
 #include "proto/nats/js_transform.h"
 #include "proto/nats/record.h"
-#include "proto/nats/subject.h"
 
 #define SOURCE_NS   "js.source" /* items: where to go on; by topic and feed */
 #define MIRROR_ID   0u /* a mirror's item: next, origin's topic, base; others': next, origin's */

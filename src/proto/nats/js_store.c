@@ -19,6 +19,7 @@
 #include "base/assert.h"
 #include "base/endian.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "broker/producer.h"
 #include "broker/removed.h"
@@ -27,7 +28,6 @@
 #include "proto/nats/js_publish.h"
 #include "proto/nats/js_source.h"
 #include "proto/nats/record.h"
-#include "proto/nats/subject.h"
 
 #define BLOCK        ((int64_t)REMOVED_BLOCK)
 #define BLOCK_BYTES  REMOVED_BYTES
@@ -745,7 +745,7 @@ struct slice jstore_subject(struct jstream *s, struct slice key, struct buf *scr
     if (key.len && subject_valid(key) && (!takes || jfilter_takes_name(takes, key)))
         return key;
     buf_clear(scratch);
-    record_subject(slice_str(topic_name(s->topic)), key, scratch);
+    subject_of_record(slice_str(topic_name(s->topic)), key, scratch);
     return buf_slice(scratch);
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "base/topic_name.h"
 #include "broker/removed.h"
@@ -22,7 +23,6 @@
 #include "proto/nats/js_source.h"
 #include "proto/nats/js_store.h"
 #include "proto/nats/js_transform.h"
-#include "proto/nats/subject.h"
 
 #define NAMES_PAGE    1024u
 #define LIST_PAGE     256u

@@ -1,8 +1,8 @@
 /* See js_transform.h. A transform is taken apart anew for each subject: it is short. */
 #include "proto/nats/js_transform.h"
 
+#include "base/subject.h"
 #include "proto/nats/parse.h"
-#include "proto/nats/subject.h"
 
 #define TOKENS_MAX 128u
 #define ARGS_MAX   16u

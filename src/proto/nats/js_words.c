@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "proto/nats/subject.h"
+#include "base/subject.h"
 
 #define DIGITS_MAX 19u
 

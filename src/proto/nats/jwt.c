@@ -10,8 +10,8 @@
 
 #include "base/arena.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "proto/nats/nkey.h"
-#include "proto/nats/subject.h"
 
 #define TOKEN_MAX   (256u << 10)
 #define LOGIN_TEXT  (1u << 20) /* bytes of what a user may do */

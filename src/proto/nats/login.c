@@ -19,10 +19,10 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "io/io.h"
 #include "proto/nats/jwt.h"
 #include "proto/nats/nats_int.h"
-#include "proto/nats/subject.h"
 
 struct nusers *nats_users(struct nats *n)
 {

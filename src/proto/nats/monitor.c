@@ -17,11 +17,11 @@
 
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/timefmt.h"
 #include "io/io.h"
 #include "net/http.h"
 #include "proto/nats/nats_int.h"
-#include "proto/nats/subject.h"
 
 #define PAGE_LIMIT 1024u  /* connections or subscriptions on a page, unless `limit` says more … */
 #define PAGE_MOST  65536u /* … and at most */

@@ -8,45 +8,8 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/utf8.h"
+#include "base/subject.h"
 #include "journal/batch.h"
-#include "proto/nats/subject.h"
-
-static void escape(struct buf *out, uint8_t c)
-{
-    static const char digits[] = "0123456789ABCDEF";
-
-    buf_append_u8(out, '%');
-    buf_append_u8(out, (uint8_t)digits[c >> 4]);
-    buf_append_u8(out, (uint8_t)digits[c & 15]);
-}
-
-/* Of a subject's token. */
-static bool token_char(uint8_t c, bool utf8)
-{
-    return c > ' ' && c != 0x7f && c != '.' && c != '*' && c != '>' && c != '%' &&
-           (c < 0x80 || utf8);
-}
-
-bool record_subject(struct slice topic, struct slice key, struct buf *out)
-{
-    bool utf8;
-    size_t i;
-
-    if (!subject_literal(topic) || topic.len + key.len + 1 > RECORD_SUBJECT_MAX)
-        return false;
-    buf_append_slice(out, topic);
-    if (key.len == 0)
-        return true;
-    utf8 = utf8_valid(key);
-    buf_append_u8(out, '.');
-    for (i = 0; i < key.len; i++)
-        if (token_char(key.ptr[i], utf8))
-            buf_append_u8(out, key.ptr[i]);
-        else
-            escape(out, key.ptr[i]);
-    return out->len <= RECORD_SUBJECT_MAX;
-}
 
 /* A blank within a name stays, as NATS's own clients send such names. */
 static void put_name(struct buf *out, struct slice name)
@@ -60,7 +23,7 @@ static void put_name(struct buf *out, struct slice name)
         if (c >= (within ? ' ' : '!') && c < 0x7f && c != ':')
             buf_append_u8(out, c);
         else
-            escape(out, c);
+            subject_escape(out, c);
     }
 }
 

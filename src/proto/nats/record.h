@@ -1,4 +1,4 @@
-/* A record of a topic as a message: its subject, its headers. See record.c.
+/* A record of a topic as a message: its headers; its subject see base/subject.h. See record.c.
  *
  * Any thread. */
 #ifndef WEIR_PROTO_NATS_RECORD_H
@@ -12,16 +12,9 @@
 struct buf;
 struct record_header;
 
-#define RECORD_SUBJECT_MAX 2048u /* bytes; half a control line */
-
 /* A header of this name holds what follows "NATS/1.0 " in the first line: status and text. */
 #define RECORD_STATUS ":status"
 
-/* Appends the subject of a record of a topic: the topic's name and, of a key that is not empty, one
- * token more, in which what may not be in a token (dots, blanks, controls, `*`, `>`, `%`, bytes that
- * are not UTF-8) is %XX with upper-case digits. False: there is none, as the topic's name is no
- * subject or all is longer than RECORD_SUBJECT_MAX. */
-bool record_subject(struct slice topic, struct slice key, struct buf *out);
 /* Appends headers as a message has them, "NATS/1.0" to the empty line; nothing if n is 0. They keep
  * their order. What would end a line or a name is left out of reach: controls in a value become
  * blanks, what may not be in a name becomes %XX, headers without a name are left out. Returns the

@@ -14,10 +14,10 @@
 
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/timefmt.h"
 #include "io/io.h"
 #include "proto/nats/nats_int.h"
-#include "proto/nats/subject.h"
 
 #define TEXT_MAX 262144u
 #define EVENT    "io.nats.server.advisory.v1."

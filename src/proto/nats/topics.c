@@ -29,13 +29,13 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/topic_name.h"
 #include "broker/broker.h"
 #include "io/io.h"
 #include "journal/journal.h"
 #include "proto/nats/nats_int.h"
 #include "proto/nats/record.h"
-#include "proto/nats/subject.h"
 
 #define NOTES_MAX    65536u       /* patterns; when more are waiting all topics are looked at */
 #define RUN_RECORDS  512u         /* of a topic, before another one's turn */
@@ -184,7 +184,7 @@ static bool message_make(struct ntopics *t, const struct ntopics_record *r, stru
     buf_clear(subject);
     buf_clear(body);
     ok = r->subject.len ? buf_append_slice(subject, r->subject) == ERR_OK
-                        : record_subject(r->topic, r->key, subject);
+                        : subject_of_record(r->topic, r->key, subject);
     *header_len = record_nats_headers(r->headers, r->headers_n, body);
     if (!ok || body->len + r->value.len > t->n->conf.payload_max) {
         atomic_fetch_add(&t->left_out, 1);

@@ -41,7 +41,7 @@ void ntopics_subscribed(struct ntopics *t, const struct naccount *a, struct slic
 void ntopics_own(struct ntopics *t, uint32_t topic_id, int64_t offset);
 void ntopics_disown(struct ntopics *t, uint32_t topic_id);
 /* On l: a durable record that was not published by NATS, to the account's core subscribers. key: of
- * the subject, as record_subject makes it; or subject is not empty, and the key is not looked at. */
+ * the subject, as subject_of_record makes it; or subject is not empty, and the key is not looked at. */
 struct ntopics_record {
     struct slice topic, key, subject, value;
     const struct record_header *headers;

@@ -11,11 +11,11 @@
 #include "base/assert.h"
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/subject.h"
 #include "io/io.h"
 #include "proto/nats/exports.h"
 #include "proto/nats/jwt.h"
 #include "proto/nats/nkey.h"
-#include "proto/nats/subject.h"
 
 #define FILE_MAX       (4u << 20)
 #define TOKEN_FILE_MAX (256u << 10)

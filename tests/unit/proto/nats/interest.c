@@ -10,7 +10,7 @@
 
 #include "../../vectors.h"
 #include "base/mem.h"
-#include "proto/nats/subject.h"
+#include "base/subject.h"
 
 #define SUBS 400u
 

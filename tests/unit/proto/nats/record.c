@@ -8,15 +8,15 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/subject.h"
 #include "journal/batch.h"
-#include "proto/nats/subject.h"
 
 static void subject_is(struct slice topic, struct slice key, const char *wanted)
 {
     struct buf b;
 
     buf_init(&b, SIZE_MAX);
-    assert_int_equal(record_subject(topic, key, &b), wanted != NULL);
+    assert_int_equal(subject_of_record(topic, key, &b), wanted != NULL);
     if (wanted)
         assert_true(slice_eq_str(buf_slice(&b), wanted));
     buf_fini(&b);
@@ -24,7 +24,7 @@ static void subject_is(struct slice topic, struct slice key, const char *wanted)
 
 static void test_subjects(void **state)
 {
-    static uint8_t long_key[RECORD_SUBJECT_MAX];
+    static uint8_t long_key[SUBJECT_OF_RECORD_MAX];
 
     (void)state;
     subject_is(slice_str("orders"), SLICE_NULL, "orders");
@@ -50,7 +50,7 @@ static void test_tokens(void **state)
         uint8_t key = (uint8_t)c;
 
         buf_clear(&b[c & 1]);
-        assert_true(record_subject(slice_str("t"), slice_of(&key, 1), &b[c & 1]));
+        assert_true(subject_of_record(slice_str("t"), slice_of(&key, 1), &b[c & 1]));
         assert_true(subject_literal(buf_slice(&b[c & 1])));
         assert_true(subject_match(slice_str("t.*"), buf_slice(&b[c & 1])));
         assert_false(slice_eq(buf_slice(&b[0]), buf_slice(&b[1])));

@@ -1,5 +1,8 @@
 /* See subject.h. */
-#include "proto/nats/subject.h"
+#include "base/subject.h"
+
+#include "base/buf.h"
+#include "base/utf8.h"
 
 static bool valid(struct slice s, bool *wild)
 {
@@ -90,4 +93,40 @@ bool subjects_meet(struct slice a, struct slice b)
         if (!token_is(s, '*') && !token_is(t, '*') && !slice_eq(s, t))
             return false;
     }
+}
+
+void subject_escape(struct buf *out, uint8_t c)
+{
+    static const char digits[] = "0123456789ABCDEF";
+
+    buf_append_u8(out, '%');
+    buf_append_u8(out, (uint8_t)digits[c >> 4]);
+    buf_append_u8(out, (uint8_t)digits[c & 15]);
+}
+
+/* Of a subject's token. */
+static bool token_char(uint8_t c, bool utf8)
+{
+    return c > ' ' && c != 0x7f && c != '.' && c != '*' && c != '>' && c != '%' &&
+           (c < 0x80 || utf8);
+}
+
+bool subject_of_record(struct slice topic, struct slice key, struct buf *out)
+{
+    bool utf8;
+    size_t i;
+
+    if (!subject_literal(topic) || topic.len + key.len + 1 > SUBJECT_OF_RECORD_MAX)
+        return false;
+    buf_append_slice(out, topic);
+    if (key.len == 0)
+        return true;
+    utf8 = utf8_valid(key);
+    buf_append_u8(out, '.');
+    for (i = 0; i < key.len; i++)
+        if (token_char(key.ptr[i], utf8))
+            buf_append_u8(out, key.ptr[i]);
+        else
+            subject_escape(out, key.ptr[i]);
+    return out->len <= SUBJECT_OF_RECORD_MAX;
 }

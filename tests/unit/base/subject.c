@@ -1,6 +1,6 @@
 /* Subjects: tables of what is valid and what takes what; patterns against patterns checked by
  * trying all subjects of a small alphabet. */
-#include "proto/nats/subject.h"
+#include "base/subject.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
