@@ -155,17 +155,7 @@ enum err broker_writable(struct broker *b, struct errinfo *why)
 {
     if (b->conf.read_only)
         return errinfo_set(why, ERR_READ_ONLY, "the data directory was opened read-only");
-    switch (journal_state_get(b->journal, why)) {
-    case JOURNAL_OK:
-        return ERR_OK;
-    case JOURNAL_NO_SPACE:
-        return ERR_NO_SPACE;
-    case JOURNAL_FAILED:
-        return ERR_READ_ONLY;
-    case JOURNAL_CLOSED:
-        return ERR_CLOSED;
-    }
-    return ERR_INTERNAL;
+    return journal_state_err(journal_state_get(b->journal, why));
 }
 
 /* ---- waiting for a change ---- */

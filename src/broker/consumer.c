@@ -581,16 +581,13 @@ static enum err leave(struct turn *t, const struct group_consumer_heartbeat *h,
     return ERR_OK;
 }
 
-/* Its subscription, the group's topics and epoch, the target, and the way there. */
-enum err consumer__beat(struct turn *t, struct consumer_member *m, struct subscription *sub,
-                        const struct owned_parts *o)
+enum err consumer__subscribe(struct turn *t, struct consumer_member *m, struct subscription *sub)
 {
     struct live_group *g = t->g;
-    bool subscribes_anew = m->subscription != sub, changed;
-    int32_t before;
+    bool anew = m->subscription != sub, changed;
     enum err e;
 
-    if (subscribes_anew) {
+    if (anew) {
         subscription_unref(g, &m->subscription);
         m->subscription = sub;
         g->consumer->counts_stale = true;
@@ -600,11 +597,22 @@ enum err consumer__beat(struct turn *t, struct consumer_member *m, struct subscr
     }
     if ((e = consumer_topics_refresh(t, &changed)))
         return e;
-    if (changed && !subscribes_anew)
+    if (changed && !anew)
         consumer__bump(t);
     if (g->generation > g->consumer->assignment_epoch)
         consumer_target(g);
-    before = m->epoch;
+    return ERR_OK;
+}
+
+/* Its subscription, the group's topics and epoch, the target, and the way there. */
+enum err consumer__beat(struct turn *t, struct consumer_member *m, struct subscription *sub,
+                        const struct owned_parts *o)
+{
+    int32_t before = m->epoch;
+    enum err e = consumer__subscribe(t, m, sub);
+
+    if (e)
+        return e;
     reconcile(t, m, o);
     if (m->epoch != before)
         turn_image_soon(t);

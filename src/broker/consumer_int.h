@@ -128,7 +128,10 @@ void consumer__sets(struct consumer_member *m, struct part_set *assigned,
 void consumer__drop(struct turn *t, struct consumer_member *m);
 /* Out, with a new epoch. The group may be a classic one afterwards. */
 void consumer__fence(struct turn *t, struct consumer_member *m);
-/* The member has spoken; takes over the reference to its subscription. */
+/* The member's subscription, the group's topics and epoch, the target; takes over the reference to the
+ * subscription. */
+enum err consumer__subscribe(struct turn *t, struct consumer_member *m, struct subscription *sub);
+/* The same, and the way to the target: the member has spoken; takes over the reference to its subscription. */
 enum err consumer__beat(struct turn *t, struct consumer_member *m, struct subscription *sub,
                         const struct owned_parts *o);
 void consumer__bump(struct turn *t);                   /* the group's epoch */

@@ -175,6 +175,21 @@ enum err group_leave(struct broker *b, struct slice group, struct group_leaver *
     return e;
 }
 
+/* Begins a heartbeat's turn. False: the member has been told why it cannot be. */
+static bool heartbeat_turn(struct turn *t, struct broker *b, struct slice group,
+                           struct slice member, int64_t now_ms, struct group_wait_state *s)
+{
+    enum err e;
+
+    turn_begin(t, b, group, now_ms);
+    e = !group_name_ok(group)               ? ERR_GROUP_ID
+        : atomic_load(&t->c->draining) != 0 ? ERR_COORDINATOR
+                                            : ERR_OK;
+    if (e)
+        turn_answer_error(t, s, e, member, NULL);
+    return !e;
+}
+
 /* ---- consumer ---- */
 
 void group_consumer_heartbeat(struct broker *b, const struct group_consumer_heartbeat *beat,
@@ -188,12 +203,7 @@ void group_consumer_heartbeat(struct broker *b, const struct group_consumer_hear
     s->done.consumer = done;
     h.client_id = shorten(h.client_id);
     h.client_host = shorten(h.client_host);
-    turn_begin(&t, b, h.group, now_ms);
-    if (!group_name_ok(h.group))
-        turn_answer_error(&t, s, ERR_GROUP_ID, h.member_id, NULL);
-    else if (atomic_load(&t.c->draining))
-        turn_answer_error(&t, s, ERR_COORDINATOR, h.member_id, NULL);
-    else
+    if (heartbeat_turn(&t, b, h.group, h.member_id, now_ms, s))
         consumer_heartbeat(&t, &h, s);
     turn_end(&t);
 }
@@ -210,12 +220,7 @@ void group_share_heartbeat(struct broker *b, const struct group_share_heartbeat 
     s->done.consumer = done;
     h.client_id = shorten(h.client_id);
     h.client_host = shorten(h.client_host);
-    turn_begin(&t, b, h.group, now_ms);
-    if (!group_name_ok(h.group))
-        turn_answer_error(&t, s, ERR_GROUP_ID, h.member_id, NULL);
-    else if (atomic_load(&t.c->draining))
-        turn_answer_error(&t, s, ERR_COORDINATOR, h.member_id, NULL);
-    else
+    if (heartbeat_turn(&t, b, h.group, h.member_id, now_ms, s))
         share_heartbeat(&t, &h, s);
     turn_end(&t);
 }

@@ -92,27 +92,15 @@ static enum err member_find(struct turn *t, const struct group_share_heartbeat *
 /* Its subscription, the group's topics and epoch, the target. Takes over the reference. */
 static enum err member_beat(struct turn *t, struct consumer_member *m, struct subscription *sub)
 {
-    struct live_group *g = t->g;
-    bool anew = m->subscription != sub, changed;
-    enum err e;
+    enum err e = consumer__subscribe(t, m, sub);
+    int32_t target;
 
-    if (anew) {
-        subscription_unref(g, &m->subscription);
-        m->subscription = sub;
-        g->consumer->counts_stale = true;
-        consumer__bump(t);
-    } else {
-        subscription_unref(g, &sub);
-    }
-    if ((e = consumer_topics_refresh(t, &changed)))
+    if (e)
         return e;
-    if (changed && !anew)
-        consumer__bump(t);
-    if (g->generation > g->consumer->assignment_epoch)
-        consumer_target(g);
-    if (m->epoch != g->consumer->assignment_epoch) {
+    target = t->g->consumer->assignment_epoch;
+    if (m->epoch != target) {
         m->previous_epoch = m->epoch;
-        m->epoch = g->consumer->assignment_epoch;
+        m->epoch = target;
     }
     return ERR_OK;
 }

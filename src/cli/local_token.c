@@ -52,6 +52,12 @@ static json_t *token_json(const struct principal *p)
     return j;
 }
 
+static enum err begin(struct broker *b, struct auth **auth, struct waiting *w)
+{
+    io_event_init(&w->event);
+    return auth_open(b, true, TOKENS_MAX, auth, &w->info);
+}
+
 /* Waits for a change that was handed over (e), closes all, says what failed. */
 static bool finish(struct broker **b, struct auth **auth, struct waiting *w, enum err e)
 {
@@ -80,8 +86,7 @@ json_t *local_token_create(const struct args *a, const char *body)
 
     if (!b)
         return NULL;
-    io_event_init(&w.event);
-    e = auth_open(b, true, TOKENS_MAX, &auth, &w.info);
+    e = begin(b, &auth, &w);
     if (!e)
         e = auth_make(auth, slice_str(body), &p, text, &w.info);
     if (!e)
@@ -103,8 +108,7 @@ json_t *local_token_revoke(const struct args *a, const char *id)
 
     if (!b)
         return NULL;
-    io_event_init(&w.event);
-    e = auth_open(b, true, TOKENS_MAX, &auth, &w.info);
+    e = begin(b, &auth, &w);
     if (!e)
         e = auth_revoke(auth, slice_str(id), stored, &w, &w.info);
     return finish(&b, &auth, &w, e) ? json_object() : NULL;

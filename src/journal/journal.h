@@ -150,6 +150,8 @@ enum err journal_open(const struct journal_conf *conf, struct journal **out, str
  * afterwards by plog_free). *j becomes NULL. Readers must have ended. */
 void journal_close(struct journal **j);
 enum journal_state journal_state_get(struct journal *j, struct errinfo *why);
+/* What an append is told in this state: ERR_OK, ERR_NO_SPACE, ERR_READ_ONLY, ERR_CLOSED. */
+enum err journal_state_err(enum journal_state s);
 /* 16 random bytes made with the directory: the identity of this log. */
 const uint8_t *journal_id(const struct journal *j);
 int64_t journal_wall_ms(const struct journal *j);

@@ -55,9 +55,9 @@ static uint64_t unit_room(const struct journal_unit *u)
     return room;
 }
 
-static enum err state_error(const struct journal *j)
+enum err journal_state_err(enum journal_state s)
 {
-    switch ((enum journal_state)j->state) {
+    switch (s) {
     case JOURNAL_OK:
         return ERR_OK;
     case JOURNAL_NO_SPACE:
@@ -78,7 +78,7 @@ static enum err room_wait(struct journal *j, uint64_t room, unsigned flags)
     for (;;) {
         if (j->state == JOURNAL_NO_SPACE && io_mono_ns(j->io) >= j->no_space_retry_ns)
             j->no_space_retry_ns = io_mono_ns(j->io) + NO_SPACE_RETRY_NS; /* this one may try */
-        else if ((e = state_error(j)))
+        else if ((e = journal_state_err((enum journal_state)j->state)))
             return e;
         if (atomic_load(&j->inflight) == 0 ||
             atomic_load(&j->inflight) + room <= j->conf.inflight_bytes)

@@ -300,18 +300,28 @@ static enum err find(struct weir *w, const char *topic, struct topic **out, stru
                               topic ? topic : "");
 }
 
+static enum err conf_of(struct weir *w, const char *topic, struct topic_conf *out,
+                        struct errinfo *info)
+{
+    struct topic *t;
+    enum err e = find(w, topic, &t, info);
+
+    if (e)
+        return e;
+    topic_conf_get(t, out);
+    topic_unref(&t);
+    return ERR_OK;
+}
+
 weir_err weir_topic_alter(struct weir *w, const char *topic, int32_t partitions,
                           const struct weir_setting *s, size_t n, struct weir_error *error)
 {
     struct errinfo info = {0};
     struct topic_conf c;
-    struct topic *t;
-    enum err e = find(w, topic, &t, &info);
+    enum err e = conf_of(w, topic, &c, &info);
 
     if (e)
         return lib_fail(e, &info, error);
-    topic_conf_get(t, &c);
-    topic_unref(&t);
     e = settings(&c, s, n, &info);
     if (!e)
         e = topic_alter_wait(w->b, slice_str(topic), partitions, n ? &c : NULL, &info);
@@ -419,13 +429,10 @@ weir_err weir_topic_settings(struct weir *w, const char *topic,
     struct setting_call call = {fn, arg};
     struct errinfo info = {0};
     struct topic_conf c;
-    struct topic *t;
-    enum err e = find(w, topic, &t, &info);
+    enum err e = conf_of(w, topic, &c, &info);
 
     if (e)
         return lib_fail(e, &info, error);
-    topic_conf_get(t, &c);
-    topic_unref(&t);
     topic_conf_each(w->b, &c, one_setting, &call);
     return lib_fail(ERR_OK, NULL, error);
 }

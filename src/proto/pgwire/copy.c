@@ -350,17 +350,6 @@ static enum err value_put(const struct copy *c, struct slice s, bool alone, stru
     return c->form == COPY_CSV ? csv_put(c, s, alone, out) : text_put(c, s, out);
 }
 
-static enum err data_end(struct buf *out, size_t at, enum err e)
-{
-    if (!e && out->len - at - 1 > INT32_MAX)
-        e = ERR_TOO_LARGE;
-    if (e)
-        out->len = at;
-    else
-        be32_store(out->ptr + at + 1, (uint32_t)(out->len - at - 1));
-    return e;
-}
-
 enum err copy_head(const struct copy *c, const struct sql_columns *columns, struct buf *out)
 {
     size_t at = pg_begin(out, 'H');
@@ -381,7 +370,7 @@ enum err copy_head(const struct copy *c, const struct sql_columns *columns, stru
             e = buf_append_u8(out, (uint8_t)c->delimiter);
         e = e ? e : value_put(c, slice_str(columns->name[i]), columns->n == 1, out);
     }
-    return data_end(out, at, e ? e : buf_append_u8(out, '\n'));
+    return pg_message_end(out, at, e ? e : buf_append_u8(out, '\n'));
 }
 
 /* Before the first row: what the format begins with, flags, the length of no more head. Clients want it
@@ -407,7 +396,7 @@ static enum err binary_row(const struct sql_chunk *rows, uint32_t row, bool firs
     e = e ? e : buf_append(out, signature, sizeof signature);
     e = e ? e : buf_append(out, tmp->ptr + 5, tmp->len - 5);
     buf_clear(tmp);
-    return data_end(out, at, e);
+    return pg_message_end(out, at, e);
 }
 
 enum err copy_row(const struct copy *c, const struct sql_chunk *rows, uint32_t row, bool first,
@@ -431,7 +420,7 @@ enum err copy_row(const struct copy *c, const struct sql_chunk *rows, uint32_t r
         e = e ? e : value_put(c, buf_slice(tmp), rows->columns_n == 1, out);
         buf_clear(tmp);
     }
-    return data_end(out, at, e ? e : buf_append_u8(out, '\n'));
+    return pg_message_end(out, at, e ? e : buf_append_u8(out, '\n'));
 }
 
 void copy_end(enum copy_form form, bool none, struct buf *out)

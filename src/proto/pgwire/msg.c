@@ -286,6 +286,17 @@ void pg_end(struct buf *b, size_t at)
     be32_store(b->ptr + at + 1, (uint32_t)(b->len - at - 1));
 }
 
+enum err pg_message_end(struct buf *out, size_t at, enum err e)
+{
+    if (!e && out->len - at - 1 > INT32_MAX)
+        e = ERR_TOO_LARGE;
+    if (e)
+        out->len = at;
+    else
+        be32_store(out->ptr + at + 1, (uint32_t)(out->len - at - 1));
+    return e;
+}
+
 void pg_empty(struct buf *b, char type)
 {
     pg_end(b, pg_begin(b, type));

@@ -97,6 +97,9 @@ enum err pg_sasl_initial_decode(struct slice body, struct pg_sasl_initial *out);
 /* Where pg_end finds the length. */
 size_t pg_begin(struct buf *b, char type);
 void pg_end(struct buf *b, size_t at);
+/* Ends a message whose size the caller cannot know: type at `at`, then room for the length. e, or a
+ * message of more than 2 GiB: it is taken back. */
+enum err pg_message_end(struct buf *out, size_t at, enum err e);
 void pg_empty(struct buf *b, char type);
 void pg_auth(struct buf *b, uint32_t kind, struct slice data);
 void pg_parameter(struct buf *b, const char *name, const char *value);

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/endian.h"
+#include "proto/pgwire/msg.h"
 
 #define EPOCH_DAYS   10957             /* from 1970-01-01 to 2000-01-01, PostgreSQL's zero */
 #define EPOCH_MICROS 946684800000000LL /* the same */
@@ -313,13 +314,7 @@ enum err pg_data_row(const struct sql_chunk *c, uint32_t row, const uint8_t *for
     e = e ? e : buf_append_be16(out, (uint16_t)c->columns_n);
     for (i = 0; i < c->columns_n && !e; i++)
         e = put_value(&c->column[i], row, format_of(formats, formats_n, i) == 1, out);
-    if (!e && out->len - at - 1 > INT32_MAX)
-        e = ERR_TOO_LARGE;
-    if (e)
-        out->len = at;
-    else
-        be32_store(out->ptr + at + 1, (uint32_t)(out->len - at - 1));
-    return e;
+    return pg_message_end(out, at, e);
 }
 
 /* ---- values in ---- */
