@@ -430,6 +430,8 @@ enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errin
         l->conf.orphan_age_ms = 86400000;
     if (!l->conf.cache_bytes)
         l->conf.cache_bytes = 1u << 30;
+    if (!l->conf.merge_bytes)
+        l->conf.merge_bytes = 16u << 20;
     io_mutex_init(&l->lock);
     io_cond_init(&l->jobs_change);
     io_mutex_init(&l->ready_lock);

@@ -35,6 +35,7 @@ struct lake;
 struct record_header; /* journal/batch.h */
 struct record;        /* journal/batch.h */
 struct topic;
+struct topic_conf;
 
 /* ---- Parquet, by somebody else ---- */
 
@@ -166,6 +167,8 @@ struct lake_conf {
     /* Folder of archived files below a table's data folder, NULL: "archive"; and their class on S3,
      * NULL: as all others. */
     const char *archive, *archive_class;
+    /* Records in memory while more files overlap than are read at once; 0 = 16 MiB. */
+    uint64_t merge_bytes;
     uint64_t cache_bytes;  /* copies of objects that readers asked for; 0 = 1 GiB */
     int64_t orphan_age_ms; /* files that nothing names are removed when so old; 0 = 1 day */
     /* For views alone: nothing is written or looked after, and the log's readers get nothing of it. */
@@ -229,6 +232,9 @@ enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at
                        struct lake_view **out, struct errinfo *info);
 /* Before lake_close. */
 void lake_view_release(struct lake_view **v);
+/* Whether rows below the log's start are to leave the topic's table, which takes up to a minute: who
+ * looks at it as it is now leaves them out meanwhile. */
+bool lake_trims(const struct topic_conf *c);
 /* A local file with the object's bytes, which stays until lake_file_unpin with the same location:
  * the object itself in a folder, else a copy, fetched if need be. */
 enum err lake_file_pin(struct lake *l, const char *location, uint64_t bytes, char path[512],

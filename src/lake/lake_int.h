@@ -8,6 +8,7 @@
  *   lake_spec.c      how the table is divided
  *   lake_sort.c      how rows lie in its files
  *   lake_place.c     the stores that tables' objects are in
+ *   lake_merge.c     records of many files in order
  *   lake_maintain.c  compaction, expiry, orphans
  *   lake_tier.c      older records for readers of the log
  *   lake_trim.c      rows below the log's start leave
@@ -301,6 +302,23 @@ enum err file_key(const struct table *t, const struct ice_value *partition,
                   char out[STORE_KEY_MAX + 1], struct errinfo *info);
 bool lake_stopping(const struct lake *l);
 
+/* ---- records of many files in order of offset: lake_merge.c ---- */
+
+/* The view's files with the partition's records in [from, to), by offset_min; to be freed. */
+const struct lake_view_file **lake_files_of(const struct lake_view *v, int32_t partition,
+                                            int64_t from, int64_t to, uint32_t *n);
+/* Fills in c's path and columns. */
+enum err lake_cursor_open(struct lake *l, const struct lake_view *v, const struct lake_view_file *f,
+                          struct lake_cursor_conf *c, void **out, struct errinfo *info);
+void lake_cursor_close(struct lake *l, const struct lake_view_file *f, void **cursor);
+/* The view stays the caller's, and must stay. */
+struct merge;
+struct merge *merge_new(struct lake *l, const struct lake_view *v, int32_t partition, int64_t from,
+                        int64_t to);
+void merge_free(struct merge **m);
+/* *out is valid until the next call. ERR_EOF; ERR_CORRUPT: what came before may be out of order. */
+enum err merge_next(struct merge *m, const struct lake_record **out, struct errinfo *info);
+
 /* ---- older records: lake_tier.c ---- */
 
 enum err lake_tier_start(struct lake *l, struct errinfo *info);
@@ -309,7 +327,6 @@ void lake_tier_retain(struct lake *l, struct table *t, struct topic *topic,
                       const struct topic_conf *c);
 /* Rows below the log's start leave the table, if they are to: lake_trim.c. Loads the table. */
 enum err lake_trim(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info);
-bool lake_trims(const struct topic_conf *c);
 /* The topic's entry, made if there is none. NULL: too many. */
 struct table *lake_table_of(struct lake *l, struct topic *topic);
 

@@ -1,9 +1,5 @@
-/* Older records out of a topic's table, as record batches: what src/broker/tier.h asks for.
- *
- * A pass reads the files of one view of the table that may have records of its partition, in order of
- * their first offsets, each opened when its turn comes. Files may overlap (a table that is divided by
- * time): the record with the least offset of all that are open comes next. Within Weir's own files a
- * partition's records lie by offset; others' are sorted when they are read.
+/* Older records out of a topic's table, as record batches: what src/broker/tier.h asks for. A pass
+ * reads one view of the table, in order of offset (lake_merge.c).
  *
  * Batches have the records' own offsets, positions, timestamps, keys, values and headers; no producer, no
  * transaction, create time, and the topic's compression. A batch ends where offsets or positions have
@@ -27,15 +23,7 @@
 #include "broker/tier.h"
 #include "lake/lake_int.h"
 
-#define OPEN_MAX    64u
 #define BATCH_BYTES (256u << 10) /* of records, not compressed */
-
-struct source {
-    const struct lake_view_file *file; /* pinned */
-    void *cursor;
-    const struct lake_record *head; /* NULL: the cursor is to be asked */
-    int64_t last;                   /* offset given last, or one in front of all */
-};
 
 struct tier_pass {
     struct lake *l;
@@ -43,46 +31,14 @@ struct tier_pass {
     int32_t partition;
     int64_t next, to;
     struct lake_view *view;
-    const struct lake_view_file **files; /* those wanted, by offset_min */
-    uint32_t files_n, files_at;          /* to be opened next */
-    struct source open[OPEN_MAX];
-    uint32_t open_n;
+    struct merge *merge; /* of the view's files */
     struct batch_builder builder;
     int64_t base_offset; /* of the batch being built */
     uint64_t base_position;
     bool renewed; /* the view is new, and nothing was read since */
 };
 
-/* ---- which files ---- */
-
-static bool has(const struct lake_view_file *f, int32_t partition, int64_t from, int64_t to)
-{
-    return f->partition_min <= partition && partition <= f->partition_max && f->offset_min < to &&
-           f->offset_max >= from;
-}
-
-static int file_order(const void *a, const void *b)
-{
-    const struct lake_view_file *x = *(const struct lake_view_file *const *)a;
-    const struct lake_view_file *y = *(const struct lake_view_file *const *)b;
-
-    return x->offset_min < y->offset_min ? -1 : x->offset_min > y->offset_min;
-}
-
-/* Those with the partition's records in [from, to), to be freed. */
-static const struct lake_view_file **files_of(const struct lake_view *v, int32_t partition,
-                                              int64_t from, int64_t to, uint32_t *n)
-{
-    const struct lake_view_file **out = xcalloc((size_t)v->files_n + 1, sizeof *out);
-    uint32_t i;
-
-    *n = 0;
-    for (i = 0; i < v->files_n; i++)
-        if (has(&v->file[i], partition, from, to))
-            out[(*n)++] = &v->file[i];
-    qsort(out, *n, sizeof *out, file_order);
-    return out;
-}
+/* ---- the view ---- */
 
 /* The table as it is now, checked to have all below `to`. */
 static enum err view_of(struct lake *l, struct topic *topic, int32_t partition, int64_t to,
@@ -108,165 +64,17 @@ static enum err view_of(struct lake *l, struct topic *topic, int32_t partition, 
     return e;
 }
 
-/* ---- one file ---- */
-
-static enum err cursor_open(struct lake *l, const struct lake_view *v,
-                            const struct lake_view_file *f, struct lake_cursor_conf *c, void **out,
-                            struct errinfo *info)
-{
-    char path[512];
-    enum err e = lake_file_pin(l, f->location, f->bytes, path, info);
-
-    if (e)
-        return e;
-    c->path = path;
-    c->columns = v->column;
-    c->columns_n = v->columns_n;
-    e = l->conf.parquet.cursor_open(l->conf.parquet.arg, c, out, info);
-    if (e)
-        lake_file_unpin(l, f->location);
-    return e;
-}
-
-static void cursor_close(struct lake *l, const struct lake_view_file *f, void **cursor)
-{
-    if (*cursor)
-        l->conf.parquet.cursor_close(*cursor);
-    *cursor = NULL;
-    lake_file_unpin(l, f->location);
-}
-
-/* Weir's own files, flushed or compacted, have a partition's records in order of offset; they have names
- * that nobody else gives. Those in a sort order of the table have not. */
-static bool is_ours(const struct lake_view_file *f)
-{
-    const char *slash = strrchr(f->location, '/'), *name = slash ? slash + 1 : f->location;
-
-    return strspn(name, "0123456789abcdef") == 32 && strcmp(name + 32, ".parquet") == 0;
-}
-
-static enum err source_open(struct tier_pass *s, const struct lake_view_file *f, struct source *out,
-                            struct errinfo *info)
-{
-    struct lake_cursor_conf c = {.partition = s->partition,
-                                 .from = s->next,
-                                 .to = s->to,
-                                 .ts_min_ms = INT64_MIN,
-                                 .sorted = f->sorted || !is_ours(f)};
-
-    *out = (struct source){.file = f, .last = s->next - 1};
-    return cursor_open(s->l, s->view, f, &c, &out->cursor, info);
-}
-
-/* The source's next record into head; ERR_EOF. */
-static enum err source_next(struct tier_pass *s, struct source *o, struct errinfo *info)
-{
-    enum err e = s->l->conf.parquet.cursor_next(o->cursor, &o->head, info);
-
-    if (!e && o->head->offset <= o->last)
-        e = errinfo_set(info, ERR_CORRUPT,
-                        "%.150s has offset %" PRId64 " of a partition behind offset %" PRId64,
-                        o->file->location, o->head->offset, o->last);
-    if (e)
-        o->head = NULL;
-    else
-        o->last = o->head->offset;
-    return e;
-}
-
-/* ---- all of them ---- */
-
-static void sources_close(struct tier_pass *s)
-{
-    while (s->open_n) {
-        struct source *o = &s->open[--s->open_n];
-
-        if (o->cursor)
-            cursor_close(s->l, o->file, &o->cursor);
-    }
-}
-
-/* Opens what may have records at or below `offset`. */
-static enum err sources_open(struct tier_pass *s, int64_t offset, struct errinfo *info)
-{
-    enum err e = ERR_OK;
-
-    while (!e && s->files_at < s->files_n && s->files[s->files_at]->offset_min <= offset) {
-        if (s->open_n == OPEN_MAX)
-            return errinfo_set(info, ERR_LIMIT,
-                               "more than %u files of the table have records around offset %" PRId64
-                               ": its lake.partition scatters what was written together",
-                               OPEN_MAX, offset);
-        e = source_open(s, s->files[s->files_at], &s->open[s->open_n], info);
-        if (!e) {
-            s->files_at++;
-            s->open_n++;
-        }
-    }
-    return e;
-}
-
-/* The open source whose record comes first; NULL in *out: all are at their end. */
-static enum err sources_least(struct tier_pass *s, struct source **out, struct errinfo *info)
-{
-    uint32_t i = 0;
-    enum err e;
-
-    *out = NULL;
-    while (i < s->open_n) {
-        struct source *o = &s->open[i];
-
-        e = o->head ? ERR_OK : source_next(s, o, info);
-        if (e == ERR_EOF) {
-            cursor_close(s->l, o->file, &o->cursor);
-            *o = s->open[--s->open_n];
-            *out = NULL; /* it may have moved */
-            i = 0;
-            continue;
-        }
-        if (e)
-            return e;
-        if (!*out || o->head->offset < (*out)->head->offset)
-            *out = o;
-        i++;
-    }
-    return ERR_OK;
-}
-
-/* The source with the next record. ERR_EOF. */
-static enum err record_find(struct tier_pass *s, struct source **out, struct errinfo *info)
-{
-    enum err e;
-
-    for (;;) {
-        e = sources_least(s, out, info);
-        if (e)
-            return e;
-        if (*out &&
-            (s->files_at == s->files_n || s->files[s->files_at]->offset_min > (*out)->head->offset))
-            return ERR_OK;
-        if (!*out && s->files_at == s->files_n)
-            return ERR_EOF;
-        e = sources_open(s, *out ? (*out)->head->offset : s->files[s->files_at]->offset_min, info);
-        if (e)
-            return e;
-    }
-}
-
 /* ---- a pass ---- */
 
 static enum err pass_view(struct tier_pass *s, bool renew, struct errinfo *info)
 {
     enum err e;
 
-    sources_close(s);
-    free(s->files);
-    s->files = NULL;
-    s->files_n = s->files_at = 0;
+    merge_free(&s->merge);
     lake_view_release(&s->view);
     e = view_of(s->l, s->topic, s->partition, s->to, renew, &s->view, info);
     if (!e)
-        s->files = files_of(s->view, s->partition, s->next, s->to, &s->files_n);
+        s->merge = merge_new(s->l, s->view, s->partition, s->next, s->to);
     return e;
 }
 
@@ -276,8 +84,7 @@ static void pass_close(struct tier_pass **sp)
 
     if (!s)
         return;
-    sources_close(s);
-    free(s->files);
+    merge_free(&s->merge);
     lake_view_release(&s->view);
     batch_builder_fini(&s->builder);
     topic_unref(&s->topic);
@@ -372,18 +179,13 @@ static enum err record_put(struct tier_pass *s, const struct lake_record *r, str
 static enum err records_put(struct tier_pass *s, size_t bytes, struct tier_block *out,
                             struct errinfo *info)
 {
-    struct source *o;
+    const struct lake_record *r;
     enum err e = ERR_OK;
 
     while (!e && out->bytes.len + batch_builder_bytes(&s->builder) < bytes) {
-        e = record_find(s, &o, info);
-        if (e)
-            break;
-        if (o->head->offset < s->next)
-            return errinfo_set(info, ERR_CORRUPT, "the table has offset %" PRId64 " twice",
-                               o->head->offset);
-        e = record_put(s, o->head, out, info);
-        o->head = NULL;
+        e = merge_next(s->merge, &r, info);
+        if (!e)
+            e = record_put(s, r, out, info);
     }
     return e;
 }
@@ -441,7 +243,7 @@ static enum err file_find(struct lake *l, const struct lake_view *v, const struc
 
     if (c.to > *offset)
         c.to = *offset;
-    e = cursor_open(l, v, f, &c, &cursor, info);
+    e = lake_cursor_open(l, v, f, &c, &cursor, info);
     if (e)
         return e;
     e = l->conf.parquet.cursor_next(cursor, &r, info);
@@ -449,7 +251,7 @@ static enum err file_find(struct lake *l, const struct lake_view *v, const struc
         *offset = r->offset;
         *ts_ms = r->timestamp_ms;
     }
-    cursor_close(l, f, &cursor);
+    lake_cursor_close(l, f, &cursor);
     return e == ERR_EOF ? ERR_OK : e;
 }
 
@@ -488,7 +290,7 @@ static enum err find(void *arg, struct partition *p, enum tier_by by, int64_t va
     if (e)
         return e;
     *offset = to;
-    files = files_of(v, c.partition, from, to, &n);
+    files = lake_files_of(v, c.partition, from, to, &n);
     e = files_find(arg, v, files, n, &c, offset, ts_ms, info);
     free(files);
     lake_view_release(&v);
@@ -601,7 +403,7 @@ static void partition_retain(struct lake *l, struct table *t, struct partition *
     if (start >= now.start_offset)
         return;
     m.started = now.bytes;
-    files = files_of(v, partition_index(p), start, now.start_offset, &n);
+    files = lake_files_of(v, partition_index(p), start, now.start_offset, &n);
     past = files_past(files, n, &m);
     if (past && kept_from(l, t, v, files + past, n - past, partition_index(p), start,
                           now.start_offset, &at))

@@ -27,7 +27,10 @@ struct trim {
 
 bool lake_trims(const struct topic_conf *c)
 {
-    return c->lake_retention_ms == -2 && topic_conf_tiered(c);
+    struct topic_conf on = *c; /* what was taken out of the lake is read on, but its table stays */
+
+    on.lake_enable = true;
+    return c->lake_retention_ms == -2 && topic_conf_tiered(&on);
 }
 
 /* Has the file rows of the partition in [from, to)? */

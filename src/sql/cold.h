@@ -36,6 +36,7 @@ struct sql_bounds {
 struct sql_cold_file {
     const char *path; /* a local file within sql_conf.dirs */
     uint64_t rows;
+    bool below; /* some of its rows may be below `start` */
 };
 
 struct sql_cold_snapshot {
@@ -45,6 +46,9 @@ struct sql_cold_snapshot {
     /* First offset of each partition that is not in the files: the local log is read from there on.
      * For SQL_AT_… of the past: `end` (may be NULL: none) has the offset behind the last to see. */
     const int64_t *boundary, *end;
+    /* Of each partition: rows of files that are `below` are not to be seen below it. */
+    const int64_t *start;
+    uint32_t start_n;
     uint32_t partitions_n;
     /* The table's columns, field ids included: record columns as named in column.h that the files
      * have, and the fields of JSON values. The local log gives the same. Files that do not have a

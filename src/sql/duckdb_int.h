@@ -75,6 +75,8 @@ void feed_function_register(struct engine *e, duckdb_connection c);    /* duckdb
 enum err system_views_make(duckdb_connection c, struct errinfo *info);
 /* The text of a table that has files and local records: what `query` is given. duckdb_scan.c */
 enum err table_source(const struct plan_table *t, uint32_t index, struct buf *out);
+/* Of how many of its files some rows may be below the log's start. */
+uint32_t table_files_below(const struct plan_table *t);
 /* A list of paths, or of anything, as SQL text. */
 enum err text_quote(struct buf *out, const char *s, char quote);
 enum err text_schema(struct buf *out, const struct sql_column *columns, uint32_t n);

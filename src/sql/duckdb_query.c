@@ -305,7 +305,7 @@ static bool count_prepare(struct run *r, const struct plan_tree *tree)
         return false;
     if (plan_table_find(&r->plan, tree->count_of, &t, &index))
         fault_clear(&r->plan.fault); /* the name may be one of DuckDB's own */
-    if (!t || !t->has_cold || t->past.kind != SQL_AT_NOW)
+    if (!t || !t->has_cold || t->past.kind != SQL_AT_NOW || table_files_below(t))
         return false;
     buf_init(&text, LIMIT_SQL_SOURCE);
     t->counted = true;

@@ -7,6 +7,7 @@
  * A statement's tables belong to its plan (plan.c), which the thread that prepares it carries (see
  * engine_plan). Bind says the columns; init cuts the view into tasks; each of DuckDB's threads
  * takes tasks with a scan of its own. Only columns that are asked for are filled. */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -405,9 +406,22 @@ enum err text_schema(struct buf *b, const struct sql_column *columns, uint32_t n
     return e ? e : buf_append_str(b, "}");
 }
 
-enum err table_source(const struct plan_table *t, uint32_t index, struct buf *b)
+/* Rows that are not below the log's start. */
+static enum err starts_where(struct buf *b, const struct sql_cold_snapshot *cold)
+{
+    enum err e = buf_append_str(b, " WHERE \"offset\" >= coalesce(list_extract([");
+    uint32_t i;
+
+    for (i = 0; !e && i < cold->start_n; i++)
+        e = buf_printf(b, "%s%" PRId64, i ? ", " : "", cold->start[i]);
+    return e ? e : buf_append_str(b, "]::BIGINT[], \"partition\" + 1), 0)");
+}
+
+/* Those of the table's files that are `below`, or those that are not. */
+static enum err files_source(const struct plan_table *t, bool below, struct buf *b)
 {
     enum err e = buf_append_str(b, "SELECT ");
+    bool first = true;
     uint32_t i;
 
     for (i = 0; !e && i < t->columns_n; i++) {
@@ -432,10 +446,13 @@ enum err table_source(const struct plan_table *t, uint32_t index, struct buf *b)
     if (!e)
         e = buf_append_str(b, " FROM read_parquet([");
     for (i = 0; !e && i < t->cold.files_n; i++) {
-        if (i)
+        if (t->cold.files[i].below != below)
+            continue;
+        if (!first)
             e = buf_append_str(b, ", ");
         if (!e)
             e = text_quote(b, t->cold.files[i].path, '\'');
+        first = false;
     }
     if (!e)
         e = buf_append_str(b, "], hive_partitioning = false");
@@ -445,6 +462,29 @@ enum err table_source(const struct plan_table *t, uint32_t index, struct buf *b)
         e = text_schema(b, t->columns, t->columns_n);
     if (!e)
         e = buf_append_str(b, ")");
+    return !e && below ? starts_where(b, &t->cold) : e;
+}
+
+uint32_t table_files_below(const struct plan_table *t)
+{
+    uint32_t i, n = 0;
+
+    for (i = 0; i < t->cold.files_n; i++)
+        n += t->cold.files[i].below;
+    return n;
+}
+
+enum err table_source(const struct plan_table *t, uint32_t index, struct buf *b)
+{
+    uint32_t below = table_files_below(t);
+    enum err e = ERR_OK;
+
+    if (below < t->cold.files_n)
+        e = files_source(t, false, b);
+    if (!e && below && below < t->cold.files_n)
+        e = buf_append_str(b, " UNION ALL ");
+    if (!e && below)
+        e = files_source(t, true, b);
     if (!e && t->cut.rows) /* statistics do not get through a union of nothing */
         e = buf_printf(b, " UNION ALL SELECT * FROM weir_table(%u)", (unsigned)index);
     return e;

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "broker/broker.h"
+#include "broker/tier.h"
 #include "journal/batch.h"
 #include "sql/cold.h"
 #include "sql/field.h"
@@ -424,6 +425,8 @@ struct cold_view {
     struct sql_cold_file *file;
     const char **location; /* of file[i], pinned */
     uint32_t files_n;
+    int64_t *start; /* of each partition, NULL: rows below the log's start are seen */
+    uint32_t start_n;
     struct sql_column *columns;
 };
 
@@ -438,6 +441,7 @@ static void cold_free(struct tables *l, struct cold_view *v)
     lake_view_release(&v->view);
     free(v->columns);
     free(v->location);
+    free(v->start);
     free(v->file);
     free(v);
 }
@@ -462,24 +466,55 @@ static bool wanted(const struct lake_view_file *f, const struct sql_bounds *b)
            f->time_min_us / 1000 - 1 <= b->ts_max_ms && b->ts_min_ms <= f->time_max_us / 1000 + 1;
 }
 
+/* The log's starts, if rows below them are to leave the table. */
+static void starts_get(struct cold_view *v, struct topic *t)
+{
+    struct topic_conf c;
+    uint32_t i;
+
+    topic_conf_get(t, &c);
+    if (!lake_trims(&c))
+        return;
+    v->start_n = (uint32_t)topic_partitions(t);
+    v->start = xcalloc((size_t)v->start_n + 1, sizeof *v->start);
+    for (i = 0; i < v->start_n; i++)
+        v->start[i] = partition_start(topic_partition(t, (int32_t)i));
+}
+
+/* May rows of the file be below the starts, and may others not? */
+static void starts_look(const struct cold_view *v, const struct lake_view_file *f, bool *below,
+                        bool *above)
+{
+    int64_t p, n = v->start_n, last = f->partition_max < n ? f->partition_max : n - 1;
+
+    *below = false;
+    *above = !v->start || f->partition_min < 0 || f->partition_max >= n;
+    for (p = f->partition_min < 0 ? 0 : f->partition_min; p <= last; p++) {
+        *below = *below || f->offset_min < v->start[p];
+        *above = *above || f->offset_max >= v->start[p];
+    }
+}
+
 static enum err cold_files(struct tables *l, struct cold_view *v, const struct sql_bounds *b,
                            struct errinfo *info)
 {
     const struct lake_view *w = v->view;
     char path[512];
+    bool below, above;
     enum err e = ERR_OK;
     uint32_t i;
 
     v->file = xcalloc((size_t)w->files_n + 1, sizeof *v->file);
     v->location = xcalloc((size_t)w->files_n + 1, sizeof *v->location);
     for (i = 0; !e && i < w->files_n; i++) {
-        if (!wanted(&w->file[i], b))
+        starts_look(v, &w->file[i], &below, &above);
+        if (!above || !wanted(&w->file[i], b))
             continue;
         e = lake_file_pin(l->lake, w->file[i].location, w->file[i].bytes, path, info);
         if (e)
             break;
         v->location[v->files_n] = w->file[i].location;
-        v->file[v->files_n++] = (struct sql_cold_file){xstrdup(path), w->file[i].rows};
+        v->file[v->files_n++] = (struct sql_cold_file){xstrdup(path), w->file[i].rows, below};
     }
     return e;
 }
@@ -512,6 +547,8 @@ static enum err cold_snapshot(void *arg, struct topic *t, const struct sql_at *a
         return e ? e : ERR_NOT_FOUND;
     v = xcalloc(1, sizeof *v);
     e = lake_view_get(l->lake, t, &when, &v->view, info);
+    if (!e && when.kind == LAKE_AT_NOW)
+        starts_get(v, t);
     if (!e)
         e = cold_files(l, v, bounds, info);
     if (e) {
@@ -524,6 +561,8 @@ static enum err cold_snapshot(void *arg, struct topic *t, const struct sql_at *a
                                       .files_n = v->files_n,
                                       .boundary = v->view->boundary,
                                       .end = when.kind == LAKE_AT_NOW ? NULL : v->view->boundary,
+                                      .start = v->start,
+                                      .start_n = v->start_n,
                                       .partitions_n = v->view->boundary_n,
                                       .columns = v->columns,
                                       .columns_n = v->view->columns_n,

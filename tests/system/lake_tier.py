@@ -69,6 +69,25 @@ def test_tier_replay():
         assert metric(s2, "weir_lake_replayed_records_total") >= len(before)
 
 
+def test_tier_scattered():
+    """A table in 200 files that all have records from all over: replayed in order, whatever the number is."""
+    with scratch() as d, served(kafka=0) as s:
+        exe = kafka_clients.compiled(d, "replay")
+        weir("topics", "create", "wide", *CREATE, "--set", "local.retention.bytes=-1", "--set",
+             "lake.partition=bucket[200](value)", server=s)
+        body = [{"type": "t.x", "stream": "wide:k", "data": {"n": n, "text": "x" * (n % 200)}} for n in range(4000)]
+        for i in range(0, len(body), 1000):
+            assert s.call("POST", "/events", json.dumps(body[i:i + 1000]))[0] == 201
+        sent, before = replay(exe, s, "wide", "read", "3")[0], events(s, "wide")
+        assert len(before) == len(body)
+        weir("topics", "alter", "wide", "--set", "local.retention.bytes=0", server=s)
+        all_cold(s, "wide")
+        status, _, out = s.call("GET", "/lake/wide")
+        assert status == 200 and json.loads(out)["table_files"] == 200, out
+        assert replay(exe, s, "wide", "read", "3")[0] == sent, "over Kafka"
+        assert events(s, "wide") == before, "over HTTP"
+
+
 def restarted(s):
     """The same server once more, in the same object, so that whoever stops it stops this one."""
     s.stop()
@@ -214,6 +233,41 @@ def test_tier_rows_leave():
         wait_for(lambda: all(p["start"] == p["end"] for p in partitions(s, "less")))
         weir("lake", "expire", "less", server=s)
         assert places(s, d, "less") == set() and events(s, "less") == []
+
+
+def test_tier_sql_start():
+    """What DeleteRecords deleted SQL does not show from its answer on, though the table still has it."""
+    with served() as s:
+        def ask(query):
+            status, _, out = s.call("POST", "/sql", json.dumps({"query": query}))
+            assert status == 200, out
+            return json.loads(out)["rows"]
+
+        weir("topics", "create", "gone", *CREATE, server=s)
+        for part in range(2):  # a file with all partitions, then one for each
+            body = [{"type": "t.x", "stream": "gone:k%d" % (n % 11), "data": {"n": n}} for n in range(440)]
+            assert s.call("POST", "/events", json.dumps(body))[0] == 201
+            weir("lake", "flush", "gone", server=s)
+            weir("topics", "alter", "gone", "--set", "lake.partition=partition", server=s)
+        all_cold(s, "gone")
+        weir("lake", "expire", "gone", server=s)  # not again by itself within a minute
+        assert s.call("POST", "/events", json.dumps(body[:44]))[0] == 201
+        ends = {p["partition"]: p["end"] for p in partitions(s, "gone")}
+        here = {p["partition"]: p["local_start"] for p in partitions(s, "gone")}
+        starts, rows = dict.fromkeys(ends, 0), {(p, o): 0 for p, end in ends.items() for o in range(end)}
+        snapshot = ask("SELECT max(snapshot_id) FROM weir.snapshots WHERE topic = 'gone'")[0][0]
+        for p, before in ((0, 3), (1, 1), (0, here[0] - 5), (2, here[2]), (1, here[1] + 2)):
+            assert s.call("DELETE", "/topics/gone/records?partition=%d&before=%d" % (p, before))[0] in (200, 202, 204)
+            starts[p] = before
+            want = sorted([p, o] for p, o in rows if o >= starts[p])
+            assert ask('SELECT partition, "offset" FROM gone ORDER BY ALL') == want, starts
+            assert ask("SELECT count(*) FROM gone") == [[len(want)]], starts
+            assert ask('SELECT min("offset") FROM gone WHERE partition = %d' % p) == [[before]], starts
+            assert ask("SELECT count(*) FROM stream_messages WHERE topic = 'gone'") == [[len(want)]], starts
+        old = ask("SELECT count(*) FROM gone AT (VERSION => %s)" % snapshot)
+        assert old == [[sum(here.values())]], "a snapshot has its rows until it expires"
+        weir("lake", "expire", "gone", server=s)
+        assert ask('SELECT partition, "offset" FROM gone ORDER BY ALL') == want
 
 
 def test_tier_out_of_reach():

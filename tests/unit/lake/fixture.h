@@ -43,6 +43,8 @@ static struct lake_parquet parquet_of(struct fx *f);
 
 /* ---- fixture ---- */
 
+static uint64_t fx_merge_bytes; /* of the lakes that are opened */
+
 static void fx_open(struct fx *f)
 {
     struct broker_conf bc = {
@@ -51,6 +53,7 @@ static void fx_open(struct fx *f)
                            .dir = f->tmp,
                            .namespace_ = "weir",
                            .orphan_age_ms = 1,
+                           .merge_bytes = fx_merge_bytes,
                            .parquet = parquet_of(f)};
     struct errinfo info = {0};
 
@@ -94,17 +97,24 @@ static int teardown(void **state)
     return rc;
 }
 
-/* With one setting beside lake.enable. */
-static void topic_make(struct fx *f, int32_t partitions, const char *setting, const char *value)
+/* With settings beside lake.enable: names and values, then NULL. */
+static void topic_make_with(struct fx *f, int32_t partitions, const char *const *settings)
 {
     struct errinfo info = {0};
     struct topic_conf c;
 
     topic_conf_default(f->b, &c);
     assert_int_equal(topic_conf_set(&c, SLICE_LIT("lake.enable"), SLICE_LIT("true"), &info), 0);
-    assert_int_equal(topic_conf_set(&c, slice_str(setting), slice_str(value), &info), 0);
+    for (; *settings; settings += 2)
+        assert_int_equal(topic_conf_set(&c, slice_str(settings[0]), slice_str(settings[1]), &info),
+                         0);
     if (topic_create_wait(f->b, SLICE_LIT(TOPIC), partitions, &c, &info))
         fail_msg("%s", info.text);
+}
+
+static void topic_make(struct fx *f, int32_t partitions, const char *setting, const char *value)
+{
+    topic_make_with(f, partitions, (const char *[]){setting, value, NULL});
 }
 
 static void put_at(struct fx *f, int32_t partition, int64_t ms, const char *value, unsigned times)

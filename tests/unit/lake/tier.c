@@ -42,16 +42,28 @@ static void row_make(int64_t o, struct lake_record *r, struct record_header h[3]
 struct cursor {
     struct lake_cursor_conf c;
     int64_t next;
+    bool in[RECORDS]; /* the file has the row */
     struct lake_record r;
     struct record_header h[3];
     char text[32];
 };
+static _Atomic unsigned files_open, files_open_max;
 
 static enum err cursor_open(void *arg, const struct lake_cursor_conf *c, void **out,
                             struct errinfo *info)
 {
     struct cursor *x = xcalloc(1, sizeof *x);
+    unsigned n = atomic_fetch_add(&files_open, 1) + 1;
+    FILE *f = fopen(c->path, "r");
+    long from, to;
 
+    assert_non_null(f);
+    while (fscanf(f, "%ld %ld", &from, &to) == 2)
+        for (; from < to; from++)
+            x->in[from] = true;
+    fclose(f);
+    if (n > atomic_load(&files_open_max))
+        atomic_store(&files_open_max, n);
     x->c = *c;
     x->next = c->from > 0 ? c->from : 0;
     *out = x;
@@ -68,13 +80,19 @@ static enum err cursor_next(void *cursor, const struct lake_record **out, struct
         if (atomic_load(&scrambled) && !x->c.sorted && o % 50 > 20 && o % 50 < 30)
             o = o / 50 * 50 + 50 - o % 50; /* 21…29 backwards */
         row_make(o, &x->r, x->h, x->text);
-        if (!there(o) || o >= to || x->r.timestamp_ms < x->c.ts_min_ms ||
+        if (!x->in[o] || !there(o) || o >= to || x->r.timestamp_ms < x->c.ts_min_ms ||
             x->r.position < x->c.position_min)
             continue;
         *out = &x->r;
         return ERR_OK;
     }
     return ERR_EOF;
+}
+
+static void cursor_close(void *cursor)
+{
+    atomic_fetch_sub(&files_open, 1);
+    free(cursor);
 }
 
 static enum err write_file(void *arg, struct topic *t, const struct lake_range *r, uint32_t n,
@@ -85,10 +103,11 @@ static enum err write_file(void *arg, struct topic *t, const struct lake_range *
     FILE *f = fopen(path, "wx");
     uint32_t i;
 
-    fputs("rows", f);
+    for (i = 0; i < n; i++)
+        fprintf(f, "%ld %ld\n", (long)r[i].from, (long)r[i].to);
+    *out = (struct lake_file_stats){
+        .bytes = (uint64_t)ftell(f), .leaves_n = 4, .leaf = xcalloc(4, sizeof *out->leaf)};
     fclose(f);
-    *out =
-        (struct lake_file_stats){.bytes = 4, .leaves_n = 4, .leaf = xcalloc(4, sizeof *out->leaf)};
     for (i = 0; i < n; i++)
         out->rows += (uint64_t)(r[i].to - r[i].from);
     for (i = 0; i < 4;
@@ -123,7 +142,7 @@ static struct lake_parquet parquet_of(struct fx *f)
                                  .stats_fini = stats_fini,
                                  .cursor_open = cursor_open,
                                  .cursor_next = cursor_next,
-                                 .cursor_close = free,
+                                 .cursor_close = cursor_close,
                                  .fields_new = fields_new,
                                  .fields_value = fields_value,
                                  .fields_each = fields_each,
@@ -134,14 +153,12 @@ static struct lake_parquet parquet_of(struct fx *f)
 
 static const struct timespec nap = {0, 2000000};
 
-/* RECORDS that only the table has. */
-static struct topic *begin(struct fx *f)
+/* What was written is in the table alone. */
+static struct topic *flushed(struct fx *f)
 {
     struct plog_info now = {0};
     struct topic *t;
 
-    topic_make(f, 1, "local.retention.bytes", "0");
-    put_at(f, 0, -1, "x", RECORDS);
     job_fine(f, LAKE_FLUSH, "flush");
     t = topic_find(f->b, SLICE_LIT(TOPIC));
     while (now.start_offset < RECORDS) {
@@ -150,6 +167,37 @@ static struct topic *begin(struct fx *f)
     }
     assert_int_equal(partition_start(topic_partition(t, 0)), 0);
     return t;
+}
+
+/* RECORDS that only the table has. */
+static struct topic *begin(struct fx *f)
+{
+    topic_make(f, 1, "local.retention.bytes", "0");
+    put_at(f, 0, -1, "x", RECORDS);
+    return flushed(f);
+}
+
+/* The same in so many files that all have some from near the start to near the end. */
+static struct topic *begin_scattered(struct fx *f, int files)
+{
+    struct append_record r = {.value = SLICE_LIT("x")};
+    struct errinfo info = {0};
+    struct append *a = append_new(f->b, NULL, NULL);
+    struct append_slot slot;
+    struct topic *t;
+    int64_t i;
+
+    topic_make_with(f, 1, /* and by hour(timestamp) */
+                    (const char *[]){"local.retention.bytes", "0", "retention.ms", "-1", NULL});
+    t = topic_find(f->b, SLICE_LIT(TOPIC));
+    for (i = 0; i < RECORDS; i++) {
+        r.timestamp_ms = i * 7 % files * 3600000;
+        assert_int_equal(append_record(a, t, 0, &r, &slot, &info), ERR_OK);
+    }
+    assert_int_equal(append_submit_wait(a, &info), ERR_OK);
+    append_free(&a);
+    topic_unref(&t);
+    return flushed(f);
 }
 
 static void batch_check_rows(const struct read_batch *b, int64_t *next)
@@ -268,12 +316,44 @@ static void test_find(void **state)
     topic_unref(&t);
 }
 
+static void test_scattered(void **state)
+{
+    static const struct {
+        int files;
+        unsigned open, bytes;
+    } want[] = {{60, 60, 1u << 20}, {200, 64, 1u << 20}, {200, 64, 4000}, {120, 64, 1}};
+    struct lake_view *v;
+    struct topic *t;
+    struct fx *f;
+    void *own;
+    size_t i;
+
+    for (i = 0; i < sizeof want / sizeof *want; i++) {
+        fx_merge_bytes = want[i].bytes;
+        setup(&own);
+        f = own;
+        t = begin_scattered(f, want[i].files);
+        assert_int_equal(lake_view_get(f->l, t, &(struct lake_at){LAKE_AT_NOW, 0}, &v, NULL), 0);
+        assert_int_equal(v->files_n, want[i].files);
+        lake_view_release(&v);
+        atomic_store(&files_open_max, 0);
+        read_all(t, 0);
+        read_all(t, 555);
+        assert_true(atomic_load(&files_open_max) <= want[i].open);
+        topic_unref(&t);
+        teardown(&own);
+        assert_int_equal(atomic_load(&files_open), 0);
+    }
+    fx_merge_bytes = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
         cmocka_unit_test_setup_teardown(test_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_find, setup, teardown),
+        cmocka_unit_test(test_scattered),
     };
 
     return cmocka_run_group_tests_name("lake/tier", tests, NULL, NULL);

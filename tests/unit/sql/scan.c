@@ -236,7 +236,7 @@ static void test_cold(void **state)
     if (parquet_write(p, &w, &stats, &info))
         fail_msg("%s", info.text);
     parquet_stats_fini(&stats);
-    l.file = (struct sql_cold_file){l.path, 1000};
+    l.file = (struct sql_cold_file){l.path, 1000, false};
     fx_expect(
         &f,
         "SELECT count(*), count(DISTINCT (partition, \"offset\")), sum(n)::BIGINT, count(new) "
