@@ -231,8 +231,7 @@ static bool is_now(const json_t *n)
     return false;
 }
 
-/* A time as SQL writes it: the zone may be hours alone, "+00". */
-static bool time_of(struct slice s, int64_t *ms)
+bool time_read(struct slice s, int64_t *ms)
 {
     char whole[40];
 
@@ -268,7 +267,7 @@ static bool moment(const struct walk *w, const json_t *n, int64_t *lo, int64_t *
     if (tree_is(n, "class", "PARAMETER") && (p = param_of(w, n))) {
         if (p->type == SQL_TIMESTAMP_TZ)
             *lo = p->i64 / 1000 - 1;
-        else if (p->type != SQL_VARCHAR || !time_of(p->bytes, lo))
+        else if (p->type != SQL_VARCHAR || !time_read(p->bytes, lo))
             return false;
         *hi = *lo + 2;
         return true;
@@ -282,7 +281,7 @@ static bool moment(const struct walk *w, const json_t *n, int64_t *lo, int64_t *
         child = json_object_get(n, "child");
     }
     if (!tree_is(child, "class", "CONSTANT") ||
-        !time_of(slice_str(tree_str(json_object_get(child, "value"), "value")), lo))
+        !time_read(slice_str(tree_str(json_object_get(child, "value"), "value")), lo))
         return false;
     if (tree_is(n, "class", "CAST") &&
         !strcmp(tree_str(json_object_get(n, "cast_type"), "id"), "DATE"))
@@ -480,6 +479,13 @@ static void mention(struct plan *p, const char *name, const struct demand *d)
             x->topic[0] = 0;
     }
     x->mentions++;
+}
+
+void plan_bounds_put(struct plan *p, const char *name, const struct sql_bounds *b)
+{
+    bool fresh;
+
+    bounds_get(p, name, &fresh)->b = *b;
 }
 
 /* How many tables a FROM has. */

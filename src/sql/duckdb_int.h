@@ -73,6 +73,16 @@ void scan_functions_register(struct engine *e, duckdb_connection c);   /* duckdb
 void system_functions_register(struct engine *e, duckdb_connection c); /* duckdb_system.c */
 void feed_function_register(struct engine *e, duckdb_connection c);    /* duckdb_feed.c */
 enum err system_views_make(duckdb_connection c, struct errinfo *info);
+/* A table's rows without a statement, by one thread: what weir_table gives, without DuckDB's planning.
+ * column: the numbers of those wanted, borrowed. Chunks are NULL at the end, and then *failed says
+ * whether it is one (the plan's fault or `again` is set); valid until the next call. */
+struct direct;
+struct direct *direct_new(struct plan_table *t, const uint32_t *column, uint32_t n);
+duckdb_data_chunk direct_next(struct direct *d, bool *failed);
+void direct_free(struct direct **d);
+/* As result_init wants them; `of` is the struct direct. */
+const char *direct_name(void *of, idx_t i);
+duckdb_logical_type direct_type(void *of, idx_t i);
 /* The text of a table that has files and local records: what `query` is given. duckdb_scan.c */
 enum err table_source(const struct plan_table *t, uint32_t index, struct buf *out);
 /* Of how many of its files some rows may be below the log's start. */

@@ -546,7 +546,7 @@ enum err parquet_write(struct parquet *p, const struct parquet_write *w, struct 
     e = scan_view_ranges(&t->view, p->conf.sql->conf.broker, w->topic, w->ranges, w->ranges_n,
                          info);
     if (!e)
-        e = scan_view_cut(&t->view, &scan_unbounded, NULL, NULL, 0, &t->cut, info);
+        e = scan_view_cut(&t->view, &scan_unbounded, NULL, NULL, 0, NULL, &t->cut, info);
     if (!e && write_text(&b, w, &t->cut))
         e = errinfo_set(info, ERR_TOO_LARGE, "too many columns for one file");
     if (!e)

@@ -11,8 +11,10 @@
 #include "base/mem.h"
 #include "sql/coordinator.h"
 #include "sql/duckdb_int.h"
+#include "sql/point.h"
 
-#define TRIES_MAX 20u
+#define TRIES_MAX      20u
+#define POINT_ROWS_MAX 32768u /* as many records as one task of a scan has at least */
 
 struct run {
     struct sql_query *q;
@@ -552,12 +554,12 @@ static duckdb_logical_type result_type(void *of, idx_t i)
     return ddb.column_logical_type(of, i);
 }
 
-static bool columns_give(struct run *r, duckdb_result *res)
+static bool columns_give(struct run *r, idx_t n, column_name_fn name, column_type_fn type, void *of)
 {
     const struct sql_request *rq = &r->q->rq;
     struct errinfo why;
 
-    if (result_init(&r->result, r->c, ddb.column_count(res), result_name, result_type, res, &why)) {
+    if (result_init(&r->result, r->c, n, name, type, of, &why)) {
         fault_err(&r->fault, ERR_TOO_LARGE, &why);
         return false;
     }
@@ -593,13 +595,29 @@ static void chunk_give(struct run *r, duckdb_data_chunk d)
         r->stopped = true;
 }
 
+static bool result_give(struct run *r, duckdb_result *res)
+{
+    return r->given || columns_give(r, ddb.column_count(res), result_name, result_type, res);
+}
+
+/* Did the sink or the asker end it? The fault is set then. */
+static bool ended(struct run *r)
+{
+    if (!r->stopped && !over(r->q))
+        return false;
+    if (r->stopped)
+        atomic_store(&r->q->cancelled, true);
+    fault_over(r->q, &r->fault);
+    return true;
+}
+
 static bool rows_give(struct run *r, duckdb_result *res)
 {
     duckdb_data_chunk d;
 
     while (!r->stopped && !r->stats.truncated && !over(r->q) && (d = ddb.fetch_chunk(*res))) {
         if (ddb.data_chunk_get_size(d)) {
-            if (!r->given && !columns_give(r, res)) {
+            if (!result_give(r, res)) {
                 ddb.destroy_data_chunk(&d);
                 return false;
             }
@@ -608,17 +626,13 @@ static bool rows_give(struct run *r, duckdb_result *res)
         }
         ddb.destroy_data_chunk(&d);
     }
-    if (r->stopped || over(r->q)) {
-        if (r->stopped)
-            atomic_store(&r->q->cancelled, true);
-        fault_over(r->q, &r->fault);
+    if (ended(r))
         return false;
-    }
     if (!r->stats.truncated && ddb.result_error(res) && *ddb.result_error(res)) {
         fault_duckdb(r, ddb.result_error(res));
         return false;
     }
-    return r->given || columns_give(r, res);
+    return result_give(r, res);
 }
 
 static bool execute(struct run *r)
@@ -641,6 +655,90 @@ static bool execute(struct run *r)
     if (pending)
         ddb.destroy_pending(&pending);
     return ok;
+}
+
+/* ---- look-ups: see point.h ---- */
+
+static bool point_of(struct run *r, struct point *p)
+{
+    const struct sql_request *rq = &r->q->rq;
+
+    return point_parse(p, slice_str(r->text.full), rq->params, rq->params_n) && !r->q->merge &&
+           !r->fan && !r->q->described && !rq->inputs_n;
+}
+
+/* The table of the look-up, where it may be read without DuckDB: it has been, there is nothing in
+ * files, and not more than one of DuckDB's threads would read. */
+static struct plan_table *point_table(struct run *r, const struct point *p)
+{
+    struct plan_table *t = NULL;
+    uint32_t index;
+
+    if (!shapes_has(&r->q->sql->shapes, buf_slice(&p->shape)))
+        return NULL;
+    plan_bounds_put(&r->plan, p->table, &p->b);
+    if (plan_table_find(&r->plan, p->table, &t, &index))
+        fault_clear(&r->plan.fault); /* DuckDB will ask for it, too */
+    return t && !t->has_cold && t->past.kind == SQL_AT_NOW && t->cut.rows <= POINT_ROWS_MAX ? t
+                                                                                            : NULL;
+}
+
+static bool point_rows(struct run *r, const struct point *p, struct direct *d, uint32_t columns_n)
+{
+    uint64_t left = p->limit, n;
+    duckdb_data_chunk c;
+    bool failed = false;
+
+    while (!r->stopped && !r->stats.truncated && !over(r->q) && left &&
+           (c = direct_next(d, &failed))) {
+        n = ddb.data_chunk_get_size(c);
+        if (n > left)
+            ddb.data_chunk_set_size(c, left);
+        left -= n > left ? left : n;
+        if (!r->given && !columns_give(r, columns_n, direct_name, direct_type, d))
+            return false;
+        if (!r->stopped)
+            chunk_give(r, c);
+    }
+    if (ended(r))
+        return false;
+    if (failed) {
+        fault_duckdb(r, NULL);
+        return false;
+    }
+    return r->given || columns_give(r, columns_n, direct_name, direct_type, d);
+}
+
+/* Answers a look-up by itself; false: DuckDB is to. *ok as attempt returns it. */
+static bool point_run(struct run *r, const struct point *p, bool *ok)
+{
+    struct plan_table *t = point_table(r, p);
+    uint32_t *column, n;
+    struct direct *d;
+    bool can;
+
+    if (!t)
+        return false;
+    column = xcalloc(t->columns_n + 1u, sizeof *column);
+    if (!(can = p->columns_n <= t->columns_n && point_columns(p, t, column, &n)))
+        goto out;
+    d = direct_new(t, column, n);
+    *ok = point_rows(r, p, d, n);
+    r->q->result = NULL;
+    direct_free(&d);
+out:
+    free(column);
+    return can;
+}
+
+/* DuckDB has answered it: from now on it need not. */
+static void point_trust(struct run *r, const struct point *p)
+{
+    uint32_t i;
+
+    for (i = 0; i < r->plan.tables_n; i++)
+        if (r->plan.tables[i]->asked && !strcmp(r->plan.tables[i]->name, p->table))
+            shapes_add(&r->q->sql->shapes, buf_slice(&p->shape));
 }
 
 /* ---- describing ---- */
@@ -754,29 +852,48 @@ static void scanned(struct run *r)
     }
 }
 
-/* One try. false: fault is set. *again: another one may do better. */
-static bool attempt(struct run *r, bool *again)
+/* Prepares and runs the statement by DuckDB. */
+static bool attempt_duckdb(struct run *r, uint64_t from)
 {
     struct sql_merge *merge = r->q->merge;
-    uint64_t from = io_mono_ns(r->q->sql->io), planned;
     struct plan_tree tree;
     bool ok;
 
-    fault_clear(&r->fault);
-    plan_init(&r->plan, r->q->sql, &r->q->rq);
-    r->plan.thoroughly = r->thoroughly;
-    r->plan.fan = r->fan;
     engine_plan_set(&r->plan);
     ok = parse(r, &tree) && (!merge || merge_begin(r, merge)) &&
          ((!merge && count_prepare(r, &tree)) || prepare(r, merge ? merge->final : r->text.full));
     plan_tree_fini(&tree);
-    planned = io_mono_ns(r->q->sql->io);
-    r->stats.planned_ns = planned - from;
+    r->stats.planned_ns = io_mono_ns(r->q->sql->io) - from;
     if (ok && r->q->described)
         ok = describe(r);
     else if (ok)
         ok = bind_params(r) && ((merge && (merge->silent || merge->dry)) || execute(r)) &&
              (!merge || merge->dry || merge_finish(r));
+    if (r->st)
+        ddb.destroy_prepare(&r->st);
+    engine_quiet(r->c);
+    engine_plan_set(NULL);
+    return ok;
+}
+
+/* One try. false: fault is set. *again: another one may do better. */
+static bool attempt(struct run *r, bool *again)
+{
+    uint64_t from = io_mono_ns(r->q->sql->io);
+    struct point point;
+    bool ok, is_point;
+
+    fault_clear(&r->fault);
+    plan_init(&r->plan, r->q->sql, &r->q->rq);
+    r->plan.thoroughly = r->thoroughly;
+    r->plan.fan = r->fan;
+    is_point = point_of(r, &point);
+    if (!is_point || !point_run(r, &point, &ok)) {
+        ok = attempt_duckdb(r, from);
+        if (ok && is_point)
+            point_trust(r, &point);
+    }
+    point_fini(&point);
     *again = !ok && !r->given && !over(r->q) && (atomic_load(&r->plan.again) || unknown_column(r));
     r->thoroughly = *again && unknown_column(r);
     if (!ok && !*again && atomic_load(&r->plan.again)) {
@@ -784,11 +901,7 @@ static bool attempt(struct run *r, bool *again)
                   "a field's values turned out to be of another type than those before");
         fault_hint(&r->fault, "run it again: the type is known now");
     }
-    if (r->st)
-        ddb.destroy_prepare(&r->st);
-    engine_quiet(r->c);
     scanned(r);
-    engine_plan_set(NULL);
     plan_fini(&r->plan);
     return ok;
 }

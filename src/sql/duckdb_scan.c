@@ -273,33 +273,109 @@ static void local_begin(struct scan_local *l, struct scan_global *g)
 
 /* ---- rows ---- */
 
-static void scan_function(duckdb_function_info info, duckdb_data_chunk out)
+/* The next rows into the chunk. false: the plan's fault or `again` is set. */
+static bool local_next(struct scan_local *l, duckdb_data_chunk out, struct errinfo *why)
 {
-    struct scan_local *l = ddb.function_get_local_init_data(info);
-    struct plan *p;
-    struct errinfo why;
+    struct plan *p = l->global->table->plan;
     uint32_t i;
-    enum err e;
+    enum err e = scan_next(l->scan, &l->rows, why);
 
-    if (!l->scan)
-        local_begin(l, ddb.function_get_init_data(info));
-    p = l->global->table->plan;
-    e = scan_next(l->scan, &l->rows, &why);
     if (e) {
         if (e == ERR_OFFSET_RANGE)
             atomic_store(&p->again, true);
-        plan_fault(p, e, &why);
-        ddb.function_set_error(info, why.text);
-        return;
+        plan_fault(p, e, why);
+        return false;
     }
     for (i = 0; i < l->fill.columns_n; i++)
         l->fill.columns[i].vector = ddb.data_chunk_get_vector(out, l->at[i]);
     if (l->rows.n && !fill_rows(&l->fill, l->scan, &l->rows)) {
         atomic_store(&p->again, true);
-        ddb.function_set_error(info, "a field's type has changed");
-        return;
+        errinfo_set(why, ERR_AGAIN, "a field's type has changed");
+        return false;
     }
     ddb.data_chunk_set_size(out, l->rows.n);
+    return true;
+}
+
+static void scan_function(duckdb_function_info info, duckdb_data_chunk out)
+{
+    struct scan_local *l = ddb.function_get_local_init_data(info);
+    struct errinfo why;
+
+    if (!l->scan)
+        local_begin(l, ddb.function_get_init_data(info));
+    if (!local_next(l, out, &why))
+        ddb.function_set_error(info, why.text);
+}
+
+/* ---- rows without a statement ---- */
+
+struct direct {
+    struct scan_global *global;
+    struct scan_local *local;
+    duckdb_logical_type *types;
+    duckdb_data_chunk chunk;
+};
+
+struct direct *direct_new(struct plan_table *t, const uint32_t *column, uint32_t n)
+{
+    struct direct *d = xcalloc(1, sizeof *d);
+    struct scan_global *g = d->global = xcalloc(1, sizeof *g);
+    uint32_t i;
+
+    g->table = t;
+    g->columns_n = n;
+    g->column = xcalloc(n + 1u, sizeof *g->column);
+    d->types = xcalloc(n + 1u, sizeof *d->types);
+    for (i = 0; i < n; i++) {
+        g->column[i] = column[i];
+        d->types[i] = type_of(&t->columns[column[i]]);
+    }
+    scan_tasks_init(&g->tasks, &t->cut, 1);
+    d->local = xcalloc(1, sizeof *d->local);
+    local_begin(d->local, g);
+    d->chunk = ddb.create_data_chunk(d->types, n);
+    return d;
+}
+
+duckdb_data_chunk direct_next(struct direct *d, bool *failed)
+{
+    struct errinfo why;
+
+    ddb.data_chunk_reset(d->chunk);
+    *failed = !local_next(d->local, d->chunk, &why);
+    return *failed || ddb.data_chunk_get_size(d->chunk) == 0 ? NULL : d->chunk;
+}
+
+const char *direct_name(void *of, idx_t i)
+{
+    const struct scan_global *g = ((const struct direct *)of)->global;
+
+    return g->table->columns[g->column[i]].name;
+}
+
+duckdb_logical_type direct_type(void *of, idx_t i)
+{
+    const struct scan_global *g = ((const struct direct *)of)->global;
+
+    return type_of(&g->table->columns[g->column[i]]);
+}
+
+void direct_free(struct direct **dp)
+{
+    struct direct *d = *dp;
+    uint32_t i;
+
+    if (!d)
+        return;
+    ddb.destroy_data_chunk(&d->chunk);
+    for (i = 0; i < d->global->columns_n; i++)
+        ddb.destroy_logical_type(&d->types[i]);
+    local_free(d->local);
+    global_free(d->global);
+    free(d->types);
+    free(d);
+    *dp = NULL;
 }
 
 static duckdb_table_function function_new(const char *name, duckdb_table_function_bind_t bind)

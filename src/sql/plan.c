@@ -185,7 +185,7 @@ static enum err table_of_input(struct plan *p, const struct sql_input *in, struc
 
     e = scan_view_ranges(&t->view, p->sql->conf.broker, in->topic, in->ranges, in->ranges_n, &why);
     if (!e)
-        e = scan_view_cut(&t->view, &scan_unbounded, NULL, NULL, 0, &t->cut, &why);
+        e = scan_view_cut(&t->view, &scan_unbounded, NULL, NULL, 0, NULL, &t->cut, &why);
     if (e)
         fault_err(&p->fault, e, &why);
     else
@@ -275,7 +275,7 @@ static enum err table_of_topic(struct plan *p, struct topic *topic, const struct
     if (!e)
         e = scan_view_cut(&t->view, b, t->has_cold ? t->cold.boundary : NULL,
                           t->has_cold ? t->cold.end : NULL, t->has_cold ? t->cold.partitions_n : 0,
-                          &t->cut, &why);
+                          p->sql->zones, &t->cut, &why);
     if (e) {
         fault_err(&p->fault, e, &why);
         return e;
@@ -437,7 +437,7 @@ enum err plan_scan_open(struct plan *p, const char *name, const struct sql_bound
     t = plan_table_new(p, ""); /* no name finds it */
     if (t) {
         scan_view_take(&t->view, p->sql->conf.broker, topic);
-        e = scan_view_cut(&t->view, b, NULL, NULL, 0, &t->cut, &why);
+        e = scan_view_cut(&t->view, b, NULL, NULL, 0, p->sql->zones, &t->cut, &why);
         if (e)
             fault_err(&p->fault, e, &why);
         t->columns = columns_record(true, &t->columns_n);

@@ -148,11 +148,29 @@ static enum err part_cut(struct partition *p, const struct sql_bounds *b, int64_
     return e == ERR_TOPIC_NOT_FOUND ? ERR_OK : e;
 }
 
+/* The part of [from, to) that may have records of the view's times, in pieces. */
+static void parts_add(struct scan_view *v, uint32_t *cap, struct partition *p, int64_t from,
+                      int64_t to)
+{
+    struct zone_range range[ZONE_RANGES_MAX] = {{from, to}};
+    uint32_t i, n = 1;
+
+    if (v->zones)
+        n = zones_cut(v->zones, topic_uuid(v->topic), partition_index(p), from, to, v->ts_max,
+                      range);
+    if (v->parts_n + n > *cap) {
+        *cap = 2 * (v->parts_n + n);
+        v->part = xrealloc(v->part, *cap * sizeof *v->part);
+    }
+    for (i = 0; i < n; i++)
+        part_add(v, p, range[i].from, range[i].to);
+}
+
 enum err scan_view_cut(const struct scan_view *v, const struct sql_bounds *b,
-                       const int64_t *boundary, const int64_t *end, uint32_t n,
+                       const int64_t *boundary, const int64_t *end, uint32_t n, struct zones *zones,
                        struct scan_view *out, struct errinfo *info)
 {
-    uint32_t i;
+    uint32_t i, cap = v->parts_n + 1;
     enum err e = ERR_OK;
 
     memset(out, 0, sizeof *out);
@@ -161,7 +179,8 @@ enum err scan_view_cut(const struct scan_view *v, const struct sql_bounds *b,
     out->ts_max = b->ts_max_ms < v->ts_max ? b->ts_max_ms : v->ts_max;
     out->strict = v->strict;
     out->older = v->older;
-    out->part = xcalloc((size_t)v->parts_n + 1, sizeof *out->part);
+    out->zones = out->ts_max < INT64_MAX ? zones : NULL;
+    out->part = xcalloc(cap, sizeof *out->part);
     for (i = 0; !e && i < v->parts_n; i++) {
         const struct scan_part *p = &v->part[i];
         int64_t from = p->from, to = p->to;
@@ -178,7 +197,7 @@ enum err scan_view_cut(const struct scan_view *v, const struct sql_bounds *b,
         }
         e = part_cut(p->p, b, &from, &to, info);
         if (!e)
-            part_add(out, p->p, from, to);
+            parts_add(out, &cap, p->p, from, to);
     }
     if (e)
         scan_view_fini(out);
@@ -254,7 +273,9 @@ struct scan {
     struct batch_iter it;
     int64_t base_offset;
     uint64_t base_position;
-    uint64_t rows, bytes; /* not yet added to the tasks' */
+    int64_t batch_min_ms;                    /* of the open batch's records so far */
+    int64_t zone_from, zone_to, zone_min_ms; /* seen without a gap, and not yet told; empty: none */
+    uint64_t rows, bytes;                    /* not yet added to the tasks' */
 };
 
 struct scan *scan_new(struct scan_tasks *t)
@@ -286,12 +307,45 @@ static void holds_free(struct hold *h)
     }
 }
 
+/* ---- what is learnt of times ---- */
+
+static void zone_tell(struct scan *s)
+{
+    const struct scan_view *v = s->tasks->view;
+    struct plog_info now;
+
+    if (s->zone_from < s->zone_to) {
+        plog_info_get(partition_log(s->task.p), &now);
+        zones_learn(v->zones, topic_uuid(v->topic), s->task.index, now.start_offset, s->zone_from,
+                    s->zone_to, s->zone_min_ms);
+    }
+    s->zone_from = s->zone_to = 0;
+}
+
+/* All records in [from, to) are seen, of which none is earlier. What lies between this and what was
+ * seen before is no record. */
+static void zone_seen(struct scan *s, int64_t from, int64_t to, int64_t min_ms)
+{
+    if (!s->tasks->view->zones)
+        return;
+    if (s->zone_to - s->zone_from >= ZONE_RECORDS)
+        zone_tell(s);
+    if (s->zone_from >= s->zone_to) {
+        s->zone_from = from;
+        s->zone_min_ms = INT64_MAX;
+    }
+    s->zone_to = to;
+    if (min_ms < s->zone_min_ms)
+        s->zone_min_ms = min_ms;
+}
+
 void scan_free(struct scan **sp)
 {
     struct scan *s = *sp;
 
     if (!s)
         return;
+    zone_tell(s);
     atomic_fetch_add(&s->tasks->rows, s->rows);
     atomic_fetch_add(&s->tasks->bytes, s->bytes);
     holds_free(s->used);
@@ -440,15 +494,20 @@ static enum err batch_open(struct scan *s, struct errinfo *info)
         s->next = rb->last_offset + 1;
         s->base_offset = rb->base_offset;
         s->base_position = rb->position;
-        if (rb->last_offset < s->task.from || rb->max_timestamp_ms < s->tasks->view->ts_min)
+        if (rb->last_offset < s->task.from)
             continue;
+        if (rb->max_timestamp_ms < s->tasks->view->ts_min) {
+            zone_tell(s); /* how early its records are is not looked at */
+            continue;
+        }
         if (batch_parse(rb->data, &bi))
             return corrupt(s, info);
-        if (bi.attributes & BATCH_CONTROL)
+        if ((bi.attributes & BATCH_CONTROL) ||
+            ((bi.attributes & BATCH_TRANSACTIONAL) &&
+             partition_aborted_batch(s->task.p, bi.producer_id, rb->base_offset))) {
+            zone_seen(s, rb->base_offset, s->next, INT64_MAX);
             continue;
-        if ((bi.attributes & BATCH_TRANSACTIONAL) &&
-            partition_aborted_batch(s->task.p, bi.producer_id, rb->base_offset))
-            continue;
+        }
         if (bi.attributes & BATCH_CODEC_MASK)
             s->inflated = hold_take(s, HOLD_BYTES);
         if (batch_iter_init(&s->it, rb->data, s->inflated ? &s->inflated->buf : NULL)) {
@@ -456,6 +515,7 @@ static enum err batch_open(struct scan *s, struct errinfo *info)
             return corrupt(s, info);
         }
         s->open = true;
+        s->batch_min_ms = INT64_MAX;
         return ERR_OK;
     }
 }
@@ -475,20 +535,24 @@ static enum err batch_rows(struct scan *s, struct scan_rows *rows, struct errinf
         e = batch_iter_next(&s->it, r);
         if (e)
             break;
-        if (r->offset < s->task.from || r->timestamp_ms < ts_min || r->timestamp_ms > ts_max)
-            continue;
+        if (r->timestamp_ms < s->batch_min_ms)
+            s->batch_min_ms = r->timestamp_ms;
         if (r->offset >= s->task.to) {
             s->next = s->task.to;
             s->at = s->read->read->n;
             e = ERR_EOF;
             break;
         }
+        if (r->offset < s->task.from || r->timestamp_ms < ts_min || r->timestamp_ms > ts_max)
+            continue;
         rows->position[rows->n++] = s->base_position + (uint64_t)(r->offset - s->base_offset);
     }
     if (!e)
         return ERR_OK;
     s->open = false;
     hold_done(s, &s->inflated);
+    if (e == ERR_EOF)
+        zone_seen(s, s->base_offset, s->next, s->batch_min_ms);
     return e == ERR_EOF ? ERR_OK : corrupt(s, info);
 }
 
@@ -498,6 +562,7 @@ static bool task_take(struct scan *s)
     uint32_t i = atomic_fetch_add(&s->tasks->next, 1);
 
     hold_done(s, &s->read);
+    zone_tell(s);
     s->in_task = i < s->tasks->n;
     if (!s->in_task)
         return false;

@@ -21,6 +21,7 @@
 #include "journal/journal.h"
 #include "sql/cold.h"
 #include "sql/sql.h"
+#include "sql/zones.h"
 
 #define SCAN_ROWS 2048u /* DuckDB's vectors */
 
@@ -37,8 +38,9 @@ struct scan_view {
     uint64_t rows; /* offsets in all parts */
     /* Records that are earlier or later are left out; INT64_MIN, INT64_MAX: none are. */
     int64_t ts_min, ts_max;
-    bool strict; /* records that were deleted meanwhile are an error, not left out */
-    bool older;  /* records that the lake alone has are fetched from it: of ranges */
+    bool strict;         /* records that were deleted meanwhile are an error, not left out */
+    bool older;          /* records that the lake alone has are fetched from it: of ranges */
+    struct zones *zones; /* learns where the times are, as ts_max is asked for; may be NULL */
 };
 
 extern const struct sql_bounds scan_unbounded;
@@ -48,9 +50,10 @@ void scan_view_take(struct scan_view *v, struct broker *b, struct topic *t);
 /* Of ranges of offsets instead, in either tier; ERR_OFFSET_RANGE, ERR_PARTITION_NOT_FOUND. */
 enum err scan_view_ranges(struct scan_view *v, struct broker *b, struct topic *t,
                           const struct sql_range *ranges, unsigned n, struct errinfo *info);
-/* A copy of part of it. boundary (may be NULL), n: offsets below are left out, by partition. */
+/* A copy of part of it. boundary (may be NULL), n: offsets below are left out, by partition. zones
+ * (may be NULL): what is known of where times are. */
 enum err scan_view_cut(const struct scan_view *v, const struct sql_bounds *bounds,
-                       const int64_t *boundary, const int64_t *end, uint32_t n,
+                       const int64_t *boundary, const int64_t *end, uint32_t n, struct zones *zones,
                        struct scan_view *out, struct errinfo *info);
 void scan_view_fini(struct scan_view *v);
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "sql/point.h"
 #include "sql/sql_int.h"
 
 #define WORKERS_DEFAULT 16u
@@ -37,6 +38,7 @@ enum err sql_open(const struct sql_conf *conf, struct sql **out, struct errinfo 
     struct sql *s = xcalloc(1, sizeof *s);
     const char **dirs = xcalloc(conf->dirs_n + 1u, sizeof *dirs);
     struct sql_shard *shards = xcalloc(conf->shards_n + 1u, sizeof *shards);
+    uint8_t seed[16];
     unsigned i;
 
     s->magic = SQL_MAGIC;
@@ -68,6 +70,9 @@ enum err sql_open(const struct sql_conf *conf, struct sql **out, struct errinfo 
     io_cond_init(&s->change);
     io_mutex_init(&s->engine_lock);
     schemas_init(s);
+    io_random(s->io, seed, sizeof seed);
+    shapes_init(&s->shapes, seed);
+    s->zones = zones_new(s->io);
     *out = s;
     return ERR_OK;
 }
@@ -102,6 +107,8 @@ void sql_close(struct sql **sp)
         io_thread_join(&s->watch);
     engine_close(&s->engine);
     schemas_fini(s);
+    shapes_fini(&s->shapes);
+    zones_free(&s->zones);
     for (i = 0; i < s->conf.dirs_n; i++)
         free((char *)(uintptr_t)s->conf.dirs[i]);
     free((void *)(uintptr_t)s->conf.dirs);
@@ -299,7 +306,8 @@ static void worker_main(void *arg)
         list_remove(&q->link);
         s->running_n--;
         q->state = QUERY_DONE;
-        io_cond_broadcast(&s->change);
+        if (s->closing) /* the watch ends with the last query */
+            io_cond_broadcast(&s->change);
         io_mutex_unlock(&s->lock);
         query_unref(q);
         io_mutex_lock(&s->lock);
@@ -362,7 +370,7 @@ static void watch_main(void *arg)
         now = io_mono_ns(s->io);
         if (waiting_end(s, now))
             continue;
-        next = running_end(s, now);
+        s->watch_ns = next = running_end(s, now);
         if (!s->closing || s->running_n || s->waiting_n)
             io_cond_wait_ns(&s->change, &s->lock, next > now ? next - now : 1);
     }
@@ -407,7 +415,8 @@ static enum err query_submit(struct sql *s, struct sql_query *q, struct sql_quer
         list_push_back(&s->waiting, &q->link);
         s->waiting_n++;
         io_cond_signal(&s->idle);
-        io_cond_broadcast(&s->change);
+        if (q->deadline_ns < s->watch_ns)
+            io_cond_broadcast(&s->change);
     }
     io_mutex_unlock(&s->lock);
     if (e)

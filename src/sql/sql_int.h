@@ -37,6 +37,12 @@ struct schema {
     uint64_t looked_ns; /* when, 0: never */
 };
 
+/* Statements that may be answered without DuckDB: point.h. */
+struct shapes {
+    struct io_mutex lock;
+    struct map map;
+};
+
 struct sql {
     uint32_t magic;
     struct sql_conf conf; /* strings are copies */
@@ -44,16 +50,20 @@ struct sql {
 
     struct io_mutex lock;
     struct io_cond idle;      /* a worker waits for a query */
-    struct io_cond change;    /* a query or a worker ended; the watch has a new deadline */
+    struct io_cond change;    /* for the watch: an earlier deadline, a cancelled query, the end */
     struct list_head waiting; /* struct sql_query */
     struct list_head running; /* the same */
     uint32_t waiting_n, running_n, workers_n, workers_idle;
     struct sql_worker *workers; /* conf.workers_max of them */
     struct io_thread *watch;    /* ends queries whose time is over */
+    uint64_t watch_ns;          /* when it looks again; 0: it has not begun */
     bool closing;
 
     struct io_mutex schemas_lock;
     struct map schemas; /* struct schema by uuid */
+
+    struct shapes shapes;
+    struct zones *zones;
 
     struct io_mutex engine_lock;
     struct engine *engine; /* the shared instance; NULL until the first query */
@@ -219,6 +229,10 @@ struct plan_tree {
  * narrows nothing. bounds.c */
 void plan_tree_read(struct plan *p, struct slice json, int64_t now_ms, struct plan_tree *out);
 void plan_tree_fini(struct plan_tree *t);
+/* A time as SQL writes it: the zone may be hours alone, "+00". bounds.c */
+bool time_read(struct slice s, int64_t *ms);
+/* What the statement's only table of this name is asked for, known without its tree. */
+void plan_bounds_put(struct plan *p, const char *name, const struct sql_bounds *b);
 /* The table of this name: *out NULL and ERR_OK: no topic is called so. Errors are in p->fault. */
 enum err plan_table_find(struct plan *p, const char *name, struct plan_table **out,
                          uint32_t *index);
