@@ -181,7 +181,7 @@ enum err file_upload(struct lake *l, const struct table *t, const char *tmp, con
                      const struct lake_file_stats *st, struct arena *a, struct data_file *f,
                      struct errinfo *info)
 {
-    struct store_source src = {.path = tmp, .len = st->bytes};
+    struct store_source src = {.path = tmp, .len = st->bytes, .given = true};
     struct store *store = place_store(l, t->place);
     char at[STORE_LOCATION_MAX + 1];
     enum err e;

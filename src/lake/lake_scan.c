@@ -3,6 +3,10 @@
  * computed by the same transforms that the table's spec names, record by record, so that a file has
  * exactly the rows that its partition says.
  *
+ * The topic's partitions are read a piece at a time in order of position, as the log's files have
+ * them side by side: so each file is read once for all of them, and what a flush takes is one stretch
+ * of the log, which is still in memory when the file is written, partition by partition.
+ *
  * Memory: groups and runs are limited; records are looked at where the log has them. */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,6 +15,8 @@
 #include "lake/lake_int.h"
 
 #define READ_BYTES (1u << 20)
+#define READ_LEAST (64u << 10)
+#define READ_SHARE 4u /* of the limit, for a piece of each partition */
 #define KEY_BYTES  (LIMIT_LAKE_SPEC_FIELDS * (5u + 1024u))
 
 struct pass {
@@ -231,43 +237,149 @@ static enum err batches_take(struct pass *p, int32_t partition, const struct plo
     return e;
 }
 
-static enum err partition_take(struct pass *p, struct partition *part, struct errinfo *info)
-{
-    int32_t index = partition_index(part);
-    int64_t at = p->s->covered[index], end = partition_lso(part);
-    struct plog_read *rd = xcalloc(1, sizeof *rd);
+/* ---- partitions ---- */
+
+struct source {
+    struct partition *partition;
+    int64_t end;
+    uint64_t position; /* of what follows; 0: not known yet */
+};
+
+/* Those that have something left, as a heap: the lowest position is the first one. */
+struct sources {
+    struct source *v;
+    uint32_t n;
+    size_t piece;
+    struct plog_read read;
     struct buf scratch;
+};
+
+static void source_sink(struct sources *ss)
+{
+    uint32_t i = 0, least;
+    struct source x;
+
+    for (;; i = least) {
+        least = 2 * i + 1;
+        if (least + 1 < ss->n && ss->v[least + 1].position < ss->v[least].position)
+            least++;
+        if (least >= ss->n || ss->v[i].position <= ss->v[least].position)
+            return;
+        x = ss->v[i];
+        ss->v[i] = ss->v[least];
+        ss->v[least] = x;
+    }
+}
+
+/* The next piece of the source. */
+static enum err source_take(struct pass *p, struct sources *ss, struct source *src,
+                            struct errinfo *info)
+{
+    int32_t index = partition_index(src->partition);
+    int64_t at = p->s->covered[index];
+    struct plog_read *rd = &ss->read;
+    enum err e = plog_read(partition_log(src->partition), at, ss->piece, rd, info);
+
+    if (e == ERR_OFFSET_RANGE && rd->start_offset > at) { /* deleted meanwhile */
+        p->s->lost += (uint64_t)(rd->start_offset - at);
+        p->s->covered[index] = rd->start_offset;
+        return ERR_OK;
+    }
+    if (e)
+        return e;
+    if (rd->n) {
+        const struct read_batch *last = &rd->batch[rd->n - 1];
+
+        src->position = last->position + (uint64_t)(last->last_offset - last->base_offset) + 1;
+        e = batches_take(p, index, rd, &ss->scratch, &at, src->end, info);
+    } else {
+        src->end = at;
+    }
+    p->s->covered[index] = at;
+    return e;
+}
+
+/* Takes from the first source until nothing is left of any, or a limit is reached (ERR_AGAIN);
+ * *index: of the partition that came last. */
+static enum err sources_take(struct pass *p, struct sources *ss, int32_t *index,
+                             struct errinfo *info)
+{
     enum err e = ERR_OK;
 
-    buf_init(&scratch, LIMIT_BATCH_INFLATED);
-    while (!e && at < end && !lake_stopping(p->l)) {
-        e = plog_read(partition_log(part), at, READ_BYTES, rd, info);
-        if (e == ERR_OFFSET_RANGE && rd->start_offset > at) { /* deleted meanwhile */
-            p->s->lost += (uint64_t)(rd->start_offset - at);
-            at = rd->start_offset;
-            e = ERR_OK;
-            continue;
-        }
-        if (!e && rd->n == 0)
-            break;
-        if (!e)
-            e = batches_take(p, index, rd, &scratch, &at, end, info);
+    while (!e && ss->n) {
+        struct source *first = &ss->v[0];
+
+        if (lake_stopping(p->l))
+            return errinfo_set(info, ERR_CANCELLED, "the server stops");
+        *index = partition_index(first->partition);
+        e = source_take(p, ss, first, info);
+        if (p->s->covered[*index] >= first->end)
+            *first = ss->v[--ss->n];
+        source_sink(ss);
     }
-    plog_read_release(rd);
-    free(rd);
-    buf_fini(&scratch);
-    p->s->covered[index] = at;
-    if (!e && lake_stopping(p->l))
-        e = errinfo_set(info, ERR_CANCELLED, "the server stops");
     return e;
+}
+
+/* Nothing is known of where they are: all have a turn before one has two, others first than the last
+ * time. */
+static void sources_init(struct pass *p, struct sources *ss, struct topic *topic)
+{
+    uint32_t i, n = (uint32_t)p->t->partitions_n;
+    size_t piece = p->limit / READ_SHARE / (n + 1u);
+
+    memset(ss, 0, sizeof *ss);
+    ss->piece = piece > READ_BYTES ? READ_BYTES : piece < READ_LEAST ? READ_LEAST : piece;
+    ss->v = xcalloc(n + 1u, sizeof *ss->v);
+    buf_init(&ss->scratch, LIMIT_BATCH_INFLATED);
+    for (i = 0; i < n; i++) {
+        int32_t k = (int32_t)((p->t->start + i) % n);
+        struct partition *part = topic_partition(topic, k);
+        int64_t end = partition_lso(part);
+
+        if (p->s->covered[k] < end)
+            ss->v[ss->n++] = (struct source){.partition = part, .end = end};
+    }
+}
+
+static void sources_fini(struct sources *ss)
+{
+    plog_read_release(&ss->read);
+    buf_fini(&ss->scratch);
+    free(ss->v);
+}
+
+static int range_order(const void *va, const void *vb)
+{
+    const struct lake_range *a = va, *b = vb;
+
+    if (a->partition != b->partition)
+        return a->partition < b->partition ? -1 : 1;
+    return (a->from > b->from) - (a->from < b->from);
+}
+
+/* One partition behind the other, runs as long as can be. */
+static void ranges_order(struct group *g)
+{
+    uint32_t i, n = 0;
+
+    qsort(g->range, g->ranges_n, sizeof *g->range, range_order);
+    for (i = 1; i < g->ranges_n; i++) {
+        if (g->range[i].partition == g->range[n].partition && g->range[i].from == g->range[n].to)
+            g->range[n].to = g->range[i].to;
+        else
+            g->range[++n] = g->range[i];
+    }
+    g->ranges_n = n + 1;
 }
 
 enum err lake_scan_run(struct lake *l, struct table *t, struct topic *topic, bool fields,
                        uint64_t limit, struct scan *out, struct errinfo *info)
 {
     struct pass p = {.l = l, .t = t, .s = out, .limit = limit};
-    int32_t i;
-    enum err e = ERR_OK;
+    struct sources *ss = xmalloc(sizeof *ss);
+    struct group *g;
+    int32_t last = 0;
+    enum err e;
 
     memset(out, 0, sizeof *out);
     out->covered = xmalloc((size_t)t->partitions_n * sizeof *out->covered + 1);
@@ -276,17 +388,17 @@ enum err lake_scan_run(struct lake *l, struct table *t, struct topic *topic, boo
         out->fields = l->conf.parquet.fields_new(l->conf.parquet.arg);
     buf_init(&p.key, KEY_BYTES + (1u << 20));
     buf_init(&p.text, 6 * LIMIT_BATCH_INFLATED);
-    for (i = 0; !e && i < t->partitions_n; i++) {
-        int32_t k = (int32_t)((t->start + (uint32_t)i) % (uint32_t)t->partitions_n);
-
-        e = partition_take(&p, topic_partition(topic, k), info);
-        if (e == ERR_AGAIN) {
-            t->start = (uint32_t)k + 1; /* others come first the next time: none is left behind */
-            out->full = true;
-            e = ERR_OK;
-            break;
-        }
+    sources_init(&p, ss, topic);
+    e = sources_take(&p, ss, &last, info);
+    if (e == ERR_AGAIN) {
+        t->start = (uint32_t)last + 1; /* others come first the next time: none is left behind */
+        out->full = true;
+        e = ERR_OK;
     }
+    for (g = out->groups; g; g = g->next)
+        ranges_order(g);
+    sources_fini(ss);
+    free(ss);
     buf_fini(&p.key);
     buf_fini(&p.text);
     if (e)

@@ -91,6 +91,8 @@ struct store_source {
     struct slice bytes;
     const char *path; /* not NULL: the file */
     uint64_t off, len;
+    bool
+        given; /* the file is whole, and the store's: it may be gone afterwards, whatever the outcome */
 };
 enum store_condition {
     STORE_ALWAYS = 0,

@@ -1,9 +1,10 @@
 /* A local folder as object store.
  *
- * An object is a file below the folder. It is written to DIR/.weir-tmp/, synced, and then gets its
- * name: by link() when no object of that name may exist (which fails if one does, whoever made it),
- * else by rename(). Then the folder that holds the name is synced. So an object is whole or not
- * there, also after a crash; what a crash leaves in .weir-tmp is removed by a sweep.
+ * An object is a file below the folder. It is written to DIR/.weir-tmp/ (or moved there, if it is a
+ * file of the same file system that is given away), synced, and then gets its name: by link() when
+ * no object of that name may exist (which fails if one does, whoever made it), else by rename().
+ * Then the folder that holds the name is synced. So an object is whole or not there, also after a
+ * crash; what a crash leaves in .weir-tmp is removed by a sweep.
  *
  * The etag is the file's inode, time and size: each put makes a new inode. Conditions on an etag and
  * the puts and removals that could pass them by are ordered by a lock on DIR/.weir-tmp/lock, which
@@ -31,6 +32,7 @@
 #define PIECE      (1u << 20)
 #define DEPTH_MAX  64u
 #define TRIES      10u
+#define MODE       0640
 
 struct dir_store {
     struct store base; /* first */
@@ -183,6 +185,25 @@ static uint64_t source_len(const struct store_source *src)
     return src->path ? src->len : src->bytes.len;
 }
 
+/* A file that is the store's already, and on the same file system, is moved, not copied. -1: it is
+ * not. */
+static int source_move(const struct store_source *src, const char *tmp)
+{
+    struct stat now;
+    int fd;
+
+    if (!src->path || !src->given || src->off || rename(src->path, tmp))
+        return -1;
+    fd = open(tmp, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &now) == 0 && (uint64_t)now.st_size == src->len &&
+        fchmod(fd, MODE) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    (void)!rename(tmp, src->path); /* copying says what is wrong with it */
+    return -1;
+}
+
 /* Writes the bytes to a new, synced temporary file, whose path is put into tmp. */
 static enum err tmp_make(struct store *s, const struct store_source *src, char tmp[PATH_BYTES],
                          struct store_stat *st, struct errinfo *info)
@@ -196,10 +217,13 @@ static enum err tmp_make(struct store *s, const struct store_source *src, char t
     snprintf(tmp, PATH_BYTES, "%s/" TMP "/%016" PRIx64, dir_of(s)->root, id);
     if ((e = parents_make(tmp, info)))
         return e;
-    fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-    if (fd < 0)
-        return errinfo_os(info, errno, "making %s", tmp);
-    e = source_write(src, fd, tmp, info);
+    fd = source_move(src, tmp);
+    if (fd < 0) {
+        fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
+        if (fd < 0)
+            return errinfo_os(info, errno, "making %s", tmp);
+        e = source_write(src, fd, tmp, info);
+    }
     if (!e && fsync(fd))
         e = errinfo_os(info, errno, "syncing %s", tmp);
     if (!e && fstat(fd, &now))
@@ -222,7 +246,7 @@ static int lock_take(struct store *s, struct errinfo *info)
     snprintf(path, sizeof path, "%s/" TMP "/lock", dir_of(s)->root);
     if (parents_make(path, info))
         return -1;
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, MODE);
     if (fd < 0) {
         errinfo_os(info, errno, "opening %s", path);
         return -1;

@@ -117,7 +117,8 @@ enum sql_type infer_type(const struct infer_field *f)
     }
 }
 
-static uint8_t bit_of(const struct field_value *v)
+/* 0: nothing, or nothing that is not in `seen`. */
+static uint8_t bit_of(const struct field_value *v, uint8_t seen)
 {
     int64_t i;
     double d;
@@ -127,8 +128,12 @@ static uint8_t bit_of(const struct field_value *v)
     case FIELD_FALSE:
         return INFER_BOOLEAN;
     case FIELD_NUMBER:
+        if ((seen & (INFER_WHOLE | INFER_NUMBER)) == (INFER_WHOLE | INFER_NUMBER))
+            return 0;
         if (field_i64(v->text, &i))
             return INFER_WHOLE;
+        if (seen & INFER_NUMBER)
+            return 0; /* reading fractions is what takes longest */
         return field_f64(v->text, &d) ? INFER_NUMBER : 0;
     case FIELD_STRING:
         return INFER_STRING;
@@ -143,7 +148,7 @@ static uint8_t bit_of(const struct field_value *v)
 bool infer_widen(struct infer *f, uint32_t i, const struct field_value *v)
 {
     struct infer_field *x = &f->fields[i];
-    uint8_t bit = bit_of(v);
+    uint8_t bit = bit_of(v, x->seen);
     enum sql_type was = infer_type(x);
 
     if (!bit || (x->seen & bit))

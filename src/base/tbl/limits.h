@@ -99,7 +99,7 @@
 #define LIMIT_LAKE_GROUPS 256u               /* partitions of a table that one commit writes to */
 #define LIMIT_LAKE_RANGES 65536u             /* runs of offsets that one commit takes */
 #define LIMIT_LAKE_FLUSH_RECORDS (2u << 20)  /* records of one commit */
-#define LIMIT_LAKE_FLUSH_BYTES (128u << 20)  /* and bytes of their batches */
+#define LIMIT_LAKE_FLUSH_BYTES (48u << 20)   /* and bytes of their batches */
 #define LIMIT_TIER_CACHE (64u << 20)         /* bytes of batches made of older records, in memory */
 #define LIMIT_TIER_OPEN 24u                  /* passes over older records with files open */
 #define LIMIT_TIER_PASSES 1024u              /* and in all */

@@ -254,6 +254,55 @@ static void test_flush(void **state)
     assert_int_equal(files, 3);
 }
 
+/* How many partitions are in a file; its lines are in their order and that of offsets. */
+static unsigned partitions_in(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    long partition = -1, next;
+    int64_t offset = -1, o;
+    char line[4096], *end;
+    unsigned n = 0;
+
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        next = strtol(line, &end, 10);
+        o = strtoll(end, NULL, 10);
+        assert_true(next > partition || (next == partition && o == offset + 1));
+        n += next != partition;
+        partition = next;
+        offset = o;
+    }
+    fclose(file);
+    return n;
+}
+
+/* More than one flush takes: each has a stretch of the log, with records of all partitions. */
+static void test_stretches(void **state)
+{
+    struct fx *f = *state;
+    char value[3901], path[512];
+    struct errinfo info = {0};
+    struct lake_view *v;
+    uint32_t files, i;
+
+    memset(value, 'x', sizeof value - 1);
+    value[sizeof value - 1] = 0;
+    topic_make(f, 5, "lake.max.bytes", "1073741824");
+    for (i = 0; i < 5 * 150; i++)
+        put_at(f, (int32_t)(i % 5), 1767225600000, value, 20);
+    job_fine(f, LAKE_FLUSH, "flush");
+    assert_int_equal(exactly_once(f, &files), 5 * 150 * 20);
+    assert_int_equal(files, 2);
+    v = view(f);
+    for (i = 0; i < v->files_n; i++) {
+        assert_int_equal(lake_file_pin(f->l, v->file[i].location, v->file[i].bytes, path, &info),
+                         0);
+        assert_int_equal(partitions_in(path), 5);
+        lake_file_unpin(f->l, v->file[i].location);
+    }
+    lake_view_release(&v);
+}
+
 /* The first lag that is told; -1: none is yet. */
 static int64_t lag_told(struct fx *f)
 {
@@ -582,6 +631,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_flush, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stretches, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lag, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(test_compact, setup, teardown),

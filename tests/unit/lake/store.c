@@ -285,6 +285,42 @@ static void test_files(void **state)
     free(bytes);
 }
 
+/* A file that is the store's: what cannot be its own is refused as if it were copied. */
+static void test_given(void **state)
+{
+    struct store_source src = {.off = 0, .len = 5000, .given = true};
+    struct store_put none = {.condition = STORE_IF_NONE};
+    struct store *s = *state;
+    struct errinfo info = {0};
+    struct store_stat st;
+    char from[300];
+    uint8_t *bytes;
+    enum err e;
+
+    snprintf(from, sizeof from, "%s/given", tmp);
+    src.path = from;
+    file_make(from, &bytes, 5000);
+    e = store_put(s, "given/a", &src, NULL, &st, &info);
+    if (e == ERR_UNCERTAIN && spoilt)
+        e = store_head(s, "given/a", &st, &info);
+    ok(e, &info);
+    assert_int_equal(st.size, 5000);
+    expect(s, "given/a", slice_of(bytes, 5000));
+    free(bytes);
+    file_make(from, &bytes, 4999); /* shorter than is said */
+    assert_int_equal(store_put(s, "given/b", &src, NULL, &st, &info), ERR_EOF);
+    assert_int_equal(store_head(s, "given/b", &st, &info), ERR_NOT_FOUND);
+    free(bytes);
+    file_make(from, &bytes, 5000);
+    e = store_put(s, "given/a", &src, &none, &st, &info); /* it is there already */
+    assert_true(e == ERR_EXISTS || (e == ERR_UNCERTAIN && spoilt));
+    unlink(from);
+    src.path = "/nowhere/given";
+    assert_int_not_equal(store_put(s, "given/c", &src, NULL, &st, &info), ERR_OK);
+    assert_int_equal(store_head(s, "given/c", &st, &info), ERR_NOT_FOUND);
+    free(bytes);
+}
+
 struct names {
     char text[4096];
     unsigned n, stop_at;
@@ -492,6 +528,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_conditions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_race, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_given, setup, teardown),
         cmocka_unit_test_setup_teardown(test_list, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sweep, setup, teardown),
