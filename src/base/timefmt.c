@@ -5,7 +5,7 @@
 #define MAX_MS 253402300799999ll   /* 9999-12-31T23:59:59.999Z */
 #define MIN_MS (-62167219200000ll) /* 0000-01-01 */
 
-static int64_t days_of(int64_t y, int m, int d)
+int64_t time_days(int64_t y, int m, int d)
 {
     int64_t era, yoe, doy;
 
@@ -16,7 +16,7 @@ static int64_t days_of(int64_t y, int m, int d)
     return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 }
 
-static void civil_of(int64_t days, int64_t *y, int *m, int *d)
+void time_civil(int64_t days, int64_t *y, int *m, int *d)
 {
     int64_t era, doe, yoe, doy, mp;
 
@@ -53,7 +53,7 @@ int time_format(int64_t ms, char out[TIME_TEXT_LEN + 1])
         rest += DAY_MS;
         days--;
     }
-    civil_of(days, &y, &m, &d);
+    time_civil(days, &y, &m, &d);
     p = digits(p, y, 4);
     *p++ = '-';
     p = digits(p, m, 2);
@@ -165,6 +165,6 @@ bool time_parse(struct slice s, int64_t *ms)
             t += fraction(&c);
         t -= zone(&c);
     }
-    *ms = days_of(y, m, d) * DAY_MS + t;
+    *ms = time_days(y, m, d) * DAY_MS + t;
     return !c.bad && c.p == c.end;
 }

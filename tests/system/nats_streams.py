@@ -272,7 +272,7 @@ def test_nats_stream_maps():
         wait_for(lambda: js.state("M")["messages"] == 2)
         assert w.answer(b"") == b""
         js.bad("STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "subject_transform": {"src": "t", "dest": "t.$1"}}, 10156)
-        js.bad("STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "allow_msg_schedules": True}, 10052)
+        js.bad("STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "allow_batched": True}, 10052)
         js.close()
         w.close()
 

@@ -12,6 +12,7 @@
 #include "io/io.h"
 #include "proto/nats/js_int.h"
 #include "proto/nats/js_stream.h"
+#include "proto/nats/js_zone.h"
 
 #define SETTLE_NS   1000000u /* between looks at what is still under way at the end */
 #define ORIGINS_MAX 200u     /* streams that one copies through others */
@@ -395,6 +396,7 @@ enum err js_new(struct nats *n, struct broker *b, struct js **out, struct errinf
     js->b = b;
     io_random(n->conf.io, js->seed, sizeof js->seed);
     io_mutex_init(&js->lock);
+    js->zones = jzones_new(n->conf.io);
     map_init(&js->streams, LIMIT_JS_STREAMS, js->seed);
     js->loops = xcalloc(n->conf.loops_n, sizeof *js->loops);
     for (i = 0; i < n->conf.loops_n; i++) {
@@ -467,6 +469,7 @@ void js_free(struct js **jsp)
     }
     ASSERT(!js->streams.n);
     map_fini(&js->streams);
+    jzones_free(&js->zones);
     for (i = 0; i < js->n->conf.loops_n; i++)
         buf_fini(&js->loops[i].scratch);
     free(js->loops);

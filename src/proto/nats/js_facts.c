@@ -61,9 +61,23 @@ static bool rollup_read(struct slice v, enum jrollup *out)
     return true;
 }
 
+static void schedule_header(struct jfacts_schedule *s, struct slice name, struct slice value)
+{
+    if (slice_eq_str(name, "Nats-Schedule"))
+        s->pattern = value;
+    else if (slice_eq_str(name, "Nats-Schedule-Time-Zone"))
+        s->zone = value;
+    else if (slice_eq_str(name, "Nats-Scheduler"))
+        s->by = value;
+    else if (slice_eq_str(name, "Nats-Schedule-Next"))
+        s->next = value;
+}
+
 void jfacts_header(struct jfacts *f, struct slice name, struct slice value)
 {
-    if (slice_eq_str(name, "Nats-Msg-Id"))
+    if (slice_has_prefix(name, SLICE_LIT("Nats-Schedule")))
+        schedule_header(&f->schedule, name, value);
+    else if (slice_eq_str(name, "Nats-Msg-Id"))
         f->msg_id = value;
     else if (slice_eq_str(name, "Nats-TTL"))
         jttl_read(value, &f->ttl_s);
@@ -71,9 +85,27 @@ void jfacts_header(struct jfacts *f, struct slice name, struct slice value)
         rollup_read(value, &f->rollup);
 }
 
+static void wish_schedule(struct jwish *w, struct slice name, struct slice value)
+{
+    if (slice_eq_str(name, "Nats-Schedule-TTL"))
+        w->schedule.ttl = value;
+    else if (slice_eq_str(name, "Nats-Schedule-Rollup"))
+        w->schedule.rollup = value;
+    else if (slice_eq_str(name, "Nats-Schedule-Target"))
+        w->schedule.target = value;
+    else if (slice_eq_str(name, "Nats-Schedule-Source"))
+        w->schedule.source = value;
+    else
+        schedule_header(&w->facts.schedule, name, value);
+}
+
 static void wish_header(struct jwish *w, struct slice name, struct slice value)
 {
-    if (slice_eq_str(name, "Nats-Msg-Id"))
+    if (slice_has_prefix(name, SLICE_LIT("Nats-Schedule")))
+        wish_schedule(w, name, value);
+    else if (slice_eq_str(name, "Nats-Stream-Source"))
+        w->stream_source = value;
+    else if (slice_eq_str(name, "Nats-Msg-Id"))
         w->facts.msg_id = value;
     else if (slice_eq_str(name, "Nats-Expected-Stream"))
         w->expect_stream = value;

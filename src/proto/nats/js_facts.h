@@ -17,6 +17,11 @@ struct jfacts {
     int64_t time_ms;
     int64_t ttl_s; /* 0: none; -1: it does not go by the stream's age */
     enum jrollup rollup;
+    struct jfacts_schedule {
+        struct slice pattern,
+            zone;              /* of a schedule; pattern empty: it is none. zone.ptr NULL: none */
+        struct slice by, next; /* what a schedule made: its subject; when the next one is due */
+    } schedule;
 };
 
 /* What a publisher wants; views of its headers. */
@@ -24,6 +29,10 @@ struct jwish {
     struct jfacts facts;
     struct slice expect_stream, expect_id, expect_for, rollup;
     uint64_t last_seq, subject_seq;
+    struct slice stream_source;
+    struct jwish_schedule {
+        struct slice ttl, rollup, target, source;
+    } schedule;                 /* … what it makes */
     struct slice batch, commit; /* of an atomic batch: its id; batch empty: it is of none */
     uint64_t batch_seq;
     bool has_last_seq, has_subject_seq, has_batch_seq;

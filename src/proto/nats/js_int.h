@@ -8,6 +8,7 @@
  *   js_stream.c    a stream's life: made, changed, deleted, loaded; what the API tells of it
  *   js_publish.c   what is published to a stream: checks, appends, PubAcks
  *   js_batch.c     atomic batches: what waits for their end
+ *   js_schedule.c  messages that make others when they are due; js_cron.c, js_zone.c: when that is
  *   js_source.c    mirrors and sources: streams that copy others
  *   js_store.c     what is durable in its log: the index, limits, what is removed
  *   js_get.c       reading single messages: get, direct get, batches
@@ -50,9 +51,11 @@ struct jclock;
 struct jconsumer;
 struct jconsumers;
 struct jpublish;
+struct jschedules;
 struct jsources;
 struct jstore;
 struct jvisit;
+struct jzones;
 
 /* To be called at the end of this turn of a loop, once. */
 struct jlater {
@@ -83,10 +86,11 @@ struct jaccount {
 struct js {
     struct nats *n;
     struct broker *b;
-    struct workers *workers;               /* read files */
-    struct jloop *loops;                   /* as many as n has */
-    _Atomic uint64_t under_way;            /* what others than loops have of ours: see js_begin */
-    struct jclock *clock;                  /* NULL: somebody else's */
+    struct workers *workers;    /* read files */
+    struct jloop *loops;        /* as many as n has */
+    _Atomic uint64_t under_way; /* what others than loops have of ours: see js_begin */
+    struct jclock *clock;       /* NULL: somebody else's */
+    struct jzones *zones;
     _Atomic uint64_t batches, batch_bytes; /* atomic ones that wait for their end */
     atomic_bool ending;                    /* nothing is to be begun any more */
     _Atomic uint64_t lost; /* messages that could not be kept, and nobody was told */
@@ -117,17 +121,18 @@ struct jstream {
     struct partition *p;
     struct jindex index;
     struct jstream_figures figures;
-    struct map consumers;     /* struct jconsumer by name */
-    struct jconsumers *jc;    /* js_consumer.c */
-    atomic_bool pressed;      /* more is under way than it should be */
-    struct list_head waits;   /* struct jreq while it is loading */
-    struct jpublish *pub;     /* js_publish.c */
-    struct jstore *store;     /* js_store.c */
-    struct jbatches *batches; /* js_batch.c; NULL: none waits */
-    struct jsources *src;     /* js_source.c; NULL: it never copied any */
-    struct list_head askers;  /* who wait for more of it: js_source.c */
-    bool mirrored;            /* it is or was a mirror: records without key and value fill gaps */
-    struct nsub **subs;       /* by subject of conf */
+    struct map consumers;         /* struct jconsumer by name */
+    struct jconsumers *jc;        /* js_consumer.c */
+    atomic_bool pressed;          /* more is under way than it should be */
+    struct list_head waits;       /* struct jreq while it is loading */
+    struct jpublish *pub;         /* js_publish.c */
+    struct jstore *store;         /* js_store.c */
+    struct jbatches *batches;     /* js_batch.c; NULL: none waits */
+    struct jschedules *schedules; /* js_schedule.c; NULL: it never had any */
+    struct jsources *src;         /* js_source.c; NULL: it never copied any */
+    struct list_head askers;      /* who wait for more of it: js_source.c */
+    bool mirrored;      /* it is or was a mirror: records without key and value fill gaps */
+    struct nsub **subs; /* by subject of conf */
     unsigned subs_n;
     char **claimed; /* js->lock: subjects that are its own, for checking others' */
     unsigned claimed_n;

@@ -40,6 +40,7 @@
 #include "proto/nats/js_batch.h"
 #include "proto/nats/js_facts.h"
 #include "proto/nats/js_header.h"
+#include "proto/nats/js_schedule.h"
 #include "proto/nats/js_source.h"
 #include "proto/nats/js_store.h"
 #include "proto/nats/js_transform.h"
@@ -67,12 +68,12 @@ struct held {
     uint8_t text[];
 };
 
-/* In a batch: this, then subject, reply, id, text, tail (of a PubAck), padded. */
+/* In a batch: this, then subject, reply, id, text, tail (of a PubAck), schedule, padded. */
 struct entry {
     uint8_t kind;
     uint8_t rollup;
     bool copied; /* of another stream, or a batch: who put it in tells of it */
-    uint32_t subject_len, reply_len, id_len, text_len, tail_len;
+    uint32_t subject_len, reply_len, id_len, text_len, tail_len, schedule_len;
     uint32_t bytes;
     int64_t ttl_s;
     uint64_t seq; /* KNOWN, or when it is applied; FILLED: how many */
@@ -121,10 +122,11 @@ struct jpublish {
     bool tracking;
     struct u64map last, count;
     struct buf last_id;
-    struct buf tail; /* for the next entry that is added */
+    struct buf tail, schedule; /* for the next entry that is added */
     char *ack;
     size_t ack_len;
     struct buf mapped, sent; /* a subject, a message that is sent on */
+    struct buf amended;      /* headers */
     struct record_header *headers;
 };
 
@@ -225,6 +227,20 @@ static struct slice entry_tail(const struct entry *e)
                     e->tail_len);
 }
 
+/* A line each: pattern, zone, by, next; empty: it is none. */
+static struct slice entry_schedule(const struct entry *e)
+{
+    return slice_of((const uint8_t *)(e + 1) + e->subject_len + e->reply_len + e->id_len +
+                        e->text_len + e->tail_len,
+                    e->schedule_len);
+}
+
+static size_t entry_size(const struct entry *e)
+{
+    return padded(sizeof *e + e->subject_len + e->reply_len + e->id_len + e->text_len +
+                  e->tail_len + e->schedule_len);
+}
+
 static struct entry *entry_next(struct jbatch *b, size_t *at)
 {
     struct entry *e;
@@ -232,45 +248,42 @@ static struct entry *entry_next(struct jbatch *b, size_t *at)
     if (*at == b->entries.len)
         return NULL;
     e = (struct entry *)(void *)(b->entries.ptr + *at);
-    *at +=
-        padded(sizeof *e + e->subject_len + e->reply_len + e->id_len + e->text_len + e->tail_len);
+    *at += entry_size(e);
     return e;
+}
+
+static uint8_t *put(uint8_t *at, struct slice s)
+{
+    return s.len ? (uint8_t *)memcpy(at, s.ptr, s.len) + s.len : at;
 }
 
 static struct entry *entry_add(struct jpublish *p, enum kind kind, struct slice subject,
                                struct slice reply, struct slice id, struct slice text)
 {
-    size_t n =
-        padded(sizeof(struct entry) + subject.len + reply.len + id.len + text.len + p->tail.len);
+    struct entry is = {.kind = kind,
+                       .subject_len = (uint32_t)subject.len,
+                       .reply_len = (uint32_t)reply.len,
+                       .id_len = (uint32_t)id.len,
+                       .text_len = (uint32_t)text.len,
+                       .tail_len = (uint32_t)p->tail.len,
+                       .schedule_len = (uint32_t)p->schedule.len};
     struct jbatch *b = p->open ? p->open : (p->open = batch_new(p));
+    size_t n = entry_size(&is);
     struct entry *e;
     uint8_t *at;
 
     if (buf_reserve(&b->entries, n))
         abort(); /* no memory */
     e = (struct entry *)(void *)(b->entries.ptr + b->entries.len);
-    *e = (struct entry){.kind = kind,
-                        .subject_len = (uint32_t)subject.len,
-                        .reply_len = (uint32_t)reply.len,
-                        .id_len = (uint32_t)id.len,
-                        .text_len = (uint32_t)text.len,
-                        .tail_len = (uint32_t)p->tail.len};
-    at = (uint8_t *)(e + 1);
-    if (subject.len)
-        memcpy(at, subject.ptr, subject.len);
-    at += subject.len;
-    if (reply.len)
-        memcpy(at, reply.ptr, reply.len);
-    at += reply.len;
-    if (id.len)
-        memcpy(at, id.ptr, id.len);
-    at += id.len;
-    if (text.len)
-        memcpy(at, text.ptr, text.len);
-    at += text.len;
-    if (p->tail.len)
-        memcpy(at, p->tail.ptr, p->tail.len);
+    *e = is;
+    at = put((uint8_t *)(e + 1), subject);
+    at = put(at, reply);
+    at = put(at, id);
+    at = put(at, text);
+    at = put(at, buf_slice(&p->tail));
+    put(at, buf_slice(&p->schedule));
     buf_clear(&p->tail);
+    buf_clear(&p->schedule);
     b->entries.len += n;
     js_later(js_loop(p->s->js, p->s->l), &p->later);
     return e;
@@ -476,6 +489,37 @@ static void republish(struct jpublish *p, const struct entry *e, uint64_t before
     nats_route(p->s->l, p->s->account, &m);
 }
 
+static struct slice line_take(struct slice *rest)
+{
+    const uint8_t *end = memchr(rest->ptr, '\n', rest->len);
+    struct slice line = slice_of(rest->ptr, (size_t)(end - rest->ptr));
+
+    *rest = slice_of(end + 1, rest->len - line.len - 1);
+    return line.len ? line : SLICE_NULL;
+}
+
+static void schedule_get(const struct entry *e, struct jfacts_schedule *out)
+{
+    struct slice rest = entry_schedule(e);
+
+    *out = (struct jfacts_schedule){0};
+    if (!rest.len)
+        return;
+    out->pattern = line_take(&rest);
+    out->zone = line_take(&rest);
+    out->by = line_take(&rest);
+    out->next = line_take(&rest);
+}
+
+static void schedule_put(struct jpublish *p, const struct jfacts_schedule *c)
+{
+    if (c->pattern.len || c->by.len)
+        buf_printf(&p->schedule, "%.*s\n%.*s\n%.*s\n%.*s\n", (int)c->pattern.len,
+                   (const char *)c->pattern.ptr, (int)c->zone.len, (const char *)c->zone.ptr,
+                   (int)c->by.len, (const char *)c->by.ptr, (int)c->next.len,
+                   (const char *)c->next.ptr);
+}
+
 static void entry_apply(struct jpublish *p, struct jbatch *b, struct entry *e)
 {
     struct jfacts f = {.subject = entry_subject(e),
@@ -489,6 +533,7 @@ static void entry_apply(struct jpublish *p, struct jbatch *b, struct entry *e)
     ASSERT(!err);
     e->seq = jstream_seq(p->s, place.offset);
     f.time_ms = place.timestamp_ms;
+    schedule_get(e, &f.schedule);
     if (e->text_len)
         republish(p, e, jindex_subject_last(&p->s->index, f.subject), f.time_ms);
     jstore_add(p->s, e->seq, &f);
@@ -505,6 +550,7 @@ static void gap_apply(struct jpublish *p, struct jbatch *b, const struct entry *
 
 static void uncount(struct jpublish *p, struct jbatch *b, enum err failed)
 {
+    struct jfacts_schedule made = {0};
     uint64_t lost = 0;
     struct entry *e;
     size_t at = 0;
@@ -516,6 +562,10 @@ static void uncount(struct jpublish *p, struct jbatch *b, enum err failed)
             ahead_take(p, entry_subject(e));
         if (failed && e->id_len)
             jstore_dedup_cancel(p->s, entry_id(e));
+        if (failed) {
+            schedule_get(e, &made);
+            jschedules_failed(p->s, made.by);
+        }
         lost += !e->reply_len && !e->copied;
     }
     if (failed && lost && !p->stopped)
@@ -784,6 +834,11 @@ static uint64_t subject_last(struct jpublish *p, struct slice subject)
     return seq;
 }
 
+uint64_t jpublish_last(struct jstream *s, struct slice subject)
+{
+    return subject_last(s->pub, subject);
+}
+
 static uint64_t subject_count(struct jpublish *p, struct slice subject)
 {
     ahead_track(p);
@@ -868,8 +923,10 @@ static bool check(struct jpublish *p, const struct jwish *w, struct slice header
         return js_fault_set(f, JSE_STREAM_MESSAGE_EXCEEDS_MAXIMUM, NULL);
     if (p->bytes > BYTES_MAX)
         return js_fault_set(f, JSE_STREAM_TOO_MANY_REQUESTS, NULL);
+    if (w->stream_source.len)
+        return js_fault_set(f, JSE_MESSAGE_SOURCE_HDR_NOT_ALLOWED, NULL);
     return check_wish(p, w, f) && check_expected(p, w, w->facts.subject, f) &&
-           check_limits(p, w->facts.subject, w->facts.bytes, f);
+           jschedules_check(p->s, w, f) && check_limits(p, w->facts.subject, w->facts.bytes, f);
 }
 
 /* Whether what is decided on a message holds only as long as nobody else appends. */
@@ -997,6 +1054,7 @@ static enum err store(struct jpublish *p, struct slice reply, const struct jwish
 
     if (err)
         return err;
+    schedule_put(p, &w->facts.schedule);
     e = entry_add(p, STORED, w->facts.subject, p->s->conf.no_ack ? SLICE_NULL : reply,
                   w->facts.msg_id, republished(p, w->facts.subject, headers, payload));
     e->rollup = (uint8_t)w->facts.rollup;
@@ -1015,6 +1073,30 @@ static enum err store(struct jpublish *p, struct slice reply, const struct jwish
     }
     pressed_set(p);
     return ERR_OK;
+}
+
+static struct slice mapped(struct jpublish *p, struct slice subject)
+{
+    const struct jtransform *t = p->s->conf.transform;
+
+    return t && t->dest &&
+                   jtransform_apply(slice_str(t->src), slice_str(t->dest), subject, &p->mapped)
+               ? buf_slice(&p->mapped)
+               : subject;
+}
+
+/* What a checked message is to have besides: a schedule replaces the one before it. Into text, or
+ * headers as they are. */
+static struct slice amend(struct jwish *w, struct slice headers, struct buf *text)
+{
+    if (!w->facts.schedule.pattern.len || w->facts.rollup)
+        return headers;
+    w->facts.rollup = JROLLUP_SUBJECT;
+    buf_clear(text);
+    buf_append(text, headers.ptr, headers.len - 2);
+    buf_append_str(text, "Nats-Rollup: sub\r\n\r\n");
+    w->facts.bytes += (uint32_t)(text->len - headers.len);
+    return buf_slice(text);
 }
 
 static struct held *held_new(struct slice subject, struct slice reply, struct slice headers,
@@ -1069,7 +1151,7 @@ static void guard_tell(struct jpublish *p, bool depending, struct held *h)
 }
 
 /* False: it waits, as there is more in the log than was looked at. */
-static bool message_take(struct jpublish *p, const struct jwish *w, struct slice reply,
+static bool message_take(struct jpublish *p, struct jwish *w, struct slice reply,
                          struct slice headers, struct slice payload, bool may_wait)
 {
     struct js_fault f;
@@ -1083,7 +1165,7 @@ static bool message_take(struct jpublish *p, const struct jwish *w, struct slice
         refuse(p, reply, &f);
         if (!reply.len && f.e == JSE_STREAM_TOO_MANY_REQUESTS)
             lose(p, 1, f.text);
-    } else if ((e = store(p, reply, w, headers, payload))) {
+    } else if ((e = store(p, reply, w, amend(w, headers, &p->amended), payload))) {
         js_fault_set(&f, JSE_STREAM_STORE_FAILED, "%s", err_text(e));
         refuse(p, reply, &f);
         if (!reply.len)
@@ -1095,13 +1177,10 @@ static bool message_take(struct jpublish *p, const struct jwish *w, struct slice
 static bool message(struct jpublish *p, struct slice as, struct slice reply, struct slice headers,
                     struct slice payload, bool may_wait)
 {
-    const struct jtransform *t = p->s->conf.transform;
-    struct slice subject = as;
-    struct jwish w = {.facts.subject = as};
+    struct slice subject = mapped(p, as);
+    struct jwish w = {.facts.subject = subject};
     bool depending;
 
-    if (t && t->dest && jtransform_apply(slice_str(t->src), slice_str(t->dest), as, &p->mapped))
-        w.facts.subject = subject = buf_slice(&p->mapped);
     if (headers.len)
         jwish_read(&w, headers);
     if (w.batch.len) {
@@ -1211,6 +1290,8 @@ void jpublish_answer(struct jstream *s, struct slice reply, const struct js_faul
 struct ahead {
     uint64_t hash, last;
     struct jwish w;
+    struct buf amended;
+    struct slice headers; /* as they are to be stored */
 };
 
 struct several {
@@ -1274,10 +1355,11 @@ static bool several_id(struct several *sv, const struct jwish *w, struct js_faul
     return true;
 }
 
-static bool several_check(struct several *sv, struct jwish *w, const struct jmsg *m,
+static bool several_check(struct several *sv, struct ahead *a, const struct jmsg *m,
                           struct js_fault *f)
 {
     struct jpublish *p = sv->p;
+    struct jwish *w = &a->w;
     uint32_t headers = 0;
 
     w->facts.subject = m->subject;
@@ -1291,8 +1373,11 @@ static bool several_check(struct several *sv, struct jwish *w, const struct jmsg
         return js_fault_set(f, JSE_STREAM_WRONG_LAST_SEQUENCE_CONSTANT, NULL);
     if (!nheader_to_record(m->headers, p->headers, LIMIT_RECORD_HEADERS, &headers))
         return js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s", err_text(ERR_TOO_LARGE));
-    sv->room += record_room(w, m->headers, m->payload);
-    return several_id(sv, w, f) && check(p, w, m->headers, m->payload, f);
+    if (!several_id(sv, w, f) || !check(p, w, m->headers, m->payload, f))
+        return false;
+    a->headers = amend(w, m->headers, &a->amended);
+    sv->room += record_room(w, a->headers, m->payload);
+    return true;
 }
 
 static bool several_checked(struct several *sv, const struct jmsg *v, unsigned n,
@@ -1303,7 +1388,7 @@ static bool several_checked(struct several *sv, const struct jmsg *v, unsigned n
     unsigned i;
 
     for (i = 0; ok && i < n; i++) {
-        ok = several_check(sv, &sv->v[i].w, &v[i], f);
+        ok = several_check(sv, &sv->v[i], &v[i], f);
         if (ok)
             several_add(sv, &sv->v[i]);
     }
@@ -1347,6 +1432,8 @@ bool jpublish_all(struct jstream *s, struct slice reply, struct slice tail, cons
     unsigned i;
 
     map_init(&sv.ids, n, s->js->seed);
+    for (i = 0; i < n; i++)
+        buf_init(&sv.v[i].amended, SIZE_MAX);
     ok = several_checked(&sv, v, n, f);
     depending = ok && several_depend(&sv, n);
     if (depending)
@@ -1358,7 +1445,8 @@ bool jpublish_all(struct jstream *s, struct slice reply, struct slice tail, cons
         s->pub->copying = i + 1 < n;
         if (i + 1 == n)
             buf_append_slice(&s->pub->tail, tail);
-        e = store(s->pub, i + 1 == n ? reply : SLICE_NULL, &sv.v[i].w, v[i].headers, v[i].payload);
+        e = store(s->pub, i + 1 == n ? reply : SLICE_NULL, &sv.v[i].w, sv.v[i].headers,
+                  v[i].payload);
     }
     s->pub->together = s->pub->copying = false;
     if (e && i > 1)
@@ -1370,6 +1458,8 @@ bool jpublish_all(struct jstream *s, struct slice reply, struct slice tail, cons
     if (ok && depending)
         several_tell(s->pub, reply, tail, v, n);
     map_fini(&sv.ids);
+    for (i = 0; i < n; i++)
+        buf_fini(&sv.v[i].amended);
     free(sv.v);
     return ok;
 }
@@ -1516,16 +1606,12 @@ static enum jcopied copy_check(struct jpublish *p, const struct jwish *w, const 
 
 enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror)
 {
-    const struct jtransform *t = s->conf.transform;
     struct jpublish *p = s->pub;
-    struct jwish w = {.facts.subject = m->subject};
+    struct jwish w = {.facts.subject = mapped(p, m->subject)};
     enum jcopied c;
     enum err e;
 
     guard_begin(p, false);
-    if (t && t->dest &&
-        jtransform_apply(slice_str(t->src), slice_str(t->dest), m->subject, &p->mapped))
-        w.facts.subject = buf_slice(&p->mapped);
     if (m->headers.len)
         jwish_read(&w, m->headers);
     w.facts.bytes = jstream_msg_bytes(w.facts.subject.len, m->headers.len, m->payload.len);
@@ -1541,6 +1627,29 @@ enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror)
     p->copying = true;
     e = store(p, SLICE_NULL, &w, m->headers, m->payload);
     p->copying = false;
+    return !e ? JCOPIED : e == ERR_TOO_LARGE ? JCOPY_PASSED : JCOPY_LATER;
+}
+
+enum jcopied jpublish_scheduled(struct jstream *s, const struct jmsg *m, const char *ns,
+                                struct slice key, struct slice value)
+{
+    struct jpublish *p = s->pub;
+    struct jwish w = {.facts.subject = mapped(p, m->subject)};
+    enum jcopied c;
+    enum err e;
+
+    jwish_read(&w, m->headers);
+    w.facts.bytes = jstream_msg_bytes(w.facts.subject.len, m->headers.len, m->payload.len);
+    if ((c = copy_check(p, &w, m)) != JCOPIED)
+        return c;
+    guard_begin(p, false);
+    if (!fits(p, record_room(&w, m->headers, m->payload) + key.len + value.len))
+        batch_close(p);
+    p->copying = true;
+    e = store(p, SLICE_NULL, &w, m->headers, m->payload);
+    p->copying = false;
+    if (!e && key.len)
+        e = append_kv(p->open->a, ns, key, value);
     return !e ? JCOPIED : e == ERR_TOO_LARGE ? JCOPY_PASSED : JCOPY_LATER;
 }
 
@@ -1636,6 +1745,8 @@ void jpublish_begin(struct jstream *s)
     u64map_init(&p->count, LIMIT_JS_BLOCKS, 0);
     buf_init(&p->last_id, SIZE_MAX);
     buf_init(&p->tail, SIZE_MAX);
+    buf_init(&p->schedule, SIZE_MAX);
+    buf_init(&p->amended, SIZE_MAX);
     buf_init(&p->mapped, SIZE_MAX);
     buf_init(&p->sent, SIZE_MAX);
     p->headers = xcalloc(LIMIT_RECORD_HEADERS, sizeof *p->headers);
@@ -1678,6 +1789,8 @@ void jpublish_free(struct jstream *s)
     u64map_fini(&p->count);
     buf_fini(&p->last_id);
     buf_fini(&p->tail);
+    buf_fini(&p->schedule);
+    buf_fini(&p->amended);
     buf_fini(&p->mapped);
     buf_fini(&p->sent);
     free(p->headers);

@@ -20,6 +20,12 @@ enum jcopied { JCOPIED, JCOPY_PASSED, JCOPY_LATER };
  * its sequence is to be the next one. PASSED: it cannot be in this stream, or was there before;
  * LATER: there is no room for it now. */
 enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror);
+/* What a schedule makes, with an item (key empty: none) in the same unit, at the end of the turn.
+ * jschedules_note, or jschedules_failed, tells what becomes of it. PASSED: it cannot be stored. */
+enum jcopied jpublish_scheduled(struct jstream *s, const struct jmsg *m, const char *ns,
+                                struct slice key, struct slice value);
+/* The last message of a subject (or pattern), of those on their way to the log too; 0: none. */
+uint64_t jpublish_last(struct jstream *s, struct slice subject);
 /* So many sequences of a mirror are not there. */
 enum err jpublish_fill(struct jstream *s, uint64_t n);
 /* The next sequence of what jpublish_copy copies. */

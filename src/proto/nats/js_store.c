@@ -26,6 +26,7 @@
 #include "journal/journal.h"
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_publish.h"
+#include "proto/nats/js_schedule.h"
 #include "proto/nats/js_source.h"
 #include "proto/nats/record.h"
 
@@ -198,6 +199,7 @@ static void remove_one(struct jstore *st, uint64_t seq)
     if (!st->opening)
         jconsumers_removed(s, seq);
     u64map_remove(&st->lasting, seq);
+    jschedules_removed(s, seq);
     jindex_remove(&s->index, seq);
     jstream_note(s);
     if (seq != first)
@@ -218,6 +220,7 @@ void jstore_purge(struct jstream *s, uint64_t first)
         return;
     if (!s->store->opening)
         jconsumers_purged(s, first);
+    jschedules_purged(s, first);
     jindex_purge(&s->index, first);
     jstream_note(s);
     timer_in(s->store, TIMER_MS);
@@ -669,12 +672,19 @@ void jstore_limits(struct jstream *s)
 
 /* ---- a message is there ---- */
 
+static void remove_before(struct jstore *st, struct slice subject, uint64_t seq)
+{
+    uint64_t first;
+
+    while ((first = jindex_subject_first(&st->s->index, subject)) && first < seq)
+        remove_one(st, first);
+}
+
 /* By a subject with wildcards goes all that it takes, as nats-server has it: the message too. */
 static void rollup(struct jstore *st, uint64_t seq, const struct jfacts *f)
 {
     struct jstream *s = st->s;
     struct jfilter *all;
-    uint64_t first;
 
     if (f->rollup == JROLLUP_ALL) {
         jstore_purge(s, seq);
@@ -683,8 +693,7 @@ static void rollup(struct jstore *st, uint64_t seq, const struct jfacts *f)
         jstore_purge_filter(s, all, seq + 1, 0);
         jfilter_free(&all);
     } else {
-        while ((first = jindex_subject_first(&s->index, f->subject)) && first < seq)
-            remove_one(st, first);
+        remove_before(st, f->subject, seq);
     }
 }
 
@@ -705,6 +714,8 @@ void jstore_add(struct jstream *s, uint64_t seq, const struct jfacts *f)
     }
     if (f->rollup)
         rollup(st, seq, f);
+    if (f->schedule.pattern.len || f->schedule.by.len || s->schedules)
+        remove_before(st, jschedules_note(s, seq, f), seq);
     if (f->ttl_s)
         ttl_note(st, seq, f);
     limit_subject(st, f->subject);

@@ -20,6 +20,7 @@
 #include "proto/nats/js_batch.h"
 #include "proto/nats/js_get.h"
 #include "proto/nats/js_publish.h"
+#include "proto/nats/js_schedule.h"
 #include "proto/nats/js_source.h"
 #include "proto/nats/js_store.h"
 #include "proto/nats/js_transform.h"
@@ -163,6 +164,7 @@ void jstream_free(struct jstream *s)
     ASSERT(list_empty(&s->waits) && list_empty(&s->askers) && !s->subs && !s->src);
     jpublish_free(s);
     jstore_free(s);
+    jschedules_free(s);
     jindex_fini(&s->index);
     map_fini(&s->consumers);
     for (i = 0; i < s->claimed_n; i++)
@@ -207,6 +209,7 @@ void jstream_close(struct jstream *s)
     jconsumers_end(s);
     s->gone = true;
     jsources_end(s);
+    jschedules_end(s);
     jbatches_end(s);
     jpublish_stop(s);
     jstore_stop(s);
@@ -405,6 +408,7 @@ static void ready(struct jstream *s, void *arg)
         }
         jpublish_loaded(s);
         jsources_begin(s);
+        jschedules_begin(s);
     }
     if (m->r) {
         advise_action(s, "create");
@@ -517,10 +521,7 @@ static bool supported(const struct jstream_conf *c, struct js_fault *f)
 {
     const struct jtransform *t = c->transform;
     const struct jrepublish *r = c->republish;
-    const char *what = c->allow_counter     ? "message counters"
-                       : c->allow_schedules ? "message schedules"
-                       : c->allow_batched   ? "batches"
-                                            : NULL;
+    const char *what = c->allow_counter ? "message counters" : c->allow_batched ? "batches" : NULL;
 
     if (what)
         return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s are not supported", what);
@@ -652,6 +653,7 @@ static void changed(struct jdone *d)
         subs_begin(s);
         jpublish_changed(s);
         jsources_changed(s);
+        jschedules_changed(s);
         jstore_retake(s);
         jstore_limits(s);
         jconsumers_changed(s);
@@ -752,6 +754,7 @@ static void on_delete(struct jreq *r)
 
     g->r = r;
     advise_action(s, "delete");
+    jschedules_forget(s);
     jstream_close(s);
     jdone_begin(&g->done, s, topic_gone);
     e = topic_delete(s->js->b, slice_str(topic_name(s->topic)), jdone_call, &g->done, NULL);
