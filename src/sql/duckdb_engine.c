@@ -6,6 +6,7 @@
  * DuckDB's own threads are made by the thread that opens the instance and inherit its priority and
  * the processors that it keeps to; so instances are opened by workers, which have the lowest and
  * leave some processors alone (io_thread_confine). */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -14,6 +15,11 @@
 #include "base/mem.h"
 #include "sql/coordinator.h"
 #include "sql/duckdb_int.h"
+
+/* When nobody used the shared instance for so long, memory that is free but kept is given back, and the
+ * instance closed if it keeps more than this itself; to open one takes some 15 ms. */
+#define REST_NS    5000000000ull
+#define REST_BYTES (32u << 20)
 
 /* The plan of the statement that this thread prepares or runs; see engine_plan. */
 static _Thread_local struct plan *plan_of_thread;
@@ -396,7 +402,8 @@ void engine_close(struct engine **ep)
     *ep = NULL;
 }
 
-enum err engine_shared(struct sql *s, struct engine **out, struct errinfo *info)
+enum err engine_shared(struct sql *s, struct engine **out, duckdb_connection *c,
+                       struct errinfo *info)
 {
     struct engine_conf conf = {.memory_bytes = s->conf.memory_bytes,
                                .temp_bytes = s->conf.temp_bytes,
@@ -409,9 +416,78 @@ enum err engine_shared(struct sql *s, struct engine **out, struct errinfo *info)
     io_mutex_lock(&s->engine_lock);
     if (!s->engine)
         e = engine_open(s, &conf, &s->engine, info);
+    if (!e)
+        e = engine_connect(s->engine, c, info);
     *out = s->engine;
     io_mutex_unlock(&s->engine_lock);
     return e;
+}
+
+/* Bytes that it keeps, by its own account. */
+static uint64_t engine_held(struct engine *e)
+{
+    duckdb_connection c = NULL;
+    uint64_t n = 0;
+    char *error;
+    struct buf b;
+
+    if (engine_connect(e, &c, NULL))
+        return 0;
+    buf_init(&b, 64);
+    if (!engine_ask(c,
+                    "SELECT sum(memory_usage_bytes)::BIGINT::VARCHAR FROM duckdb_memory() WHERE "
+                    "$1::VARCHAR IS NOT NULL",
+                    SLICE_LIT("x"), &b, &error) &&
+        !buf_append_u8(&b, 0))
+        n = strtoull((const char *)b.ptr, NULL, 10);
+    free(error);
+    buf_fini(&b);
+    engine_quiet(c);
+    engine_disconnect(e, &c);
+    return n;
+}
+
+uint64_t engine_rest(struct sql *s)
+{
+    struct engine *e, *over = NULL;
+    uint64_t now = io_mono_ns(s->io), since, next = UINT64_MAX;
+    bool rest;
+
+    io_mutex_lock(&s->engine_lock);
+    e = s->engine;
+    if (e) {
+        io_mutex_lock(&e->lock);
+        since = e->used_n ? now : e->unused_ns;
+        if (!e->rested && now >= since + REST_NS)
+            over = e;
+        else if (!e->rested)
+            next = since + REST_NS;
+        io_mutex_unlock(&e->lock);
+    }
+    rest = over != NULL;
+    if (rest && engine_held(over) < REST_BYTES) {
+        io_mutex_lock(&e->lock);
+        e->rested = true;
+        io_mutex_unlock(&e->lock);
+        over = NULL;
+    }
+    if (over)
+        s->engine = NULL;
+    io_mutex_unlock(&s->engine_lock);
+    if (rest) {
+        engine_close(&over);
+        memory_give_back();
+        malloc_trim(0);
+    }
+    return next;
+}
+
+static void unused(struct engine *e)
+{
+    io_mutex_lock(&e->lock);
+    e->used_n--;
+    e->unused_ns = io_mono_ns(e->sql->io);
+    io_mutex_unlock(&e->lock);
 }
 
 enum err engine_connect(struct engine *e, duckdb_connection *out, struct errinfo *info)
@@ -420,9 +496,12 @@ enum err engine_connect(struct engine *e, duckdb_connection *out, struct errinfo
     io_mutex_lock(&e->lock);
     if (e->idle_n)
         *out = e->idle[--e->idle_n];
+    e->used_n++;
+    e->rested = false;
     io_mutex_unlock(&e->lock);
     if (*out || ddb.connect(e->db, out) == DuckDBSuccess)
         return ERR_OK;
+    unused(e);
     return errinfo_set(info, ERR_NO_MEMORY, "DuckDB gives no connection");
 }
 
@@ -438,4 +517,11 @@ void engine_disconnect(struct engine *e, duckdb_connection *c)
     io_mutex_unlock(&e->lock);
     if (*c)
         ddb.disconnect(c);
+    unused(e);
+}
+
+void engine_drop(struct engine *e, duckdb_connection *c)
+{
+    ddb.disconnect(c);
+    unused(e);
 }

@@ -41,17 +41,21 @@ struct engine {
     uint64_t memory_bytes; /* its limit */
     struct sql *sql;
     struct io_mutex lock;
-    duckdb_connection idle[32]; /* lock */
-    unsigned idle_n;
+    duckdb_connection idle[32]; /* lock, as all below */
+    unsigned idle_n, used_n;    /* connections */
+    uint64_t unused_ns;         /* since when none is used */
+    bool rested;                /* looked at since then, and small */
 };
 /* Loads the library if need be. */
 enum err engine_open(struct sql *s, const struct engine_conf *conf, struct engine **out,
                      struct errinfo *info);
-/* The instance that queries share. */
-enum err engine_shared(struct sql *s, struct engine **out, struct errinfo *info);
-/* A connection of one's own; given back it is used again. */
+/* The instance that queries share, which stays while a connection of it is used, with one. */
+enum err engine_shared(struct sql *s, struct engine **out, duckdb_connection *c,
+                       struct errinfo *info);
+/* A connection of one's own; given back it is used again, dropped it ends with all that it has. */
 enum err engine_connect(struct engine *e, duckdb_connection *out, struct errinfo *info);
 void engine_disconnect(struct engine *e, duckdb_connection *c);
+void engine_drop(struct engine *e, duckdb_connection *c);
 /* Ends what the last statement left running: threads of a stream that was not read to its end, and
  * the states of its scans, which point into its plan. */
 void engine_quiet(duckdb_connection c);

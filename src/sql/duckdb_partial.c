@@ -27,16 +27,20 @@ struct opening {
 static void opening_main(void *arg)
 {
     struct opening *o = arg;
+    duckdb_connection c = NULL;
     struct engine *e;
 
     if (!o->sql->conf.foreground)
         io_thread_confine(o->sql->conf.threads);
-    o->e = engine_shared(o->sql, &e, &o->info);
+    o->e = engine_shared(o->sql, &e, &c, &o->info);
+    if (!o->e)
+        engine_disconnect(e, &c);
 }
 
 /* The shared instance; if it is not open yet, a thread of low priority opens it: DuckDB's threads
  * inherit that and the processors that it keeps to, and the caller may be any. */
-static enum err engine_find(struct sql *s, struct engine **out, struct errinfo *info)
+static enum err engine_find(struct sql *s, struct engine **out, duckdb_connection *c,
+                            struct errinfo *info)
 {
     struct opening o = {.sql = s};
     struct io_thread *t;
@@ -49,7 +53,7 @@ static enum err engine_find(struct sql *s, struct engine **out, struct errinfo *
     io_thread_join(&t);
     if (o.e)
         return errinfo_set(info, o.e, "%s", o.info.text);
-    return engine_shared(s, out, info);
+    return engine_shared(s, out, c, info);
 }
 
 enum err partial_make(struct sql *s, const struct sql_request *rq, struct partial *out,
@@ -66,9 +70,7 @@ enum err partial_make(struct sql *s, const struct sql_request *rq, struct partia
     if (rq->text.len > LIMIT_SQL_TEXT)
         return errinfo_set(info, ERR_TOO_LARGE, "the statement is longer than %u bytes",
                            LIMIT_SQL_TEXT);
-    e = engine_find(s, &engine, info);
-    if (!e)
-        e = engine_connect(engine, &c, info);
+    e = engine_find(s, &engine, &c, info);
     if (e)
         return e;
     buf_init(&tree, TREE_MAX);

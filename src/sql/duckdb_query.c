@@ -403,7 +403,7 @@ void query_merge_end(struct sql_merge *m)
     duckdb_connection c = m->connection;
 
     if (c)
-        ddb.disconnect(&c);
+        engine_drop(m->engine, &c);
     m->connection = NULL;
 }
 
@@ -924,13 +924,13 @@ static enum err engine_get(struct run *r, struct errinfo *why)
         r->c = merge->connection;
         return ERR_OK;
     }
-    if (memory && (!s->conf.memory_bytes || memory < s->conf.memory_bytes)) {
+    if (memory && !merge && (!s->conf.memory_bytes || memory < s->conf.memory_bytes)) {
         e = engine_open(s, &conf, &r->own, why);
         r->engine = r->own;
+        e = e ? e : engine_connect(r->engine, &r->c, why);
     } else {
-        e = engine_shared(s, &r->engine, why);
+        e = engine_shared(s, &r->engine, &r->c, why);
     }
-    e = e ? e : engine_connect(r->engine, &r->c, why);
     if (!e && merge) {
         merge->engine = r->engine;
         merge->connection = r->c;

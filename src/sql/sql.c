@@ -19,7 +19,7 @@
 #define QUEUE_DEFAULT   256u
 #define TIMEOUT_DEFAULT 60000
 #define REPEAT_NS       5000000u /* interrupts */
-#define LATER_NS        60000000000u
+#define LATER_NS        5000000000u
 
 struct sql_worker {
     struct sql *sql;
@@ -363,14 +363,22 @@ static uint64_t running_end(struct sql *s, uint64_t now)
 static void watch_main(void *arg)
 {
     struct sql *s = arg;
-    uint64_t now, next;
+    uint64_t now, next, rest = io_mono_ns(s->io) + LATER_NS;
 
     io_mutex_lock(&s->lock);
     while (!s->closing || s->running_n || s->waiting_n) {
         now = io_mono_ns(s->io);
         if (waiting_end(s, now))
             continue;
-        s->watch_ns = next = running_end(s, now);
+        if (now >= rest) {
+            io_mutex_unlock(&s->lock);
+            rest = engine_rest(s);
+            io_mutex_lock(&s->lock);
+            rest = rest < now + LATER_NS ? rest : now + LATER_NS;
+            continue;
+        }
+        next = running_end(s, now);
+        s->watch_ns = next = rest < next ? rest : next;
         if (!s->closing || s->running_n || s->waiting_n)
             io_cond_wait_ns(&s->change, &s->lock, next > now ? next - now : 1);
     }

@@ -123,6 +123,9 @@ void query_run(struct sql_query *q);
 /* Tells a query that never ran that it was cancelled or its time is over. */
 void query_refuse(struct sql_query *q);
 void engine_close(struct engine **e);
+/* Gives memory back if nobody used the shared instance for a while, which is closed if it keeps much
+ * itself. When to ask again; UINT64_MAX: not before it is used. */
+uint64_t engine_rest(struct sql *s);
 /* duckdb_load.c. path NULL: searched for. */
 enum err library_load(const char *path, struct errinfo *info);
 const char *library_version(void); /* NULL: not loaded */

@@ -103,7 +103,8 @@ static struct list *list_get(struct zones *z, const uint8_t key[20])
 /* The first n go. */
 static void zones_drop(struct zones *z, struct list *l, uint32_t n)
 {
-    memmove(l->zone, l->zone + n, (l->n - n) * sizeof *l->zone);
+    if (n && n < l->n)
+        memmove(l->zone, l->zone + n, (l->n - n) * sizeof *l->zone);
     l->n -= n;
     z->total -= n;
 }
