@@ -10,6 +10,7 @@
 #include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "io/io.h"
+#include "proto/nats/js_implicit.h"
 #include "proto/nats/js_int.h"
 #include "proto/nats/js_stream.h"
 #include "proto/nats/js_zone.h"
@@ -165,7 +166,7 @@ static bool subjects_free(struct jstream *s)
 
         if (other == s || other->account != s->account)
             continue;
-        for (i = 0; i < mine->n; i++)
+        for (i = 0; !s->implicit && i < mine->n; i++)
             for (k = 0; k < other->claimed_n; k++)
                 if (subjects_meet(jlist_text(mine, i), slice_str(other->claimed[k])))
                     return false;
@@ -197,7 +198,7 @@ static void claim(struct jstream *s)
     for (i = 0; i < s->claimed_n; i++)
         free(s->claimed[i]);
     free(s->claimed);
-    s->claimed_n = s->conf.subjects.n;
+    s->claimed_n = s->implicit ? 0 : s->conf.subjects.n; /* of the others, too */
     s->claimed = xcalloc(s->claimed_n + 1, sizeof(char *));
     for (i = 0; i < s->claimed_n; i++)
         s->claimed[i] = xstrdup((const char *)jlist_text(&s->conf.subjects, i).ptr);
@@ -419,6 +420,7 @@ enum err js_new(struct nats *n, struct broker *b, struct js **out, struct errinf
         stream_restore(js, v);
         free(v);
     }
+    jimplicit_start(js);
     return ERR_OK;
 }
 
@@ -457,6 +459,7 @@ void js_free(struct js **jsp)
     if (!js)
         return;
     atomic_store(&js->ending, true);
+    jimplicit_stop(js);
     js_streams_each(js, NULL, end_one, NULL);
     settle(js);
     workers_free(&js->workers);

@@ -12,6 +12,7 @@
 #include "base/tbl/limits.h"
 #include "io/io.h"
 #include "proto/nats/js_header.h"
+#include "proto/nats/js_implicit.h"
 #include "proto/nats/js_stream.h"
 
 #define API       "$JS.API."
@@ -332,6 +333,8 @@ void js_post_stream(struct jreq *r, void (*run)(struct jreq *r))
     js_post(r, r->stream->l, stream_ready);
 }
 
+static void stream_named(struct jreq *r);
+
 static void stream_run(struct jreq *r)
 {
     const struct call *c = call_of(r->subject);
@@ -339,6 +342,10 @@ static void stream_run(struct jreq *r)
 
     if (!s->gone) {
         c->run(r);
+    } else if (s->implicit) { /* it is loaded anew, if its topic is there */
+        r->stream = NULL;
+        js_post(r, r->ja->l, stream_named);
+        jstream_unref(s);
     } else if (c->type) {
         js_fail(r, c->type, JSE_STREAM_NOT_FOUND, NULL);
     } else {
@@ -368,6 +375,21 @@ static bool level_known(const struct jreq *r)
     return slice_is_null(v) || (nats_number(v) >= 0 && nats_number(v) <= JS_API_LEVEL);
 }
 
+/* On the account's loop. */
+static void stream_named(struct jreq *r)
+{
+    const struct call *c = call_of(r->subject);
+    struct js_fault f;
+
+    r->stream = jimplicit_find(r->js, r->account, js_token(r->subject, c->stream), &f);
+    if (r->stream)
+        js_post_stream(r, stream_run);
+    else if (c->type)
+        js_fault(r, c->type, &f);
+    else
+        jreq_free(r);
+}
+
 static void dispatch(struct jreq *r)
 {
     const struct call *c = call_of(r->subject);
@@ -390,17 +412,10 @@ static void dispatch(struct jreq *r)
             return;
         }
     }
-    if (!c->stream) {
-        c->run(r);
-        return;
-    }
-    r->stream = js_stream_find(r->js, r->account, js_token(r->subject, c->stream));
-    if (r->stream)
-        js_post_stream(r, stream_run);
-    else if (c->type)
-        js_fail(r, c->type, JSE_STREAM_NOT_FOUND, NULL);
+    if (c->stream)
+        stream_named(r);
     else
-        jreq_free(r);
+        c->run(r);
 }
 
 static void on_api(struct nsub *sub, struct nmsg *m)

@@ -3,6 +3,7 @@
  *   js.c           all streams: their table, what is saved of them, start and end
  *   js_api.c       requests to $JS.API.>: which stream they are for, answers, errors
  *   js_conf.c      configurations of streams and consumers, from JSON and to it; js_conf_check.c
+ *   js_implicit.c  streams that nobody made: topics of other protocols
  *   js_header.c    headers of NATS: from and to text, from and to a record's headers
  *   js_index.c     which messages a stream has, by sequence and subject
  *   js_stream.c    a stream's life: made, changed, deleted, loaded; what the API tells of it
@@ -50,6 +51,7 @@ struct jbatches;
 struct jclock;
 struct jconsumer;
 struct jconsumers;
+struct jimplicit;
 struct jpublish;
 struct jschedules;
 struct jsources;
@@ -91,6 +93,7 @@ struct js {
     _Atomic uint64_t under_way; /* what others than loops have of ours: see js_begin */
     struct jclock *clock;       /* NULL: somebody else's */
     struct jzones *zones;
+    struct jimplicit *implicit;            /* js_implicit.c; NULL: no account sees topics */
     _Atomic uint64_t batches, batch_bytes; /* atomic ones that wait for their end */
     atomic_bool ending;                    /* nothing is to be begun any more */
     _Atomic uint64_t lost; /* messages that could not be kept, and nobody was told */
@@ -112,8 +115,12 @@ struct jstream {
     struct jaccount *ja;
     struct nloop *l;
     _Atomic uint32_t refs;
-    bool gone;    /* deleted: nothing is to be begun any more */
-    bool loading; /* index and consumers belong to a worker, requests wait */
+    bool gone;                 /* deleted: nothing is to be begun any more */
+    bool loading;              /* index and consumers belong to a worker, requests wait */
+    bool implicit;             /* nobody made it: js_implicit.c */
+    bool used;                 /* … and it was asked for, since `idle` came */
+    struct loop_timer idle;    /* … when it may go */
+    _Atomic uint32_t topic_no; /* number of its topic; 0: it is being made */
     struct jstream_conf conf;
     int64_t created_ns;
     uint64_t first_seq;  /* of offset 0 */

@@ -32,6 +32,7 @@
 #include "broker/removed.h"
 #include "journal/journal.h"
 #include "proto/nats/js_header.h"
+#include "proto/nats/js_implicit.h"
 #include "proto/nats/js_publish.h"
 #include "proto/nats/js_transform.h"
 #include "proto/nats/record.h"
@@ -411,7 +412,7 @@ static void feed_ask(struct feed *f)
 {
     if (f->s->gone)
         return;
-    if (!f->o && !(f->o = js_stream_find(f->s->js, f->s->account, slice_str(f->name)))) {
+    if (!f->o && !(f->o = jimplicit_find(f->s->js, f->s->account, slice_str(f->name), NULL))) {
         feed_later(f, "stream not found");
         return;
     }

@@ -426,7 +426,7 @@ void jstore_flush(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d
     struct jstore *st = s->store;
 
     jdone_begin(d, s, fn);
-    if (st->dirty.n || st->begin != s->index.first)
+    if (!s->implicit && (st->dirty.n || st->begin != s->index.first))
         flush_begin(flushing_new(st, &st->dirty, d, SLICE_NULL));
     else
         jdone_call(d, ERR_OK, NULL);
@@ -460,7 +460,7 @@ static void trim(struct jstore *st)
     int64_t to = jstream_offset(st->s, st->s->index.first);
     enum err e;
 
-    if (st->trimming || to <= st->trimmed)
+    if (st->s->implicit || st->trimming || to <= st->trimmed)
         return;
     st->trimming = true;
     jdone_begin(&st->trim, st->s, trimmed);
@@ -753,10 +753,11 @@ struct slice jstore_subject(struct jstream *s, struct slice key, struct buf *scr
 {
     struct jfilter *takes = s->store->takes;
 
-    if (key.len && subject_valid(key) && (!takes || jfilter_takes_name(takes, key)))
+    if (!s->implicit && key.len && subject_valid(key) && (!takes || jfilter_takes_name(takes, key)))
         return key;
     buf_clear(scratch);
-    subject_of_record(slice_str(topic_name(s->topic)), key, scratch);
+    if (!subject_of_record(slice_str(topic_name(s->topic)), key, scratch))
+        return SLICE_NULL;
     return buf_slice(scratch);
 }
 
@@ -769,7 +770,7 @@ static uint32_t facts_of(struct jstore *st, const struct record *r, struct jfact
                          .time_ms = r->timestamp_ms};
     if (r->headers_n)
         record_headers(r, st->headers, LIMIT_RECORD_HEADERS, &n);
-    for (i = 0; i < n; i++)
+    for (i = 0; i < n && !st->s->implicit; i++)
         if (slice_has_prefix(st->headers[i].key, SLICE_LIT("Nats-")))
             jfacts_header(f, st->headers[i].key, st->headers[i].value);
     f->bytes = jstream_msg_bytes(f->subject.len, nheader_record_len(st->headers, n), r->value.len);
@@ -840,6 +841,10 @@ static enum err batch_take(struct jstore *st, const struct read_batch *b)
             continue;
         }
         n = facts_of(st, &r, &f);
+        if (!f.subject.len) { /* its key is too long for one */
+            jindex_skip(&s->index, jstream_seq(s, r.offset) + 1);
+            continue;
+        }
         jstore_add(s, jstream_seq(s, r.offset), &f);
         tell_core(st, &r, &f, n);
     }
@@ -899,7 +904,7 @@ static void opened(struct loop_task *t)
 
     st->busy = st->opening = false;
     jstream_note(s);
-    if (s->js->n->topics && !st->stopped &&
+    if (s->js->n->topics && !st->stopped && !s->implicit &&
         strcmp(s->account->name, s->js->n->conf.topics_account) == 0) {
         ntopics_own(s->js->n->topics, topic_id(s->topic), st->next);
         st->owned = true;
@@ -1130,6 +1135,18 @@ static void written_apply(struct jstore *st)
     w->apply(w);
 }
 
+/* Others may have trimmed the log: retention, or Kafka's DeleteRecords. What was read of that is not
+ * there any more. */
+static void follow_start(struct jstore *st)
+{
+    struct jstream *s = st->s;
+    struct plog_info log;
+
+    plog_info_get(partition_log(s->p), &log);
+    if (jstream_seq(s, log.start_offset) > s->index.first)
+        jstore_purge(s, jstream_seq(s, log.start_offset));
+}
+
 /* How far the log may be looked at. */
 static int64_t follow_to(struct jstore *st)
 {
@@ -1160,6 +1177,7 @@ static void follow(struct jstore *st)
         }
         if (st->stopped)
             return;
+        follow_start(st);
         to = follow_to(st);
         if (st->next < to) {
             if (!others(st, to))

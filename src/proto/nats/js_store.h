@@ -27,7 +27,7 @@ void jstore_add(struct jstream *s, uint64_t seq, const struct jfacts *f);
 void jstore_gap(struct jstream *s, uint64_t n, uint64_t last);
 /* Nothing is on its way any more: looks at what others wrote meanwhile. */
 void jstore_follow(struct jstream *s);
-/* The subject of a record with this key; scratch is for one that is made of it. */
+/* The subject of a record with this key, or empty, as there is none; scratch is for one that is made of it. */
 struct slice jstore_subject(struct jstream *s, struct slice key, struct buf *scratch);
 
 /* Removes one that is there. Lazily remembered: see jstore_flush. */

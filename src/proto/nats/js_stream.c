@@ -19,6 +19,7 @@
 #include "journal/journal.h"
 #include "proto/nats/js_batch.h"
 #include "proto/nats/js_get.h"
+#include "proto/nats/js_implicit.h"
 #include "proto/nats/js_publish.h"
 #include "proto/nats/js_schedule.h"
 #include "proto/nats/js_source.h"
@@ -28,7 +29,6 @@
 #define NAMES_PAGE    1024u
 #define LIST_PAGE     256u
 #define SUBJECTS_PAGE 100000u
-#define NO_TIME       "0001-01-01T00:00:00Z"
 
 /* ---- names of topics ---- */
 
@@ -133,7 +133,7 @@ static enum err save(struct jstream *s, struct jdone *d, void (*fn)(struct jdone
 
 /* ---- one of them ---- */
 
-static struct jstream *stream_new(struct js *js, struct naccount *a, struct slice name)
+struct jstream *jstream_new(struct js *js, struct naccount *a, struct slice name)
 {
     size_t n = strlen(a->name) + 1;
     struct jstream *s = xcalloc(1, sizeof *s + n + name.len + 1);
@@ -196,7 +196,7 @@ static void subs_begin(struct jstream *s)
     unsigned i;
 
     jstream_note(s);
-    s->subs_n = s->conf.mirror ? 0 : s->conf.subjects.n;
+    s->subs_n = s->conf.mirror || s->implicit ? 0 : s->conf.subjects.n;
     s->subs = xcalloc(s->subs_n + 1, sizeof(struct nsub *));
     for (i = 0; i < s->subs_n; i++)
         s->subs[i] = nats_sub_new(s->l, s->account, jlist_text(&s->conf.subjects, i), SLICE_NULL,
@@ -205,6 +205,8 @@ static void subs_begin(struct jstream *s)
 
 void jstream_close(struct jstream *s)
 {
+    if (s->implicit)
+        loop_timer_cancel(s->l->loop, &s->idle);
     subs_end(s);
     jconsumers_end(s);
     s->gone = true;
@@ -311,7 +313,7 @@ static json_t *state_of(struct jstream *s, const json_t *options)
     json_t *o =
         json_pack("{s:I, s:I, s:I, s:s, s:I, s:s}", "messages", (json_int_t)x->msgs, "bytes",
                   (json_int_t)x->bytes, "first_seq", (json_int_t)(fresh ? 0 : x->first), "first_ts",
-                  NO_TIME, "last_seq", (json_int_t)x->last, "last_ts", NO_TIME);
+                  JS_NO_TIME, "last_seq", (json_int_t)x->last, "last_ts", JS_NO_TIME);
     struct jindex_msg m;
 
     if (x->msgs && jindex_get(x, x->first, &m))
@@ -409,6 +411,8 @@ static void ready(struct jstream *s, void *arg)
         jpublish_loaded(s);
         jsources_begin(s);
         jschedules_begin(s);
+        if (s->implicit)
+            jimplicit_loaded(s);
     }
     if (m->r) {
         advise_action(s, "create");
@@ -418,8 +422,10 @@ static void ready(struct jstream *s, void *arg)
     jstream_waits_run(s);
 }
 
-static bool partition_of(struct jstream *s)
+bool jstream_topic(struct jstream *s, struct topic *t)
 {
+    s->topic = t;
+    atomic_store(&s->topic_no, t ? topic_id(t) : 0);
     if (!s->topic || topic_partitions(s->topic) != 1)
         return false;
     s->p = topic_partition(s->topic, 0);
@@ -428,6 +434,11 @@ static bool partition_of(struct jstream *s)
     if (!s->first_seq)
         s->first_seq = s->conf.first_seq ? s->conf.first_seq : 1;
     return true;
+}
+
+void jstream_open(struct jstream *s)
+{
+    jstore_open(s, ready, xcalloc(1, sizeof(struct making)));
 }
 
 static void saved(struct jdone *d)
@@ -447,15 +458,16 @@ static void topic_made(struct jdone *d)
     struct buf name;
     char text[128];
     enum err e;
+    bool ok;
 
     if (d->e && d->e != ERR_TOPIC_EXISTS) {
         making_failed(m, err_text(d->e));
         return;
     }
     topic_of(s->account, jstream_name(s), &name);
-    s->topic = topic_find(s->js->b, buf_slice(&name));
+    ok = jstream_topic(s, topic_find(s->js->b, buf_slice(&name)));
     buf_fini(&name);
-    if (!partition_of(s)) {
+    if (!ok) {
         snprintf(text, sizeof text, "the topic has %d partitions; JetStream needs one",
                  s->topic ? (int)topic_partitions(s->topic) : 0);
         making_failed(m, text);
@@ -492,13 +504,26 @@ static void make_run(struct jreq *r)
     }
 }
 
-/* There is one with this name: the same again is fine. */
+/* There is one with this name: the same again is fine; one that nobody made gives way. */
 static void again_run(struct jreq *r)
 {
     struct jstream *s = r->stream;
     struct jstream_conf c;
     struct js_fault f;
 
+    if (s->implicit && !s->gone && jconsumers_count(s)) {
+        js_fail(r, "stream_create", JSE_STREAM_CREATE,
+                "the topic is a stream with consumers already; delete them first");
+        return;
+    }
+    if (s->implicit) {
+        if (!s->gone)
+            jstream_close(s);
+        r->stream = NULL;
+        js_post(r, r->ja->l, js_stream_create);
+        jstream_unref(s);
+        return;
+    }
     if (s->gone) {
         js_fail(r, "stream_create", JSE_STREAM_NOT_FOUND, NULL);
         return;
@@ -579,7 +604,7 @@ void js_stream_create(struct jreq *r)
         js_post_stream(r, again_run);
         return;
     }
-    s = stream_new(r->js, r->account, slice_str(c.name));
+    s = jstream_new(r->js, r->account, slice_str(c.name));
     s->conf = c;
     s->created_ns = js_now_ns(r->js);
     e = js_stream_put(r->js, s);
@@ -603,7 +628,7 @@ void jstream_restore(struct js *js, struct naccount *a, struct slice name, struc
 {
     json_t *o = json_loadb((const char *)text.ptr, text.len, 0, NULL);
     struct topic *t = topic_find(js->b, slice_str(json_string_value(json_object_get(o, "topic"))));
-    struct jstream *s = stream_new(js, a, name);
+    struct jstream *s = jstream_new(js, a, name);
     struct making *m;
     struct js_fault f = {0};
 
@@ -614,7 +639,7 @@ void jstream_restore(struct js *js, struct naccount *a, struct slice name, struc
     if (!jstream_conf_read(&s->conf, json_object_get(o, "config"), false, &f)) {
         ; /* of a newer version: it stays as it is, and is nobody's */
     } else if (!t || topic_id(t) != json_integer_value(json_object_get(o, "id")) ||
-               !partition_of(s)) {
+               !jstream_topic(s, t)) {
         /* it was deleted, by another protocol perhaps */
         kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
     } else if (!js_stream_put(js, s)) {
@@ -810,15 +835,15 @@ static void on_purge(struct jreq *r)
 
 /* ---- lists ---- */
 
-static bool shown(const struct jreq *r, const struct jstream *s)
+bool js_stream_shown(const struct jreq *r, const struct jstream_conf *c)
 {
     struct slice p = slice_str(json_string_value(json_object_get(r->json, "subject")));
     unsigned i;
 
     if (!p.len)
         return true;
-    for (i = 0; i < s->conf.subjects.n; i++)
-        if (subjects_meet(p, jlist_text(&s->conf.subjects, i)))
+    for (i = 0; i < c->subjects.n; i++)
+        if (subjects_meet(p, jlist_text(&c->subjects, i)))
             return true;
     return false;
 }
@@ -849,7 +874,7 @@ static bool list_count(struct jreq *r, struct jstream *s, uint64_t limit)
     json_t *total = json_object_get(r->gathered, "total");
     uint64_t n = (uint64_t)json_integer_value(total), offset = js_offset(r);
 
-    if (!shown(r, s))
+    if (s->implicit || !js_stream_shown(r, &s->conf)) /* those come behind */
         return false;
     json_integer_set(total, (json_int_t)n + 1);
     return n >= offset && n - offset < limit;
@@ -863,6 +888,7 @@ static void names_each(struct jreq *r, struct jstream *s)
 
 static void names_end(struct jreq *r)
 {
+    jimplicit_list(r, NAMES_PAGE, true);
     list_end(r, "stream_names", NAMES_PAGE);
 }
 
@@ -879,6 +905,7 @@ static void list_each(struct jreq *r, struct jstream *s)
 
 static void listed(struct jreq *r)
 {
+    jimplicit_list(r, LIST_PAGE, false);
     list_end(r, "stream_list", LIST_PAGE);
 }
 
@@ -898,6 +925,8 @@ static void account_each(struct jreq *r, struct jstream *s)
 {
     bool memory = s->conf.storage == JSTORAGE_MEMORY;
 
+    if (s->implicit)
+        return; /* nobody's in particular */
     add(r->gathered, memory ? "memory" : "storage", s->index.bytes);
     add(r->gathered, memory ? "reserved_memory" : "reserved_storage",
         s->conf.max_bytes > 0 ? (uint64_t)s->conf.max_bytes : 0);
@@ -973,6 +1002,8 @@ void jstream_request(struct jreq *r)
     };
     unsigned i;
 
+    if (!jimplicit_allows(r))
+        return;
     for (i = 0; i < sizeof calls / sizeof *calls; i++)
         if (slice_has_prefix(r->subject, slice_str(calls[i].prefix))) {
             calls[i].run(r);

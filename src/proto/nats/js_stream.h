@@ -6,6 +6,7 @@
 
 #define JS_STREAM_NS "js.stream" /* items: account, NUL, name; what js_stream.c writes */
 #define JS_API_LEVEL 3
+#define JS_NO_TIME   "0001-01-01T00:00:00Z"
 
 /* ---- js.c ---- */
 
@@ -49,6 +50,14 @@ void js_stream_restore_request(struct jreq *r);
 void jstream_request(struct jreq *r);
 /* Before the loops run: a stream as it was saved. */
 void jstream_restore(struct js *js, struct naccount *a, struct slice name, struct slice saved);
+/* A stream that is not in the table, without configuration and topic; a reference. */
+struct jstream *jstream_new(struct js *js, struct naccount *a, struct slice name);
+/* Its topic, taken; NULL: it has none. False: that has not one partition. */
+bool jstream_topic(struct jstream *s, struct topic *t);
+/* Loads it: topic and configuration are there. */
+void jstream_open(struct jstream *s);
+/* Whether a list that was asked for shows a stream of this configuration. */
+bool js_stream_shown(const struct jreq *r, const struct jstream_conf *c);
 /* The loops have stopped, or it is gone: nothing more comes to it. */
 void jstream_close(struct jstream *s);
 void jstream_free(struct jstream *s);
