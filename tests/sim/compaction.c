@@ -443,9 +443,7 @@ static void run(struct world *w)
         io_sim_crash(w->io);
         w->st_crashes++;
     }
-    io_sim_fail(w->io, 0, ERR_OK, false);
-    io_sim_capacity(w->io, UINT64_MAX);
-    io_sim_crash_at(w->io, 0);
+    faults_end(w->io);
 }
 
 static void problem(void *arg, bool is, const char *text)

@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "io/io.h"
+#include "io/sim.h"
 
 void seed_init(struct seed *s, uint64_t number, bool verbose)
 {
@@ -73,6 +74,29 @@ uint64_t rnd(struct seed *s, uint64_t n)
 bool mishap(struct seed *s, uint64_t n)
 {
     return !s->calm && rnd(s, n) == 0;
+}
+
+enum fault fault_plan(struct seed *s, struct io *io, uint64_t calls_max, unsigned full_eighths)
+{
+    uint64_t in = 1 + rnd(s, calls_max), kind = rnd(s, 8);
+
+    if (kind < 2) {
+        io_sim_fail(io, in, kind == 0 ? ERR_IO : ERR_NO_SPACE, rnd(s, 2));
+        return FAULT_CALLS;
+    }
+    if (kind < 2 + full_eighths) {
+        io_sim_capacity(io, (3 + rnd(s, 10)) * (64u << 10));
+        return FAULT_FULL;
+    }
+    io_sim_crash_at(io, in);
+    return FAULT_CRASH;
+}
+
+void faults_end(struct io *io)
+{
+    io_sim_fail(io, 0, ERR_OK, false);
+    io_sim_crash_at(io, 0);
+    io_sim_capacity(io, UINT64_MAX);
 }
 
 int64_t now_ms(struct io *io)

@@ -42,6 +42,13 @@ uint64_t rnd(struct seed *s, uint64_t n);
 /* Something that goes wrong one time in n, unless all is to be calm. */
 bool mishap(struct seed *s, uint64_t n);
 
+enum fault { FAULT_CRASH, FAULT_CALLS, FAULT_FULL };
+/* What will go wrong with the disk: within calls_max calls it crashes (mostly), or calls fail, or it is
+ * full (full_eighths of eight times). */
+enum fault fault_plan(struct seed *s, struct io *io, uint64_t calls_max, unsigned full_eighths);
+/* Nothing more will. */
+void faults_end(struct io *io);
+
 /* Of the simulated clock. */
 int64_t now_ms(struct io *io);
 

@@ -1106,32 +1106,6 @@ static void close_broker(struct world *w)
     broker_close(&w->b);
 }
 
-static void fault_plan(struct world *w)
-{
-    uint64_t in = 1 + rnd(&w->seed, 900);
-
-    switch (rnd(&w->seed, 8)) {
-    case 0:
-        io_sim_fail(w->io, in, ERR_IO, rnd(&w->seed, 2));
-        break;
-    case 1:
-        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(&w->seed, 2));
-        break;
-    case 2:
-        io_sim_capacity(w->io, (3 + rnd(&w->seed, 10)) * (64u << 10));
-        break;
-    default:
-        io_sim_crash_at(w->io, in);
-    }
-}
-
-static void faults_end(struct world *w)
-{
-    io_sim_fail(w->io, 0, ERR_OK, false);
-    io_sim_crash_at(w->io, 0);
-    io_sim_capacity(w->io, UINT64_MAX);
-}
-
 static void cycle(struct world *w)
 {
     bool clean = rnd(&w->seed, 5) == 0;
@@ -1146,7 +1120,7 @@ static void cycle(struct world *w)
             judge(w);
             tighten(w);
             if (!clean)
-                fault_plan(w);
+                fault_plan(&w->seed, w->io, 900, 1);
         }
         for (i = 0; i < n; i++) {
             turn(w);
@@ -1159,7 +1133,7 @@ static void cycle(struct world *w)
         io_sim_crash(w->io);
         w->st_crashes++;
     }
-    faults_end(w);
+    faults_end(w->io);
 }
 
 /* ---- the end ---- */

@@ -632,9 +632,7 @@ static void cycle(struct world *w)
         io_sim_crash(w->io);
         w->crashes++;
     }
-    io_sim_fail(w->io, 0, ERR_OK, false);
-    io_sim_crash_at(w->io, 0);
-    io_sim_capacity(w->io, UINT64_MAX);
+    faults_end(w->io);
 }
 
 static bool run_seed(uint64_t seed, bool verbose, uint64_t *acked, uint64_t *crashes)

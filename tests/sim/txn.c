@@ -1118,35 +1118,10 @@ static void turn(struct world *w, bool more)
     }
 }
 
-static void fault_plan(struct world *w)
+static void fault_note(struct world *w, enum fault f)
 {
-    uint64_t in = 1 + rnd(&w->seed, 600);
-
-    switch (rnd(&w->seed, 8)) {
-    case 0:
-        w->faulty = true;
-        io_sim_fail(w->io, in, ERR_IO, rnd(&w->seed, 2));
-        break;
-    case 1:
-        w->faulty = true;
-        io_sim_fail(w->io, in, ERR_NO_SPACE, rnd(&w->seed, 2));
-        break;
-    case 2:
-    case 3:
-        w->st_full++;
-        io_sim_capacity(w->io, (3 + rnd(&w->seed, 10)) * (64u << 10));
-        break;
-    default:
-        io_sim_crash_at(w->io, in);
-    }
-}
-
-static void faults_end(struct world *w)
-{
-    w->faulty = false;
-    io_sim_fail(w->io, 0, ERR_OK, false);
-    io_sim_crash_at(w->io, 0);
-    io_sim_capacity(w->io, UINT64_MAX);
+    w->faulty = f == FAULT_CALLS;
+    w->st_full += f == FAULT_FULL;
 }
 
 static void cycle(struct world *w)
@@ -1161,7 +1136,7 @@ static void cycle(struct world *w)
         if (!io_sim_crashed(w->io)) {
             judge(w);
             if (!clean)
-                fault_plan(w);
+                fault_note(w, fault_plan(&w->seed, w->io, 600, 2));
         }
         for (i = 0; i < n; i++) {
             turn(w, true);
@@ -1174,7 +1149,8 @@ static void cycle(struct world *w)
         io_sim_crash(w->io);
         crashed(w);
     }
-    faults_end(w);
+    w->faulty = false;
+    faults_end(w->io);
 }
 
 static bool idle(const struct world *w)

@@ -180,6 +180,10 @@ def beside_others(test):
     return test
 
 
+# Node's arguments for a program that wants a WebSocket; npm_modules comes first.
+WEBSOCKET = ("-r", os.path.join(ROOT, "tests", "system", "websocket.cjs"))
+
+
 @alone
 def npm_modules():
     """tests/system/node_modules, installed as package-lock.json says."""

@@ -3,7 +3,7 @@ there are any, by hand where they are hostile.
 """
 import http.client, json, os, random, shutil, signal, socket, struct, subprocess, threading, time, zlib
 
-from harness import Server, Skip, beside_others, metric, npm_modules, scratch, served, wait_for
+from harness import WEBSOCKET, Server, Skip, beside_others, metric, npm_modules, scratch, served, wait_for
 from kafka_clients import download, downloads, need_node, steps_run
 from nats_core import HERE, NODE_STEPS, Wire
 from nats.nkeys import Key, b64
@@ -189,11 +189,11 @@ def test_nats_ws_lame_duck():
 
 @beside_others
 def test_nats_ws_js():
-    """nats.js' wsconnect, on node's own WebSocket."""
+    """nats.js' wsconnect, on node's own WebSocket or ws."""
     need_node()
     npm_modules()
     with served("--nats-websocket", "127.0.0.1:0", "--set", "nats.websocket.compression=true", nats=0, loops=2) as s:
-        return steps_run(["node", "--no-warnings", "--experimental-websocket", os.path.join(HERE, "core.mjs"), "@nats-io/nats-core",
+        return steps_run(["node", "--no-warnings", *WEBSOCKET, os.path.join(HERE, "core.mjs"), "@nats-io/nats-core",
                           "ws://%s:%d" % address(s, "nats websocket")], NODE_STEPS)
 
 
@@ -211,7 +211,7 @@ def test_nats_ws_js_2():
         shutil.copy(os.path.join(HERE, name), os.path.join(d, "nats"))
     shutil.copytree(os.path.join(HERE, "..", "kafka"), os.path.join(d, "kafka"), dirs_exist_ok=True)
     with served("--nats-websocket", "127.0.0.1:0", nats=0, loops=2) as s:
-        return steps_run(["node", "--no-warnings", "--experimental-websocket", os.path.join(d, "nats", "core.mjs"), "nats.ws",
+        return steps_run(["node", "--no-warnings", *WEBSOCKET, os.path.join(d, "nats", "core.mjs"), "nats.ws",
                           "ws://%s:%d" % address(s, "nats websocket")], NODE_STEPS)
 
 

@@ -5,7 +5,7 @@ rows from the lake and behind open transactions; weir sql --follow; the example 
 import csv, json, os, re, select, shutil, signal, socket, subprocess, urllib.parse
 
 import kafka_cli, lake_tier
-from harness import ROOT, WEIR, Server, Skip, npm_modules, scratch, served, weir
+from harness import ROOT, WEBSOCKET, WEIR, Server, Skip, npm_modules, scratch, served, weir
 
 WS = """
 const ws = new WebSocket(process.argv[1]);
@@ -122,16 +122,15 @@ def test_sql_live_groups():
 
 
 def test_sql_live_websocket():
-    """node's WebSocket: columns, rows with positions, live; a mistake is the first message."""
+    """WebSocket: columns, rows with positions, live; a mistake is the first message."""
     need("node")
-    help_text = subprocess.run(["node", "--help"], capture_output=True).stdout.decode()
-    flags = ["--experimental-websocket"] if "--experimental-websocket" in help_text else []
+    npm_modules()
     with served() as s:
         post(s, 0, 20)
         for query, first, code in (("SELECT id FROM orders", '{"columns":', "closed 1005"),
                                    ("SELECT nothing FROM orders", '{"error":', "closed 1011")):
             url = "ws" + s.url[4:] + path(query, **{"from": "beginning"})
-            p = subprocess.run(["node", "--no-warnings", *flags, "-e", WS, url], capture_output=True, timeout=60)
+            p = subprocess.run(["node", "--no-warnings", *WEBSOCKET, "-e", WS, url], capture_output=True, timeout=60)
             lines = p.stdout.decode().splitlines()
             assert lines and lines[0].startswith(first), (lines[:2], p.stderr.decode()[-300:])
             assert lines[-1] in (code, "closed 1000"), lines[-1]
