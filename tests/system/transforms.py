@@ -244,6 +244,9 @@ def test_transform_in_lake():
         assert show(s, "sums")["lost_records"] == show(s, "windows")["lost_records"] == 0
         lake = os.path.join(s.data, "lake", "weir")
         all_cold(s, "ev")
+        data = s.data
+        s.stop()  # forgets what it read from the lake
+        s.__init__(data)
         os.rename(lake, lake + ".away")
         put(s, "later", QUICK + "-- input: ev\n-- output: later\nSELECT count(*) AS n FROM __input__")
         failing = wait_for(lambda: (lambda t: t if t["state"] == "error" else None)(show(s, "later")))
