@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "base/tbl/limits.h"
+#include "proto/nats/js_counter.h"
 #include "proto/nats/js_publish.h"
 
 #define ID_MAX     64u   /* bytes, as nats-server's; so are the next two */
@@ -135,28 +136,37 @@ static struct slice ended(struct slice headers, struct buf *text)
     return buf_slice(text);
 }
 
+/* The message at this place of the text; then it is the next one's. */
+static struct jmsg waiting_next(const struct waiting *b, size_t *at)
+{
+    const uint8_t *p = b->text.ptr + *at;
+    struct waiting_msg w;
+    struct jmsg m;
+
+    memcpy(&w, p, sizeof w);
+    p += sizeof w;
+    m = (struct jmsg){.subject = slice_of(p, w.subject),
+                      .headers = slice_of(p + w.subject, w.headers),
+                      .payload = slice_of(p + w.subject + w.headers, w.payload)};
+    *at += sizeof w + w.subject + w.headers + w.payload;
+    return m;
+}
+
 static void commit(struct waiting *b, bool eob, struct slice reply)
 {
     struct jmsg *v = xcalloc(b->n, sizeof *v);
     json_t *id = json_stringn((const char *)b->id, b->id_len);
     char *id_text = id ? json_dumps(id, JSON_ENCODE_ANY) : NULL;
     struct jstream *s = b->s;
-    struct waiting_msg w;
     struct js_fault f;
     struct buf tail, last;
-    const uint8_t *p = b->text.ptr;
+    size_t at = 0;
     unsigned i;
 
     buf_init(&tail, SIZE_MAX);
     buf_init(&last, SIZE_MAX);
-    for (i = 0; i < b->n; i++) {
-        memcpy(&w, p, sizeof w);
-        p += sizeof w;
-        v[i].subject = slice_of(p, w.subject);
-        v[i].headers = slice_of(p + w.subject, w.headers);
-        v[i].payload = slice_of(p + w.subject + w.headers, w.payload);
-        p += w.subject + w.headers + w.payload;
-    }
+    for (i = 0; i < b->n; i++)
+        v[i] = waiting_next(b, &at);
     if (eob)
         v[b->n - 1].headers = ended(v[b->n - 1].headers, &last);
     buf_printf(&tail, ", \"batch\": %s, \"count\": %u", id_text ? id_text : "\"\"", b->n);
@@ -195,6 +205,17 @@ static bool next(struct jstream *s, struct waiting **bp, const struct jwish *w, 
         return js_fault_set(f, JSE_ATOMIC_PUBLISH_TOO_LARGE_BATCH, "%u", MSGS_MAX);
     }
     return true;
+}
+
+bool jbatches_ready(struct jstream *s, const struct jwish *w)
+{
+    struct waiting *b = find(s, w->batch);
+    bool ready = !s->conf.allow_counter || !w->commit.ptr || jcounters_ready(s, w->facts.subject);
+    size_t at = 0;
+
+    while (ready && s->conf.allow_counter && w->commit.ptr && b && at < b->text.len)
+        ready = jcounters_ready(s, waiting_next(b, &at).subject);
+    return ready;
 }
 
 void jbatches_take(struct jstream *s, const struct jwish *w, const struct jmsg *m,

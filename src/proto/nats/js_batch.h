@@ -8,6 +8,8 @@
 /* A message with a batch's id: it waits for the batch's end, or is it. m: with its subject here. */
 void jbatches_take(struct jstream *s, const struct jwish *w, const struct jmsg *m,
                    struct slice reply);
+/* Whether what w ends can be stored now: sums of counters are known, also for its own subject. */
+bool jbatches_ready(struct jstream *s, const struct jwish *w);
 /* What waits is given up, without a word. */
 void jbatches_end(struct jstream *s);
 

@@ -103,6 +103,8 @@ static void wish_header(struct jwish *w, struct slice name, struct slice value)
 {
     if (slice_has_prefix(name, SLICE_LIT("Nats-Schedule")))
         wish_schedule(w, name, value);
+    else if (slice_eq_str(name, "Nats-Incr"))
+        w->incr = value;
     else if (slice_eq_str(name, "Nats-Stream-Source"))
         w->stream_source = value;
     else if (slice_eq_str(name, "Nats-Msg-Id"))

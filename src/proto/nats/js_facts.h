@@ -30,6 +30,7 @@ struct jwish {
     struct slice expect_stream, expect_id, expect_for, rollup;
     uint64_t last_seq, subject_seq;
     struct slice stream_source;
+    struct slice incr, sum, sum_sources; /* of a counter; sum …: what is stored, of jcounters_add */
     struct jwish_schedule {
         struct slice ttl, rollup, target, source;
     } schedule;                 /* … what it makes */

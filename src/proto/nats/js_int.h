@@ -9,6 +9,7 @@
  *   js_stream.c    a stream's life: made, changed, deleted, loaded; what the API tells of it
  *   js_publish.c   what is published to a stream: checks, appends, PubAcks
  *   js_batch.c     atomic batches: what waits for their end
+ *   js_counter.c   streams whose messages are sums; js_number.c
  *   js_schedule.c  messages that make others when they are due; js_cron.c, js_zone.c: when that is
  *   js_source.c    mirrors and sources: streams that copy others
  *   js_store.c     what is durable in its log: the index, limits, what is removed
@@ -51,6 +52,7 @@ struct jbatches;
 struct jclock;
 struct jconsumer;
 struct jconsumers;
+struct jcounters;
 struct jimplicit;
 struct jpublish;
 struct jschedules;
@@ -135,6 +137,7 @@ struct jstream {
     struct jpublish *pub;         /* js_publish.c */
     struct jstore *store;         /* js_store.c */
     struct jbatches *batches;     /* js_batch.c; NULL: none waits */
+    struct jcounters *counters;   /* js_counter.c; NULL: it is none */
     struct jschedules *schedules; /* js_schedule.c; NULL: it never had any */
     struct jsources *src;         /* js_source.c; NULL: it never copied any */
     struct list_head askers;      /* who wait for more of it: js_source.c */

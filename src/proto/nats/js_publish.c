@@ -38,6 +38,7 @@
 #include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "proto/nats/js_batch.h"
+#include "proto/nats/js_counter.h"
 #include "proto/nats/js_facts.h"
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_schedule.h"
@@ -406,6 +407,13 @@ static void ack(struct jpublish *p, const struct entry *e, bool duplicate)
     struct slice tail = entry_tail(e);
     size_t n = p->ack_len;
 
+    if (tail.len > TAIL_MAX) { /* a counter's */
+        buf_clear(&p->sent);
+        buf_printf(&p->sent, "%.*s%" PRIu64 "%.*s}", (int)n, p->ack, e->seq, (int)tail.len,
+                   (const char *)tail.ptr);
+        send(p->s, entry_reply(e), buf_slice(&p->sent));
+        return;
+    }
     memcpy(text, p->ack, n);
     n += (size_t)snprintf(text + n, sizeof text - n, "%" PRIu64 "%s%.*s}", e->seq,
                           duplicate ? dup : "", (int)tail.len, (const char *)tail.ptr);
@@ -568,6 +576,8 @@ static void uncount(struct jpublish *p, struct jbatch *b, enum err failed)
         }
         lost += !e->reply_len && !e->copied;
     }
+    if (failed)
+        jcounters_forget(p->s, SLICE_NULL);
     if (failed && lost && !p->stopped)
         lose(p, lost, err_text(failed));
     p->msgs -= b->stored;
@@ -619,7 +629,7 @@ static void batch_apply(struct jwritten *w)
     }
     jsources_came(s, b, ERR_OK);
     batch_done(p, b);
-    if (p->redoing || batch_next(p))
+    if (p->redoing || batch_next(p) || !list_empty(&p->held))
         js_later(js_loop(s->js, s->l), &p->later);
 }
 
@@ -640,6 +650,8 @@ static void batch_back(struct loop_task *t)
         jsources_came(s, b, b->e);
         batch_done(p, b);
         jstore_follow(s);
+        if (!list_empty(&p->held))
+            js_later(js_loop(s->js, s->l), &p->later);
     } else {
         append_place(b->a, b->first, &first);
         append_place(b->a, b->last, &last);
@@ -783,6 +795,8 @@ static void on_later(struct jlater *j)
 
     if (p->redoing)
         redo_try(p);
+    else
+        jpublish_go_on(p->s);
     if (!loop_timer_armed(&p->retry))
         submit(p);
 }
@@ -923,8 +937,12 @@ static bool check(struct jpublish *p, const struct jwish *w, struct slice header
         return js_fault_set(f, JSE_STREAM_MESSAGE_EXCEEDS_MAXIMUM, NULL);
     if (p->bytes > BYTES_MAX)
         return js_fault_set(f, JSE_STREAM_TOO_MANY_REQUESTS, NULL);
+    if (!jcounters_check(p->s, w, payload.len, f))
+        return false;
     if (w->stream_source.len)
         return js_fault_set(f, JSE_MESSAGE_SOURCE_HDR_NOT_ALLOWED, NULL);
+    if (c->allow_counter && !w->incr.len)
+        return js_fault_set(f, JSE_MESSAGE_INCR_MISSING, NULL);
     return check_wish(p, w, f) && check_expected(p, w, w->facts.subject, f) &&
            jschedules_check(p->s, w, f) && check_limits(p, w->facts.subject, w->facts.bytes, f);
 }
@@ -934,7 +952,7 @@ static bool depends(const struct jpublish *p, const struct jwish *w)
 {
     const struct jstream_conf *c = &p->s->conf;
 
-    if (w->has_subject_seq || w->has_last_seq || w->expect_id.len)
+    if (w->has_subject_seq || w->has_last_seq || w->expect_id.len || c->allow_counter)
         return true;
     return c->discard == JDISCARD_NEW && (c->max_msgs > 0 || c->max_bytes > 0 ||
                                           (c->max_msgs_per_subject > 0 && c->discard_new_per));
@@ -1065,6 +1083,7 @@ static enum err store(struct jpublish *p, struct slice reply, const struct jwish
     batch_count(p, slot, slot, 1, w->facts.bytes);
     if (p->tracking)
         ahead_add(p, w->facts.subject, last_seq(p));
+    jcounters_note(p->s, w, last_seq(p));
     buf_clear(&p->last_id);
     if (w->facts.msg_id.len) {
         buf_append_slice(&p->last_id, w->facts.msg_id);
@@ -1085,18 +1104,27 @@ static struct slice mapped(struct jpublish *p, struct slice subject)
                : subject;
 }
 
-/* What a checked message is to have besides: a schedule replaces the one before it. Into text, or
- * headers as they are. */
-static struct slice amend(struct jwish *w, struct slice headers, struct buf *text)
+/* A schedule replaces the one before it. */
+static void amend_schedule(struct jwish *w, struct jmsg *m, struct buf *text)
 {
-    if (!w->facts.schedule.pattern.len || w->facts.rollup)
-        return headers;
     w->facts.rollup = JROLLUP_SUBJECT;
     buf_clear(text);
-    buf_append(text, headers.ptr, headers.len - 2);
+    buf_append(text, m->headers.ptr, m->headers.len - 2);
     buf_append_str(text, "Nats-Rollup: sub\r\n\r\n");
-    w->facts.bytes += (uint32_t)(text->len - headers.len);
-    return buf_slice(text);
+    w->facts.bytes += (uint32_t)(text->len - m->headers.len);
+    m->headers = buf_slice(text);
+}
+
+/* m, a checked message, becomes what is to be stored, perhaps in text. ERR_AGAIN: that is not known
+ * yet; ERR_INVALID: f. */
+static enum err amend(struct jpublish *p, struct jwish *w, struct jmsg *m, bool copied,
+                      struct buf *text, struct js_fault *f)
+{
+    if (w->incr.len && p->s->conf.allow_counter)
+        return jcounters_add(p->s, w, m, copied, text, f);
+    if (w->facts.schedule.pattern.len && !w->facts.rollup && !copied)
+        amend_schedule(w, m, text);
+    return ERR_OK;
 }
 
 static struct held *held_new(struct slice subject, struct slice reply, struct slice headers,
@@ -1150,10 +1178,19 @@ static void guard_tell(struct jpublish *p, bool depending, struct held *h)
     pressed_set(p);
 }
 
+static void message_refuse(struct jpublish *p, struct slice reply, const struct js_fault *f,
+                           bool lost)
+{
+    refuse(p, reply, f);
+    if (!reply.len && (lost || f->e == JSE_STREAM_TOO_MANY_REQUESTS))
+        lose(p, 1, f->text);
+}
+
 /* False: it waits, as there is more in the log than was looked at. */
 static bool message_take(struct jpublish *p, struct jwish *w, struct slice reply,
                          struct slice headers, struct slice payload, bool may_wait)
 {
+    struct jmsg m = {.headers = headers, .payload = payload};
     struct js_fault f;
     enum err e;
 
@@ -1162,14 +1199,19 @@ static bool message_take(struct jpublish *p, struct jwish *w, struct slice reply
     if (!check(p, w, headers, payload, &f)) {
         if (may_wait && knows_more(p, w))
             return false;
-        refuse(p, reply, &f);
-        if (!reply.len && f.e == JSE_STREAM_TOO_MANY_REQUESTS)
-            lose(p, 1, f.text);
-    } else if ((e = store(p, reply, w, amend(w, headers, &p->amended), payload))) {
+        message_refuse(p, reply, &f, false);
+        return true;
+    }
+    e = amend(p, w, &m, false, &p->amended, &f);
+    if (e == ERR_AGAIN)
+        return false;
+    if (!e && w->sum.len)
+        buf_printf(&p->tail, ", \"val\": \"%.*s\"", (int)w->sum.len, (const char *)w->sum.ptr);
+    if (!e && (e = store(p, reply, w, m.headers, m.payload)))
         js_fault_set(&f, JSE_STREAM_STORE_FAILED, "%s", err_text(e));
-        refuse(p, reply, &f);
-        if (!reply.len)
-            lose(p, 1, f.text);
+    if (e) {
+        buf_clear(&p->tail);
+        message_refuse(p, reply, &f, e != ERR_INVALID);
     }
     return true;
 }
@@ -1184,6 +1226,8 @@ static bool message(struct jpublish *p, struct slice as, struct slice reply, str
     if (headers.len)
         jwish_read(&w, headers);
     if (w.batch.len) {
+        if (!jbatches_ready(p->s, &w))
+            return false;
         guard_begin(p, false);
         jbatches_take(p->s, &w,
                       &(struct jmsg){.subject = subject, .headers = headers, .payload = payload},
@@ -1222,6 +1266,8 @@ static void hold(struct jpublish *p, const struct nmsg *m)
     pressed_set(p);
 }
 
+static bool redo_one(struct jpublish *p, struct list_head *told, bool may_wait);
+
 /* Subject, reply, headers, payload, tail. */
 static void held_parts(const struct held *h, struct slice part[5])
 {
@@ -1236,17 +1282,21 @@ static void held_parts(const struct held *h, struct slice part[5])
 
 static void held_end(struct jpublish *p, bool loaded)
 {
-    struct slice part[5];
-    struct held *h;
+    struct held *h, *end;
+    size_t n;
 
-    while (!list_empty(&p->held) && !(loaded && p->redoing)) {
-        h = list_entry(p->held.node.next, struct held, link);
-        held_parts(h, part);
-        if (loaded && !message(p, part[0], part[1], part[2], part[3], true))
-            break;
-        list_remove(&h->link);
+    while (!loaded && !list_empty(&p->held)) {
+        h = list_entry(list_pop_front(&p->held), struct held, link);
         p->held_bytes -= held_size(h);
         free(h);
+    }
+    while (!list_empty(&p->held) && !p->redoing) {
+        h = list_entry(p->held.node.next, struct held, link);
+        for (n = held_size(h), end = h; end->more; n += held_size(end))
+            end = list_entry(end->link.next, struct held, link);
+        if (!redo_one(p, &p->held, true))
+            break;
+        p->held_bytes -= n;
     }
     pressed_set(p);
 }
@@ -1254,6 +1304,14 @@ static void held_end(struct jpublish *p, bool loaded)
 void jpublish_loaded(struct jstream *s)
 {
     held_end(s->pub, true);
+}
+
+void jpublish_go_on(struct jstream *s)
+{
+    struct jpublish *p = s->pub;
+
+    if (p && !p->stopped && !s->loading && !p->redoing)
+        held_end(p, true);
 }
 
 void jpublish_handle(struct nsub *sub, struct nmsg *m)
@@ -1290,8 +1348,8 @@ void jpublish_answer(struct jstream *s, struct slice reply, const struct js_faul
 struct ahead {
     uint64_t hash, last;
     struct jwish w;
+    struct jmsg m; /* as it is to be stored, perhaps in: */
     struct buf amended;
-    struct slice headers; /* as they are to be stored */
 };
 
 struct several {
@@ -1312,6 +1370,7 @@ static void several_add(struct several *sv, struct ahead *a)
     p->msgs++;
     p->bytes += a->w.facts.bytes;
     ahead_add(p, a->w.facts.subject, last_seq(p));
+    jcounters_note(p->s, &a->w, last_seq(p));
     sv->n++;
 }
 
@@ -1323,6 +1382,7 @@ static void several_undo(struct several *sv)
     while (sv->n) {
         a = &sv->v[--sv->n];
         ahead_take(p, a->w.facts.subject);
+        jcounters_forget(p->s, a->w.facts.subject);
         set(&p->last, a->hash, a->last);
         p->msgs--;
         p->bytes -= a->w.facts.bytes;
@@ -1361,6 +1421,7 @@ static bool several_check(struct several *sv, struct ahead *a, const struct jmsg
     struct jpublish *p = sv->p;
     struct jwish *w = &a->w;
     uint32_t headers = 0;
+    enum err e;
 
     w->facts.subject = m->subject;
     jwish_read(w, m->headers);
@@ -1375,9 +1436,12 @@ static bool several_check(struct several *sv, struct ahead *a, const struct jmsg
         return js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s", err_text(ERR_TOO_LARGE));
     if (!several_id(sv, w, f) || !check(p, w, m->headers, m->payload, f))
         return false;
-    a->headers = amend(w, m->headers, &a->amended);
-    sv->room += record_room(w, a->headers, m->payload);
-    return true;
+    a->m = *m;
+    e = amend(p, w, &a->m, false, &a->amended, f);
+    if (e == ERR_AGAIN)
+        js_fault_set(f, JSE_STREAM_STORE_FAILED, "%s", err_text(e));
+    sv->room += record_room(w, a->m.headers, a->m.payload);
+    return !e;
 }
 
 static bool several_checked(struct several *sv, const struct jmsg *v, unsigned n,
@@ -1445,8 +1509,8 @@ bool jpublish_all(struct jstream *s, struct slice reply, struct slice tail, cons
         s->pub->copying = i + 1 < n;
         if (i + 1 == n)
             buf_append_slice(&s->pub->tail, tail);
-        e = store(s->pub, i + 1 == n ? reply : SLICE_NULL, &sv.v[i].w, sv.v[i].headers,
-                  v[i].payload);
+        e = store(s->pub, i + 1 == n ? reply : SLICE_NULL, &sv.v[i].w, sv.v[i].m.headers,
+                  sv.v[i].m.payload);
     }
     s->pub->together = s->pub->copying = false;
     if (e && i > 1)
@@ -1496,22 +1560,61 @@ static void redo_several(struct jpublish *p, struct list_head *told)
     free(v);
 }
 
-static void redo_told(struct jpublish *p, struct list_head *told)
+/* Whether the first of the list, with what is of one unit, can be stored as far as sums go. */
+static bool unit_ready(struct jpublish *p, const struct list_head *list)
 {
     struct slice part[5];
     struct held *h;
 
-    while (!list_empty(told)) {
-        h = list_entry(told->node.next, struct held, link);
-        if (h->more) {
-            redo_several(p, told);
-            continue;
-        }
-        list_remove(&h->link);
+    if (!p->s->conf.allow_counter)
+        return true;
+    list_for_each(h, list, struct held, link)
+    {
         held_parts(h, part);
-        message(p, part[0], part[1], part[2], part[3], false);
-        free(h);
+        if (!jcounters_ready(p->s, part[0]))
+            return false;
+        if (!h->more)
+            break;
     }
+    return true;
+}
+
+/* False: the first one waits. */
+static bool redo_one(struct jpublish *p, struct list_head *told, bool may_wait)
+{
+    struct held *h = list_entry(told->node.next, struct held, link);
+    struct slice part[5];
+
+    if (h->more) {
+        if (!unit_ready(p, told))
+            return false;
+        redo_several(p, told);
+        return true;
+    }
+    held_parts(h, part);
+    if (!message(p, part[0], part[1], part[2], part[3], may_wait))
+        return false;
+    list_remove(&h->link);
+    free(h);
+    return true;
+}
+
+/* Those that wait do so before all that came later. */
+static void redo_hold(struct jpublish *p, struct list_head *told)
+{
+    struct list_head later;
+    struct held *h;
+
+    list_init(&later);
+    while (!list_empty(&p->held))
+        list_push_back(&later, list_pop_front(&p->held));
+    while (!list_empty(told)) {
+        h = list_entry(list_pop_front(told), struct held, link);
+        p->held_bytes += held_size(h);
+        list_push_back(&p->held, &h->link);
+    }
+    while (!list_empty(&later))
+        list_push_back(&p->held, list_pop_front(&later));
 }
 
 /* It is as if what is in the batch had not come yet. */
@@ -1555,6 +1658,7 @@ static void redo_keep(struct jpublish *p, struct jbatch *b)
 static void redo(struct jpublish *p)
 {
     struct list_head old, told;
+    bool waits = false;
     struct jbatch *b;
 
     loop_timer_cancel(p->s->l->loop, &p->retry);
@@ -1567,6 +1671,7 @@ static void redo(struct jpublish *p)
     list_for_each(b, &old, struct jbatch, link) redo_uncount(p, b);
     ASSERT(!p->msgs && !p->bytes);
     p->tracking = p->redoing = false;
+    jcounters_forget(p->s, SLICE_NULL);
     buf_clear(&p->last_id);
     while (!list_empty(&old)) {
         b = list_entry(list_pop_front(&old), struct jbatch, link);
@@ -1577,8 +1682,10 @@ static void redo(struct jpublish *p)
         while (!list_empty(&b->told))
             list_push_back(&told, list_pop_front(&b->told));
         batch_done(p, b);
-        redo_told(p, &told);
+        while (!waits && !list_empty(&told))
+            waits = !redo_one(p, &told, false);
     }
+    redo_hold(p, &told);
     held_end(p, true);
 }
 
@@ -1604,8 +1711,27 @@ static enum jcopied copy_check(struct jpublish *p, const struct jwish *w, const 
     return JCOPIED;
 }
 
+/* Where sums are stored, m becomes one. What may have to be added up anew is not added to. */
+static enum jcopied copy_sum(struct jpublish *p, struct jwish *w, struct jmsg *m)
+{
+    struct js_fault f;
+    struct jbatch *b;
+    enum err e;
+
+    if (!p->s->conf.allow_counter)
+        return JCOPIED;
+    if (!w->incr.len)
+        return JCOPY_PASSED;
+    if (p->redoing || (p->open && p->open->guarded))
+        return JCOPY_LATER;
+    list_for_each(b, &p->closed, struct jbatch, link) if (b->guarded) return JCOPY_LATER;
+    e = amend(p, w, m, true, &p->amended, &f);
+    return !e ? JCOPIED : e == ERR_AGAIN ? JCOPY_LATER : JCOPY_PASSED;
+}
+
 enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror)
 {
+    struct jmsg made = *m;
     struct jpublish *p = s->pub;
     struct jwish w = {.facts.subject = mapped(p, m->subject)};
     enum jcopied c;
@@ -1620,12 +1746,12 @@ enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror)
     else if (w.facts.msg_id.len && s->conf.duplicates_ns > 0 &&
              jstore_dedup_find(s, w.facts.msg_id))
         return JCOPY_PASSED;
-    if ((c = copy_check(p, &w, m)) != JCOPIED)
+    if ((c = copy_check(p, &w, m)) != JCOPIED || (c = copy_sum(p, &w, &made)) != JCOPIED)
         return c;
-    if (!fits(p, record_room(&w, m->headers, m->payload)))
+    if (!fits(p, record_room(&w, made.headers, made.payload)))
         return JCOPY_LATER; /* where to go on is written in the unit of what was copied */
     p->copying = true;
-    e = store(p, SLICE_NULL, &w, m->headers, m->payload);
+    e = store(p, SLICE_NULL, &w, made.headers, made.payload);
     p->copying = false;
     return !e ? JCOPIED : e == ERR_TOO_LARGE ? JCOPY_PASSED : JCOPY_LATER;
 }

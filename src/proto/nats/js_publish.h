@@ -41,6 +41,8 @@ void jpublish_followed(struct jstream *s);
 /* Whether messages are on their way to the log. */
 bool jpublish_under_way(const struct jstream *s);
 
+/* What jcounters_add waited for is there. */
+void jpublish_go_on(struct jstream *s);
 /* Messages that come while the stream is being loaded are held until jpublish_loaded. */
 void jpublish_begin(struct jstream *s);
 void jpublish_loaded(struct jstream *s);

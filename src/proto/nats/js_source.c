@@ -693,6 +693,16 @@ void jsources_came(struct jstream *s, const void *batch, enum err e)
     }
 }
 
+void jsources_go_on(struct jstream *s)
+{
+    struct feed *f;
+
+    if (!s->src || s->gone)
+        return;
+    list_for_each(f, &s->src->feeds, struct feed, link) if (loop_timer_armed(&f->retry))
+        loop_timer_arm(s->l->loop, &f->retry, 1);
+}
+
 /* ---- begin and end ---- */
 
 static struct feed *feed_find(struct jsources *src, uint64_t id)

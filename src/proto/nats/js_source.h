@@ -17,6 +17,8 @@ void jsources_end(struct jstream *s);
 void jsources_stored(struct jstream *s);
 /* The append that jpublish_copied answered is durable and in the index, or failed. */
 void jsources_came(struct jstream *s, const void *batch, enum err e);
+/* What jpublish_copy answered LATER for is there. */
+void jsources_go_on(struct jstream *s);
 /* Deletes what is saved of it, in the same unit. */
 enum err jsources_forget(const struct jstream *s, struct append *a);
 /* "mirror" or "sources", if it has some, into o. */

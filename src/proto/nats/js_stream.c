@@ -18,6 +18,7 @@
 #include "io/io.h"
 #include "journal/journal.h"
 #include "proto/nats/js_batch.h"
+#include "proto/nats/js_counter.h"
 #include "proto/nats/js_get.h"
 #include "proto/nats/js_implicit.h"
 #include "proto/nats/js_publish.h"
@@ -165,6 +166,7 @@ void jstream_free(struct jstream *s)
     jpublish_free(s);
     jstore_free(s);
     jschedules_free(s);
+    jcounters_free(s);
     jindex_fini(&s->index);
     map_fini(&s->consumers);
     for (i = 0; i < s->claimed_n; i++)
@@ -212,6 +214,7 @@ void jstream_close(struct jstream *s)
     s->gone = true;
     jsources_end(s);
     jschedules_end(s);
+    jcounters_end(s);
     jbatches_end(s);
     jpublish_stop(s);
     jstore_stop(s);
@@ -546,10 +549,9 @@ static bool supported(const struct jstream_conf *c, struct js_fault *f)
 {
     const struct jtransform *t = c->transform;
     const struct jrepublish *r = c->republish;
-    const char *what = c->allow_counter ? "message counters" : c->allow_batched ? "batches" : NULL;
 
-    if (what)
-        return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s are not supported", what);
+    if (c->allow_batched)
+        return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s", "batches are not supported");
     if (!jsources_supported(c, f))
         return false;
     if (t && t->dest && !jtransform_valid(slice_str(t->src), slice_str(t->dest)))
