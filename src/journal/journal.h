@@ -264,6 +264,8 @@ struct plog_read {
     /* Answered: what follows is likely to be wanted, and not in memory (plog_read_ahead). */
     bool ahead;
     bool once; /* nobody else will want what is read: it is not kept for others */
+    /* The reader comes late and can wait for the disk: no more is kept in memory for its sake. */
+    bool patient;
     /* private */
     struct journal *j;
     void *pins[READ_BATCHES_MAX], *blocks[READ_BATCHES_MAX];

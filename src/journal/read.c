@@ -381,7 +381,7 @@ enum err plog_read(struct plog *p, int64_t offset, size_t bytes_max, struct plog
     read_reset(r);
     r->j = p->j;
     r->ahead = !r->memory_only;
-    if (!r->once)
+    if (!r->once && !r->patient)
         keep_note_read(p->j);
     plog_info_get(p, &now);
     r->start_offset = now.start_offset;

@@ -131,6 +131,7 @@ static enum err ranges_put(struct lake *l, struct out *o, struct topic *topic,
     enum err e = ERR_OK;
     uint32_t i;
 
+    rd->patient = true;
     buf_init(&scratch, LIMIT_BATCH_INFLATED);
     for (i = 0; !e && i < n; i++) {
         struct partition *p = topic_partition(topic, r[i].partition);

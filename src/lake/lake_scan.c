@@ -329,6 +329,7 @@ static void sources_init(struct pass *p, struct sources *ss, struct topic *topic
 
     memset(ss, 0, sizeof *ss);
     ss->piece = piece > READ_BYTES ? READ_BYTES : piece < READ_LEAST ? READ_LEAST : piece;
+    ss->read.patient = true;
     ss->v = xcalloc(n + 1u, sizeof *ss->v);
     buf_init(&ss->scratch, LIMIT_BATCH_INFLATED);
     for (i = 0; i < n; i++) {

@@ -545,6 +545,7 @@ enum err parquet_write(struct parquet *p, const struct parquet_write *w, struct 
     t->in_order = true;
     e = scan_view_ranges(&t->view, p->conf.sql->conf.broker, w->topic, w->ranges, w->ranges_n,
                          info);
+    t->view.patient = true;
     if (!e)
         e = scan_view_cut(&t->view, &scan_unbounded, NULL, NULL, 0, NULL, &t->cut, info);
     if (!e && write_text(&b, w, &t->cut))

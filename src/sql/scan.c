@@ -178,6 +178,7 @@ enum err scan_view_cut(const struct scan_view *v, const struct sql_bounds *b,
     out->ts_min = b->ts_min_ms > v->ts_min ? b->ts_min_ms : v->ts_min;
     out->ts_max = b->ts_max_ms < v->ts_max ? b->ts_max_ms : v->ts_max;
     out->strict = v->strict;
+    out->patient = v->patient;
     out->older = v->older;
     out->zones = out->ts_max < INT64_MAX ? zones : NULL;
     out->part = xcalloc(cap, sizeof *out->part);
@@ -449,6 +450,7 @@ static enum err read_more(struct scan *s, struct errinfo *info)
     if (s->next >= s->task.to)
         return ERR_EOF;
     s->read = hold_take(s, HOLD_READ);
+    s->read->read->patient = s->tasks->view->patient;
     s->at = 0;
     if (s->tasks->view->older)
         e = partition_read_wait(s->task.p, &s->next, most, s->read->read, info);

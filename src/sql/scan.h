@@ -39,6 +39,7 @@ struct scan_view {
     /* Records that are earlier or later are left out; INT64_MIN, INT64_MAX: none are. */
     int64_t ts_min, ts_max;
     bool strict;         /* records that were deleted meanwhile are an error, not left out */
+    bool patient;        /* as of struct plog_read */
     bool older;          /* records that the lake alone has are fetched from it: of ranges */
     struct zones *zones; /* learns where the times are, as ts_max is asked for; may be NULL */
 };

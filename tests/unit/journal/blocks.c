@@ -435,6 +435,33 @@ static void shared_out(void **state)
     end(&f);
 }
 
+/* Those who can wait for the disk are no reason to keep more. */
+static void patient(void **state)
+{
+    struct plog_read r = {.memory_only = true, .patient = true};
+    struct fx f;
+    int i;
+
+    begin(&f, 12, 2 * BLOCKS_FIRST_BYTES + 8 * MIB);
+    fill(&f, 1);
+    assert_int_equal(plog_read(f.log[2], 0, MIB, &r, &f.info), ERR_OK);
+    for (i = 0; i < 200; i++) {
+        fill(&f, 1);
+        keep_turns(&f, 1);
+    }
+    assert_int_equal(f.j->keep_more, 0);
+    r.patient = false;
+    assert_int_equal(plog_read(f.log[2], 0, MIB, &r, &f.info),
+                     ERR_AGAIN); /* it has left the tail */
+    for (i = 0; i < 200; i++) {
+        fill(&f, 1);
+        keep_turns(&f, 1);
+    }
+    assert_true(f.j->keep_more > 0);
+    plog_read_release(&r);
+    end(&f);
+}
+
 /* ---- threads ---- */
 
 #define READERS 4
@@ -519,7 +546,7 @@ int main(void)
         cmocka_unit_test(given_back),      cmocka_unit_test(read_ahead),
         cmocka_unit_test(just_written),    cmocka_unit_test(grows_by_use),
         cmocka_unit_test(frames_in_slabs), cmocka_unit_test(shared_out),
-        cmocka_unit_test(many_threads),
+        cmocka_unit_test(patient),         cmocka_unit_test(many_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
