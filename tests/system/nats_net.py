@@ -395,6 +395,7 @@ accounts:
       - user: ann
         password: secret
         permissions: {publish: {allow: [orders.>, "$SYS.REQ.USER.INFO"], deny: orders.x}, allow_responses: {max: 2, expires: 1m}}
+      - {user: bob, password: secret}
 """
 
 
@@ -421,7 +422,7 @@ def test_nats_system():
     """Who am I; who comes and goes; the server's figures by message; of all that others see nothing."""
     with served(nats=0) as s:
         me = request(named(s, "anybody"), "$SYS.REQ.USER.INFO")
-        assert me["data"] == {"user": "", "account": "$G"} and len(me["server"]["id"]) == 56, me
+        assert me["data"] == {"user": "", "account": "$G", "account_name": "$G"} and len(me["server"]["id"]) == 56, me
     with scratch() as d:
         file = os.path.join(d, "users.yaml")
         open(file, "w").write(SYSTEM)
@@ -434,7 +435,7 @@ def test_nats_system():
             c = e["client"]
             assert (c["name"], c["acc"], c["user"], c["lang"], c["ver"], c["kind"]) == ("ann", "SALES", "ann", "py", "1.2", "Client"), c
             me = request(ann, "$SYS.REQ.USER.INFO")["data"]
-            assert me == {"user": "ann", "account": "SALES", "permissions": {
+            assert me == {"user": "ann", "account": "SALES", "account_name": "SALES", "permissions": {
                 "publish": {"allow": ["orders.>", "$SYS.REQ.USER.INFO"], "deny": ["orders.x"]}, "subscribe": {},
                 "responses": {"max": 2, "ttl": 60000000000}}}, me
             ann.answer(b"PUB orders.a 3\r\nabc\r\nSUB $SYS.> 5\r\n")
@@ -443,6 +444,33 @@ def test_nats_system():
                 got = request(admin, "$SYS.REQ.SERVER." + what)
                 assert member in got, (what, got)
             assert got["data"]["connections"] == 2 and got["data"]["system_account"] == "SYS"
+
+            def ask(what, options="", who=admin):
+                return request(who, "$SYS.REQ." + what, options.encode())
+
+            # pages of monitoring, with their options
+            got = ask("SERVER.PING.CONNZ", '{"sort": "cid", "auth": true, "subscriptions": true, "limit": 1, "offset": 1}')["data"]
+            assert got["total"] == 2 and [(k["authorized_user"], k["account"], k["subscriptions_list"]) for k in got["connections"]] == [("ann", "SALES", ["$SYS.>"])], got
+            got = ask("SERVER.PING.CONNZ", '{"acc": "SYS", "state": 2, "auth": true}')["data"]
+            assert {k["account"] for k in got["connections"]} == {"SYS"}, got
+            got = ask("SERVER.PING.CONNZ", '{"sort": "colour"}')
+            assert got["error"]["code"] == 400 and "data" not in got, got
+            assert ask("SERVER.PING.CONNZ", "{")["error"]["code"] == 400
+            assert ask("SERVER.PING.SUBSZ", '{"subscriptions": true, "account": "SALES"}')["data"]["subscriptions_list"][0]["subject"] == "$SYS.>"
+            assert set(ask("SERVER.PING.ACCOUNTZ")["data"]["accounts"]) >= {"SYS", "SALES"}
+            assert ask("SERVER.PING.ACCOUNTZ", '{"account": "SALES"}')["data"]["account_detail"]["client_connections"] == 1
+            assert ask("SERVER.PING.JSZ", '{"accounts": true}')["data"]["account_details"][0]["name"] in ("SYS", "SALES")
+            # of one account
+            assert [k["name"] for k in ask("ACCOUNT.SALES.CONNZ")["data"]["connections"]] == ["ann"]
+            assert {k["acc"] for k in ask("ACCOUNT.PING.STATZ")["data"]["account_statz"]} == {"SYS", "SALES"}
+            # what every account may ask of itself
+            bob = named(s, "bob", user="bob", **{"pass": "secret"})
+            got = ask("SERVER.PING.CONNZ", '{"acc": "SYS"}', bob)["data"]
+            assert sorted(k["name"] for k in got["connections"]) == ["ann", "bob"], got
+            assert [k["acc"] for k in ask("ACCOUNT.PING.STATZ", "", bob)["data"]["account_statz"]] == ["SALES"]
+            bob.close()
+            subject, e = delivered(admin)
+            assert subject.endswith(".CONNECT") and delivered(admin)[0].endswith(".DISCONNECT")
             assert ann.answer(b"") == b"", "the system's messages"
             ann.close()
             subject, e = delivered(admin)

@@ -298,7 +298,9 @@ static void on_pub(struct nconn *nc, const struct nats_line *line)
         return;
     }
     ok(nc);
-    if (line->subject.ptr[0] == '$' && nsys_take(nc, line->subject, line->reply))
+    if (line->subject.ptr[0] == '$' &&
+        nsys_take(nc, line->subject, line->reply,
+                  slice_of(line->body.ptr + line->header_len, line->body.len - line->header_len)))
         return;
     if (nats_route(l, nc->account, &m) == 0 && line->reply.len && nc->no_responders)
         no_responders(nc, line);

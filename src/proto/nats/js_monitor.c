@@ -82,11 +82,12 @@ static bool write_stream(void *arg, struct jstream *s)
     jtime_text(s->created_ns, created);
     buf_append_str(b, b->ptr[b->len - 1] == '[' ? "{\"name\":" : ",{\"name\":");
     json_write_string(b, slice_str(s->key + strlen(s->key) + 1));
-    buf_printf(
-        b,
-        ",\"created\":\"%s\",\"state\":{\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64
-        ",\"first_seq\":%" PRIu64 ",\"last_seq\":%" PRIu64 ",\"consumer_count\":%" PRIu64 "}}",
-        created, of(&f->msgs), of(&f->bytes), of(&f->first), of(&f->last), of(&f->consumers));
+    buf_printf(b,
+               ",\"created\":\"%s\",\"state\":{\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64
+               ",\"first_seq\":%" PRIu64 ",\"last_seq\":%" PRIu64 ",\"consumer_count\":%" PRIu64
+               "},\"cluster\":{\"leader\":\"weir\"}}",
+               created, of(&f->msgs), of(&f->bytes), of(&f->first), of(&f->last),
+               of(&f->consumers));
     return true;
 }
 
@@ -113,20 +114,20 @@ static void write_account(struct js *js, const struct jaccount *ja, bool streams
     buf_append_str(b, "}");
 }
 
-static bool asked(struct http_req *r, const char *name)
+static bool asked(struct nquestion *a, const char *name)
 {
-    struct slice v = http_query(r, name);
+    struct slice v = nquestion_param(a, name);
 
     return v.len && !slice_eq_str(v, "0") && !slice_eq_str(v, "false");
 }
 
-static void details(struct nats *n, struct http_req *r, struct buf *out)
+static void details(struct nats *n, struct nquestion *a, struct buf *out)
 {
-    struct slice name = http_query(r, "acc");
-    bool streams = asked(r, "streams");
+    struct slice name = nquestion_param(a, "acc");
+    bool streams = asked(a, "streams");
     const struct jaccount *ja = NULL;
 
-    if (!name.len && !streams && !asked(r, "accounts"))
+    if (!name.len && !streams && !asked(a, "accounts"))
         return;
     buf_append_str(out, ",\"account_details\":[");
     while ((ja = next(n->js, ja, name.len ? &name : NULL)))

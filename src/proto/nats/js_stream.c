@@ -535,6 +535,7 @@ static void again_run(struct jreq *r)
         js_fault(r, "stream_create", &f);
         return;
     }
+    c.allow_batched = false; /* as it was made: see supported */
     if (!jstream_conf_check(&c, false, &f))
         js_fault(r, "stream_create", &f);
     else if (jstream_conf_equal(&c, &s->conf))
@@ -545,13 +546,12 @@ static void again_run(struct jreq *r)
 }
 
 /* What there is no such thing of here is said, rather than taken and not done. */
-static bool supported(const struct jstream_conf *c, struct js_fault *f)
+static bool supported(struct jstream_conf *c, struct js_fault *f)
 {
     const struct jtransform *t = c->transform;
     const struct jrepublish *r = c->republish;
 
-    if (c->allow_batched)
-        return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s", "batches are not supported");
+    c->allow_batched = false; /* not granted: clients do without, as with older servers */
     if (!jsources_supported(c, f))
         return false;
     if (t && t->dest && !jtransform_valid(slice_str(t->src), slice_str(t->dest)))

@@ -89,7 +89,10 @@ struct part {
 struct job {
     struct nats *n;
     struct nloop *home;
-    struct http_req *req; /* NULL: it is gone */
+    struct http_req *req; /* NULL: it is gone, or a message asked */
+    uint8_t *reply;       /* of that one; NULL: none */
+    size_t reply_len;
+    struct naccount *account; /* where it goes */
     struct query q;
     void (*visit)(struct part *p);
     void (*done)(struct job *j, struct buf *out);
@@ -641,6 +644,10 @@ static void accountz_done(struct job *j, struct buf *b)
 
         buf_append_str(b, "\"account_detail\":{");
         member(b, "account_name", slice_str(found->name));
+        member_time(b, "update_time",
+                    io_wall_ms(j->n->conf.io) -
+                        (int64_t)(loop_now_ms(j->home->loop) - j->n->start_ms -
+                                  atomic_load(&j->n->loaded_ms)));
         buf_printf(b, "\"is_system\":%s,", found == j->n->system ? "true" : "false");
         buf_append_str(b, "\"expired\":false,\"complete\":true,\"jetstream_enabled\":");
         buf_append_str(b, j->n->js_monitor ? "true," : "false,");
@@ -663,6 +670,7 @@ static void job_free(struct job *j)
         free(j->parts[i].sums);
         buf_fini(&j->parts[i].text);
     }
+    free(j->reply);
     free(j->q.text);
     atomic_fetch_sub(&j->n->monitor_jobs, 1);
     free(j);
@@ -683,6 +691,14 @@ static void refuse(struct http_req *r, int status, const char *text)
     http_reply(r, status, &h, 1, slice_str(text));
 }
 
+static void nquestion_refuse(struct nquestion *a, int status, const char *text)
+{
+    if (a->r)
+        refuse(a->r, status, text);
+    else
+        nsys_refuse(a->l, a->account, a->reply, status, text);
+}
+
 static void on_back(struct loop_task *t)
 {
     struct job *j = list_entry(t, struct part, back)->job;
@@ -690,10 +706,13 @@ static void on_back(struct loop_task *t)
 
     if (--j->waits)
         return;
-    if (j->req) {
+    if (j->req || j->reply) {
         buf_init(&b, SIZE_MAX);
         j->done(j, &b);
-        answer(j->req, 200, buf_slice(&b));
+        if (j->req)
+            answer(j->req, 200, buf_slice(&b));
+        else
+            nsys_answer(j->home, j->account, slice_of(j->reply, j->reply_len), buf_slice(&b));
         buf_fini(&b);
     }
     job_free(j);
@@ -707,7 +726,7 @@ static void on_visit(struct loop_task *t)
     loop_post(p->job->home->loop, &p->back);
 }
 
-static void job_start(struct nats *n, unsigned loop, struct http_req *r, struct query *q,
+static void job_start(struct nats *n, struct nquestion *a, struct query *q,
                       void (*visit)(struct part *p), void (*done)(struct job *j, struct buf *b))
 {
     unsigned i, loops = n->conf.loops_n;
@@ -716,19 +735,26 @@ static void job_start(struct nats *n, unsigned loop, struct http_req *r, struct 
     if (atomic_fetch_add(&n->monitor_jobs, 1) >= JOBS_MAX) {
         atomic_fetch_sub(&n->monitor_jobs, 1);
         free(q->text);
-        refuse(r, 503, "too many requests at a time\n");
+        nquestion_refuse(a, 503, "too many requests at a time\n");
         return;
     }
     j = xcalloc(1, sizeof *j + loops * sizeof *j->parts);
     j->n = n;
-    j->home = &n->loops[loop];
-    j->req = r;
+    j->home = a->l;
+    j->req = a->r;
+    j->account = a->account;
+    if (!a->r) {
+        j->reply = xmalloc(a->reply.len);
+        memcpy(j->reply, a->reply.ptr, a->reply.len);
+        j->reply_len = a->reply.len;
+    }
     j->q = *q;
     j->visit = visit;
     j->done = done;
     j->waits = j->parts_n = loops;
     j->accounts_n = atomic_load_explicit(&n->accounts_n, memory_order_acquire);
-    http_user_set(r, j);
+    if (a->r)
+        http_user_set(a->r, j);
     for (i = 0; i < loops; i++) {
         struct part *p = &j->parts[i];
 
@@ -853,14 +879,14 @@ static void js_config_write(struct buf *b, const struct njs_figures *f)
     buf_append_str(b, ",\"sync_interval\":0}");
 }
 
-static void varz(struct nats *n, struct http_req *r, struct buf *b)
+static void varz(struct nats *n, struct nquestion *a, struct buf *b)
 {
     int64_t now = io_wall_ms(n->conf.io);
     uint64_t up = io_mono_ns(n->conf.io) / 1000000 - n->start_ms;
     struct njs_figures f = {0};
     unsigned i;
 
-    (void)r;
+    (void)a;
     buf_printf(b,
                "{\"server_id\":\"%s\",\"server_name\":\"weir\",\"version\":\"%s\",\"proto\":1,"
                "\"go\":\"\",",
@@ -899,31 +925,31 @@ static void varz(struct nats *n, struct http_req *r, struct buf *b)
     buf_append_str(b, "\"config_digest\":\"\"}");
 }
 
-static void routez(struct nats *n, struct http_req *r, struct buf *b)
+static void routez(struct nats *n, struct nquestion *a, struct buf *b)
 {
-    (void)r;
+    (void)a;
     head(n, b);
     buf_append_str(b, "\"server_name\":\"weir\",\"num_routes\":0,\"routes\":[]}");
 }
 
-static void gatewayz(struct nats *n, struct http_req *r, struct buf *b)
+static void gatewayz(struct nats *n, struct nquestion *a, struct buf *b)
 {
-    (void)r;
+    (void)a;
     head(n, b);
     buf_append_str(b, "\"outbound_gateways\":{},\"inbound_gateways\":{}}");
 }
 
-static void leafz(struct nats *n, struct http_req *r, struct buf *b)
+static void leafz(struct nats *n, struct nquestion *a, struct buf *b)
 {
-    (void)r;
+    (void)a;
     head(n, b);
     buf_append_str(b, "\"leafnodes\":0,\"leafs\":[]}");
 }
 
-static void jsz(struct nats *n, struct http_req *r, struct buf *b)
+static void jsz(struct nats *n, struct nquestion *a, struct buf *b)
 {
     struct njs_figures f = {0};
-    struct slice account = r ? http_query(r, "acc") : SLICE_NULL;
+    struct slice account = nquestion_param(a, "acc");
 
     head(n, b);
     if (n->js_monitor)
@@ -937,28 +963,28 @@ static void jsz(struct nats *n, struct http_req *r, struct buf *b)
                ",\"streams\":%" PRIu64 ",\"consumers\":%" PRIu64 ",\"messages\":%" PRIu64
                ",\"bytes\":%" PRIu64,
                f.streams, f.consumers, f.messages, f.bytes);
-    if (r && n->js_monitor && n->js_monitor->details)
-        n->js_monitor->details(n, r, b); /* `,"account_details":[…]` where it is asked for */
+    if (n->js_monitor && n->js_monitor->details)
+        n->js_monitor->details(n, a, b); /* `,"account_details":[…]` where it is asked for */
     buf_printf(b, ",\"total\":%" PRIu64 "}", f.accounts);
 }
 
-static void healthz(struct nats *n, struct http_req *r, struct buf *b)
+static void healthz(struct nats *n, struct nquestion *a, struct buf *b)
 {
     (void)n;
-    (void)r;
+    (void)a;
     buf_append_str(b, "{\"status\":\"ok\",\"status_code\":200}");
 }
 
 /* ---- parameters ---- */
 
-static bool flag(struct http_req *r, const char *name, bool *out)
+static bool flag(struct nquestion *a, const char *name, bool *out)
 {
     static const char *const yes[] = {"1", "t", "T", "true", "TRUE", "True"}, *const no[] = {
                                                                                   "",      "0",
                                                                                   "f",     "F",
                                                                                   "false", "FALSE",
                                                                                   "False"};
-    struct slice s = http_query(r, name);
+    struct slice s = nquestion_param(a, name);
     unsigned i;
 
     *out = false;
@@ -971,9 +997,9 @@ static bool flag(struct http_req *r, const char *name, bool *out)
     return *out;
 }
 
-static bool number(struct http_req *r, const char *name, uint64_t most, uint64_t *out)
+static bool number(struct nquestion *a, const char *name, uint64_t most, uint64_t *out)
 {
-    struct slice s = http_query(r, name);
+    struct slice s = nquestion_param(a, name);
     size_t i;
 
     *out = 0;
@@ -1028,101 +1054,101 @@ static void texts(struct query *q, struct slice user, struct slice account, stru
 }
 
 /* What is wrong, or NULL. */
-static const char *page_query(struct http_req *r, struct query *q)
+static const char *page_query(struct nquestion *a, struct query *q)
 {
     uint64_t offset, limit;
 
-    if (!number(r, "offset", 1u << 30, &offset) || !number(r, "limit", PAGE_MOST, &limit))
+    if (!number(a, "offset", 1u << 30, &offset) || !number(a, "limit", PAGE_MOST, &limit))
         return "Error decoding int for 'offset' or 'limit'\n";
     q->offset = (uint32_t)offset;
     q->limit = limit ? (uint32_t)limit : PAGE_LIMIT;
     return NULL;
 }
 
-static const char *connz_query(struct http_req *r, struct query *q)
+static const char *connz_query(struct nquestion *a, struct query *q)
 {
-    struct slice filter = http_query(r, "filter_subject");
-    const char *wrong = page_query(r, q);
+    struct slice filter = nquestion_param(a, "filter_subject");
+    const char *wrong = page_query(a, q);
 
-    q->detail = slice_eq_str(http_query(r, "subs"), "detail");
+    q->detail = slice_eq_str(nquestion_param(a, "subs"), "detail");
     if (wrong)
         return wrong;
-    if (!flag(r, "auth", &q->auth) || (!q->detail && !flag(r, "subs", &q->subs)))
+    if (!flag(a, "auth", &q->auth) || (!q->detail && !flag(a, "subs", &q->subs)))
         return "Error decoding boolean for 'auth' or 'subs'\n";
-    if (!number(r, "cid", UINT64_MAX, &q->cid))
+    if (!number(a, "cid", UINT64_MAX, &q->cid))
         return "Error decoding uint64 for 'cid'\n";
-    if (!state_of(http_query(r, "state"), q))
+    if (!state_of(nquestion_param(a, "state"), q))
         return "Error decoding state\n";
-    if (!sort_of(http_query(r, "sort"), &q->sort))
+    if (!sort_of(nquestion_param(a, "sort"), &q->sort))
         return "invalid sorting option\n";
     if ((q->sort == BY_STOP || q->sort == BY_REASON) && q->open)
         return "sort by stop or reason only valid on closed connections\n";
     if (filter.len && !subject_valid(filter))
         return "invalid subject\n";
-    if (http_query(r, "user").len && !q->auth)
+    if (nquestion_param(a, "user").len && !q->auth)
         return "filter by user only valid with auth option\n";
-    texts(q, http_query(r, "user"), http_query(r, "acc"), filter);
+    texts(q, nquestion_param(a, "user"), nquestion_param(a, "acc"), filter);
     return NULL;
 }
 
-static void connz(struct nats *n, unsigned loop, struct http_req *r)
+static void connz(struct nats *n, struct nquestion *a)
 {
     struct query q = {0};
-    const char *wrong = connz_query(r, &q);
+    const char *wrong = connz_query(a, &q);
 
     if (wrong)
-        refuse(r, 400, wrong);
+        nquestion_refuse(a, 400, wrong);
     else
-        job_start(n, loop, r, &q, connz_visit, connz_done);
+        job_start(n, a, &q, connz_visit, connz_done);
 }
 
-static void subsz(struct nats *n, unsigned loop, struct http_req *r)
+static void subsz(struct nats *n, struct nquestion *a)
 {
-    struct slice test = http_query(r, "test");
+    struct slice test = nquestion_param(a, "test");
     struct query q = {0};
-    const char *wrong = page_query(r, &q);
+    const char *wrong = page_query(a, &q);
 
-    if (!wrong && !flag(r, "subs", &q.subs))
+    if (!wrong && !flag(a, "subs", &q.subs))
         wrong = "Error decoding boolean for 'subs'\n";
     if (!wrong && test.len && !subject_literal(test))
         wrong = "invalid test subject, must be valid publish subject\n";
     if (wrong) {
-        refuse(r, 400, wrong);
+        nquestion_refuse(a, 400, wrong);
         return;
     }
-    texts(&q, SLICE_NULL, http_query(r, "acc"), test);
-    job_start(n, loop, r, &q, subsz_visit, subsz_done);
+    texts(&q, SLICE_NULL, nquestion_param(a, "acc"), test);
+    job_start(n, a, &q, subsz_visit, subsz_done);
 }
 
-static void accounts(struct nats *n, unsigned loop, struct http_req *r,
+static void accounts(struct nats *n, struct nquestion *a,
                      void (*done)(struct job *j, struct buf *b))
 {
     struct query q = {0};
 
-    if (!flag(r, "unused", &q.subs)) {
-        refuse(r, 400, "Error decoding boolean for 'unused'\n");
+    if (!flag(a, "unused", &q.subs)) {
+        nquestion_refuse(a, 400, "Error decoding boolean for 'unused'\n");
         return;
     }
-    texts(&q, SLICE_NULL, http_query(r, "acc"), SLICE_NULL);
-    job_start(n, loop, r, &q, accounts_visit, done);
+    texts(&q, SLICE_NULL, nquestion_param(a, "acc"), SLICE_NULL);
+    job_start(n, a, &q, accounts_visit, done);
 }
 
-static void accountz(struct nats *n, unsigned loop, struct http_req *r)
+static void accountz(struct nats *n, struct nquestion *a)
 {
-    accounts(n, loop, r, accountz_done);
+    accounts(n, a, accountz_done);
 }
 
-static void accstatz(struct nats *n, unsigned loop, struct http_req *r)
+static void accstatz(struct nats *n, struct nquestion *a)
 {
-    accounts(n, loop, r, accstatz_done);
+    accounts(n, a, accstatz_done);
 }
 
 /* ---- the listener ---- */
 
 static const struct {
     const char *path;
-    void (*page)(struct nats *n, struct http_req *r, struct buf *b);
-    void (*start)(struct nats *n, unsigned loop, struct http_req *r);
+    void (*page)(struct nats *n, struct nquestion *a, struct buf *b);
+    void (*start)(struct nats *n, struct nquestion *a);
 } pages[NMONITOR_PATHS] = {
     {"/", NULL, NULL},         {"/varz", varz, NULL},         {"/connz", NULL, connz},
     {"/routez", routez, NULL}, {"/gatewayz", gatewayz, NULL}, {"/leafz", leafz, NULL},
@@ -1135,17 +1161,26 @@ const char *nmonitor_path(unsigned i)
     return pages[i].path;
 }
 
-bool nmonitor_page(struct nats *n, struct slice name, struct buf *out)
+bool nmonitor_page(struct nats *n, struct nquestion *a, struct slice name)
 {
+    struct buf b;
     unsigned i;
 
     for (i = 1; i < NMONITOR_PATHS; i++)
-        if (pages[i].page && name.len == strlen(pages[i].path) - 1 &&
-            strncasecmp((const char *)name.ptr, pages[i].path + 1, name.len) == 0) {
-            pages[i].page(n, NULL, out);
-            return true;
-        }
-    return false;
+        if (name.len == strlen(pages[i].path) - 1 &&
+            strncasecmp((const char *)name.ptr, pages[i].path + 1, name.len) == 0)
+            break;
+    if (i == NMONITOR_PATHS)
+        return false;
+    if (pages[i].start) {
+        pages[i].start(n, a);
+        return true;
+    }
+    buf_init(&b, TEXT_MOST);
+    pages[i].page(n, a, &b);
+    nsys_answer(a->l, a->account, a->reply, buf_slice(&b));
+    buf_fini(&b);
+    return true;
 }
 
 static void index_page(struct http_req *r)
@@ -1169,6 +1204,7 @@ static void on_request(void *ctx, unsigned loop, struct http_req *r)
 {
     struct nats *n = ctx;
     struct slice path = http_path(r);
+    struct nquestion a = {.r = r, .l = &n->loops[loop]};
     struct buf b;
     unsigned i;
 
@@ -1188,10 +1224,10 @@ static void on_request(void *ctx, unsigned loop, struct http_req *r)
     if (i == 0) {
         index_page(r);
     } else if (pages[i].start) {
-        pages[i].start(n, loop, r);
+        pages[i].start(n, &a);
     } else {
         buf_init(&b, TEXT_MOST);
-        pages[i].page(n, r, &b);
+        pages[i].page(n, &a, &b);
         answer(r, 200, buf_slice(&b));
         buf_fini(&b);
     }

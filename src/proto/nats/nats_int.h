@@ -212,13 +212,25 @@ struct njs_figures {
     const char *store_dir;           /* NULL: not told */
 };
 
+/* A question to monitoring. */
+struct nquestion {
+    struct http_req *r; /* over HTTP; NULL: as a message, and the rest is set */
+    json_t *o;          /* its options; NULL: none */
+    struct nloop *l;
+    struct naccount *account; /* where the answer goes */
+    struct slice reply;
+    const struct naccount *only; /* nothing but this account's is told; NULL: all */
+    char text[256];              /* of numbers */
+    size_t len;
+};
+
 /* Filled in by JetStream; called on any loop. */
 struct njs_monitor {
     /* account NULL: of all. */
     void (*figures)(struct nats *n, const struct slice *account, struct njs_figures *out);
     /* Appends `,"account_details":[…]` as the request's parameters (acc, accounts, streams, consumers,
      * config) ask for, or nothing. May be NULL. */
-    void (*details)(struct nats *n, struct http_req *r, struct buf *out);
+    void (*details)(struct nats *n, struct nquestion *a, struct buf *out);
 };
 
 #define NMONITOR_PATHS 11u
@@ -232,7 +244,7 @@ struct nats {
     struct http_server *monitor; /* NULL: none */
     const struct njs_monitor *js_monitor;
     struct naccount *_Atomic system; /* NULL: none */
-    struct nsub *system_sub;
+    struct nsub *system_sub, *system_accounts_sub;
     struct nbridge *bridges; /* imports, the last one first */
     uint32_t bridges_n;
     unsigned bridges_made;
@@ -303,16 +315,30 @@ void nmonitor_closed(struct nconn *c);
 /* As an object. */
 void nmonitor_sub(struct buf *b, const struct nsub *s, const struct nconn *c);
 
-/* The page of monitoring with this name (VARZ, HEALTHZ, JSZ), as JSON; false: none that is written at once. */
-bool nmonitor_page(struct nats *n, struct slice name, struct buf *out);
+/* Answers a message that asks for the page of monitoring with this name (VARZ, CONNZ …), perhaps later;
+ * false: there is none. */
+bool nmonitor_page(struct nats *n, struct nquestion *a, struct slice name);
 /* Bytes in memory; percent of a processor. */
 uint64_t nmonitor_memory(struct nats *n);
 double nmonitor_processor(uint64_t uptime_ms);
 
+/* ---- monitor_ask.c ---- */
+
+/* What HTTP calls so, of either kind of question; empty: nothing is said. Valid until nquestion_end. */
+struct slice nquestion_param(struct nquestion *a, const char *name);
+/* Of a message. False: its body is no JSON. */
+bool nquestion_begin(struct nquestion *a, struct nloop *l, struct naccount *account,
+                     struct slice reply, struct slice body);
+void nquestion_end(struct nquestion *a);
+
 /* ---- system.c ---- */
 
+/* Answer a question. data: JSON. */
+void nsys_answer(struct nloop *l, struct naccount *a, struct slice reply, struct slice data);
+void nsys_refuse(struct nloop *l, struct naccount *a, struct slice reply, int code,
+                 const char *text);
 /* Whether the message was for the server itself, which has answered then. */
-bool nsys_take(struct nconn *c, struct slice subject, struct slice reply);
+bool nsys_take(struct nconn *c, struct slice subject, struct slice reply, struct slice body);
 /* Tells who watches. Of one that is not connected, nothing. */
 void nsys_connected(struct nconn *c);
 void nsys_gone(struct nconn *c);

@@ -4,7 +4,9 @@
  *
  *   $SYS.REQ.USER.INFO                     a client's own user, account and permissions
  *   $SYS.REQ.SERVER.PING[.STATSZ]          this server's figures; also with its id for PING
- *   $SYS.REQ.SERVER.PING.VARZ, .IDZ, .HEALTHZ, .JSZ
+ *   $SYS.REQ.SERVER.PING.VARZ, .CONNZ …    the pages of monitoring, with their options as JSON, .IDZ
+ *   $SYS.REQ.ACCOUNT.<account>.CONNZ …     of one account; .STATZ
+ *   $SYS.REQ.ACCOUNT.PING.CONNZ, .STATZ    what every account may ask of itself
  *   $SYS.ACCOUNT.<account>.CONNECT, .DISCONNECT
  *
  * Threads: a client's loop; what is asked of the server, the first loop. */
@@ -51,6 +53,50 @@ static void say_to(struct nloop *l, struct naccount *a, struct slice subject, co
     (void)nats_route(l, a, &m);
 }
 
+void nsys_answer(struct nloop *l, struct naccount *a, struct slice reply, struct slice data)
+{
+    struct buf b;
+
+    buf_init(&b, SIZE_MAX);
+    buf_append_str(&b, "{");
+    server_write(l->n, &b);
+    buf_append_str(&b, ",\"data\":");
+    buf_append_slice(&b, data);
+    buf_append_str(&b, "}");
+    say_to(l, a, reply, &b);
+    buf_fini(&b);
+}
+
+void nsys_refuse(struct nloop *l, struct naccount *a, struct slice reply, int code,
+                 const char *text)
+{
+    struct buf b;
+
+    buf_init(&b, TEXT_MAX);
+    buf_append_str(&b, "{");
+    server_write(l->n, &b);
+    buf_printf(&b, ",\"error\":{\"code\":%d,\"description\":", code);
+    json_write_string(&b, slice_of(text, strcspn(text, "\n")));
+    buf_append_str(&b, "}}");
+    say_to(l, a, reply, &b);
+    buf_fini(&b);
+}
+
+/* only: nothing else's is told; NULL: all. */
+static void ask_page(struct nloop *l, struct naccount *account, const struct naccount *only,
+                     struct slice page, struct slice reply, struct slice body)
+{
+    struct nquestion a;
+
+    if (nquestion_begin(&a, l, account, reply, body)) {
+        a.only = only;
+        (void)nmonitor_page(l->n, &a, page); /* what is not known is not answered */
+    } else {
+        nsys_refuse(l, account, reply, 400, "the request is no JSON");
+    }
+    nquestion_end(&a);
+}
+
 /* ---- a client's own ---- */
 
 static void patterns_write(struct buf *b, const char *name, const struct npatterns *p,
@@ -87,6 +133,8 @@ static void user_write(const struct nconn *c, struct buf *b)
     json_write_string(b, nats_login_name(c));
     buf_append_str(b, ",\"account\":");
     json_write_string(b, slice_str(c->account->name));
+    buf_append_str(b, ",\"account_name\":");
+    json_write_string(b, slice_str(c->account->name));
     if (c->user && c->user->limited) {
         buf_append_str(b, ",\"permissions\":{");
         rule_write(b, "publish", &c->user->publish);
@@ -101,12 +149,10 @@ static void user_write(const struct nconn *c, struct buf *b)
     buf_append_str(b, "}");
 }
 
-bool nsys_take(struct nconn *c, struct slice subject, struct slice reply)
+static void user_info(struct nconn *c, struct slice reply)
 {
     struct buf b;
 
-    if (!slice_eq_str(subject, "$SYS.REQ.USER.INFO") || !reply.len)
-        return false;
     buf_init(&b, TEXT_MAX);
     buf_append_str(&b, "{");
     server_write(c->l->n, &b);
@@ -115,7 +161,32 @@ bool nsys_take(struct nconn *c, struct slice subject, struct slice reply)
     buf_append_str(&b, "}");
     say_to(c->l, c->account, reply, &b);
     buf_fini(&b);
-    return true;
+}
+
+/* What every account may ask of its own. */
+static const struct {
+    const char *subject, *page;
+} own[] = {{"$SYS.REQ.ACCOUNT.PING.CONNZ", "connz"},
+           {"$SYS.REQ.SERVER.PING.CONNZ", "connz"},
+           {"$SYS.REQ.ACCOUNT.PING.STATZ", "accstatz"}};
+
+bool nsys_take(struct nconn *c, struct slice subject, struct slice reply, struct slice body)
+{
+    const struct naccount *system = atomic_load_explicit(&c->l->n->system, memory_order_acquire);
+    size_t i;
+
+    if (!reply.len)
+        return false;
+    if (slice_eq_str(subject, "$SYS.REQ.USER.INFO")) {
+        user_info(c, reply);
+        return true;
+    }
+    for (i = 0; c->account != system && i < sizeof own / sizeof *own; i++)
+        if (slice_eq_str(subject, own[i].subject)) {
+            ask_page(c->l, c->account, c->account, slice_str(own[i].page), reply, body);
+            return true;
+        }
+    return false;
 }
 
 /* ---- coming and going ---- */
@@ -217,26 +288,36 @@ static void statsz_write(struct nats *n, struct buf *b)
                s.bytes_out, s.msgs_in, s.bytes_in, s.slow, s.stale, s.stalls);
 }
 
-/* What is behind $SYS.REQ.SERVER.PING. or …<id>. ; false: nothing that is known. */
-static bool answer_write(struct nats *n, struct slice what, struct buf *b)
+static void ping_answer(struct nloop *l, struct slice reply)
 {
-    buf_append_str(b, "{");
-    if (!what.len || slice_eq_str(what, "STATSZ")) {
-        server_write(n, b);
-        buf_append_str(b, ",");
-        statsz_write(n, b);
-    } else if (slice_eq_str(what, "IDZ")) {
-        buf_append_str(b, "\"name\":\"weir\",\"host\":");
-        json_write_string(b, slice_str(n->host));
-        buf_printf(b, ",\"id\":\"%s\"", n->id);
-    } else {
-        server_write(n, b);
-        buf_append_str(b, ",\"data\":");
-        if (!nmonitor_page(n, what, b))
-            return false;
-    }
-    buf_append_str(b, "}");
-    return true;
+    struct nats *n = l->n;
+    struct buf b;
+
+    buf_init(&b, TEXT_MAX);
+    buf_append_str(&b, "{");
+    server_write(n, &b);
+    buf_append_str(&b, ",");
+    statsz_write(n, &b);
+    buf_append_str(&b, "}");
+    say_to(l, n->system, reply, &b);
+    buf_fini(&b);
+}
+
+static void id_answer(struct nloop *l, struct slice reply)
+{
+    struct buf b;
+
+    buf_init(&b, TEXT_MAX);
+    buf_append_str(&b, "{\"name\":\"weir\",\"host\":");
+    json_write_string(&b, slice_str(l->n->host));
+    buf_printf(&b, ",\"id\":\"%s\"}", l->n->id);
+    say_to(l, l->n->system, reply, &b);
+    buf_fini(&b);
+}
+
+static struct slice payload_of(const struct nmsg *m)
+{
+    return slice_of(m->body.ptr + m->header_len, m->body.len - m->header_len);
 }
 
 static void on_request(struct nsub *s, struct nmsg *m)
@@ -244,15 +325,42 @@ static void on_request(struct nsub *s, struct nmsg *m)
     struct nats *n = s->arg;
     struct slice rest = slice_of(m->subject.ptr + 16, m->subject.len - 16),
                  token; /* $SYS.REQ.SERVER. */
-    struct buf b;
 
     if (!m->reply.len || !subject_token(&rest, &token) ||
         (!slice_eq_str(token, "PING") && !slice_eq_str(token, n->id)))
         return;
-    buf_init(&b, TEXT_MAX);
-    if (answer_write(n, rest, &b))
-        say_to(s->l, n->system, m->reply, &b);
-    buf_fini(&b);
+    if (!rest.len || slice_eq_str(rest, "STATSZ"))
+        ping_answer(s->l, m->reply);
+    else if (slice_eq_str(rest, "IDZ"))
+        id_answer(s->l, m->reply);
+    else
+        ask_page(s->l, n->system, NULL, rest, m->reply, payload_of(m));
+}
+
+static const struct naccount *account_of(struct nats *n, struct slice name)
+{
+    const struct naccount *a = n->accounts;
+
+    while (a && !slice_eq_str(name, a->name))
+        a = atomic_load_explicit(&a->next, memory_order_acquire);
+    return a;
+}
+
+/* $SYS.REQ.ACCOUNT.<account>.<what>, or PING for all. */
+static void on_account_request(struct nsub *s, struct nmsg *m)
+{
+    struct nats *n = s->arg;
+    struct slice rest = slice_of(m->subject.ptr + 17, m->subject.len - 17), name;
+    const struct naccount *only;
+
+    if (!m->reply.len || !subject_token(&rest, &name) || !rest.len)
+        return;
+    only = account_of(n, name);
+    if (!only && !slice_eq_str(name, "PING"))
+        return;
+    if (slice_eq_str(rest, "STATZ"))
+        rest = SLICE_LIT("accstatz");
+    ask_page(s->l, n->system, only, rest, m->reply, payload_of(m));
 }
 
 void nsys_start(struct nats *n, struct naccount *system)
@@ -263,7 +371,9 @@ void nsys_start(struct nats *n, struct naccount *system)
         return; /* another one takes a restart */
     n->system_sub = nats_sub_new(&n->loops[0], system, SLICE_LIT("$SYS.REQ.SERVER.>"), SLICE_NULL,
                                  on_request, n, &n->never);
-    if (n->system_sub)
+    n->system_accounts_sub = nats_sub_new(&n->loops[0], system, SLICE_LIT("$SYS.REQ.ACCOUNT.>"),
+                                          SLICE_NULL, on_account_request, n, &n->never);
+    if (n->system_sub && n->system_accounts_sub)
         atomic_store_explicit(&n->system, system, memory_order_release);
 }
 
@@ -271,5 +381,7 @@ void nsys_stop(struct nats *n)
 {
     if (n->system_sub)
         nats_sub_end(n->system_sub, n->system);
-    n->system_sub = NULL;
+    if (n->system_accounts_sub)
+        nats_sub_end(n->system_accounts_sub, n->system);
+    n->system_sub = n->system_accounts_sub = NULL;
 }

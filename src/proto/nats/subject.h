@@ -1,2 +1,0 @@
-/* Where subjects were before other modules needed them. */
-#include "base/subject.h"
