@@ -357,7 +357,7 @@ struct alter_call {
     void *edit_arg;
 };
 
-/* Records that only the table has could not be read any more if the topic became JSON lines. */
+/* Records that only the lake has could not be read any more if the topic had another format. */
 static enum err alter_format(struct topic *t, const struct topic_conf *want, struct errinfo *info)
 {
     struct plog_info now;
@@ -365,7 +365,7 @@ static enum err alter_format(struct topic *t, const struct topic_conf *want, str
     int32_t i;
 
     topic_conf_get(t, &c);
-    if (want->lake_format != LAKE_JSONL || c.lake_format == LAKE_JSONL)
+    if (want->lake_format == c.lake_format)
         return ERR_OK;
     for (i = 0; i < topic_partitions(t); i++) {
         struct partition *p = topic_partition_at(t, i);
@@ -373,9 +373,11 @@ static enum err alter_format(struct topic *t, const struct topic_conf *want, str
         plog_info_get(p->log, &now);
         if (partition_start(p) < now.start_offset)
             return errinfo_set(info, ERR_CONFIG,
-                               "lake.format cannot become jsonl: records of partition %d below "
-                               "offset %" PRId64 " are in the table alone; delete them first",
-                               (int)i, now.start_offset);
+                               "lake.format cannot become %s: records of partition %d below "
+                               "offset %" PRId64 " are in the %s alone; delete them first",
+                               want->lake_format == LAKE_JSONL ? "jsonl" : "iceberg", (int)i,
+                               now.start_offset,
+                               c.lake_format == LAKE_JSONL ? "JSON lines" : "table");
     }
     return ERR_OK;
 }

@@ -262,7 +262,7 @@ void topic_conf_default(struct broker *b, struct topic_conf *out)
 
 bool topic_conf_tiered(const struct topic_conf *c)
 {
-    return c->lake_enable && c->lake_format == LAKE_ICEBERG && c->cleanup == TOPIC_CLEANUP_DELETE &&
+    return c->lake_enable && c->cleanup == TOPIC_CLEANUP_DELETE &&
            (c->local_retention_ms != -2 || c->local_retention_bytes != -2);
 }
 
@@ -517,11 +517,6 @@ enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info)
                            "min.compaction.lag.ms (%" PRId64
                            ") cannot be more than max.compaction.lag.ms (%" PRId64 ")",
                            c->min_compaction_lag_ms, c->max_compaction_lag_ms);
-    if (c->lake_enable && c->lake_format == LAKE_JSONL &&
-        (c->local_retention_ms != -2 || c->local_retention_bytes != -2))
-        return errinfo_set(info, ERR_CONFIG,
-                           "local.retention.* needs lake.format=iceberg: records are not read back "
-                           "from JSON lines, so the local log cannot give them up");
     return ERR_OK;
 }
 

@@ -19,15 +19,6 @@ static enum err there(struct lake *l, const char *key, bool *is, struct errinfo 
     return e == ERR_NOT_FOUND ? ERR_OK : e;
 }
 
-static enum codec codec_of(const char *path)
-{
-    size_t n = strlen(path);
-
-    if (n > 3 && strcmp(path + n - 3, ".gz") == 0)
-        return CODEC_GZIP;
-    return n > 4 && strcmp(path + n - 4, ".zst") == 0 ? CODEC_ZSTD : CODEC_NONE;
-}
-
 /* Makes a file of a commit that a crash ended before it was put. */
 static enum err make_again(struct lake *l, struct table *t, struct topic *topic,
                            struct jsonl_file *f, struct errinfo *info)
@@ -37,7 +28,7 @@ static enum err make_again(struct lake *l, struct table *t, struct topic *topic,
     enum err e;
 
     tmp_path(l, tmp);
-    e = jsonl_write(l, topic, f->range, f->ranges_n, codec_of(f->path), tmp, &made, info);
+    e = jsonl_write(l, topic, f->range, f->ranges_n, jsonl_codec_of(f->path), tmp, &made, info);
     if (e)
         return e;
     memcpy(f->tmp, tmp, sizeof tmp);
@@ -56,9 +47,9 @@ static enum err file_put(struct lake *l, struct table *t, struct jsonl_file *f,
     char key[STORE_KEY_MAX + 1];
     enum err e = jsonl_key(t, f->path, key, info);
 
-    if (codec_of(f->path) != CODEC_NONE)
+    if (jsonl_codec_of(f->path) != CODEC_NONE)
         how.content_type =
-            codec_of(f->path) == CODEC_GZIP ? "application/gzip" : "application/zstd";
+            jsonl_codec_of(f->path) == CODEC_GZIP ? "application/gzip" : "application/zstd";
     e = e ? e : store_put(l->store, key, &src, &how, NULL, info);
     if (e == ERR_EXISTS) /* an attempt of ours whose answer got lost: a name has one content */
         e = ERR_OK;
@@ -260,6 +251,7 @@ static enum err scan_commit(struct lake *l, struct table *t, struct topic *topic
         t->jsonl_number = c.number;
         memcpy(t->covered, s->covered, (size_t)t->partitions_n * sizeof *t->covered);
         table_lost(l, t, s->lost);
+        table_changed(l, t);
         table_covered_show(l, t);
         commit_count(l, t, &c);
     }

@@ -22,7 +22,7 @@
  * commit says so, the small ones go, the large one comes, its first copy goes. After a crash the same
  * steps are taken again from the commit.
  *
- * The lake's thread. */
+ * The lake's thread, but for what reads. */
 #ifndef WEIR_LAKE_JSONL_H
 #define WEIR_LAKE_JSONL_H
 
@@ -41,11 +41,52 @@ struct jsonl_record {
 /* Appends the record's line with its newline:
  *   {"partition":0,"offset":7,"position":9,"id":"evt_…","timestamp":"…Z","key":…,"headers":[…],"value":…}
  * key: text, or key_base64 if it is not UTF-8. headers: [{"name":…,"value":…}], likewise. value: JSON as
- * it is, line breaks between its tokens as spaces, if it is JSON of at most 100 levels; else value_text,
- * or value_base64 if it is not UTF-8 or longer than 8 MiB; none of them if the record has no value. Beyond
+ * it is if it is JSON of at most 100 levels (with line breaks or space around it also value_base64, for
+ * in value the breaks are spaces); else value_text, or value_base64 if it is not UTF-8 or longer than
+ * 8 MiB; none of them if the record has no value. Beyond
  * the years 0 to 9999 the time is exact in timestamp_ms alone, behind the other. ERR_TOO_LARGE: out's
  * maximum. */
 enum err jsonl_line(struct buf *out, const struct jsonl_record *r);
+
+/* What a line says; parts point into scratch or the line. */
+struct jsonl_parsed {
+    int32_t partition;
+    struct lake_record r; /* headers: of the struct's own memory */
+    struct record_header *header;
+    uint32_t headers_cap;
+    struct buf scratch; /* what was escaped or base64 */
+};
+void jsonl_parsed_init(struct jsonl_parsed *p);
+void jsonl_parsed_fini(struct jsonl_parsed *p);
+/* The record that the line was made of. false: it is none of ours. */
+bool jsonl_line_parse(struct slice line, struct jsonl_parsed *out);
+
+/* ---- reading: jsonl_read.c, jsonl_view.c ---- */
+
+/* As struct lake_parquet's functions, of a file of lines; path tells its compression. */
+struct jsonl_cursor;
+enum err jsonl_cursor_open(const struct lake_cursor_conf *c, enum codec codec,
+                           struct jsonl_cursor **out, struct errinfo *info);
+enum err jsonl_cursor_next(struct jsonl_cursor *c, const struct lake_record **out,
+                           struct errinfo *info);
+void jsonl_cursor_close(struct jsonl_cursor **c);
+/* gzip for NAME.gz, zstd for NAME.zst. */
+enum codec jsonl_codec_of(const char *name);
+/* What a name of a file of lines says. */
+struct jsonl_name {
+    char day[11]; /* 2026/11/21 */
+    const char *suffix;
+    int32_t partition;
+    int64_t first, last;
+};
+bool jsonl_name_parse(const char *path, struct jsonl_name *out);
+/* The end of its day; INT64_MAX: it is no day. */
+int64_t jsonl_day_end(const char *path);
+/* Any thread. The files as they are, and what is covered when they are there: once each record of
+ * [partition's start, covered), also while files are being put or joined. ERR_NOT_FOUND: there is no
+ * commit. */
+enum err jsonl_view_fill(struct lake *l, struct topic *topic, struct lake_view *v, uint32_t *cap,
+                         struct arena *arena, struct errinfo *info);
 
 /* ---- files: jsonl_file.c ---- */
 

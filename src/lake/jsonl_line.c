@@ -45,11 +45,28 @@ static void one_line(uint8_t *p, size_t n)
 {
     size_t i;
 
-    if (!memchr(p, '\n', n) && !memchr(p, '\r', n))
-        return;
     for (i = 0; i < n; i++)
         if (p[i] == '\n' || p[i] == '\r')
             p[i] = ' ';
+}
+
+static bool is_space(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* Can the JSON be told from the line? Breaks in it cannot, nor the space around it. */
+static bool is_exact(struct slice v)
+{
+    return !memchr(v.ptr, '\n', v.len) && !memchr(v.ptr, '\r', v.len) && !is_space(v.ptr[0]) &&
+           !is_space(v.ptr[v.len - 1]);
+}
+
+static enum err put_base64(struct buf *out, struct slice v)
+{
+    enum err e = buf_append_str(out, ",\"value_base64\":");
+
+    return e ? e : json_write_base64(out, v);
 }
 
 static enum err put_value(struct buf *out, struct slice v)
@@ -61,16 +78,16 @@ static enum err put_value(struct buf *out, struct slice v)
     if (jtext_valid(v, DEPTH_MAX)) {
         e = buf_append_str(out, ",\"value\":");
         e = e ? e : buf_append_slice(out, v);
-        if (!e)
-            one_line(out->ptr + out->len - v.len, v.len);
-        return e;
+        if (e || is_exact(v))
+            return e;
+        one_line(out->ptr + out->len - v.len, v.len);
+        return put_base64(out, v);
     }
     if (v.len <= TEXT_MAX && utf8_valid(v)) {
         e = buf_append_str(out, ",\"value_text\":");
         return e ? e : json_write_string(out, v);
     }
-    e = buf_append_str(out, ",\"value_base64\":");
-    return e ? e : json_write_base64(out, v);
+    return put_base64(out, v);
 }
 
 enum err jsonl_line(struct buf *out, const struct jsonl_record *r)

@@ -7,21 +7,18 @@
 
 #include "base/hex.h"
 #include "base/timefmt.h"
+#include "broker/tier.h"
 #include "lake/jsonl.h"
 
 #define FILES_MAX   256u /* into one */
 #define FILES_LEAST 4u   /* fewer are not worth a merge */
 #define MERGES_MAX  64u  /* in a turn */
 #define SEEN_MAX    1000000u
-#define DAY_MS      86400000
 #define COPY_BYTES  (1u << 20)
 
 struct seen {
     char *path;
-    char day[11]; /* 2026/11/21 */
-    const char *suffix;
-    int32_t partition;
-    int64_t first, last;
+    struct jsonl_name name;
     uint64_t bytes;
 };
 struct survey {
@@ -34,42 +31,13 @@ struct survey {
 
 /* ---- looking at the files ---- */
 
-static int64_t day_end(const char *path)
-{
-    char text[11];
-    int64_t ms;
-
-    snprintf(text, sizeof text, "%.4s-%.2s-%.2s", path, path + 5, path + 8);
-    return time_parse(slice_str(text), &ms) ? ms + DAY_MS : INT64_MAX;
-}
-
-/* "2026/11/21/0-17-99.jsonl.zst" */
-static bool path_parse(const char *path, struct seen *s)
-{
-    int at = 0;
-    size_t i;
-
-    for (i = 0; i < 11; i++)
-        if (path[i] == 0 ||
-            (i == 4 || i == 7 || i == 10 ? path[i] != '/' : path[i] < '0' || path[i] > '9'))
-            return false;
-    if (sscanf(path + 11, "%" SCNd32 "-%" SCNd64 "-%" SCNd64 "%n", &s->partition, &s->first,
-               &s->last, &at) != 3 ||
-        at == 0)
-        return false;
-    s->suffix = path + 11 + at;
-    memcpy(s->day, path, 10);
-    s->day[10] = 0;
-    return strcmp(s->suffix, ".jsonl") == 0 || strcmp(s->suffix, ".jsonl.gz") == 0 ||
-           strcmp(s->suffix, ".jsonl.zst") == 0;
-}
-
 static bool on_object(void *arg, const struct store_entry *e)
 {
     struct survey *s = arg;
     struct seen f = {.bytes = e->size, .path = xstrdup(e->key + s->prefix)};
 
-    if (!path_parse(f.path, &f) || f.bytes > s->bytes_max || day_end(f.path) > s->day_end_max) {
+    if (!jsonl_name_parse(f.path, &f.name) || f.bytes > s->bytes_max ||
+        jsonl_day_end(f.path) > s->day_end_max) {
         free(f.path);
         return true;
     }
@@ -84,11 +52,11 @@ static bool on_object(void *arg, const struct store_entry *e)
 /* What may go together comes together. */
 static int kind_order(const struct seen *a, const struct seen *b)
 {
-    int c = strcmp(a->day, b->day);
+    int c = strcmp(a->name.day, b->name.day);
 
-    if (c || a->partition != b->partition)
-        return c ? c : a->partition < b->partition ? -1 : 1;
-    return strcmp(a->suffix, b->suffix);
+    if (c || a->name.partition != b->name.partition)
+        return c ? c : a->name.partition < b->name.partition ? -1 : 1;
+    return strcmp(a->name.suffix, b->name.suffix);
 }
 
 static int seen_order(const void *x, const void *y)
@@ -98,7 +66,7 @@ static int seen_order(const void *x, const void *y)
 
     if (c)
         return c;
-    return a->first < b->first ? -1 : a->first > b->first;
+    return a->name.first < b->name.first ? -1 : a->name.first > b->name.first;
 }
 
 static enum err survey_make(struct lake *l, struct table *t, struct survey *s, struct errinfo *info)
@@ -186,7 +154,7 @@ static enum err merge_make(struct lake *l, const struct table *t, const struct s
                            struct jsonl_commit *c, struct errinfo *info)
 {
     struct jsonl_file *f = jsonl_commit_add(c);
-    int64_t last = s[0].last;
+    int64_t last = s[0].name.last;
     char text[160], tmp[512];
     uint8_t id[8];
     uint32_t i;
@@ -195,10 +163,10 @@ static enum err merge_make(struct lake *l, const struct table *t, const struct s
     c->gone = xcalloc(n, sizeof *c->gone);
     for (i = 0; i < n; i++) {
         c->gone[c->gone_n++] = xstrdup(s[i].path);
-        last = s[i].last > last ? s[i].last : last;
+        last = s[i].name.last > last ? s[i].name.last : last;
     }
-    snprintf(text, sizeof text, "%s/%d-%" PRId64 "-%" PRId64 "%s", s[0].day, (int)s[0].partition,
-             s[0].first, last, s[0].suffix);
+    snprintf(text, sizeof text, "%s/%d-%" PRId64 "-%" PRId64 "%s", s[0].name.day,
+             (int)s[0].name.partition, s[0].name.first, last, s[0].name.suffix);
     f->path = xstrdup(text);
     io_random(io_real(), id, sizeof id);
     memcpy(text, JSONL_HIDDEN, sizeof JSONL_HIDDEN);
@@ -230,6 +198,7 @@ static enum err merge(struct lake *l, struct table *t, struct topic *topic, cons
         else
             t->jsonl_number = c.number;
     }
+    table_changed(l, t);
     if (!e)
         table_covered_show(l, t);
     jsonl_commit_fini(&c);
@@ -291,16 +260,31 @@ static enum err commit_close(struct lake *l, struct table *t, struct errinfo *in
     return e;
 }
 
-static enum err days_expire(struct lake *l, struct table *t, int64_t before_ms,
-                            struct errinfo *info)
+/* Are all records of the file below the log's start? */
+static bool is_below(struct topic *topic, const struct jsonl_name *n)
+{
+    return n->partition >= 0 && n->partition < topic_partitions(topic) &&
+           n->last < partition_start(topic_partition(topic, n->partition));
+}
+
+/* Files of days that are over go, or those below the log's start. */
+static enum err files_expire(struct lake *l, struct table *t, struct topic *topic,
+                             int64_t before_ms, bool below, struct errinfo *info)
 {
     struct survey s = {.bytes_max = UINT64_MAX, .day_end_max = before_ms};
     char key[STORE_KEY_MAX + 1];
     const char *one = key;
-    size_t i;
+    size_t i, n = 0;
     enum err e;
 
     e = survey_make(l, t, &s, info);
+    for (i = 0; i < s.n; i++) {
+        if (!below || is_below(topic, &s.seen[i].name))
+            s.seen[n++] = s.seen[i];
+        else
+            free(s.seen[i].path);
+    }
+    s.n = n;
     if (!e && s.n)
         e = commit_close(l, t, info);
     for (i = 0; !e && i < s.n; i++) {
@@ -309,6 +293,8 @@ static enum err days_expire(struct lake *l, struct table *t, int64_t before_ms,
         e = e ? e : jsonl_key(t, s.seen[i].path, key, info);
         e = e ? e : store_delete(l->store, &one, 1, info);
     }
+    if (s.n)
+        table_changed(l, t);
     survey_fini(&s);
     return e;
 }
@@ -322,7 +308,9 @@ enum err jsonl_expire(struct lake *l, struct table *t, struct topic *topic, stru
 
     topic_conf_get(topic, &c);
     if (!e && c.lake_retention_ms >= 0 && c.lake_retention_ms < now)
-        e = days_expire(l, t, now - c.lake_retention_ms, info);
+        e = files_expire(l, t, topic, now - c.lake_retention_ms, false, info);
+    if (!e && lake_trims(&c))
+        e = files_expire(l, t, topic, INT64_MAX, true, info);
     e = e ? e : jsonl_commit_sweep(l, t, old, info);
     return e ? e : store_sweep(l->store, old, &n, info);
 }

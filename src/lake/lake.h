@@ -224,10 +224,12 @@ struct lake_view {
     uint32_t columns_n;
     /* Each file has all of the columns, under the names and with the types that they have now. */
     bool uniform;
+    bool lines; /* the files are lines of JSON, not Parquet */
     void *private;
 };
 /* Blocks on the store, unless somebody asked since the last commit. ERR_NOT_FOUND: the topic has no
- * table, or no such snapshot. Any thread but a loop. */
+ * table, or no such snapshot; of a folder of JSON lines there is but the one of now. Any thread but a
+ * loop. */
 enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at *at,
                        struct lake_view **out, struct errinfo *info);
 /* Before lake_close. */

@@ -307,10 +307,19 @@ bool lake_stopping(const struct lake *l);
 /* The view's files with the partition's records in [from, to), by offset_min; to be freed. */
 const struct lake_view_file **lake_files_of(const struct lake_view *v, int32_t partition,
                                             int64_t from, int64_t to, uint32_t *n);
+/* A file that is read, Parquet or lines of JSON. */
+struct lake_cursor {
+    const struct lake_view_file *file; /* pinned; NULL: not open */
+    void *parquet;
+    struct jsonl_cursor *lines;
+};
 /* Fills in c's path and columns. */
 enum err lake_cursor_open(struct lake *l, const struct lake_view *v, const struct lake_view_file *f,
-                          struct lake_cursor_conf *c, void **out, struct errinfo *info);
-void lake_cursor_close(struct lake *l, const struct lake_view_file *f, void **cursor);
+                          struct lake_cursor_conf *c, struct lake_cursor *out,
+                          struct errinfo *info);
+enum err lake_cursor_next(struct lake *l, struct lake_cursor *c, const struct lake_record **out,
+                          struct errinfo *info);
+void lake_cursor_close(struct lake *l, struct lake_cursor *c);
 /* The view stays the caller's, and must stay. */
 struct merge;
 struct merge *merge_new(struct lake *l, const struct lake_view *v, int32_t partition, int64_t from,

@@ -18,13 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lake/lake_int.h"
+#include "lake/jsonl.h"
 
 #define OPEN_MAX 64u
 
 struct source {
-    const struct lake_view_file *file; /* pinned */
-    void *cursor;
+    struct lake_cursor cursor;
     const struct lake_record *head; /* NULL: the cursor is to be asked */
     int64_t last;                   /* offset given last, or one in front of all */
 };
@@ -89,28 +88,42 @@ const struct lake_view_file **lake_files_of(const struct lake_view *v, int32_t p
 /* ---- one file ---- */
 
 enum err lake_cursor_open(struct lake *l, const struct lake_view *v, const struct lake_view_file *f,
-                          struct lake_cursor_conf *c, void **out, struct errinfo *info)
+                          struct lake_cursor_conf *c, struct lake_cursor *out, struct errinfo *info)
 {
     char path[512];
     enum err e = lake_file_pin(l, f->location, f->bytes, path, info);
 
+    *out = (struct lake_cursor){.file = NULL};
     if (e)
         return e;
     c->path = path;
     c->columns = v->column;
     c->columns_n = v->columns_n;
-    e = l->conf.parquet.cursor_open(l->conf.parquet.arg, c, out, info);
+    e = v->lines ? jsonl_cursor_open(c, jsonl_codec_of(f->location), &out->lines, info)
+                 : l->conf.parquet.cursor_open(l->conf.parquet.arg, c, &out->parquet, info);
     if (e)
         lake_file_unpin(l, f->location);
+    else
+        out->file = f;
     return e;
 }
 
-void lake_cursor_close(struct lake *l, const struct lake_view_file *f, void **cursor)
+enum err lake_cursor_next(struct lake *l, struct lake_cursor *c, const struct lake_record **out,
+                          struct errinfo *info)
 {
-    if (*cursor)
-        l->conf.parquet.cursor_close(*cursor);
-    *cursor = NULL;
-    lake_file_unpin(l, f->location);
+    return c->lines ? jsonl_cursor_next(c->lines, out, info)
+                    : l->conf.parquet.cursor_next(c->parquet, out, info);
+}
+
+void lake_cursor_close(struct lake *l, struct lake_cursor *c)
+{
+    if (!c->file)
+        return;
+    if (c->parquet)
+        l->conf.parquet.cursor_close(c->parquet);
+    jsonl_cursor_close(&c->lines);
+    lake_file_unpin(l, c->file->location);
+    *c = (struct lake_cursor){.file = NULL};
 }
 
 /* Weir's own files, flushed or compacted, have a partition's records in order of offset; they have names
@@ -131,24 +144,24 @@ static enum err source_open(struct merge *m, const struct lake_view_file *f, int
                                  .ts_min_ms = INT64_MIN,
                                  .sorted = f->sorted || !is_ours(f)};
 
-    *out = (struct source){.file = f, .last = m->next - 1};
+    *out = (struct source){.last = m->next - 1};
     return lake_cursor_open(m->l, m->view, f, &c, &out->cursor, info);
 }
 
 static void source_close(struct merge *m, struct source *o)
 {
-    lake_cursor_close(m->l, o->file, &o->cursor);
+    lake_cursor_close(m->l, &o->cursor);
 }
 
 /* The source's next record into head; ERR_EOF. */
 static enum err source_next(struct merge *m, struct source *o, struct errinfo *info)
 {
-    enum err e = m->l->conf.parquet.cursor_next(o->cursor, &o->head, info);
+    enum err e = lake_cursor_next(m->l, &o->cursor, &o->head, info);
 
     if (!e && o->head->offset <= o->last)
         e = errinfo_set(info, ERR_CORRUPT,
                         "%.150s has offset %" PRId64 " of a partition behind offset %" PRId64,
-                        o->file->location, o->head->offset, o->last);
+                        o->cursor.file->location, o->head->offset, o->last);
     if (e)
         o->head = NULL;
     else

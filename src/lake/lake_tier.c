@@ -56,7 +56,7 @@ static enum err view_of(struct lake *l, struct topic *topic, int32_t partition, 
     if ((uint32_t)partition < (*out)->boundary_n && (*out)->boundary[partition] >= to)
         return ERR_OK;
     e = errinfo_set(info, ERR_CORRUPT,
-                    "the table of \"%.80s\" has partition %d up to offset %" PRId64
+                    "what the lake has of \"%.80s\" has partition %d up to offset %" PRId64
                     " only, and the local log begins at %" PRId64,
                     topic_name(topic), (int)partition,
                     (uint32_t)partition < (*out)->boundary_n ? (*out)->boundary[partition] : 0, to);
@@ -238,7 +238,7 @@ static enum err file_find(struct lake *l, const struct lake_view *v, const struc
                           struct errinfo *info)
 {
     const struct lake_record *r;
-    void *cursor = NULL;
+    struct lake_cursor cursor;
     enum err e;
 
     if (c.to > *offset)
@@ -246,12 +246,12 @@ static enum err file_find(struct lake *l, const struct lake_view *v, const struc
     e = lake_cursor_open(l, v, f, &c, &cursor, info);
     if (e)
         return e;
-    e = l->conf.parquet.cursor_next(cursor, &r, info);
+    e = lake_cursor_next(l, &cursor, &r, info);
     if (!e) {
         *offset = r->offset;
         *ts_ms = r->timestamp_ms;
     }
-    lake_cursor_close(l, f, &cursor);
+    lake_cursor_close(l, &cursor);
     return e == ERR_EOF ? ERR_OK : e;
 }
 

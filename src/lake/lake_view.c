@@ -15,7 +15,7 @@
 
 #include "broker/tier.h"
 #include "lake/catalog.h"
-#include "lake/lake_int.h"
+#include "lake/jsonl.h"
 
 #define ARENA_CHUNK (64u << 10)
 #define ARENA_MAX   (256u << 20)
@@ -247,15 +247,22 @@ static enum err view_make(struct lake *l, struct topic *topic, const struct lake
 {
     struct view *w = xcalloc(1, sizeof *w);
     struct metadata *md = NULL;
+    struct topic_conf c;
     enum err e;
 
     atomic_init(&w->refs, 1);
     arena_init(&w->arena, ARENA_CHUNK, ARENA_MAX);
     w->info = info;
-    e = table_read(l, topic, &md, info);
-    if (!e)
-        e = view_fill(l, md, at, w, info);
-    metadata_free(&md);
+    topic_conf_get(topic, &c);
+    if (c.lake_format == LAKE_JSONL) {
+        w->v.lines = true;
+        e = jsonl_view_fill(l, topic, &w->v, &w->cap, &w->arena, info);
+    } else {
+        e = table_read(l, topic, &md, info);
+        if (!e)
+            e = view_fill(l, md, at, w, info);
+        metadata_free(&md);
+    }
     w->info = NULL;
     if (e)
         lake_view_unref(&w->v);
@@ -298,8 +305,9 @@ enum err lake_view_get(struct lake *l, struct topic *topic, const struct lake_at
 
     *out = NULL;
     topic_conf_get(topic, &c);
-    if (c.lake_format == LAKE_JSONL)
-        return errinfo_set(info, ERR_NOT_FOUND, "the topic \"%s\" is a folder of JSON lines",
+    if (c.lake_format == LAKE_JSONL && at->kind != LAKE_AT_NOW)
+        return errinfo_set(info, ERR_NOT_FOUND,
+                           "the topic \"%s\" is a folder of JSON lines, which has no snapshots",
                            topic_name(topic));
     io_mutex_lock(&l->lock);
     t = lake_table_find(l, name);

@@ -203,7 +203,7 @@ static enum err all_is_local(const struct plan_table *t, struct errinfo *why)
     struct plog_info now;
     int32_t i;
 
-    for (i = 0; i < topic_partitions(topic); i++) {
+    for (i = 0; i < topic_partitions(topic) && !t->view.older; i++) {
         struct partition *p = topic_partition(topic, i);
 
         plog_info_get(partition_log(p), &now);

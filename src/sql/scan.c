@@ -51,12 +51,15 @@ static int64_t part_end(struct partition *p, uint64_t position)
 void scan_view_take(struct scan_view *v, struct broker *b, struct topic *t)
 {
     struct plog_info now;
+    struct topic_conf c;
     int32_t i, n;
     uint64_t position, commits;
     unsigned tries = 0;
 
     memset(v, 0, sizeof *v);
     v->topic = topic_ref(t);
+    topic_conf_get(t, &c);
+    v->older = c.lake_format == LAKE_JSONL; /* no table has them */
     v->ts_min = INT64_MIN;
     v->ts_max = INT64_MAX;
     n = topic_partitions(t);
@@ -71,7 +74,7 @@ void scan_view_take(struct scan_view *v, struct broker *b, struct topic *t)
             int64_t end = part_end(p, position);
 
             plog_info_get(partition_log(p), &now);
-            part_add(v, p, now.start_offset, end);
+            part_add(v, p, v->older ? partition_start(p) : now.start_offset, end);
         }
     } while (n > 1 && commits != topic_commits(t) && ++tries < 8);
 }

@@ -40,7 +40,7 @@ struct scan_view {
     int64_t ts_min, ts_max;
     bool strict;         /* records that were deleted meanwhile are an error, not left out */
     bool patient;        /* as of struct plog_read */
-    bool older;          /* records that the lake alone has are fetched from it: of ranges */
+    bool older;          /* what the lake alone has is fetched from it: of ranges, of JSON lines */
     struct zones *zones; /* learns where the times are, as ts_max is asked for; may be NULL */
 };
 

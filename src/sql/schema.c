@@ -95,7 +95,8 @@ static void sample_choose(struct sample *m, const struct scan_view *v, const int
     if (each == 0)
         each = 1;
     m->records = records;
-    m->view = (struct scan_view){.topic = v->topic, .ts_min = INT64_MIN, .ts_max = INT64_MAX};
+    m->view = (struct scan_view){
+        .topic = v->topic, .ts_min = INT64_MIN, .ts_max = INT64_MAX, .older = v->older};
     m->view.part = xcalloc(2 * (size_t)v->parts_n + 1, sizeof *m->view.part);
     for (i = 0; i < v->parts_n; i++) {
         const struct scan_part *p = &v->part[i];

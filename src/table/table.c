@@ -533,6 +533,14 @@ static enum err at_of(const struct sql_at *at, struct lake_at *out, struct errin
     return ERR_OK;
 }
 
+static bool topic_reads_lines(struct topic *t)
+{
+    struct topic_conf c;
+
+    topic_conf_get(t, &c);
+    return c.lake_format == LAKE_JSONL;
+}
+
 static enum err cold_snapshot(void *arg, struct topic *t, const struct sql_at *at,
                               const struct sql_bounds *bounds, struct sql_cold_snapshot *out,
                               struct errinfo *info)
@@ -543,7 +551,7 @@ static enum err cold_snapshot(void *arg, struct topic *t, const struct sql_at *a
     enum err e = at_of(at, &when, info);
 
     memset(out, 0, sizeof *out);
-    if (e || !l->lake)
+    if (e || !l->lake || topic_reads_lines(t)) /* those are read as the log is */
         return e ? e : ERR_NOT_FOUND;
     v = xcalloc(1, sizeof *v);
     e = lake_view_get(l->lake, t, &when, &v->view, info);

@@ -3,7 +3,7 @@ files as any reader would; kill -9 in the middle of flushes, merges and spoilt r
 (WEIR_CLIENTS=all)."""
 import base64, json, os, random, re, threading, time
 
-import iceberg, s3
+import iceberg, kafka_clients, lake_tier, s3
 from harness import Server, scratch, served, weir
 from kafka_cli import produce
 from lake import feed, flights
@@ -82,6 +82,62 @@ def test_jsonl_lines():
         status, _, body = s.call("POST", "/sql", json.dumps({"query": 'SELECT count(*) FROM "lines-zstd"'}))
         assert status == 200 and json.loads(body)["rows"] == [[len(values)]], body
         duck.close()
+
+
+def test_jsonl_replay():
+    """What only JSON lines have is replayed as it was, over Kafka and HTTP, and seen by SQL: odd records of each codec,
+    with files joined, after a restart, and behind DeleteRecords."""
+    odd = [b' {"a":\r\n 1}', b'[1,\n2]', b"1 ", b'{"u":"\\u00e4\\n"}', b"\x00\xff", b"", b"text\nof lines", b"null", b'"\\ud83d\\ude00"']
+    with scratch() as d, served(kafka=0) as s:
+        exe = kafka_clients.compiled(d, "replay")
+
+        def ask(query):
+            status, _, out = s.call("POST", "/sql", json.dumps({"query": query}))
+            assert status == 200, out
+            return json.loads(out)["rows"]
+
+        want = {}
+        for codec, flushes in (("none", 1), ("gzip", 1), ("zstd", 4)):
+            name = "replay-" + codec
+            weir("topics", "create", name, "--partitions", "3", *ENABLE, *LATER, "--set", "lake.jsonl.compression=" + codec,
+                 "--set", "retention.ms=-1", "--set", "local.retention.bytes=-1", server=s)
+            produce(s, name, "".join(json.dumps({"key_base64": base64.b64encode(v).decode(), "value_base64": base64.b64encode(
+                v).decode(), "headers": [["a", "b"], ["a", None], ["", "ä\n"]]}) + "\n" for v in odd), "--json")
+            for n in range(flushes):
+                lake_tier.replay(exe, s, name, "odd", "200")
+                weir("lake", "flush", name, server=s)
+            sql = ask('SELECT partition, "offset", position, key, value, headers::VARCHAR, timestamp::VARCHAR FROM "%s" ORDER BY '
+                      "position" % name)
+            want[name] = lake_tier.replay(exe, s, name, "read", "3")[0], lake_tier.events(s, name), sql
+            weir("topics", "alter", name, "--set", "local.retention.bytes=0", server=s)
+        for name in want:
+            lake_tier.all_cold(s, name)
+
+        def same(when):
+            for name, (kafka, http, sql) in want.items():
+                assert lake_tier.replay(exe, s, name, "read", "3")[0] == kafka, ("over Kafka", name, when)
+                assert lake_tier.events(s, name) == http, ("over HTTP", name, when)
+                assert ask('SELECT partition, "offset", position, key, value, headers::VARCHAR, timestamp::VARCHAR FROM "%s" '
+                           "ORDER BY position" % name) == sql, ("SQL", name, when)
+
+        same("as flushed")
+        weir("lake", "compact", "replay-zstd", server=s)
+        lake_tier.restarted(s)
+        same("joined, after a restart")
+        (name, (_, http, sql)), = [x for x in want.items() if x[0].endswith("gzip")]
+        part = http[0]["partition"]
+        cut = max(e["offset"] for e in http if e["partition"] == part) // 2
+        assert s.call("DELETE", "/topics/%s/records?partition=%d&before=%d" % (name, part, cut))[0] in (200, 202, 204)
+        left = [e for e in http if e["partition"] != part or e["offset"] >= cut]
+        assert lake_tier.events(s, name) == left
+        assert ask('SELECT count(*) FROM "%s"' % name) == [[len([r for r in sql if r[0] != part or r[1] >= cut])]]
+        produce(s, name, '{"key":"k","value":{"new":1}}\n', "--json")  # hot and cold in one
+        assert len(lake_tier.events(s, name)) == len(left) + 1
+        assert ask('SELECT count(*), count(new) FROM "%s"' % name)[0][1] == 1
+        for p in lake_tier.partitions(s, name):
+            s.call("DELETE", "/topics/%s/records?partition=%d&before=%d" % (name, p["partition"], p["end"]))
+        weir("lake", "expire", name, server=s)
+        assert local(iceberg.Folder(os.path.join(s.data, "lake")), name, d) == [], "files below the log's start go"
 
 
 def flights_lines(place, d, s):

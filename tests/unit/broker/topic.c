@@ -122,8 +122,7 @@ static const struct {
     {"lake.archive.after.ms", TOPIC_CONF_LONG, "-1", "0", "0", "-2"},
     {"lake.columns", TOPIC_CONF_BOOLEAN, "true", "false", "false", "0"},
     {"lake.enable", TOPIC_CONF_BOOLEAN, "false", "true", "true", "1"},
-    {"lake.format", TOPIC_CONF_STRING, "iceberg", "iceberg", "iceberg",
-     "parquet"}, /* jsonl takes no tiers */
+    {"lake.format", TOPIC_CONF_STRING, "iceberg", "jsonl", "jsonl", "parquet"},
     {"lake.jsonl.compression", TOPIC_CONF_STRING, "zstd", "gzip", "gzip", "lz4"},
     {"lake.max.bytes", TOPIC_CONF_LONG, "1048576", "1024", "1024", "1023"},
     {"lake.max.seconds", TOPIC_CONF_LONG, "60", "1", "1", "0"},
