@@ -138,6 +138,13 @@ def test_nats_sources():
         copied(js, "ALL", n + 3)
         assert [t for _, _, t in texts(js, "ALL")] == ["while away"]
         js.bad("STREAM.UPDATE.A", {"name": "A", "subjects": ["a.>"], "sources": [{"name": "ALL"}]}, 10052)
+        js.good("STREAM.CREATE.LARGE", {"name": "LARGE", "subjects": ["large"], "max_msg_size": 1000})
+        js.bad("STREAM.CREATE.X", {"name": "X", "mirror": {"name": "LARGE"}, "max_msg_size": 999}, 10030)
+        js.bad("STREAM.CREATE.X", {"name": "X", "sources": [{"name": "A"}, {"name": "LARGE"}], "max_msg_size": 999}, 10046)
+        js.good("STREAM.CREATE.X", {"name": "X", "sources": [{"name": "LARGE"}], "max_msg_size": 1000})
+        js.bad("STREAM.UPDATE.X", {"name": "X", "sources": [{"name": "LARGE"}], "max_msg_size": 10}, 10046)
+        assert js.good("STREAM.INFO.X")["config"]["max_msg_size"] == 1000
+        js.good("STREAM.DELETE.X")
         js.good("STREAM.CREATE.SMALL", {"name": "SMALL", "subjects": ["small"], "sources": [{"name": "A"}], "discard": "new", "max_msgs": 5})
         copied(js, "SMALL", 5)
         js.good("STREAM.MSG.DELETE.SMALL", {"seq": 2})

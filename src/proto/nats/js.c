@@ -194,7 +194,7 @@ static void claim(struct jstream *s)
     unsigned i;
 
     claim_origins(s);
-
+    s->claimed_size = s->conf.max_msg_size;
     for (i = 0; i < s->claimed_n; i++)
         free(s->claimed[i]);
     free(s->claimed);
@@ -232,6 +232,25 @@ static bool origins_reach(const struct jstream *s, const struct jstream *to, uns
             return true;
     }
     return false;
+}
+
+bool js_origins_fit(struct jstream *s)
+{
+    int64_t most = s->conf.max_msg_size;
+    char key[LIMIT_KV_KEY];
+    const struct jstream *o;
+    bool fit = true;
+    unsigned i;
+    size_t n;
+
+    io_mutex_lock(&s->js->lock);
+    for (i = 0; fit && most > 0 && i < s->origins_n; i++) {
+        n = stream_key(key, sizeof key, s->account, slice_str(s->origins[i]));
+        o = map_find(&s->js->streams, slice_of(key, n));
+        fit = !o || o->claimed_size <= most;
+    }
+    io_mutex_unlock(&s->js->lock);
+    return fit;
 }
 
 bool js_origins_cycle(struct jstream *s)

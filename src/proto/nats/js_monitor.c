@@ -1,10 +1,14 @@
 /* What monitoring tells of JetStream: /jsz, /varz, /accountz. See struct njs_monitor of nats_int.h.
  *
  * Streams belong to loops, and questions come on any: so each stream notes its figures where every
- * thread may read them (jstream_note), one by one; together they need not be of one moment. */
+ * thread may read them (jstream_note), one by one; together they need not be of one moment. Details
+ * each loop writes of its own streams. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "base/json_write.h"
+#include "base/mem.h"
+#include "proto/nats/js_consumer_int.h"
 #include "proto/nats/js_stream.h"
 
 void jstream_note(struct jstream *s)
@@ -71,68 +75,179 @@ static void figures(struct nats *n, const struct slice *account, struct njs_figu
         add_account(n->js, ja, out);
 }
 
-/* ---- details ---- */
+/* ---- details ----
+ *
+ * Each loop writes what it has of its streams: account, name, JSON, each behind its length (u32). */
 
-static bool write_stream(void *arg, struct jstream *s)
+struct visiting {
+    struct nloop *l;
+    const struct njs_query *q;
+    struct buf *out;
+};
+
+static void put(struct buf *out, struct slice s)
 {
-    const struct jstream_figures *f = &s->figures;
-    char created[JTIME_TEXT_LEN + 1];
-    struct buf *b = arg;
+    uint32_t n = (uint32_t)s.len;
 
-    jtime_text(s->created_ns, created);
-    buf_append_str(b, b->ptr[b->len - 1] == '[' ? "{\"name\":" : ",{\"name\":");
-    json_write_string(b, slice_str(s->key + strlen(s->key) + 1));
-    buf_printf(b,
-               ",\"created\":\"%s\",\"state\":{\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64
-               ",\"first_seq\":%" PRIu64 ",\"last_seq\":%" PRIu64 ",\"consumer_count\":%" PRIu64
-               "},\"cluster\":{\"leader\":\"weir\"}}",
-               created, of(&f->msgs), of(&f->bytes), of(&f->first), of(&f->last),
-               of(&f->consumers));
+    buf_append(out, &n, sizeof n);
+    buf_append_slice(out, s);
+}
+
+static bool get(const struct buf *b, size_t *at, struct slice *out)
+{
+    uint32_t n;
+
+    if (b->len - *at < sizeof n)
+        return false;
+    memcpy(&n, b->ptr + *at, sizeof n);
+    if (b->len - *at - sizeof n < n)
+        return false; /* there was no room for all of it */
+    *out = slice_of(b->ptr + *at + sizeof n, n);
+    *at += sizeof n + n;
     return true;
 }
 
-static void write_account(struct js *js, const struct jaccount *ja, bool streams, struct buf *b)
+static json_t *consumers(struct jstream *s, bool config)
 {
+    json_t *v = json_array(), *o;
+    uint32_t at = 0;
+    void *c;
+
+    while (map_next(&s->consumers, &at, NULL, &c)) {
+        o = jconsumer_info(c);
+        if (!config)
+            json_object_del(o, "config");
+        json_array_append_new(v, o);
+    }
+    return v;
+}
+
+static bool visit_stream(void *arg, struct jstream *s)
+{
+    const struct visiting *w = arg;
+    json_t *o;
+    char *text;
+
+    if (s->l != w->l || s->loading || s->gone)
+        return true;
+    o = jstream_info(s, NULL);
+    json_object_set_new(o, "name", json_string(s->conf.name));
+    json_object_set_new(o, "cluster", json_pack("{s:s}", "leader", "weir"));
+    json_object_del(o, "ts");
+    if (!w->q->config)
+        json_object_del(o, "config");
+    if (w->q->consumers && jconsumers_count(s))
+        json_object_set_new(o, "consumer_detail", consumers(s, w->q->config));
+    text = json_dumps(o, JSON_COMPACT);
+    json_decref(o);
+    put(w->out, slice_str(s->account->name));
+    put(w->out, jstream_name(s));
+    put(w->out, slice_str(text ? text : "{}"));
+    free(text);
+    return true;
+}
+
+static void visit(struct nloop *l, const struct njs_query *q, struct buf *out)
+{
+    struct visiting w = {l, q, out};
+
+    js_streams_each(l->n->js, NULL, visit_stream, &w);
+}
+
+struct told {
+    struct slice account, name, json;
+};
+
+static int by_name(const void *pa, const void *pb)
+{
+    const struct told *a = pa, *b = pb;
+    size_t n = a->name.len < b->name.len ? a->name.len : b->name.len;
+    int c = memcmp(a->name.ptr, b->name.ptr, n);
+
+    return c ? c : (a->name.len > b->name.len) - (a->name.len < b->name.len);
+}
+
+static struct told *told_all(const struct buf **parts, unsigned n, size_t *count)
+{
+    struct told *v = NULL, t;
+    size_t k = 0, cap = 0, at;
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        for (at = 0; get(parts[i], &at, &t.account) && get(parts[i], &at, &t.name) &&
+                     get(parts[i], &at, &t.json);) {
+            if (k == cap) {
+                cap = cap ? cap * 2 : 16;
+                v = xrealloc(v, cap * sizeof *v);
+            }
+            v[k++] = t;
+        }
+    if (k)
+        qsort(v, k, sizeof *v, by_name);
+    *count = k;
+    return v;
+}
+
+static void write_account(struct js *js, const struct jaccount *ja, const struct njs_query *q,
+                          const struct told *v, size_t n, struct buf *b)
+{
+    struct slice name = slice_str(ja->account->name);
     struct njs_figures f = {0};
+    const char *comma = "";
+    size_t i;
 
     add_account(js, ja, &f);
     buf_append_str(b, b->ptr[b->len - 1] == '[' ? "{\"name\":" : ",{\"name\":");
-    json_write_string(b, slice_str(ja->account->name));
+    json_write_string(b, name);
     buf_append_str(b, ",\"id\":");
-    json_write_string(b, slice_str(ja->account->name));
+    json_write_string(b, name);
     buf_printf(b,
                ",\"memory\":%" PRIu64 ",\"storage\":%" PRIu64 ",\"reserved_memory\":%" PRIu64
                ",\"reserved_storage\":%" PRIu64 ",\"accounts\":0,\"ha_assets\":0,\"api\":"
                "{\"level\":%d,\"total\":%" PRIu64 ",\"errors\":%" PRIu64 "}",
                f.memory, f.storage, f.reserved_memory, f.reserved_storage, JS_API_LEVEL,
                f.api_total, f.api_errors);
-    if (streams) {
+    if (q->streams) {
         buf_append_str(b, ",\"stream_detail\":[");
-        js_streams_each(js, ja->account, write_stream, b);
+        for (i = 0; i < n; i++)
+            if (slice_eq(v[i].account, name)) {
+                buf_append_str(b, comma);
+                buf_append_slice(b, v[i].json);
+                comma = ",";
+            }
         buf_append_str(b, "]");
     }
     buf_append_str(b, "}");
 }
 
-static bool asked(struct nquestion *a, const char *name)
+static int by_account(const void *pa, const void *pb)
 {
-    struct slice v = nquestion_param(a, name);
+    const struct jaccount *a = *(const struct jaccount *const *)pa;
+    const struct jaccount *b = *(const struct jaccount *const *)pb;
 
-    return v.len && !slice_eq_str(v, "0") && !slice_eq_str(v, "false");
+    return strcmp(a->account->name, b->account->name);
 }
 
-static void details(struct nats *n, struct nquestion *a, struct buf *out)
+static void details(struct nats *n, const struct njs_query *q, const struct buf **parts,
+                    unsigned parts_n, struct buf *out)
 {
-    struct slice name = nquestion_param(a, "acc");
-    bool streams = asked(a, "streams");
-    const struct jaccount *ja = NULL;
+    const struct slice *name = q->account.len ? &q->account : NULL;
+    const struct jaccount *ja = NULL, **list = NULL;
+    size_t told_n, accounts = 0, i;
+    struct told *v = told_all(parts, parts_n, &told_n);
 
-    if (!name.len && !streams && !asked(a, "accounts"))
-        return;
-    buf_append_str(out, ",\"account_details\":[");
-    while ((ja = next(n->js, ja, name.len ? &name : NULL)))
-        write_account(n->js, ja, streams, out);
+    while ((ja = next(n->js, ja, name))) {
+        list = xrealloc(list, (accounts + 1) * sizeof *list);
+        list[accounts++] = ja;
+    }
+    if (accounts)
+        qsort(list, accounts, sizeof *list, by_account);
+    buf_append_str(out, "\"account_details\":[");
+    for (i = q->offset; i < accounts && i - q->offset < q->limit; i++)
+        write_account(n->js, list[i], q, v, told_n, out);
     buf_append_str(out, "]");
+    free(list);
+    free(v);
 }
 
-const struct njs_monitor js_monitor = {.figures = figures, .details = details};
+const struct njs_monitor js_monitor = {.figures = figures, .visit = visit, .details = details};

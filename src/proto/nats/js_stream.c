@@ -585,6 +585,19 @@ static bool create_check(struct jreq *r, struct jstream_conf *c, struct js_fault
     return true;
 }
 
+/* What needs to know the streams that it copies; s is in the table. */
+static bool origins_check(struct jstream *s, struct js_fault *f)
+{
+    if (js_origins_cycle(s))
+        return js_fault_set(f, JSE_STREAM_INVALID_CONFIG, "%s", "detected cycle");
+    if (!js_origins_fit(s))
+        return js_fault_set(f,
+                            s->conf.mirror ? JSE_MIRROR_MAX_MESSAGE_SIZE_TOO_BIG
+                                           : JSE_SOURCE_MAX_MESSAGE_SIZE_TOO_BIG,
+                            NULL);
+    return true;
+}
+
 void js_stream_create(struct jreq *r)
 {
     struct jstream_conf c;
@@ -616,10 +629,10 @@ void js_stream_create(struct jreq *r)
         jstream_unref(s);
         return;
     }
-    if (js_origins_cycle(s)) {
+    if (!origins_check(s, &f)) {
         js_stream_take(r->js, s);
         jstream_unref(s);
-        js_fail(r, "stream_create", JSE_STREAM_INVALID_CONFIG, "detected cycle");
+        js_fault(r, "stream_create", &f);
         return;
     }
     r->stream = s; /* its reference */
@@ -726,9 +739,7 @@ static void on_update(struct jreq *r)
         s->conf = c;
         if (!js_subjects_claim(s)) {
             js_fault_set(&f, JSE_STREAM_SUBJECT_OVERLAP, NULL);
-        } else if (js_origins_cycle(s)) {
-            js_fault_set(&f, JSE_STREAM_INVALID_CONFIG, "%s", "detected cycle");
-        } else {
+        } else if (origins_check(s, &f)) {
             jstore_flush(s, &ch->done, flushed);
             return;
         }

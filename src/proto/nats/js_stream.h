@@ -17,6 +17,9 @@ enum err js_stream_put(struct js *js, struct jstream *s);
 bool js_subjects_claim(struct jstream *s);
 /* Whether it copies a stream that copies, by others perhaps, this one; s is in the table. */
 bool js_origins_cycle(struct jstream *s);
+/* Whether it takes messages as large as the streams that it copies do, as far as they have a limit;
+ * s is in the table. */
+bool js_origins_fit(struct jstream *s);
 void js_stream_take(struct js *js, struct jstream *s);
 /* Where a stream lives; without a name, where the account's requests are taken. */
 struct nloop *js_loop_for(struct js *js, const struct naccount *a, struct slice name);

@@ -946,10 +946,10 @@ static void leafz(struct nats *n, struct nquestion *a, struct buf *b)
     buf_append_str(b, "\"leafnodes\":0,\"leafs\":[]}");
 }
 
-static void jsz(struct nats *n, struct nquestion *a, struct buf *b)
+/* Without its end; what there is in all of JetStream, or an account of it. */
+static void jsz_begin(struct nats *n, struct slice account, struct buf *b)
 {
     struct njs_figures f = {0};
-    struct slice account = nquestion_param(a, "acc");
 
     head(n, b);
     if (n->js_monitor)
@@ -961,11 +961,40 @@ static void jsz(struct nats *n, struct nquestion *a, struct buf *b)
     js_config_write(b, &f);
     buf_printf(b,
                ",\"streams\":%" PRIu64 ",\"consumers\":%" PRIu64 ",\"messages\":%" PRIu64
-               ",\"bytes\":%" PRIu64,
-               f.streams, f.consumers, f.messages, f.bytes);
-    if (n->js_monitor && n->js_monitor->details)
-        n->js_monitor->details(n, a, b); /* `,"account_details":[…]` where it is asked for */
-    buf_printf(b, ",\"total\":%" PRIu64 "}", f.accounts);
+               ",\"bytes\":%" PRIu64 ",\"total\":%" PRIu64,
+               f.streams, f.consumers, f.messages, f.bytes, f.accounts);
+}
+
+/* open: details are asked for; subs: of streams; detail: of their consumers; auth: configurations. */
+static struct njs_query jsz_wish(const struct job *j)
+{
+    return (struct njs_query){j->q.account, j->q.subs,   j->q.detail,
+                              j->q.auth,    j->q.offset, j->q.limit};
+}
+
+static void jsz_visit(struct part *p)
+{
+    struct njs_query q = jsz_wish(p->job);
+
+    if (q.streams && p->job->n->js_monitor)
+        p->job->n->js_monitor->visit(p->l, &q, &p->text);
+}
+
+static void jsz_done(struct job *j, struct buf *b)
+{
+    const struct buf **v = xcalloc(j->parts_n, sizeof *v);
+    struct njs_query q = jsz_wish(j);
+    unsigned i;
+
+    for (i = 0; i < j->parts_n; i++)
+        v[i] = &j->parts[i].text;
+    jsz_begin(j->n, q.account, b);
+    if (j->q.open && j->n->js_monitor) {
+        buf_append_str(b, ",");
+        j->n->js_monitor->details(j->n, &q, v, j->parts_n, b);
+    }
+    buf_append_str(b, "}");
+    free(v);
 }
 
 static void healthz(struct nats *n, struct nquestion *a, struct buf *b)
@@ -1120,6 +1149,24 @@ static void subsz(struct nats *n, struct nquestion *a)
     job_start(n, a, &q, subsz_visit, subsz_done);
 }
 
+static void jsz(struct nats *n, struct nquestion *a)
+{
+    struct query q = {0};
+    const char *wrong = page_query(a, &q);
+
+    if (!wrong && (!flag(a, "accounts", &q.open) || !flag(a, "streams", &q.subs) ||
+                   !flag(a, "consumers", &q.detail) || !flag(a, "config", &q.auth)))
+        wrong = "Error decoding boolean for 'accounts', 'streams', 'consumers' or 'config'\n";
+    if (wrong) {
+        nquestion_refuse(a, 400, wrong);
+        return;
+    }
+    q.subs |= q.detail;
+    q.open |= q.subs || nquestion_param(a, "acc").len;
+    texts(&q, SLICE_NULL, nquestion_param(a, "acc"), SLICE_NULL);
+    job_start(n, a, &q, jsz_visit, jsz_done);
+}
+
 static void accounts(struct nats *n, struct nquestion *a,
                      void (*done)(struct job *j, struct buf *b))
 {
@@ -1153,7 +1200,7 @@ static const struct {
     {"/", NULL, NULL},         {"/varz", varz, NULL},         {"/connz", NULL, connz},
     {"/routez", routez, NULL}, {"/gatewayz", gatewayz, NULL}, {"/leafz", leafz, NULL},
     {"/subsz", NULL, subsz},   {"/accountz", NULL, accountz}, {"/accstatz", NULL, accstatz},
-    {"/jsz", jsz, NULL},       {"/healthz", healthz, NULL},
+    {"/jsz", NULL, jsz},       {"/healthz", healthz, NULL},
 };
 
 const char *nmonitor_path(unsigned i)

@@ -224,13 +224,22 @@ struct nquestion {
     size_t len;
 };
 
+/* Which details of accounts are asked for. */
+struct njs_query {
+    struct slice account; /* empty: all, a page of them */
+    bool streams, consumers, config;
+    uint32_t offset, limit;
+};
+
 /* Filled in by JetStream; called on any loop. */
 struct njs_monitor {
     /* account NULL: of all. */
     void (*figures)(struct nats *n, const struct slice *account, struct njs_figures *out);
-    /* Appends `,"account_details":[…]` as the request's parameters (acc, accounts, streams, consumers,
-     * config) ask for, or nothing. May be NULL. */
-    void (*details)(struct nats *n, struct nquestion *a, struct buf *out);
+    /* On loop l: what there is to tell of its streams, for details. */
+    void (*visit)(struct nloop *l, const struct njs_query *q, struct buf *out);
+    /* Appends `"account_details":[…]` of what visit wrote, in n buffers. */
+    void (*details)(struct nats *n, const struct njs_query *q, const struct buf **v, unsigned parts,
+                    struct buf *out);
 };
 
 #define NMONITOR_PATHS 11u
