@@ -193,6 +193,12 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
         replace_messages(info, p);
         return;
     }
+    buf_init(&text, LIMIT_SQL_SOURCE);
+    if (kv_source(p, name, &text)) {
+        replace_by_text(info, &text);
+        buf_fini(&text);
+        return;
+    }
     if (plan_table_find(p, name, &t, &index)) {
         ddb.replacement_scan_set_error(info, p->fault.message ? p->fault.message : "");
         return;
@@ -207,7 +213,6 @@ static void replace(duckdb_replacement_scan_info info, const char *name, void *d
         ddb.destroy_value(&v);
         return;
     }
-    buf_init(&text, LIMIT_SQL_SOURCE);
     if (t->past.kind == SQL_AT_NOW ? table_source(t, index, &text) : past_source(t, index, &text)) {
         ddb.replacement_scan_set_error(info, "the table has too many files for one query");
     } else {
@@ -367,6 +372,7 @@ enum err engine_open(struct sql *s, const struct engine_conf *conf, struct engin
         text_register(c);
         scan_functions_register(e, c);
         system_functions_register(e, c);
+        kv_functions_register(c);
         feed_function_register(e, c);
         plan_init(&plan, s, &none);
         engine_plan_set(&plan);

@@ -75,7 +75,10 @@ duckdb_logical_type engine_type(duckdb_type t);
 
 void scan_functions_register(struct engine *e, duckdb_connection c);   /* duckdb_scan.c */
 void system_functions_register(struct engine *e, duckdb_connection c); /* duckdb_system.c */
-void feed_function_register(struct engine *e, duckdb_connection c);    /* duckdb_feed.c */
+void kv_functions_register(duckdb_connection c);                       /* duckdb_kv.c */
+/* The statement that is the table of a bucket, "settings@kv"; false: it is no such name. */
+bool kv_source(struct plan *p, const char *name, struct buf *out);
+void feed_function_register(struct engine *e, duckdb_connection c); /* duckdb_feed.c */
 enum err system_views_make(duckdb_connection c, struct errinfo *info);
 /* A table's rows without a statement, by one thread: what weir_table gives, without DuckDB's planning.
  * column: the numbers of those wanted, borrowed. Chunks are NULL at the end, and then *failed says

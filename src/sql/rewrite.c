@@ -267,14 +267,34 @@ static void schema_put(const struct tokens *t, uint32_t i, struct slice s, struc
                token_is(t, i + 2, s, "tables") ? "weir.tables" : "weir.columns");
 }
 
-/* The statement without AT clauses, and with what lists topics; empty: it has neither. */
+/* kv.<bucket> behind FROM or JOIN, at token i. */
+static bool bucket_find(const struct tokens *t, uint32_t i, struct slice s)
+{
+    return i > 0 && (token_is(t, i - 1, s, "from") || token_is(t, i - 1, s, "join")) &&
+           token_is(t, i, s, "kv") && token_is(t, i + 1, s, ".") && is_name(t, i + 2, s);
+}
+
+/* A name that duckdb_kv.c reads. */
+static void bucket_put(const struct tokens *t, uint32_t i, struct slice s, struct buf *out)
+{
+    struct slice name = token_text(t, i + 2, s), bare = name;
+
+    if (t->v[i + 2].kind == TOKEN_QUOTED)
+        bare = slice_of(name.ptr + 1, name.len - 2);
+    buf_printf(out, "\"%.*s@kv\"", (int)bare.len, (const char *)bare.ptr);
+    if (!token_is(t, i + 3, s, "as") && !is_name(t, i + 3, s))
+        buf_printf(out, " AS %.*s", (int)name.len, (const char *)name.ptr);
+}
+
+/* The statement without AT clauses and names of buckets, and with what lists topics; empty: it has
+ * none of them. */
 static void names_rewrite(struct slice s, struct buf *out)
 {
     struct tokens t = {.n = 0};
     struct at a;
     uint32_t i, first;
     size_t done = 0;
-    bool schema;
+    bool schema, bucket;
 
     tokens_make(&t, s);
     if (show_text(&t, s)) {
@@ -283,17 +303,20 @@ static void names_rewrite(struct slice s, struct buf *out)
     }
     for (i = 0; i < t.n; i++) {
         schema = schema_find(&t, i, s);
-        if (!schema && !at_find(&t, i, s, &a))
+        bucket = !schema && bucket_find(&t, i, s);
+        if (!schema && !bucket && !at_find(&t, i, s, &a))
             continue;
-        first = schema ? i : a.table;
+        first = schema || bucket ? i : a.table;
         if (t.v[first].from < done)
             continue;
         buf_append(out, s.ptr + done, t.v[first].from - done);
         if (schema)
             schema_put(&t, i, s, out);
+        else if (bucket)
+            bucket_put(&t, i, s, out);
         else
             at_put(&t, s, &a, out);
-        i = schema ? i + 2 : a.end;
+        i = schema || bucket ? i + 2 : a.end;
         done = t.v[i].to;
     }
     if (done)

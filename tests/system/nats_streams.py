@@ -373,7 +373,8 @@ def test_nats_kv():
     npm_modules()
     with served(nats=0, loops=2) as s:
         size = 64 if LONG else 4
-        return steps_run(["node", os.path.join(HERE, "kv.mjs"), "%s:%d" % s.nats, str(size), ""], ("kv", "watch", "objects"))
+        return steps_run(["node", os.path.join(HERE, "kv.mjs"), "%s:%d" % s.nats, str(size), "", "http://127.0.0.1:%d" % s.port],
+                         ("kv", "watch", "sql", "objects"))
 
 
 SMALL_FILES = ("--set", "journal.file_bytes=2MiB")

@@ -3,7 +3,7 @@ import {createRequire} from 'node:module';
 import {check, equal, until, run} from '../kafka/steps.mjs';
 const require = createRequire(import.meta.url);
 const {connect, nuid} = require('nats');
-const [servers, mib] = process.argv.slice(2, 4);
+const [servers, mib, , http] = process.argv.slice(2, 6);
 const fails = async what => {
     try {
         await what();
@@ -54,6 +54,32 @@ await run({
         equal(seen, [['x.1', 'PUT', 'before'], ['x.2', 'PUT', 'after'], ['x.1', 'DEL', '']], 'watched');
         w.stop();
         check(await kv.destroy(), 'destroy');
+        await nc.close();
+    },
+    async sql() {
+        const ask = async query => {
+            const r = await fetch(`${http}/sql`, {method: 'POST', headers: {'content-type': 'application/sql'}, body: query});
+            check(r.ok, `${query}: ${r.status}`);
+            return (await r.json()).rows;
+        };
+        const nc = await connect({servers}), js = nc.jetstream(), kv = await js.views.kv('S', {history: 3});
+        for (const [key, value] of [['a', '1'], ['a', '2'], ['b.c', '{"n": 5}'], ['gone', 'x'], ['away', 'x'], ['away', 'y']]) await kv.put(key, value);
+        await kv.delete('gone');
+        await kv.purge('away');
+        equal(await ask('SELECT key, value, revision, operation FROM kv.S ORDER BY key'),
+            [['a', '2', 2, 'PUT'], ['b.c', '{"n": 5}', 3, 'PUT']], 'what is there');
+        equal(await ask(`SELECT x.key, abs(epoch_ms(now()) - epoch_ms(x.created)) < 600000 FROM kv.S x JOIN kv."S" y USING (key) WHERE y.value->>'n' = '5'`),
+            [['b.c', true]], 'joined');
+        await kv.put('gone', 'back');
+        equal(await ask(`SELECT value, revision FROM kv.S WHERE key = 'gone'`), [['back', 9]], 'it is back');
+        // what is removed by its number uncovers what was before
+        const jsm = await nc.jetstreamManager();
+        await jsm.streams.add({name: 'KV_R', subjects: ['$KV.R.>'], first_seq: 100, max_msgs_per_subject: 5});
+        for (const v of ['1', '2', '3']) await js.publish('$KV.R.k', v);
+        await jsm.streams.deleteMessage('KV_R', 102);
+        await until('it is uncovered', async () => JSON.stringify(await ask('SELECT value, revision FROM kv.R')) === '[["2",101]]');
+        await jsm.streams.purge('KV_R', {seq: 102});
+        await until('it is purged', async () => (await ask('SELECT * FROM kv.R')).length === 0);
         await nc.close();
     },
     async objects() {

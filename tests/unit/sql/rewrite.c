@@ -56,6 +56,15 @@ static void test_names(void **state)
     check("SHOW orders", "SHOW orders");
 }
 
+static void test_buckets(void **state)
+{
+    check("SELECT * FROM kv.settings", "SELECT * FROM \"settings@kv\" AS settings");
+    check("FROM KV.\"A.b\" x JOIN kv . c AS y USING (key)",
+          "FROM \"A.b@kv\" x JOIN \"c@kv\" AS y USING (key)");
+    check("SELECT kv.key FROM orders kv, kv.a", "SELECT kv.key FROM orders kv, kv.a");
+    check("SELECT 'FROM kv.a' FROM kv", "SELECT 'FROM kv.a' FROM kv");
+}
+
 static void test_explain(void **state)
 {
     struct rewrite r;
@@ -84,7 +93,8 @@ static void test_origin(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_arrows),  cmocka_unit_test(test_at),     cmocka_unit_test(test_names),
+        cmocka_unit_test(test_arrows),  cmocka_unit_test(test_at),
+        cmocka_unit_test(test_names),   cmocka_unit_test(test_buckets),
         cmocka_unit_test(test_explain), cmocka_unit_test(test_origin),
     };
 
