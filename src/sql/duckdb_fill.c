@@ -159,8 +159,11 @@ static void fill_attribute(const struct fill_column *c, struct scan *s, const st
     uint32_t i, k, n;
 
     for (i = 0; i < r->n; i++) {
-        n = 0;
-        if (r->rec[i].headers_n && record_headers(&r->rec[i], h, LIMIT_RECORD_HEADERS, &n))
+        struct slice raw = r->rec[i].headers_raw;
+
+        n = 0; /* most records have no such header: no need to take them apart for that */
+        if (r->rec[i].headers_n && memmem(raw.ptr, raw.len, want.ptr, want.len) &&
+            record_headers(&r->rec[i], h, LIMIT_RECORD_HEADERS, &n))
             n = 0;
         for (k = 0; k < n && !slice_eq(h[k].key, want); k++)
             ;

@@ -14,6 +14,7 @@
 #define GROUP_BYTES (32u << 20) /* of a row group's records, as the log has them */
 #define GROUP_ROWS  122880u
 #define GROUP_LEAST 2048u
+#define LEVEL_FIRST 1u /* of what comes from the log: it is written anew when files are merged */
 #define HEADERS_MAX LIMIT_RECORD_HEADERS
 
 struct parquet {
@@ -285,8 +286,10 @@ static enum err order_by(struct buf *b, const struct sql_column *columns, uint32
     return e;
 }
 
-static enum err copy_options(struct buf *b, const char *path, const char *codec, uint32_t rows,
-                             const struct sql_column *columns, uint32_t n, const char *schema)
+/* level: of zstd; 0: DuckDB's own. */
+static enum err copy_options(struct buf *b, const char *path, const char *codec, unsigned level,
+                             uint32_t rows, const struct sql_column *columns, uint32_t n,
+                             const char *schema)
 {
     enum err e = buf_append_str(b, ") TO ");
 
@@ -295,6 +298,8 @@ static enum err copy_options(struct buf *b, const char *path, const char *codec,
     if (!e)
         e = buf_printf(b, " (FORMAT PARQUET, COMPRESSION %s, ROW_GROUP_SIZE %u, RETURN_STATS",
                        codec ? codec : "zstd", rows ? rows : GROUP_ROWS);
+    if (!e && level && !codec)
+        e = buf_printf(b, ", COMPRESSION_LEVEL %u", level);
     if (!e)
         e = field_ids(b, columns, n);
     if (!e && schema)
@@ -520,7 +525,9 @@ static enum err write_text(struct buf *b, const struct parquet_write *w, const s
         e = buf_printf(b, " WHERE %s", w->where);
     if (!e)
         e = order_by(b, w->columns, w->columns_n, w->order, w->order_n);
-    return e ? e : copy_options(b, w->path, w->codec, rows, w->columns, w->columns_n, w->schema);
+    return e ? e
+             : copy_options(b, w->path, w->codec, LEVEL_FIRST, rows, w->columns, w->columns_n,
+                            w->schema);
 }
 
 enum err parquet_write(struct parquet *p, const struct parquet_write *w, struct parquet_stats *out,
@@ -581,7 +588,7 @@ enum err parquet_rewrite(struct parquet *p, const struct parquet_rewrite *w,
     if (!e)
         e = order_by(&b, w->columns, w->columns_n, w->order, w->order_n);
     if (!e)
-        e = copy_options(&b, w->path, w->codec, w->row_group_rows, w->columns, w->columns_n,
+        e = copy_options(&b, w->path, w->codec, 0, w->row_group_rows, w->columns, w->columns_n,
                          w->schema);
     if (e)
         errinfo_set(info, e, "too many files for one statement");
