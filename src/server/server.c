@@ -508,14 +508,20 @@ static enum err nats_start(struct server *s, struct errinfo *info)
                            .jetstream = c->nats_jetstream.n};
     enum err e;
 
-    if (!c->nats.n && !c->nats_ws.n)
+    if (!c->nats.n && !c->nats_ws.n && !c->nats_http.n)
         return ERR_OK;
+    if (c->nats_http.n && c->nats_tls_ca.n)
+        return errinfo_set(info, ERR_CONFIG,
+                           "nats.http: HTTP's port does not ask for nats.tls.client_ca");
     if (c->nats_tls_cert.n &&
         (e = tls_conf_new(c->nats_tls_cert.text, c->nats_tls_key.text,
                           c->nats_tls_ca.n ? c->nats_tls_ca.text : NULL, &s->nats_tls, info)))
         return e;
     nc.tls = s->nats_tls;
-    return nats_new(&nc, &s->nats, info);
+    e = nats_new(&nc, &s->nats, info);
+    if (!e && c->nats_http.n)
+        http_proto_path_set(s->proto, "/nats", nats_http, s->nats);
+    return e;
 }
 
 struct listen_arg {
@@ -696,10 +702,10 @@ static void stop(struct server *s)
         loop_stop(s->loops[i]);
     for (i = 0; i < s->started; i++)
         io_thread_join(&s->threads[i]);
+    http_server_free(&s->http); /* which may have clients of NATS */
     nats_free(&s->nats);
     pgwire_free(&s->pgwire); /* which asks Kafka's rules */
     kafka_free(&s->kafka);
-    http_server_free(&s->http);
     http_proto_free(&s->proto);
     transforms_close(&s->transforms);
     server_lake_close(&s->lake);

@@ -188,6 +188,29 @@ def test_nats_ws_lame_duck():
 
 
 @beside_others
+def test_nats_http():
+    """At /nats of HTTP's port there is NATS, beside all else; the host's own pages and programs come in, and clients are told that it goes."""
+    need_node()
+    npm_modules()
+    with served("--set", "nats.http=true", loops=2) as s:
+        at = ("127.0.0.1", s.port)
+        for origin, expect in (("http://127.0.0.1:%d" % s.port, 101), ("http://evil.example", 403)):
+            Socket(at, "Origin: %s\r\n" % origin, "/nats", expect)
+        assert s.call("GET", "/nats")[0] == 400
+        assert s.call("GET", "/nats/x")[0] == 404
+        steps = steps_run(["node", "--no-warnings", *WEBSOCKET, os.path.join(HERE, "core.mjs"), "@nats-io/nats-core", "ws://%s:%d/nats" % at], NODE_STEPS)
+        w = Socket(at, path="/nats")
+        w.until(b"\r\n")
+        assert w.frame(0x82, b'CONNECT {"verbose":false,"protocol":1}\r\nSUB orders.* 1\r\n').answer(b"") == b""
+        assert s.call("POST", "/events", json.dumps([{"type": "order.created", "stream": "orders:k", "data": {}}]))[0] in (200, 201)
+        assert w.until(b"\r\n").split()[:2] == [b"MSG", b"orders.k"]
+        w.until(b"\r\n")
+    code, said = w.code()
+    assert code == 1001 and b'"ldm":true' in said, (code, said)
+    return steps
+
+
+@beside_others
 def test_nats_ws_js():
     """nats.js' wsconnect, on node's own WebSocket or ws."""
     need_node()

@@ -483,6 +483,10 @@ static void on_request(void *arg, unsigned loop, struct http_req *req)
     struct http_proto *p = arg;
 
     ASSERT(loop < p->ctx_n);
+    if (p->other && slice_eq_str(http_path(req), p->other_path)) {
+        p->other(p->other_arg, loop, req);
+        return;
+    }
     rq_dispatch(rq_new(&p->ctx[loop], req));
 }
 
@@ -495,6 +499,14 @@ static void on_close(void *arg, unsigned loop, struct http_req *req)
     rq->req = NULL;
     if (rq->gone)
         rq->gone(rq);
+}
+
+void http_proto_path_set(struct http_proto *p, const char *path,
+                         void (*fn)(void *arg, unsigned loop, struct http_req *req), void *arg)
+{
+    p->other_path = path;
+    p->other = fn;
+    p->other_arg = arg;
 }
 
 void http_proto_serve(struct http_proto *p, struct http_server_conf *conf)

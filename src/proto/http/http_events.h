@@ -61,6 +61,9 @@ enum err http_proto_new(const struct http_proto_conf *conf, struct http_proto **
                         struct errinfo *info);
 /* Fills in ctx and the callbacks of a server's configuration; loops must be conf->loops. */
 void http_proto_serve(struct http_proto *p, struct http_server_conf *conf);
+/* Requests of this path, a constant, are another protocol's, which answers them and asks who it is. */
+void http_proto_path_set(struct http_proto *p, const char *path,
+                         void (*fn)(void *arg, unsigned loop, struct http_req *req), void *arg);
 /* The tokens, for other protocols; as long as the protocol lives. */
 struct auth *http_proto_auth(struct http_proto *p);
 /* The loops have stopped and the server is freed; what is on its way to the disk is waited for. */

@@ -51,8 +51,11 @@ struct http_proto {
     uint32_t output_max; /* the server's */
     struct auth *auth;
     struct idem idem;
-    struct iceberg *iceberg; /* NULL: no catalog is served */
-    atomic_uint sql_live;    /* queries that have not ended */
+    struct iceberg *iceberg;                                       /* NULL: no catalog is served */
+    atomic_uint sql_live;                                          /* queries that have not ended */
+    const char *other_path;                                        /* of another protocol … */
+    void (*other)(void *arg, unsigned loop, struct http_req *req); /* … NULL: there is none */
+    void *other_arg;
     struct ctx *ctx;
     unsigned ctx_n;
 };

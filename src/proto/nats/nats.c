@@ -117,6 +117,7 @@ enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinf
     for (i = 0; i < conf->loops_n; i++)
         nloop_init(&n->loops[i], n, i);
     io_rwlock_init(&n->users_lock);
+    nws_init(n);
     e = nats_reload(n, info);
     if (!e)
         e = conn_server_new(&cc, &n->conns, info);

@@ -52,6 +52,10 @@ enum err nats_new(const struct nats_conf *conf, struct nats **out, struct errinf
 enum err nats_listen(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info);
 /* … for WebSockets; with tls, if there is one, from the first byte. */
 enum err nats_listen_ws(struct nats *n, const char *addr, uint16_t *port, struct errinfo *info);
+/* Makes a request of another HTTP server with these loops a client, by a WebSocket, or refuses it. That
+ * server is freed first. On the request's loop. */
+struct http_req;
+void nats_http(void *nats, unsigned loop, struct http_req *r);
 /* … for who watches, over HTTP, in the clear and open to who can reach it. */
 enum err nats_listen_monitor(struct nats *n, const char *addr, uint16_t *port,
                              struct errinfo *info);

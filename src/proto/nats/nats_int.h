@@ -313,6 +313,8 @@ void nsub_end(struct nsub *s);
 
 /* Sends what is queued and a close frame. */
 void nws_finish(struct ws *ws, int code, const char *reason);
+void nws_init(struct nats *n);
+/* The listener of its own. */
 enum err nws_new(struct nats *n, struct errinfo *info);
 
 /* ---- monitor.c ---- */

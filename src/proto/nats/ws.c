@@ -1,5 +1,5 @@
-/* NATS in WebSockets, for browsers: a listener of its own whose connections become WebSockets and
- * then are clients as any other. Messages of the WebSocket may cut lines anywhere; what a turn has
+/* NATS in WebSockets, for browsers: a listener of its own, or a path of another one, whose connections
+ * become WebSockets and then are clients as any other. Messages of the WebSocket may cut lines anywhere; what a turn has
  * for the client leaves as one message, compressed if that is on and the client offers it. See
  * nats_int.h.
  *
@@ -112,10 +112,9 @@ static bool same_origin(struct slice a, struct slice host, bool host_tls)
     return same_text(p.host, q.host) && slice_eq(p.port, q.port);
 }
 
-static bool origin_allowed(const struct nats_conf *conf, const struct http_req *r)
+static bool origin_allowed(const char *p, const struct http_req *r)
 {
     struct slice origin = http_header(r, "origin"), one;
-    const char *p = conf->ws_origins;
     size_t n;
     bool tls;
 
@@ -142,9 +141,8 @@ static void refuse(struct http_req *r, int status, const char *text)
     http_reply(r, status, &h, 1, slice_str(text));
 }
 
-static void on_request(void *ctx, unsigned loop, struct http_req *r)
+static void request(struct nats *n, unsigned loop, struct http_req *r, const char *origins)
 {
-    struct nats *n = ctx;
     struct nconn *nc;
     struct ws *ws;
 
@@ -152,7 +150,7 @@ static void on_request(void *ctx, unsigned loop, struct http_req *r)
         refuse(r, 405, "request method must be GET\n");
         return;
     }
-    if (!origin_allowed(&n->conf, r)) {
+    if (!origin_allowed(origins, r)) {
         nstat_add(&n->loops[loop].refused, 1);
         refuse(r, 403, "origin not allowed\n");
         return;
@@ -167,9 +165,39 @@ static void on_request(void *ctx, unsigned loop, struct http_req *r)
     nconn_start(nc, ws_conn(ws), ws);
 }
 
-enum err nws_new(struct nats *n, struct errinfo *info)
+static void on_request(void *ctx, unsigned loop, struct http_req *r)
+{
+    struct nats *n = ctx;
+
+    request(n, loop, r, n->conf.ws_origins);
+}
+
+/* As all of HTTP, it is for its own pages only, if nothing is said. */
+void nats_http(void *nats, unsigned loop, struct http_req *r)
+{
+    struct nats *n = nats;
+    const char *origins = n->conf.ws_origins;
+
+    request(n, loop, r, origins && *origins ? origins : "same");
+}
+
+void nws_init(struct nats *n)
 {
     uint64_t most = (uint64_t)n->conf.payload_max * MESSAGE_TIMES + LINE_SLACK;
+
+    n->ws_handler =
+        (struct ws_handler){.on_bytes = on_bytes,
+                            .on_drain = on_drain,
+                            .on_timeout = on_timeout,
+                            .on_stop = on_stop,
+                            .on_close = on_close,
+                            .deflate = n->conf.ws_deflate,
+                            .message_max = (uint32_t)(most < MESSAGE_MOST ? most : MESSAGE_MOST),
+                            .queue_max = NATS_OUTPUT};
+}
+
+enum err nws_new(struct nats *n, struct errinfo *info)
+{
     struct http_server_conf hc = {.loops = n->conf.loops,
                                   .loops_n = n->conf.loops_n,
                                   .body_max = 1024,
@@ -181,14 +209,5 @@ enum err nws_new(struct nats *n, struct errinfo *info)
                                   .ctx = n,
                                   .on_request = on_request};
 
-    n->ws_handler =
-        (struct ws_handler){.on_bytes = on_bytes,
-                            .on_drain = on_drain,
-                            .on_timeout = on_timeout,
-                            .on_stop = on_stop,
-                            .on_close = on_close,
-                            .deflate = n->conf.ws_deflate,
-                            .message_max = (uint32_t)(most < MESSAGE_MOST ? most : MESSAGE_MOST),
-                            .queue_max = NATS_OUTPUT};
     return http_server_new(&hc, &n->ws, info);
 }

@@ -64,6 +64,8 @@ CONFIG(nats, "nats.listen", TEXT, "", 0, 1000, "addresses",
        "Where NATS is served: HOST:PORT, several with commas; port 0 asks the system. Empty: nowhere.")
 CONFIG(nats_ws, "nats.websocket.listen", TEXT, "", 0, 1000, "addresses",
        "Where NATS is served in WebSockets, for browsers; with nats.tls.cert over TLS. Empty: nowhere.")
+CONFIG(nats_http, "nats.http", BOOL, "false", 0, 0, "",
+       "Serve NATS in WebSockets at /nats of the HTTP listeners, too; they need not be nats.listen's.")
 CONFIG(nats_ws_origins, "nats.websocket.origins", TEXT, "", 0, 2000, "origins",
        "Whose pages may connect: `same` for those of the host that is asked, or origins such as https://example.com, with commas. Empty: all.")
 CONFIG(nats_ws_deflate, "nats.websocket.compression", BOOL, "false", 0, 0, "",
