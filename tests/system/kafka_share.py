@@ -5,7 +5,7 @@ The Java client is downloaded, so these run only when WEIR_CLIENTS names java or
 import collections, json, os, subprocess, time
 
 import kafka_clients
-from harness import ROOT, Server, alone, beside_others, scratch, served
+from harness import ROOT, Server, alone, beside_others, scratch, served, wait_for, weir
 
 EARLY = "share.auto.offset.reset=earliest"
 
@@ -55,6 +55,22 @@ def test_kafka_share_consumer_killed():
         assert sorted(got) == sorted(["v%d" % i, "2"] for i in range(20)), got
         assert run(d, s, "work", "jobs", "g", 1, "ACCEPT", 1500) == []
         assert run(d, s, "start", "jobs", "g") == [["20"]]
+
+
+@beside_others
+def test_kafka_share_by_duration():
+    """by_duration begins among the records that the lake alone has."""
+    d = share_client()
+    with served(kafka=0) as s:
+        run(d, s, "setup", "older", "g", 0, "share.auto.offset.reset=by_duration:PT1H")
+        weir("topics", "alter", "older", "--set", "lake.enable=true", "--set", "local.retention.bytes=0", server=s)
+        body = [{"type": "t.x", "stream": "older", "data": n} for n in range(20)]
+        assert s.call("POST", "/events", json.dumps(body))[0] == 201
+        weir("lake", "flush", "older", server=s)
+        wait_for(lambda: all(p["local_start"] == 20 for p in json.loads(s.call("GET", "/topics/older/partitions")[2])[
+            "partitions"]))
+        got = run(d, s, "work", "older", "g", 20, "ACCEPT", 20000)
+        assert sorted(int(v) for v, _ in got) == list(range(20)), got
 
 
 @beside_others

@@ -27,6 +27,7 @@ struct share_part {
     struct topic *t;  /* referenced; NULL: not there, or not allowed */
     struct cursor *c; /* referenced; NULL: not found yet */
     uint32_t row;     /* of the request under way */
+    int64_t since_ms; /* SHARE_DURATION: records from then on; 0: not asked yet */
 };
 
 /* A member's session belongs to its connection, and ends with it; then what it has is free again.

@@ -437,24 +437,38 @@ static void fetch_try(struct kreq *q)
 
 /* ---- cursors ---- */
 
-static int64_t start_offset(const struct share_fetch *f, struct partition *p)
+/* Where a cursor begins that is not there yet. ERR_AGAIN: it is being looked for among older records;
+ * ERR_TIER. */
+static enum err start_offset(const struct share_fetch *f, struct share_part *sp,
+                             struct partition *p, int64_t *offset)
 {
-    struct plog *log = partition_log(p);
-    struct plog_info info;
-    int64_t offset;
+    struct plog_info now;
+    enum err e = ERR_NOT_FOUND;
 
-    plog_info_get(log, &info);
-    switch (f->conf.reset) {
-    case SHARE_EARLIEST:
-        return partition_start(p);
-    case SHARE_DURATION:
-        if (plog_seek_time(log, io_wall_ms(broker_io(f->q->b)) - f->conf.reset_ms, &offset, NULL))
-            return info.end_offset;
-        return offset;
-    case SHARE_LATEST:
-        break;
-    }
-    return info.end_offset;
+    plog_info_get(partition_log(p), &now);
+    if (!sp->since_ms) /* the same when it is asked again, for it is found by it */
+        sp->since_ms = io_wall_ms(broker_io(f->q->b)) - f->conf.reset_ms;
+    if (f->conf.reset == SHARE_DURATION)
+        e = partition_seek(p, TIER_BY_TIME, sp->since_ms, offset, NULL);
+    if (e == ERR_AGAIN || e == ERR_TIER)
+        return e;
+    if (e)
+        *offset = f->conf.reset == SHARE_EARLIEST ? partition_start(p) : now.end_offset;
+    return ERR_OK;
+}
+
+static bool has_cursor(const struct share_fetch *f, const struct share_part *sp,
+                       struct partition *p)
+{
+    struct cursor *c;
+    bool there;
+
+    if (sp->c)
+        return true;
+    c = cursor_find(f->q->b, f->ss->group, p);
+    there = c != NULL;
+    cursor_unref(&c);
+    return there;
 }
 
 /* All that were to be made are, or not. On the loop. */
@@ -496,6 +510,7 @@ static void cursors_make(struct share_fetch *f)
     for (i = 0; i < f->rows_n; i++) {
         struct share_part *sp = f->rows[i].sp;
         struct partition *p;
+        int64_t start = 0;
 
         if (f->rows[i].s.error_code)
             continue;
@@ -504,9 +519,13 @@ static void cursors_make(struct share_fetch *f)
             cursor_unref(&sp->c);
         if (sp->c && !f->conf.cursor.dead_letters[0])
             continue;
+        if (!has_cursor(f, sp, p) && start_offset(f, sp, p, &start)) {
+            f->rows[i].s.error_code = kafka_code(ERR_TIER); /* the client asks again */
+            f->errors = true;
+            continue;
+        }
         atomic_fetch_add(&f->making, 1);
-        e = cursor_make(f->q->b, f->ss->group, p, start_offset(f, p), &f->conf.cursor, cursor_made,
-                        f, &info);
+        e = cursor_make(f->q->b, f->ss->group, p, start, &f->conf.cursor, cursor_made, f, &info);
         if (e) {
             atomic_fetch_sub(&f->making, 1);
             f->rows[i].s.error_code = share_code(e);
