@@ -1,6 +1,6 @@
-/* NATS in WebSockets, for browsers: a listener of its own, or a path of another one, whose connections
- * become WebSockets and then are clients as any other. Messages of the WebSocket may cut lines anywhere; what a turn has
- * for the client leaves as one message, compressed if that is on and the client offers it. See
+/* NATS in WebSockets, for browsers: a listener of its own, or a path of HTTP's, whose connections become
+ * WebSockets and then are clients as any other. Messages of the WebSocket may cut lines anywhere; what a
+ * turn has for the client leaves as one message, compressed if that is on and the client offers it. See
  * nats_int.h.
  *
  * Pages of other sites are kept out by the Origin that browsers send: `same` lets in pages of the
