@@ -3,7 +3,7 @@ there are any, by hand where they are hostile.
 """
 import http.client, json, os, random, shutil, signal, socket, struct, subprocess, threading, time, zlib
 
-from harness import WEBSOCKET, Server, Skip, beside_others, metric, npm_modules, scratch, served, wait_for
+from harness import WEBSOCKET, WEIR, Server, Skip, beside_others, metric, npm_modules, scratch, served, wait_for
 from kafka_clients import download, downloads, need_node, steps_run
 from nats_core import HERE, NODE_STEPS, Wire
 from nats.nkeys import Key, b64
@@ -507,6 +507,54 @@ def test_nats_system():
             subject, e = delivered(admin)
             assert subject == "$SYS.ACCOUNT.SALES.DISCONNECT" and e["reason"] == "Client Closed", (subject, e)
             assert e["received"] == {"msgs": 2, "bytes": 3} and e["client"]["stop"], e
+
+
+OF_ACCOUNT = """
+accounts:
+  M:
+    limits: {max_connections: 2, max_payload: 100}
+    mappings:
+      old.*.*: new.$2.$1
+      half: [{destination: half.a, weight: 50%}, {destination: half.b, weight: 50%}]
+      some: [{destination: some.gone, weight: 30}]
+      shard.*: "shard.{{partition(3,1)}}.$1"
+    users:
+      - {user: ann, password: secret}
+      - {user: new, password: secret, permissions: {publish: [new.>]}}
+      - {user: old, password: secret, permissions: {publish: [old.>]}}
+"""
+
+
+def test_nats_account_maps():
+    """What an account's users publish goes where its mappings say, by weights; permissions are of that. Limits are the account's."""
+    with scratch() as d:
+        file = os.path.join(d, "users.yaml")
+        for wrong, line in (("mappings: {a: b.$1}", 3), ("mappings: {a: [{destination: b, weight: 60}, {destination: c, weight: 60%}]}", 3),
+                            ("mappings: {a..b: c}", 3), ("limits: {max_payload: 0}", 3), ("limits: {max_cars: 1}", 3)):
+            open(file, "w").write("accounts:\n  A:\n    %s\n" % wrong)
+            p = subprocess.run([WEIR, "serve", "--data", os.path.join(d, "none"), "--nats", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                                "--set", "nats.users=" + file], capture_output=True, timeout=30)
+            assert p.returncode != 0 and b"line %d: " % line in p.stderr, (wrong, p.stderr)
+        open(file, "w").write(OF_ACCOUNT)
+        with served("--set", "nats.users=" + file, nats=0, loops=2) as s:
+            ann = named(s, "ann", user="ann", **{"pass": "secret"})
+            assert ann.answer(b"SUB > 1\r\nPUB old.x.y 1\r\na\r\n") == b"MSG new.y.x 1 1\r\na\r\n"
+            assert ann.answer(b"PUB old.x 1\r\na\r\n") == b"MSG old.x 1 1\r\na\r\n"
+            got = ann.answer(b"PUB half 1\r\na\r\n" * 400 + b"PUB some 1\r\na\r\n" * 400)
+            counts = [got.count(b"MSG %s 1 1\r\n" % k) for k in (b"half.a", b"half.b", b"some.gone", b"some")]
+            assert sum(counts[:2]) == sum(counts[2:]) == 400 and 120 < counts[0] < 280 and 60 < counts[2] < 190, counts
+            got = ann.answer(b"".join(b"PUB shard.%d 1\r\na\r\n" % i for i in range(30)))
+            assert {got.count(b"MSG shard.%d." % i) > 0 for i in range(3)} == {True} and got.count(b"MSG ") == 30, got
+            ann.answer(b"UNSUB 1\r\n")
+            other = named(s, "new", user="new", **{"pass": "secret"})
+            assert other.answer(b"PUB old.x.y 1\r\na\r\n") == b""
+            assert b"-ERR 'maximum account active connections exceeded'\r\n" in named(s, "third", user="ann", **{"pass": "secret"}).rest()
+            other.close()
+            wait_for(lambda: metric(s, "weir_nats_connections") == 1)
+            old = named(s, "old", user="old", **{"pass": "secret"})
+            assert b'Permissions Violation for Publish to "new.y.x"' in old.answer(b"PUB old.x.y 1\r\na\r\n")
+            old.say(b"PUB x 101\r\n")
+            assert b"Maximum Payload Violation" in old.until(b"\r\n")
 
 
 # ---- accounts whose users they sign --------------------------------------------------------------------

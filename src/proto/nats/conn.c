@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "base/assert.h"
+#include "base/hash.h"
 #include "base/json_write.h"
 #include "base/mem.h"
 #include "base/subject.h"
@@ -274,19 +275,30 @@ static void no_responders(struct nconn *nc, const struct nats_line *line)
         nsub_end(s);
 }
 
-static void on_pub(struct nconn *nc, const struct nats_line *line)
+/* Where the account's mappings send it, by a copy that lives until the next one of the loop. */
+static struct slice mapped(struct nconn *nc, struct slice subject)
 {
     struct nloop *l = nc->l;
-    struct nmsg m = {.subject = line->subject,
-                     .reply = line->reply,
-                     .body = line->body,
-                     .header_len = line->header_len,
-                     .from = nc};
+
+    if (!nc->user || !nc->user->mappings_n || !subject_literal(subject) ||
+        !nuser_map(nc->user, subject, rng_next(&l->rng), &l->mapped) ||
+        l->mapped.len > NATS_LINE_MAX / 2)
+        return subject;
+    return buf_slice(&l->mapped);
+}
+
+static void on_pub(struct nconn *nc, const struct nats_line *whole)
+{
+    struct nats_line to = *whole;
+    const struct nats_line *line = &to;
+    struct nloop *l = nc->l;
+    struct nmsg m = {.reply = to.reply, .body = to.body, .header_len = to.header_len, .from = nc};
 
     if (line->op == NATS_HPUB && !nc->headers) {
         nconn_end(nc, NEND_HEADERS);
         return;
     }
+    m.subject = to.subject = mapped(nc, whole->subject);
     nc->in_msgs++;
     nc->in_bytes += line->body.len;
     nstat_add(&l->msgs_in, 1);

@@ -136,7 +136,8 @@ static enum err login(struct nconn *c, json_t *connect)
         c->users = u;
         c->user = user;
         c->account = user->account;
-        return ERR_OK;
+        return user->conns_max && atomic_load(&c->account->conns) >= user->conns_max ? ERR_LIMIT
+                                                                                     : ERR_OK;
     }
     nusers_unref(&u);
     return token_login(c, users, connect);

@@ -185,6 +185,7 @@ struct nloop {
     struct nfound *cache; /* NATS_CACHE */
     uint64_t cached;      /* receivers in it */
     uint64_t rng;
+    struct buf mapped;   /* a subject as an account's mappings have it */
     struct noutbox **to; /* by loop; NULL: nothing for it in this turn */
     struct loop_hook hook;
     _Atomic uint64_t *under_way; /* bytes posted to each other loop and not yet taken */

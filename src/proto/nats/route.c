@@ -630,6 +630,7 @@ void nloop_init(struct nloop *l, struct nats *n, unsigned index)
 {
     unsigned i;
 
+    buf_init(&l->mapped, SIZE_MAX);
     l->n = n;
     l->loop = n->conf.loops[index];
     l->index = index;
@@ -660,6 +661,7 @@ void nloop_fini(struct nloop *l)
     loop_timer_cancel(l->loop, &l->stall);
     loop_hook_del(&l->hook);
     cache_clear(l);
+    buf_fini(&l->mapped);
     for (i = 0; i < NATS_CACHE; i++)
         buf_fini(&l->cache[i].subject);
     free(l->cache);

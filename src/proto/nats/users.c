@@ -14,6 +14,7 @@
 #include "base/subject.h"
 #include "io/io.h"
 #include "proto/nats/exports.h"
+#include "proto/nats/js_transform.h"
 #include "proto/nats/jwt.h"
 #include "proto/nats/nkey.h"
 
@@ -26,6 +27,7 @@
 #define RESPONSE_MS    120000u /* as nats-server's default */
 #define RESPONSE_MAX   1000u
 #define DAY_MS         86400000u
+#define LIMIT_MOST     1000000000u
 
 struct nusers {
     atomic_uint refs;
@@ -401,6 +403,126 @@ static enum err import_add(struct reading *r, struct naccount *into, const yaml_
     return ERR_OK;
 }
 
+/* ---- what is the account's ---- */
+
+struct of_account {
+    struct naccount *account;
+    uint32_t conns_max, subs_max, payload_max;
+    struct nmapping *mappings;
+    uint32_t mappings_n;
+};
+
+static enum err limit_part(struct reading *r, void *arg, const yaml_node_t *key, yaml_node_t *value)
+{
+    struct of_account *o = arg;
+    const struct {
+        const char *name;
+        uint32_t *to;
+    } limits[] = {{"max_connections", &o->conns_max},
+                  {"max_subscriptions", &o->subs_max},
+                  {"max_payload", &o->payload_max}};
+    unsigned i;
+
+    for (i = 0; i < 3 && !slice_eq_str(text_of(key), limits[i].name);)
+        i++;
+    if (i == 3)
+        return wrong(r, key,
+                     "only max_connections, max_subscriptions and max_payload are known here");
+    if (!is_text(value) || !number(text_of(value), LIMIT_MOST, limits[i].to) || !*limits[i].to)
+        return wrong(r, value, "a number of at least 1 is expected here");
+    return ERR_OK;
+}
+
+/* "80%", "80". */
+static enum err weight_part(struct reading *r, void *arg, const yaml_node_t *key,
+                            yaml_node_t *value)
+{
+    struct nmapped *m = arg;
+    struct slice s = is_text(value) ? text_of(value) : SLICE_NULL;
+
+    if (slice_eq_str(text_of(key), "destination") && s.len) {
+        m->to = kept(r, value);
+        return ERR_OK;
+    }
+    if (!slice_eq_str(text_of(key), "weight"))
+        return wrong(r, key, "only destination and weight are known here");
+    if (s.len && s.ptr[s.len - 1] == '%')
+        s.len--;
+    return number(s, 100, &m->upto) ? ERR_OK : wrong(r, value, "0 to 100 % are expected here");
+}
+
+/* Destinations with weights, which are summed up. */
+static enum err mapped_list(struct reading *r, struct nmapping *m, const yaml_node_t *n)
+{
+    const yaml_node_item_t *i;
+    uint32_t sum = 0;
+    enum err e = ERR_OK;
+
+    m->v = take(r, (size_t)(n->data.sequence.items.top - n->data.sequence.items.start + 1) *
+                       sizeof *m->v);
+    for (i = n->data.sequence.items.start; !e && i < n->data.sequence.items.top; i++) {
+        struct nmapped *x = &m->v[m->n++];
+
+        *x = (struct nmapped){.upto = 100};
+        e = each(r, yaml_document_get_node(&r->doc, *i), weight_part, x);
+        sum += x->upto;
+        x->upto = sum;
+    }
+    return !e && (sum > 100 || !m->n) ? wrong(r, n, "weights are 100 % at most, in all") : e;
+}
+
+static enum err mapping_part(struct reading *r, void *arg, const yaml_node_t *key,
+                             yaml_node_t *value)
+{
+    struct of_account *o = arg;
+    struct nmapping *m = &o->mappings[o->mappings_n++];
+    enum err e = ERR_OK;
+    uint32_t i;
+
+    *m = (struct nmapping){.from = kept(r, key)};
+    if (is_text(value)) {
+        m->v = take(r, sizeof *m->v);
+        *m->v = (struct nmapped){.to = kept(r, value), .upto = 100};
+        m->n = 1;
+    } else if (value->type == YAML_SEQUENCE_NODE) {
+        e = mapped_list(r, m, value);
+    } else {
+        e = wrong(r, value, "a subject, or a list of destinations, is expected here");
+    }
+    if (!e && !subject_valid(m->from))
+        e = wrong(r, key, "a subject is expected here");
+    for (i = 0; !e && i < m->n; i++)
+        if (!jtransform_valid(m->from, m->v[i].to))
+            e = wrong(r, value, "this is no subject that can be made of what is mapped");
+    return e;
+}
+
+static enum err mappings(struct reading *r, struct of_account *o, const yaml_node_t *n)
+{
+    if (n->type != YAML_MAPPING_NODE)
+        return wrong(r, n, "subjects with destinations are expected here");
+    if (o->mappings)
+        return wrong(r, n, "mappings are there twice");
+    o->mappings = take(r, (size_t)(n->data.mapping.pairs.top - n->data.mapping.pairs.start + 1) *
+                              sizeof *o->mappings);
+    return each(r, n, mapping_part, o);
+}
+
+/* Users have what is said of their account. */
+static void users_fill(struct nusers *us, const struct of_account *o)
+{
+    struct nuser *u;
+
+    for (u = us->v; u < us->v + us->n; u++)
+        if (u->account == o->account) {
+            u->conns_max = o->conns_max;
+            u->subs_max = o->subs_max;
+            u->payload_max = o->payload_max;
+            u->mappings = o->mappings;
+            u->mappings_n = o->mappings_n;
+        }
+}
+
 static enum err account_part(struct reading *r, void *arg, const yaml_node_t *key,
                              yaml_node_t *value)
 {
@@ -408,18 +530,23 @@ static enum err account_part(struct reading *r, void *arg, const yaml_node_t *ke
         const char *name;
         enum err (*add)(struct reading *r, struct naccount *account, const yaml_node_t *n);
     } parts[] = {{"users", user}, {"exports", export_add}, {"imports", import_add}};
+    struct of_account *o = arg;
     const yaml_node_item_t *i;
     enum err e = ERR_OK;
     unsigned k;
 
+    if (slice_eq_str(text_of(key), "limits"))
+        return each(r, value, limit_part, o);
+    if (slice_eq_str(text_of(key), "mappings"))
+        return mappings(r, o, value);
     for (k = 0; k < 3 && !slice_eq_str(text_of(key), parts[k].name);)
         k++;
     if (k == 3)
-        return wrong(r, key, "only users, exports and imports are known here");
+        return wrong(r, key, "only users, exports, imports, limits and mappings are known here");
     if (value->type != YAML_SEQUENCE_NODE)
         return wrong(r, value, k ? "a list is expected here" : "a list of users is expected here");
     for (i = value->data.sequence.items.start; !e && i < value->data.sequence.items.top; i++)
-        e = parts[k].add(r, arg, yaml_document_get_node(&r->doc, *i));
+        e = parts[k].add(r, o->account, yaml_document_get_node(&r->doc, *i));
     return e;
 }
 
@@ -427,9 +554,15 @@ static enum err account(struct reading *r, void *arg, const yaml_node_t *key, ya
 {
     struct slice name = kept(r, key);
 
+    struct of_account o = {.account = NULL};
+    enum err e;
+
     (void)arg;
     r->name = (const char *)name.ptr;
-    return each(r, value, account_part, r->account(r->arg, r->name));
+    o.account = r->account(r->arg, r->name);
+    e = each(r, value, account_part, &o);
+    users_fill(r->u, &o);
+    return e;
 }
 
 /* A token, or the name of a file with one. */
@@ -668,6 +801,24 @@ const struct nuser *nusers_same(const struct nusers *u, const struct nuser *of)
         if (u->v[i].has_nkey && memcmp(u->v[i].nkey, of->nkey, sizeof of->nkey) == 0)
             return &u->v[i];
     return NULL;
+}
+
+/* ---- mappings ---- */
+
+bool nuser_map(const struct nuser *u, struct slice subject, uint64_t drawn, struct buf *out)
+{
+    const struct nmapping *m = u->mappings, *end = m + u->mappings_n;
+    uint32_t i;
+
+    while (m < end && !subject_match(m->from, subject))
+        m++;
+    if (m == end)
+        return false;
+    for (i = 0; i < m->n; i++)
+        if (drawn % 100 < m->v[i].upto)
+            return jtransform_apply(m->from, m->v[i].to, subject, out) &&
+                   subject_literal(buf_slice(out));
+    return false;
 }
 
 /* ---- permissions ---- */

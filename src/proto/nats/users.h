@@ -14,6 +14,13 @@
  *         - token: secret
  *
  *
+ *       limits: {max_connections: 10, max_subscriptions: 100, max_payload: 1024}
+ *       mappings:
+ *         orders.old.*: orders.new.$1
+ *         ask: [{destination: ask.v1, weight: 80%}, {destination: ask.v2, weight: 20%}]
+ *
+ * Limits are of each user, but for connections, which are counted for the account. Mappings are as of
+ * js_transform.h; the first whose pattern takes a subject counts; what weights leave of 100 % stays as it is.
  * Accounts may have exports and imports: see exports.h.
  * Instead of accounts it may name an operator whose accounts sign their users: see jwt.h.
  * `system_account: SYS` names the account whose users see the server's events.
@@ -31,6 +38,7 @@
 #include "base/err.h"
 #include "base/slice.h"
 
+struct buf;
 struct io;
 struct naccount;
 struct nimport;
@@ -46,6 +54,17 @@ struct nrule {
     struct npatterns allow, deny;
 };
 
+/* What is published to `from` goes to one of these instead, drawn by chance. */
+struct nmapping {
+    struct slice from;
+    struct nmapped {
+        struct slice to;
+        uint32_t
+            upto; /* of 100: this one, if what is drawn is below it, and not below the one before */
+    } * v;
+    uint32_t n;
+};
+
 struct nuser {
     struct slice name, password, token; /* empty: none */
     bool has_nkey;
@@ -57,7 +76,10 @@ struct nuser {
     uint32_t responses;   /* answers to a message that it got; 0: none beyond what it may publish */
     uint32_t response_ms; /* within so long */
     int64_t ends_ms;      /* of what it shows, since 1970; 0: never */
-    uint32_t subs_max, payload_max; /* 0: no limit of its own */
+    uint32_t subs_max, payload_max;  /* 0: no limit of its own */
+    uint32_t conns_max;              /* of its account; 0: no limit */
+    const struct nmapping *mappings; /* its account's */
+    uint32_t mappings_n;
 };
 
 /* account: makes, or finds, the account of a name; its memory outlives the table. ERR_CONFIG. */
@@ -84,6 +106,10 @@ struct naccount *nusers_system(const struct nusers *u);
 const struct nuser *nusers_guest(const struct nusers *u);
 /* The user of another table that is this one by name, token or key, with the same secret. */
 const struct nuser *nusers_same(const struct nusers *u, const struct nuser *of);
+
+/* What the user publishes to this subject goes where out, cleared first, says; false: it stays. drawn: any
+ * number. */
+bool nuser_map(const struct nuser *u, struct slice subject, uint64_t drawn, struct buf *out);
 
 /* pattern: a subject without wildcards, or what somebody subscribes to: then all that it takes must
  * be allowed, while what is denied of it may be left out (nrule_denies). */
