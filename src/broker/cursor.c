@@ -652,7 +652,10 @@ int64_t cursors_deadline_ms(struct broker *b)
 void cursors_tick(struct broker *b, int64_t now_ms)
 {
     struct cursor *due[TICK_CURSORS];
-    unsigned i, n = timers_due(&b->cursors, now_ms, due, TICK_CURSORS);
+    unsigned i, n;
+
+    atomic_store(&b->cursors.ticked_ms, now_ms);
+    n = timers_due(&b->cursors, now_ms, due, TICK_CURSORS);
 
     for (i = 0; i < n; i++) {
         look(due[i], now_ms);

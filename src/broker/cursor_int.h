@@ -69,8 +69,9 @@ struct cursors {
     struct io_mutex lock;
     struct ordered by_key;
     struct list_head dirty, sent, timed;
-    struct list_head parked; /* dead letters that wait for the lake: cursor_dead.c */
-    _Atomic uint64_t undone; /* records, of all */
+    struct list_head parked;   /* dead letters that wait for the lake: cursor_dead.c */
+    _Atomic uint64_t undone;   /* records, of all */
+    _Atomic int64_t ticked_ms; /* the last tick's time */
     uint8_t sweep[CURSOR_KEY_MAX];
     size_t sweep_len; /* background thread: where the sweep goes on */
     _Atomic uint64_t st_taken, st_redelivered, st_accepted, st_released, st_archived, st_expired,

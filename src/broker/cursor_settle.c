@@ -72,11 +72,13 @@ void settle_mark(struct settle *s)
     }
 }
 
-/* They are as they were before; a lease that is over is ended by the next tick. */
+/* They are as they were before; a lease that is over is ended by a tick, but not by the one that
+ * tried it in vain: while nothing can be written they would follow each other without end. */
 static void unmark(struct settle *s, const struct settle_range *v, uint32_t n)
 {
     struct cursor *c = s->c;
     struct cursor_ranges *r = &c->r;
+    int64_t next_ms = atomic_load(&c->b->cursors.ticked_ms) + CURSORS_TICK_MS;
     uint32_t i, k, from, to;
 
     cursor__lock(c);
@@ -89,7 +91,7 @@ static void unmark(struct settle *s, const struct settle_range *v, uint32_t n)
         for (k = from; k < to; k++)
             if (r->v[k].settling) {
                 r->v[k].settling = false;
-                cursor__timer(c, r->v[k].at_ms);
+                cursor__timer(c, r->v[k].at_ms > next_ms ? r->v[k].at_ms : next_ms);
             }
         cursor_ranges_merge(r, from, to);
     }
