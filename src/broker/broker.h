@@ -411,10 +411,10 @@ struct reader_conf {
     uint64_t position; /* READ_FROM_POSITION: first position wanted (after + 1) */
     int64_t time_ms;   /* READ_FROM_TIME: first record with timestamp >= */
     int64_t offset;
-    uint64_t position_max; /* stop before this position: ERR_AGAIN from then on, and
+    uint64_t position_max;  /* stop before this position: ERR_AGAIN from then on, and
                               reader_position is at it; 0 none */
-    bool
-        open_too; /* READ_FROM_POSITION: of transactions that are open now, what is before it, too */
+    uint64_t position_open; /* READ_FROM_POSITION: of transactions, what is from here on, too; 0:
+                               nothing */
 };
 
 struct reader_record {

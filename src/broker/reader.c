@@ -1058,8 +1058,8 @@ static enum err reader_begin(struct reader *r, const struct reader_conf *conf, s
         break;
     case READ_FROM_POSITION:
         r->start = r->plain_start = conf->position;
-        if (conf->open_too && end_position(r) < r->start)
-            r->start = end_position(r);
+        if (conf->position_open && conf->position_open < r->start)
+            r->start = conf->position_open;
         break;
     case READ_FROM_TIME:
         r->by_time = true;

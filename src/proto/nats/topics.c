@@ -4,7 +4,9 @@
  * pattern that is new in the account is noted with the position of the log before it was there; so
  * is a topic that is made. A thread finds the topics that a noted pattern takes, and begins to
  * follow each at the noted position: so nothing is missed of what became durable after the
- * subscription, however late the thread comes. A followed topic has a reader (broker.h), which gives
+ * subscription, however late the thread comes. Of a transaction that was open then what came before is
+ * to be seen, too: topics with such are noted for themselves, with where it begins, as it may be over
+ * when the thread comes. A followed topic has a reader (broker.h), which gives
  * what is committed, in order, and a waiter; nothing is looked at until something is appended to that
  * very topic. When that happens and nobody is interested any more, following it ends.
  *
@@ -32,6 +34,7 @@
 #include "base/subject.h"
 #include "base/topic_name.h"
 #include "broker/broker.h"
+#include "broker/producer.h"
 #include "io/io.h"
 #include "journal/journal.h"
 #include "proto/nats/nats_int.h"
@@ -42,11 +45,13 @@
 #define BUNDLE_BYTES (256u << 10) /* is posted when it has so many */
 #define UNDER_WAY    (4u << 20)
 #define LIST_TOPICS  64u
+#define OPEN_TOPICS  256u /* with open transactions, that a subscription looks at */
 #define FOLLOWS_MAX  (1u << 24)
 
 struct note {
     struct note *next;
     uint64_t since;
+    uint64_t open;     /* of transactions, what is from here on, too; 0: nothing */
     uint32_t topic_id; /* of a topic that was made or changed; 0: a pattern */
     size_t len;
     char pattern[];
@@ -280,13 +285,26 @@ static bool topic_wanted(const struct ntopics *t, const struct topic *topic)
             interest_any(&t->account->interest, slice_of(keyed, (size_t)n)));
 }
 
-static void follow_begin(struct ntopics *t, struct topic *topic, uint64_t since)
+static bool is_topic(void *arg, const struct partition *p)
+{
+    return topic_id(partition_topic(p)) == *(const uint32_t *)arg;
+}
+
+/* Where the first transaction begins that is open in this topic; 0: none is. */
+static uint64_t open_in(struct ntopics *t, uint32_t id)
+{
+    uint64_t at = producers_open_position(t->b, is_topic, &id);
+
+    return at == UINT64_MAX ? 0 : at;
+}
+
+static void follow_begin(struct ntopics *t, struct topic *topic, uint64_t since, uint64_t open)
 {
     struct reader_conf conf = {.selector = name_of(topic),
                                .partition = -1,
                                .from = READ_FROM_POSITION,
                                .position = since,
-                               .open_too = true};
+                               .position_open = open};
     struct errinfo info = {0};
     struct follow *f;
     enum err e;
@@ -335,7 +353,7 @@ static bool on_trouble(struct follow *f, enum err e, const struct errinfo *info)
         return true;
     topic = topic_ref(f->topic);
     follow_end(f);
-    follow_begin(t, topic, ntopics_since(t));
+    follow_begin(t, topic, ntopics_since(t), open_in(t, topic_id(topic)));
     topic_unref(&topic);
     return false;
 }
@@ -411,11 +429,13 @@ uint64_t ntopics_since(struct ntopics *t)
     return journal_position_end(broker_journal(t->b));
 }
 
-static void note(struct ntopics *t, struct slice pattern, uint32_t id, uint64_t since)
+static void note(struct ntopics *t, struct slice pattern, uint32_t id, uint64_t since,
+                 uint64_t open)
 {
     struct note *n = xcalloc(1, sizeof *n + pattern.len);
 
     n->since = since;
+    n->open = open;
     n->topic_id = id;
     n->len = pattern.len;
     if (pattern.len)
@@ -464,6 +484,41 @@ static bool topic_there(struct ntopics *t, struct slice name)
     return there;
 }
 
+struct open_topics {
+    struct slice pattern;
+    uint32_t id[OPEN_TOPICS], n;
+};
+
+/* Takes down the topic, if the pattern takes its subjects. */
+static bool open_topic(void *arg, const struct partition *p)
+{
+    const struct topic *topic = partition_topic(p);
+    struct slice name = name_of(topic);
+    char keyed[TOPIC_NAME_MAX + 3];
+    int len = snprintf(keyed, sizeof keyed, "%s.*", topic_name(topic));
+    struct open_topics *o = arg;
+    uint32_t i;
+
+    for (i = 0; i < o->n && o->id[i] != topic_id(topic);)
+        i++;
+    if (i == o->n && o->n < OPEN_TOPICS && subject_literal(name) &&
+        (subjects_meet(o->pattern, name) ||
+         subjects_meet(o->pattern, slice_of(keyed, (size_t)len))))
+        o->id[o->n++] = topic_id(topic);
+    return false;
+}
+
+/* Topics with transactions that are open. */
+static void note_open(struct ntopics *t, struct slice pattern, uint64_t since)
+{
+    struct open_topics o = {.pattern = pattern};
+    uint32_t i;
+
+    (void)producers_open_position(t->b, open_topic, &o);
+    for (i = 0; i < o.n; i++)
+        note(t, SLICE_NULL, o.id[i], since, open_in(t, o.id[i]));
+}
+
 void ntopics_subscribed(struct ntopics *t, const struct naccount *a, struct slice pattern,
                         uint64_t since)
 {
@@ -475,7 +530,8 @@ void ntopics_subscribed(struct ntopics *t, const struct naccount *a, struct slic
     if (!subject_has_wildcard(pattern) && !topic_there(t, pattern) &&
         !topic_there(t, without_last(pattern)))
         return; /* one that is made later is noted then */
-    note(t, pattern, 0, since);
+    note_open(t, pattern, since);
+    note(t, pattern, 0, since, 0);
 }
 
 static void own_end(struct ntopics *t, uint32_t id)
@@ -493,7 +549,7 @@ static void on_topic(struct topics_watch *w, struct topic *topic)
     if (topic_deleted(topic))
         own_end(t, topic_id(topic));
     else if (!interest_none(&t->account->interest))
-        note(t, SLICE_NULL, topic_id(topic), ntopics_since(t));
+        note(t, SLICE_NULL, topic_id(topic), ntopics_since(t), 0);
 }
 
 static void follow_named(struct ntopics *t, struct slice name, uint64_t since)
@@ -501,7 +557,7 @@ static void follow_named(struct ntopics *t, struct slice name, uint64_t since)
     struct topic *topic = name.len && name.len <= TOPIC_NAME_MAX ? topic_find(t->b, name) : NULL;
 
     if (topic && topic_wanted(t, topic))
-        follow_begin(t, topic, since);
+        follow_begin(t, topic, since, 0);
     topic_unref(&topic);
 }
 
@@ -516,7 +572,7 @@ static void follow_listed(struct ntopics *t, const char *glob, uint64_t since)
         n = topic_list(t->b, slice_str(after), glob, list, LIST_TOPICS);
         for (i = 0; i < n; i++) {
             if (!u64map_find(&t->follows, topic_id(list[i])) && topic_wanted(t, list[i]))
-                follow_begin(t, list[i], since);
+                follow_begin(t, list[i], since, 0);
             if (i == n - 1)
                 snprintf(after, sizeof after, "%s", topic_name(list[i]));
             topic_unref(&list[i]);
@@ -533,7 +589,7 @@ static void follow_noted(struct ntopics *t, const struct note *n)
     if (n->topic_id) {
         topic = topic_find_id(t->b, n->topic_id);
         if (topic && topic_wanted(t, topic))
-            follow_begin(t, topic, n->since);
+            follow_begin(t, topic, n->since, n->open);
         topic_unref(&topic);
         return;
     }
@@ -725,7 +781,7 @@ void ntopics_own(struct ntopics *t, uint32_t topic_id, int64_t offset)
 void ntopics_disown(struct ntopics *t, uint32_t topic_id)
 {
     own_end(t, topic_id);
-    note(t, SLICE_NULL, topic_id, ntopics_since(t));
+    note(t, SLICE_NULL, topic_id, ntopics_since(t), open_in(t, topic_id));
 }
 
 /* ---- metrics ---- */
