@@ -39,6 +39,7 @@ struct jreader {
     struct record rec; /* the last that `it` gave */
     bool has_rec;
     int64_t wanted;
+    bool came; /* what was wanted was read, and not looked at */
     struct buf scratch, text, subject;
     void (*ready)(void *arg);
     void *arg;
@@ -69,6 +70,7 @@ static void read_done(struct loop_task *t)
 
     js_end(r->s->js);
     r->busy = false;
+    r->came = true;
     if (r->freed)
         reader_end(r);
     else
@@ -182,17 +184,19 @@ enum err jreader_get(struct jreader *r, uint64_t seq, struct jmsg *out, void (*r
                      void *arg)
 {
     int64_t offset = jstream_offset(r->s, seq);
+    bool came = r->came && r->wanted == offset;
     enum err e = ERR_OK;
 
     ASSERT(!r->busy);
+    r->came = false;
     if (r->s->gone || !jindex_has(&r->s->index, seq))
         return ERR_NOT_FOUND;
     r->ready = ready;
     r->arg = arg;
     if (!find_batch(r, offset)) {
-        /* what a worker read for this very call is there now, or it is nowhere */
-        if (!r->e && r->wanted == offset && r->read.n && !r->read.memory_only)
-            r->wanted = -1;
+        /* what a worker read for this very call is there now, or it is nowhere, or cannot be read */
+        if (came)
+            return r->e && r->e != ERR_OFFSET_RANGE ? r->e : ERR_NOT_FOUND;
         e = read_more(r, offset);
         if (e)
             return e;
@@ -336,8 +340,10 @@ static void get_go(void *arg)
 
     if (e == ERR_AGAIN)
         return;
-    if (e)
+    if (e == ERR_NOT_FOUND)
         js_fail(g->r, "stream_msg_get", JSE_NO_MESSAGE_FOUND, NULL);
+    else if (e)
+        js_fail(g->r, "stream_msg_get", JSE_STREAM_STORE_FAILED, "%s", err_text(e));
     else
         js_answer(g->r, "stream_msg_get",
                   message_json(&m, !json_is_true(json_object_get(g->r->json, "no_hdr"))));

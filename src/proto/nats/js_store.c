@@ -18,6 +18,7 @@
 
 #include "base/assert.h"
 #include "base/endian.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/subject.h"
 #include "base/tbl/limits.h"
@@ -30,16 +31,17 @@
 #include "proto/nats/js_source.h"
 #include "proto/nats/record.h"
 
-#define BLOCK        ((int64_t)REMOVED_BLOCK)
-#define BLOCK_BYTES  REMOVED_BYTES
-#define READ_BYTES   (1u << 20)
-#define BEGIN_BLOCK  REMOVED_BEGIN
-#define TIMER_MS     1000u
-#define FLUSH_MS     10000 /* what was removed is remembered at the latest, so that room is made */
-#define FLUSH_BYTES  (4u << 20) /* of a unit of that, or what a file holds */
-#define FLUSH_ITEM   1024u      /* a block in it, at most */
-#define TIMER_MS_MAX 3600000u
-#define NEVER        INT64_MAX
+#define BLOCK         ((int64_t)REMOVED_BLOCK)
+#define BLOCK_BYTES   REMOVED_BYTES
+#define READ_BYTES    (1u << 20)
+#define BEGIN_BLOCK   REMOVED_BEGIN
+#define TIMER_MS      1000u
+#define FLUSH_MS      10000 /* what was removed is remembered at the latest, so that room is made */
+#define FLUSH_BYTES   (4u << 20) /* of a unit of that, or what a file holds */
+#define FLUSH_ITEM    1024u      /* a block in it, at most */
+#define TIMER_MS_MAX  3600000u
+#define FAILED_MS_MAX 60000u
+#define NEVER         INT64_MAX
 
 struct jid { /* in the window of duplicates */
     struct jid *next;
@@ -67,6 +69,8 @@ struct jstore {
     int64_t to;
     enum err e;
     bool busy, opening, stopped;
+    bool failed;         /* the log could not be read: it is opened again by the timer … */
+    uint32_t failed_ms;  /* … after so long */
     bool owned;          /* the core's subscribers get its records from here */
     uint64_t bits_block; /* that `bits` is of; BEGIN_BLOCK: none */
     void (*ready)(struct jstream *s, void *arg);
@@ -585,6 +589,11 @@ static void on_timer(struct loop_timer *t)
 
     if (st->stopped)
         return;
+    if (st->failed) {
+        st->failed = false;
+        workers_run(st->s->js->workers, &st->work);
+        return;
+    }
     due = expire(st, now);
     ids_expire(st, now);
     trim(st);
@@ -897,11 +906,27 @@ static void open_run(struct work *w)
     loop_post(st->s->l->loop, &st->task);
 }
 
+/* A stream that was not read is not an empty one, whose log would be trimmed. */
+static void open_later(struct jstore *st)
+{
+    LOG(st->s->js->n->conf.log, LOG_ERROR, "a stream cannot be read; it is tried again",
+        LOG_STR("stream", st->s->conf.name), LOG_STR("error", err_text(st->e)));
+    st->failed = true;
+    st->failed_ms = !st->failed_ms                  ? TIMER_MS
+                    : st->failed_ms < FAILED_MS_MAX ? st->failed_ms * 2
+                                                    : FAILED_MS_MAX;
+    loop_timer_arm(st->s->l->loop, &st->timer, st->failed_ms);
+}
+
 static void opened(struct loop_task *t)
 {
     struct jstore *st = list_entry(t, struct jstore, task);
     struct jstream *s = st->s;
 
+    if (st->e && !st->stopped) {
+        open_later(st);
+        return;
+    }
     st->busy = st->opening = false;
     jstream_note(s);
     if (s->js->n->topics && !st->stopped && !s->implicit &&
@@ -992,6 +1017,10 @@ void jstore_stop(struct jstream *s)
         return;
     st->stopped = true;
     loop_timer_cancel(s->l->loop, &st->timer);
+    if (st->failed) {
+        st->failed = false;
+        loop_post(s->l->loop, &st->task);
+    }
     if (!st->waiting)
         return;
     waiter_cancel(&st->waiter);
