@@ -66,8 +66,7 @@ static bool finish(struct jconsumer *c, uint64_t seq, uint8_t what)
             sample(c, g);
         jwindow_done(&c->window, g);
         jack_queue(c, seq, seq, what, 0);
-    } else if (seq >= c->next ||
-               cursor_record_get(c->cursor, jstream_offset(c->s, seq), NULL, NULL)) {
+    } else if (jconsumer_open(c, seq)) {
         jack_queue(c, seq, seq, what, 0); /* it was delivered before a restart */
     }
     return true;
@@ -137,6 +136,15 @@ static void note_reply(struct jconsumer *c, struct slice reply)
     jconsumer_wake(c);
 }
 
+void jack_late(struct jconsumer *c, uint64_t seq, struct slice reply)
+{
+    if (jconsumer_open(c, seq))
+        jack_queue(c, seq, seq, CURSOR_ACCEPT, 0); /* that it is done with is still on its way */
+    else
+        jstream_acked(c->s, seq);
+    note_reply(c, reply);
+}
+
 void jack_take(struct jconsumer *c, struct slice tail, struct slice reply, struct slice body)
 {
     struct jack_subject at;
@@ -147,6 +155,13 @@ void jack_take(struct jconsumer *c, struct slice tail, struct slice reply, struc
     jack_body_read(body, &b);
     if (!c->acked || !c->cursor || !jack_subject_read(tail, &at)) {
         if (b.what == JACK_NEXT && !c->acked)
+            jpull_asked(c, reply, b.rest);
+        return;
+    }
+    if (b.what != JACK_NAK && b.what != JACK_PROGRESS && b.what != JACK_NOTHING &&
+        jconsumer_parked(c, at.seq)) {
+        jconsumer_unpark(c, at.seq, b.what == JACK_NEXT ? SLICE_NULL : reply);
+        if (b.what == JACK_NEXT)
             jpull_asked(c, reply, b.rest);
         return;
     }
@@ -210,6 +225,7 @@ struct jsettled {
     struct jconsumer *c; /* referenced */
     struct buf replies;
     bool refuses; /* counted in c->refusing */
+    bool ahead;   /* some were delivered before a restart, and not since */
     uint32_t n;
     struct cursor_ack v[];
 };
@@ -231,10 +247,11 @@ static bool in_order(const struct jack *v, uint32_t n)
     return true;
 }
 
-/* What ends a message goes before what does not. */
+/* What ends a message goes before what does not, and what a client says of its end before what is said
+ * without one: the stream is to know. */
 static int rank(uint8_t what)
 {
-    return what == CURSOR_RENEW ? 1 : what == CURSOR_RELEASE ? 2 : 3;
+    return what == CURSOR_RENEW ? 1 : what == CURSOR_RELEASE ? 2 : what == CURSOR_VOID ? 3 : 4;
 }
 
 /* Adds to runs that are in order; of two for one message one stays. */
@@ -243,12 +260,13 @@ static uint32_t add(struct jack *v, uint32_t n, struct jack a)
     struct jack *p = n ? &v[n - 1] : NULL;
 
     if (p && a.seq <= p->last && p->what != a.what) {
-        if (rank(p->what) == 3)
+        if (rank(p->what) >= rank(a.what)) {
             a.seq = p->last + 1;
-        else if (rank(a.what) < rank(p->what))
-            return n;
-        else
-            n--, p = n ? &v[n - 1] : NULL;
+        } else {
+            p->last = a.seq - 1;
+            if (p->last < p->seq)
+                n--, p = n ? &v[n - 1] : NULL;
+        }
     }
     if (a.seq > a.last)
         return n;
@@ -275,6 +293,7 @@ static struct jsettled *settled_new(struct jconsumer *c)
         n = add(c->acks, n, c->acks[i]);
     x = xcalloc(1, sizeof *x + n * sizeof *x->v);
     for (i = 0; i < n; i++) {
+        x->ahead = x->ahead || c->acks[i].last >= c->next;
         x->refuses = x->refuses || (c->acks[i].what == CURSOR_RELEASE && !c->acks[i].delay_ms);
         x->v[i] = (struct cursor_ack){
             .first = jstream_offset(c->s, c->acks[i].seq),
@@ -360,6 +379,8 @@ static void settled(struct jdone *d)
         send_replies(x);
         if (!x->c->gone)
             tell_stream(x);
+        if (!x->c->gone && x->ahead)
+            jconsumer_recount(x->c);
     }
     settled_free(x);
 }

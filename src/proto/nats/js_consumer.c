@@ -432,6 +432,32 @@ static uint64_t start_of(struct jconsumer *c)
     return seq ? seq : x->last + 1;
 }
 
+/* The place may be ahead of the cursor, after a restart: what was delivered last was not counted. */
+bool jconsumer_open(const struct jconsumer *c, uint64_t seq)
+{
+    int64_t offset = jstream_offset(c->s, seq);
+    struct cursor_info ci;
+
+    cursor_info_get(c->cursor, &ci);
+    return offset >= ci.next || cursor_record_get(c->cursor, offset, NULL, NULL);
+}
+
+/* What was delivered before a restart, behind what is known of that, and is acknowledged by now. */
+static void pending_done(struct jconsumer *c)
+{
+    struct cursor_info ci;
+    uint64_t seq, end;
+
+    if (!c->acked || !c->cursor)
+        return;
+    cursor_info_get(c->cursor, &ci);
+    end = jstream_seq(c->s, ci.next);
+    for (seq = jindex_next(&c->s->index, c->filter, c->next); seq && seq < end;
+         seq = jindex_next(&c->s->index, c->filter, seq + 1))
+        if (c->pending && jconsumer_ahead(c, seq) && !jconsumer_open(c, seq))
+            c->pending--;
+}
+
 void jconsumer_recount(struct jconsumer *c)
 {
     const struct jindex *x = &c->s->index;
@@ -441,6 +467,7 @@ void jconsumer_recount(struct jconsumer *c)
     c->pending = jindex_count(x, c->filter, c->next < c->resume ? c->resume : c->next);
     for (i = c->lasts_at; i < c->lasts_n; i++)
         c->pending += c->lasts[i] >= c->next && jindex_has(x, c->lasts[i]);
+    pending_done(c);
 }
 
 static void set_place(struct jconsumer *c, uint64_t seq)
@@ -599,7 +626,7 @@ void jconsumer_park(struct jconsumer *c, uint64_t seq, uint32_t deliveries)
         jdone_call(&p->d, e, NULL);
 }
 
-static bool is_parked(const struct jconsumer *c, uint64_t seq)
+bool jconsumer_parked(const struct jconsumer *c, uint64_t seq)
 {
     uint32_t i;
 
@@ -607,6 +634,55 @@ static bool is_parked(const struct jconsumer *c, uint64_t seq)
         if (c->spent[i] == seq)
             return true;
     return false;
+}
+
+struct junparked {
+    struct jdone d;
+    struct jconsumer *c; /* referenced */
+    uint64_t seq;
+    size_t reply_len;
+    uint8_t reply[];
+};
+
+static void unparked(struct jdone *d)
+{
+    struct junparked *u = list_entry(d, struct junparked, d);
+    struct slice to = slice_of(u->reply, u->reply_len);
+    struct jconsumer *c = u->c;
+
+    if (!d->e) {
+        if (!c->gone)
+            jack_late(c, u->seq, to);
+    } else if (!c->gone && !jconsumer_parked(c, u->seq)) { /* it stays so */
+        c->spent = xrealloc(c->spent, (c->spent_n + 1) * sizeof *c->spent);
+        c->spent[c->spent_n++] = u->seq;
+    }
+    jconsumer_unref(c);
+    free(u);
+}
+
+void jconsumer_unpark(struct jconsumer *c, uint64_t seq, struct slice reply)
+{
+    struct junparked *u = xcalloc(1, sizeof *u + reply.len);
+    char key[LIMIT_KV_KEY];
+    uint32_t i, n = 0;
+    enum err e;
+
+    u->c = c;
+    u->seq = seq;
+    u->reply_len = reply.len;
+    if (reply.len)
+        memcpy(u->reply, reply.ptr, reply.len);
+    for (i = 0; i < c->spent_n; i++)
+        if (c->spent[i] != seq)
+            c->spent[n++] = c->spent[i];
+    c->spent_n = n;
+    jconsumer_ref(c);
+    jdone_begin(&u->d, c->s, unparked);
+    e = kv_put(c->js->b, JSPENT_NS, key_of(c, key), slice_of(c->spent, n * sizeof *c->spent), 0,
+               jdone_call, &u->d, NULL);
+    if (e)
+        jdone_call(&u->d, e, NULL);
 }
 
 /* ---- loaded ---- */
@@ -891,7 +967,7 @@ static void removals_redo(struct jconsumer *c)
     for (seq = jindex_next(&s->index, c->filter, c->start); seq && seq < last;
          seq = jindex_next(&s->index, c->filter, seq + 1)) {
         offset = jstream_offset(s, seq);
-        if (!cursor_record_get(c->cursor, offset, NULL, NULL) && !is_parked(c, seq))
+        if (!cursor_record_get(c->cursor, offset, NULL, NULL) && !jconsumer_parked(c, seq))
             jstream_acked(s, seq);
     }
 }
@@ -1047,13 +1123,13 @@ static bool wants(struct jconsumer *c, uint64_t seq)
 {
     if (!takes(c, seq) || c->conf.direct)
         return false;
-    if (seq >= c->next)
-        return seq >= c->start && jconsumer_ahead(c, seq);
-    if (!c->acked)
+    if (seq >= c->next && (seq < c->start || !jconsumer_ahead(c, seq)))
         return false;
+    if (!c->acked)
+        return seq >= c->next;
     if (!c->cursor)
         return seq >= c->start;
-    return cursor_record_get(c->cursor, jstream_offset(c->s, seq), NULL, NULL) || is_parked(c, seq);
+    return jconsumer_open(c, seq) || jconsumer_parked(c, seq);
 }
 
 bool jconsumers_want(struct jstream *s, uint64_t seq)

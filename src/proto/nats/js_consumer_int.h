@@ -180,6 +180,12 @@ void jconsumer_recount(struct jconsumer *c);
 /* This one was delivered as often as is allowed, but its stream keeps it: that is remembered, then it
  * is done with. c->parking meanwhile. */
 void jconsumer_park(struct jconsumer *c, uint64_t seq, uint32_t deliveries);
+/* Its cursor is not done with it, or never had it. */
+bool jconsumer_open(const struct jconsumer *c, uint64_t seq);
+bool jconsumer_parked(const struct jconsumer *c, uint64_t seq);
+/* One that is parked is acknowledged after all: its stream may let it go. Who asked for an answer (reply
+ * not empty) has it when that is durable. */
+void jconsumer_unpark(struct jconsumer *c, uint64_t seq, struct slice reply);
 /* Begins anew at this sequence. */
 void jconsumer_rewind(struct jconsumer *c, uint64_t seq);
 json_t *jconsumer_info(struct jconsumer *c);
@@ -230,6 +236,8 @@ void jacks_settle(struct jconsumer *c);
 void jack_void(struct jconsumer *c, uint64_t seq, const char *reason);
 /* It was delivered as often as is allowed. */
 void jack_spent(struct jconsumer *c, uint64_t seq, uint32_t deliveries);
+/* One that was parked is acknowledged; reply may be empty. */
+void jack_late(struct jconsumer *c, uint64_t seq, struct slice reply);
 void jack_queue(struct jconsumer *c, uint64_t seq, uint64_t last, uint8_t what, int64_t delay_ms);
 
 /* How long a lease lasts, of the delivery number n. */

@@ -85,11 +85,11 @@ static int64_t mono_ms(const struct jconsumer *c)
     return (int64_t)(io_mono_ns(c->js->n->conf.io) / MS_NS);
 }
 
-/* It was delivered as often as is allowed, and its stream keeps it until it is acknowledged. */
+/* It was delivered as often as is allowed, and its cursor lets it be: its stream keeps it until it is
+ * acknowledged, or a restart came before the cursor had counted. */
 static bool is_spent(const struct jconsumer *c, uint32_t deliveries)
 {
-    return c->conf.max_deliver > 0 && !c->lease.deliveries_max &&
-           deliveries >= (uint64_t)c->conf.max_deliver;
+    return c->conf.max_deliver > 0 && deliveries >= (uint64_t)c->conf.max_deliver;
 }
 
 /* A free record below what was delivered: false if there is nothing to deliver in it. */
