@@ -40,6 +40,7 @@ sim: build ## run SEEDS seeds of the simulated disk
 	@build/tests/sim/txn --seeds $(SEEDS)
 	@build/tests/sim/groups --seeds $(SEEDS)
 	@build/tests/sim/share --seeds $(SEEDS)
+	@build/tests/sim/jetstream --seeds $(SEEDS)
 
 format: ## lay out the sources
 	@git ls-files '*.c' '*.h' | grep -v '/tbl/' | xargs clang-format -i

@@ -209,6 +209,11 @@ enum err sync_wait_end(struct sync_wait *w, struct errinfo *info)
     return sync_wait_drop(w, e);
 }
 
+bool broker_simulated(const struct broker *b)
+{
+    return !b->conf.threads;
+}
+
 void broker_step(struct broker *b)
 {
     if (b->conf.threads)

@@ -48,6 +48,7 @@ enum err broker_open(const struct broker_conf *conf, struct broker **out, struct
 void broker_close(struct broker **b);
 struct journal *broker_journal(struct broker *b);
 struct io *broker_io(struct broker *b);
+bool broker_simulated(const struct broker *b); /* conf->threads was false */
 /* Simulation: runs the writer until idle / one background turn. With threads: no-ops. */
 void broker_step(struct broker *b);
 bool broker_background(struct broker *b);

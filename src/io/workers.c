@@ -73,6 +73,10 @@ void workers_free(struct workers **wsp)
 
 void workers_run(struct workers *ws, struct work *w)
 {
+    if (!ws->n) {
+        w->fn(w);
+        return;
+    }
     io_mutex_lock(&ws->lock);
     list_push_back(&ws->waiting, &w->link);
     io_cond_signal(&ws->cond);

@@ -14,7 +14,7 @@ struct work {
     void (*fn)(struct work *w); /* on one of the threads */
 };
 
-/* name: of the threads, at most 15 characters. */
+/* name: of the threads, at most 15 characters. No threads (simulation): workers_run does it itself. */
 enum err workers_new(struct workers **out, const char *name, unsigned threads,
                      struct errinfo *info);
 /* When everything that was given is done. */

@@ -29,6 +29,8 @@ struct loop {
     atomic_bool stop;
     atomic_long tid;
     uint64_t now_ms;
+    uint64_t (*clock)(void *arg);
+    void *clock_arg;
     struct loop_timer **heap; /* heap[1..n] */
     int n, cap;
     struct list_head ticks, ends;
@@ -36,7 +38,7 @@ struct loop {
     int ev_n, ev_at;
 };
 
-static uint64_t mono_ms(void)
+static uint64_t mono_ms(void *arg)
 {
     struct timespec t;
 
@@ -61,7 +63,7 @@ enum err loop_new(struct loop **out, struct errinfo *info)
     l->evfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     list_init(&l->ticks);
     list_init(&l->ends);
-    l->now_ms = mono_ms();
+    loop_clock_set(l, mono_ms, NULL);
     if (l->epfd < 0 || l->evfd < 0) {
         e = errinfo_os(info, errno, "making an event loop");
         loop_free(&l);
@@ -257,6 +259,13 @@ uint64_t loop_now_ms(const struct loop *l)
     return l->now_ms;
 }
 
+void loop_clock_set(struct loop *l, uint64_t (*now_ms)(void *arg), void *arg)
+{
+    l->clock = now_ms;
+    l->clock_arg = arg;
+    l->now_ms = now_ms(arg);
+}
+
 /* ---- hooks and the turn ---- */
 
 void loop_hook_add(struct loop *l, struct loop_hook *h, bool end)
@@ -300,7 +309,7 @@ static void wait_events(struct loop *l, int timeout)
     l->ev_n = epoll_wait(l->epfd, l->ev, EVENTS_MAX, timeout);
     atomic_store(&l->sleeping, 0);
     ASSERT(l->ev_n >= 0 || errno == EINTR);
-    l->now_ms = mono_ms();
+    l->now_ms = l->clock(l->clock_arg);
     for (l->ev_at = 0; l->ev_at < l->ev_n;) {
         struct epoll_event *ev = &l->ev[l->ev_at++];
         struct loop_fd *f = ev->data.ptr;

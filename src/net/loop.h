@@ -63,6 +63,8 @@ void loop_fd_del(struct loop *l, struct loop_fd *f);
 
 /* Monotonic milliseconds, taken once a turn. */
 uint64_t loop_now_ms(const struct loop *l);
+/* Simulation: time comes from here; such a loop is turned without waiting. */
+void loop_clock_set(struct loop *l, uint64_t (*now_ms)(void *arg), void *arg);
 void loop_timer_init(struct loop_timer *t, void (*fn)(struct loop_timer *t));
 /* Arms or moves; fn is called once, after at least `after_ms`. */
 void loop_timer_arm(struct loop *l, struct loop_timer *t, uint64_t after_ms);

@@ -426,7 +426,8 @@ enum err js_new(struct nats *n, struct broker *b, struct js **out, struct errinf
     }
     *out = n->js = js;
     n->js_monitor = &js_monitor;
-    if (workers_new(&js->workers, "weir-stream", LIMIT_JS_READ_THREADS, info)) {
+    if (workers_new(&js->workers, "weir-stream", broker_simulated(b) ? 0 : LIMIT_JS_READ_THREADS,
+                    info)) {
         js_free(out);
         return info ? info->code : ERR_IO;
     }
@@ -451,6 +452,7 @@ static void settle(struct js *js)
 
     io_event_init(&ev);
     while (rest < 2) {
+        broker_step(js->b);
         rest = atomic_load_explicit(&js->under_way, memory_order_acquire) ? 0 : rest + 1;
         for (i = 0; i < js->n->conf.loops_n; i++) {
             js_turn_end(js, &js->n->loops[i]);
