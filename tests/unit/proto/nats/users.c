@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "io/io.h"
 
 /* The key that nkeys' documentation shows. */
@@ -77,8 +78,11 @@ static void test_wrong(void **state)
         {"accounts: [\n", "line"},
         {"acounts: {}\n", "only accounts, system_account"},
         {"no_auth_user: x\naccounts: {A: {users: []}}\n", "names no user"},
-        {"accounts:\n  A:\n    user: []\n", "line 3: only users, exports and imports"},
+        {"accounts:\n  A:\n    user: []\n", "line 3: only users, exports, imports"},
         {"accounts:\n  A:\n    users: x\n", "a list of users"},
+        {"accounts:\n  A:\n    mappings: [a]\n", "line 3: subjects with destinations"},
+        {"accounts:\n  A:\n    mappings: {a.*: b.$2}\n", "no subject that can be made"},
+        {"accounts:\n  A:\n    limits: {max_payload: x}\n", "a number of at least 1"},
         {"accounts:\n  A:\n    users:\n      - {user: a}\n", "line 4: this user has no password"},
         {"accounts:\n  A:\n    users:\n      - {password: a}\n", "one of user, token and nkey"},
         {"accounts:\n  A:\n    users:\n      - {user: a, token: b}\n", "one of user, token"},
@@ -144,12 +148,53 @@ static int gone(void **state)
     return unlink(path);
 }
 
+static void maps(const struct nuser *u, const char *subject, uint64_t drawn, const char *wanted)
+{
+    struct buf b;
+
+    buf_init(&b, SIZE_MAX);
+    assert_int_equal(nuser_map(u, slice_str(subject), drawn, &b), wanted != NULL);
+    if (wanted)
+        assert_true(slice_eq_str(buf_slice(&b), wanted));
+    buf_fini(&b);
+}
+
+static void test_account(void **state)
+{
+    struct nusers *u =
+        read_text("accounts:\n"
+                  "  A:\n"
+                  "    mappings:\n"
+                  "      old.*: new.$1\n"
+                  "      w: [{destination: x, weight: 20%}, {destination: y, weight: 30}]\n"
+                  "    users: [{user: a, password: x}]\n"
+                  "    limits: {max_connections: 3, max_payload: 7}\n"
+                  "  B: {users: [{user: b, password: x}]}\n",
+                  ERR_OK, NULL);
+    const struct nuser *a = nusers_by_password(u, SLICE_LIT("a"), SLICE_LIT("x")),
+                       *b = nusers_by_password(u, SLICE_LIT("b"), SLICE_LIT("x"));
+
+    (void)state;
+    assert_int_equal(a->conns_max, 3);
+    assert_int_equal(a->payload_max, 7);
+    assert_int_equal(b->conns_max + b->payload_max + b->mappings_n, 0);
+    maps(a, "old.t", 99, "new.t");
+    maps(a, "old.t.u", 0, NULL);
+    maps(a, "w", 119, "x");
+    maps(a, "w", 20, "y");
+    maps(a, "w", 49, "y");
+    maps(a, "w", 50, NULL);
+    maps(b, "w", 0, NULL);
+    nusers_unref(&u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_found),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_permissions),
+        cmocka_unit_test(test_account),
     };
 
     return cmocka_run_group_tests(tests, made, gone);
