@@ -436,6 +436,7 @@ enum err lake_open(const struct lake_conf *conf, struct lake **out, struct errin
     io_cond_init(&l->jobs_change);
     io_mutex_init(&l->ready_lock);
     io_mutex_init(&l->cache_lock);
+    io_cond_init(&l->cache_change);
     io_event_init(&l->wake);
     if (!l->conf.read_only)
         e = io_thread_start("weir-lake", IO_PRIO_BACKGROUND, lake_main, l, &l->thread, info);
@@ -473,6 +474,7 @@ void lake_close(struct lake **lp)
     io_cond_fini(&l->jobs_change);
     io_mutex_fini(&l->lock);
     io_mutex_fini(&l->ready_lock);
+    io_cond_fini(&l->cache_change);
     io_mutex_fini(&l->cache_lock);
     free(l);
 }
@@ -679,7 +681,8 @@ enum err lake_metrics(struct lake *l, struct buf *out)
         {"weir_lake_orphans_total", "Files removed that no snapshot had."},
         {"weir_lake_replayed_records_total", "Records read from tables for readers of the log."},
         {"weir_lake_replayed_bytes_total", "Bytes of the batches made of them."},
-        {"weir_lake_replay_failures_total", "Reads of older records that failed."}};
+        {"weir_lake_replay_failures_total", "Reads of older records that failed."},
+        {"weir_lake_fetched_bytes_total", "Bytes of objects copied for queries."}};
     struct tier_stats tier;
     enum err e = ERR_OK;
     size_t i;
@@ -694,7 +697,8 @@ enum err lake_metrics(struct lake *l, struct buf *out)
                           atomic_load(&l->orphans),
                           tier.records,
                           tier.bytes,
-                          tier.failures};
+                          tier.failures,
+                          atomic_load(&l->fetched)};
     for (i = 0; !e && i < sizeof v / sizeof *v; i++)
         e = put_counter(out, names[i][0], names[i][1], v[i]);
     if (!e)

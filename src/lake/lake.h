@@ -242,6 +242,23 @@ bool lake_trims(const struct topic_conf *c);
 enum err lake_file_pin(struct lake *l, const char *location, uint64_t bytes, char path[512],
                        struct errinfo *info);
 void lake_file_unpin(struct lake *l, const char *location);
+/* Rows that somebody wants, at most; bounds are included. */
+struct lake_wanted {
+    int32_t partition; /* -1: all */
+    int64_t offset_min, offset_max, position_min, position_max, time_min_us, time_max_us;
+};
+struct lake_file {
+    const char *location; /* the caller's, as the next */
+    uint64_t bytes;
+    char path[512]; /* the local file */
+    char *name;     /* the lake's, as the next; zeroed before */
+    bool pinned;
+};
+/* The same for several, at the same time. wanted (may be NULL): copies may leave out row groups that
+ * have nothing of it. All or none; lake_files_unpin. */
+enum err lake_files_pin(struct lake *l, struct lake_file *file, uint32_t n,
+                        const struct lake_wanted *wanted, struct errinfo *info);
+void lake_files_unpin(struct lake *l, struct lake_file *file, uint32_t n);
 /* Each snapshot of a topic's table, oldest first: its JSON as in the table's metadata. */
 enum err lake_snapshots(struct lake *l, struct topic *topic,
                         void (*fn)(void *arg, const char *json, bool current), void *arg,

@@ -153,11 +153,14 @@ struct lake {
     struct io_mutex cache_lock;
     struct cached *cache; /* cache_lock, as the next */
     uint64_t cache_bytes;
+    struct footer *footers;
+    uint64_t footers_bytes;
+    struct io_cond cache_change; /* cache_lock: a copy is made, or could not be */
     struct io_mutex lock;
     struct io_cond jobs_change; /* lock: a job is done */
     struct table *tables;       /* lock; entries stay until lake_close */
     struct place *places;       /* lock */
-    _Atomic uint64_t commits, failures, bytes, records, compactions, expired, orphans;
+    _Atomic uint64_t commits, failures, bytes, records, compactions, expired, orphans, fetched;
 };
 
 /* ---- scan ---- */

@@ -423,7 +423,7 @@ static enum err column_value(void *arg, const struct lake_column *c, const struc
 struct cold_view {
     struct lake_view *view;
     struct sql_cold_file *file;
-    const char **location; /* of file[i], pinned */
+    struct lake_file *pin; /* of file[i] */
     uint32_t files_n;
     int64_t *start; /* of each partition, NULL: rows below the log's start are seen */
     uint32_t start_n;
@@ -432,15 +432,10 @@ struct cold_view {
 
 static void cold_free(struct tables *l, struct cold_view *v)
 {
-    uint32_t i;
-
-    for (i = 0; i < v->files_n; i++) {
-        lake_file_unpin(l->lake, v->location[i]);
-        free((void *)(uintptr_t)v->file[i].path);
-    }
+    lake_files_unpin(l->lake, v->pin, v->files_n);
     lake_view_release(&v->view);
     free(v->columns);
-    free(v->location);
+    free(v->pin);
     free(v->start);
     free(v->file);
     free(v);
@@ -495,27 +490,50 @@ static void starts_look(const struct cold_view *v, const struct lake_view_file *
     }
 }
 
+/* NULL: everything is wanted. */
+static const struct lake_wanted *wanted_rows(const struct sql_bounds *b, struct lake_wanted *w)
+{
+    const int64_t ms_max = INT64_MAX / 1000;
+
+    if (!b)
+        return NULL;
+    *w = (struct lake_wanted){
+        .partition = b->partition,
+        .offset_min = b->offset_min,
+        .offset_max = b->offset_max,
+        .position_min = b->position_min > INT64_MAX ? INT64_MAX : (int64_t)b->position_min,
+        .position_max = b->position_max > INT64_MAX ? INT64_MAX : (int64_t)b->position_max,
+        .time_min_us = b->ts_min_ms <= -ms_max ? INT64_MIN : (b->ts_min_ms - 1) * 1000,
+        .time_max_us = b->ts_max_ms >= ms_max ? INT64_MAX : (b->ts_max_ms + 1) * 1000};
+    return b->partition < 0 && b->offset_min <= 0 && b->offset_max == INT64_MAX &&
+                   b->position_min <= 1 && b->position_max == UINT64_MAX &&
+                   b->ts_min_ms == INT64_MIN && b->ts_max_ms == INT64_MAX
+               ? NULL
+               : w;
+}
+
 static enum err cold_files(struct tables *l, struct cold_view *v, const struct sql_bounds *b,
                            struct errinfo *info)
 {
     const struct lake_view *w = v->view;
-    char path[512];
+    struct lake_wanted rows;
     bool below, above;
-    enum err e = ERR_OK;
-    uint32_t i;
+    uint32_t i, n = 0;
+    enum err e;
 
     v->file = xcalloc((size_t)w->files_n + 1, sizeof *v->file);
-    v->location = xcalloc((size_t)w->files_n + 1, sizeof *v->location);
-    for (i = 0; !e && i < w->files_n; i++) {
+    v->pin = xcalloc((size_t)w->files_n + 1, sizeof *v->pin);
+    for (i = 0; i < w->files_n; i++) {
         starts_look(v, &w->file[i], &below, &above);
         if (!above || !wanted(&w->file[i], b))
             continue;
-        e = lake_file_pin(l->lake, w->file[i].location, w->file[i].bytes, path, info);
-        if (e)
-            break;
-        v->location[v->files_n] = w->file[i].location;
-        v->file[v->files_n++] = (struct sql_cold_file){xstrdup(path), w->file[i].rows, below};
+        v->pin[n] = (struct lake_file){.location = w->file[i].location, .bytes = w->file[i].bytes};
+        v->file[n] = (struct sql_cold_file){v->pin[n].path, w->file[i].rows, below};
+        n++;
     }
+    e = n ? lake_files_pin(l->lake, v->pin, n, wanted_rows(b, &rows), info) : ERR_OK;
+    if (!e)
+        v->files_n = n;
     return e;
 }
 

@@ -1,13 +1,24 @@
 """Tiers with the real binary: what the local log has deleted is replayed from the lake's Parquet files, byte-equal,
 over Kafka (librdkafka, kcat, kafkajs) and HTTP; through restarts and kill -9; and errors while the lake is out
 of reach. flights-3m on SeaweedFS with WEIR_CLIENTS=all."""
-import hashlib, http.client, json, os, random, subprocess, threading, time
+import contextlib, hashlib, http.client, json, os, random, subprocess, threading, time
 
 import iceberg, kafka_clients, s3
 from harness import Server, Skip, metric, npm_modules, scratch, served, wait_for, weir
 
 TIERED = ("--set", "lake.enable=true", "--set", "lake.max.seconds=1", "--set", "local.retention.bytes=0")
 CREATE = ("--partitions", "3", "--set", "retention.ms=-1", *TIERED)
+
+
+@contextlib.contextmanager
+def environ(more):
+    old = dict(os.environ)
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(old)
 
 
 def partitions(s, topic):
@@ -268,6 +279,51 @@ def test_tier_sql_start():
         assert old == [[sum(here.values())]], "a snapshot has its rows until it expires"
         weir("lake", "expire", "gone", server=s)
         assert ask('SELECT partition, "offset" FROM gone ORDER BY ALL') == want
+
+
+def test_tier_lookups():
+    """Look-ups in an object store fetch the row groups that they want, and find what whole files have."""
+    rows = 260000
+    with scratch() as d, s3.small() as endpoint:
+        lines = os.path.join(d, "lines")
+        with open(lines, "w") as f:
+            for n in range(rows):
+                f.write('{"n":%d,"noise":"%016x"}\n' % (n, n * 0x9E3779B97F4A7C15 % 2**64))
+        with environ(s3.environment(endpoint)), served("--set", "lake.url=s3://bucket/many") as s:
+            weir("topics", "create", "many", "--partitions", "1", "--set", "lake.enable=true", "--set",
+                 "lake.max.seconds=86400", "--set", "lake.max.bytes=1073741824", server=s)
+            weir("import", lines, "--stream", "many", "--batch", "5000", "--quiet", server=s)
+            weir("lake", "flush", "many", server=s)
+
+            def ask(query):
+                status, _, out = s.call("POST", "/sql", json.dumps({"query": query}))
+                assert status == 200, out
+                return json.loads(out)["rows"]
+
+            def fetched(query):
+                before = metric(s, "weir_lake_fetched_bytes_total")
+                return ask(query), metric(s, "weir_lake_fetched_bytes_total") - before
+
+            size, = ask("SELECT max(bytes) FROM weir.snapshots WHERE topic = 'many'")[0]
+            for n in (0, 5, 122879, 122880, 250000, rows - 1):
+                got, most = fetched('SELECT n, noise FROM many WHERE partition = 0 AND "offset" = %d' % n)
+                assert got == [[n, "%016x" % (n * 0x9E3779B97F4A7C15 % 2**64)]], (n, got)
+                assert most < size * 0.6, (n, most, size)
+            between = 'FROM many WHERE "offset" BETWEEN 122000 AND 123000'
+            assert ask("SELECT count(*), sum(n) " + between) == [[1001, sum(range(122000, 123001))]]
+            when = ask('SELECT timestamp FROM many WHERE "offset" = 200000')[0][0]
+            assert [200000] in ask("SELECT n FROM many WHERE timestamp = '%s'" % when)
+            assert ask("SELECT count(*) FROM many WHERE timestamp > '2100-01-01'") == [[0]]
+            assert ask('SELECT count(*) FROM many WHERE "offset" > 1000000000') == [[0]]
+            assert ask("SELECT count(*), sum(n) FROM many WHERE n >= 0") == [[rows, rows * (rows - 1) // 2]]
+            status = []  # several at once, of the same and of others
+            threads = [threading.Thread(target=lambda n=n: status.append(
+                ask('SELECT n FROM many WHERE "offset" = %d' % n) == [[n]])) for n in (1, 1, 130000, 255000, 1, 259999)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            assert status == [True] * 6
 
 
 def test_tier_out_of_reach():
