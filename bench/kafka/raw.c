@@ -32,6 +32,7 @@
 #define ANSWER_MAX          (256u << 20)
 #define WRITER_IN           (64u << 10)
 #define TAIL_WAIT           500
+#define TURN                (128u << 10) /* read at once beside writers, whose answers wait meanwhile */
 #define EVENTS              64
 #define OFFSET_OUT_OF_RANGE 1
 #define PROBE_TRIES         600
@@ -389,7 +390,9 @@ static void answers(struct conn *c)
 
 static void input(struct conn *c)
 {
-    ssize_t n = recv(c->fd, c->in.ptr + c->in.len, c->in.cap - c->in.len, MSG_DONTWAIT);
+    size_t room = c->in.cap - c->in.len;
+    ssize_t n =
+        recv(c->fd, c->in.ptr + c->in.len, o.writers && room > TURN ? TURN : room, MSG_DONTWAIT);
 
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return;

@@ -189,9 +189,11 @@ void jfile_live(struct jfile *f, int64_t delta)
 
 /* ---- making journal files ---- */
 
-static enum err zero_fill(struct io_file *fd, uint64_t from, uint64_t to, struct errinfo *info)
+static enum err zero_fill(struct journal *j, struct io_file *fd, uint64_t from, uint64_t to,
+                          struct errinfo *info)
 {
-    static uint8_t zeros[ZERO_CHUNK] __attribute__((aligned(FRAME_ALIGN))); /* never written to */
+    static uint8_t small[ZERO_CHUNK] __attribute__((aligned(FRAME_ALIGN))); /* never written to */
+    const uint8_t *zeros = j->zeros ? j->zeros : small;
     enum err e = ERR_OK;
 
     while (!e && from < to) {
@@ -246,7 +248,7 @@ static enum err file_create(struct journal *j, const char *path, uint64_t size, 
         e = ERR_OK;
     }
     if (!e)
-        e = zero_fill(fd, 0, zeroed || size < ZERO_FIRST ? size : ZERO_FIRST, info);
+        e = zero_fill(j, fd, 0, zeroed || size < ZERO_FIRST ? size : ZERO_FIRST, info);
     if (!e)
         e = io_sync(fd, info);
     io_close(&fd);
@@ -323,7 +325,7 @@ bool spare_prepare(struct journal *j)
     if (fi->done >= goal)
         return false;
     end = j->conf.file_bytes - fi->done < ZERO_CHUNK ? j->conf.file_bytes : fi->done + ZERO_CHUNK;
-    if (zero_fill(fi->fd, fi->done, end, NULL)) {
+    if (zero_fill(j, fi->fd, fi->done, end, NULL)) {
         spare_drop(j);
         return false;
     }

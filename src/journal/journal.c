@@ -76,6 +76,7 @@ static struct journal *journal_new(const struct journal_conf *conf)
     list_init(&j->files);
     list_init(&j->plogs);
     j->tail_max = j->conf.tail_bytes;
+    j->zeros = huge_new(HUGE_BYTES);
     j->blocks = blocks_new(j->io, j->conf.cache_bytes, &j->keep_event);
     return j;
 }
@@ -143,6 +144,7 @@ static void journal_delete(struct journal *j)
     io_event_fini(&j->copied_event);
     io_event_fini(&j->background_event);
     io_event_fini(&j->keep_event);
+    huge_free((void *)(uintptr_t)j->zeros, HUGE_BYTES);
     free(j->touched);
     free(j->dir);
     j->magic = 0;

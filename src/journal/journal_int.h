@@ -238,9 +238,10 @@ struct journal {
 
     struct io_mutex read_turn; /* held by the one that reads a block while there are writers */
 
-    struct io_event keep_event;    /* keep.c, and the next three */
+    struct io_event keep_event;    /* keep.c, and the next four */
     _Atomic uint64_t keep_read_ns; /* when somebody read */
     uint64_t keep_grown_ns;        /* the keeper's: when it made the last slab, */
+    uint64_t keep_rest_ns;         /* not before this another */
     uint64_t keep_more;            /* and room that the tail has beyond its own */
     _Atomic uint64_t committed_ns; /* the last frame */
 
@@ -248,6 +249,7 @@ struct journal {
     struct io_mutex cache_lock;
     _Atomic uint32_t cache_open; /* changed under the cache lock */
 
+    const uint8_t *zeros;   /* HUGE_BYTES, never written to, so no memory; or NULL */
     struct spare_fill fill; /* background thread, and the next two */
     bool fill_paused;       /* the last turn did nothing but write a piece of it */
     uint64_t fill_frames;   /* st_frames before the last turn */

@@ -155,7 +155,23 @@ void conn_later(struct conn *c)
     mark_later(c);
 }
 
-static long raw_write(struct conn *c)
+/* Cuts what is `most` bytes and more; how many pieces are left. */
+static int iov_cut(struct iovec *iov, int n, size_t most)
+{
+    int i;
+
+    for (i = 0; i < n; i++) {
+        if (iov[i].iov_len >= most) {
+            iov[i].iov_len = most;
+            return i + 1;
+        }
+        most -= iov[i].iov_len;
+    }
+    return n;
+}
+
+/* Up to `most` bytes, at least 1. */
+static long raw_write(struct conn *c, size_t most)
 {
     struct iovec iov[NET_IOV];
     struct msghdr m = {.msg_iov = iov};
@@ -165,21 +181,25 @@ static long raw_write(struct conn *c)
         conn_server__sunk(c, slice_of(iov[0].iov_base, iov[0].iov_len));
         return (long)iov[0].iov_len;
     }
-    if (c->ssl)
+    if (c->ssl) /* a record at most */
         return tls_write(c->ssl, iov[0].iov_base, iov[0].iov_len);
+    n = iov_cut(iov, n, most);
     if (n == 1)
         return send(c->fd.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL);
     m.msg_iovlen = (size_t)n;
     return sendmsg(c->fd.fd, &m, MSG_NOSIGNAL);
 }
 
-/* Writes what the socket takes. False: the connection is gone. */
+/* Writes what the socket takes, up to a turn's share: the rest follows in the next one, so that a
+ * short answer to another connection does not wait until all of a long one is copied. False: the
+ * connection is gone. */
 static bool write_some(struct conn *c)
 {
     bool moved = false;
+    size_t sent = 0;
 
-    while (conn_queued(c)) {
-        long r = raw_write(c);
+    while (conn_queued(c) && sent < NET_SEND_TURN) {
+        long r = raw_write(c, NET_SEND_TURN - sent);
 
         if (r < 0 && errno == EINTR)
             continue;
@@ -188,6 +208,7 @@ static bool write_some(struct conn *c)
         if (r <= 0)
             return false;
         outq_drop(&c->out, &c->cl->pool, (size_t)r);
+        sent += c->fd.fd < 0 ? 0 : (size_t)r;
         c->bytes_out += (uint64_t)r;
         conn_stat_add(&c->cl->st.bytes_out, (uint64_t)r);
         moved = true;
@@ -390,13 +411,23 @@ static void free_dead(struct conn_loop *cl)
         free(list_entry(list_pop_front(&cl->dead), struct conn, link));
 }
 
+/* Those with little to send come first: a long answer takes as long as hundreds of short ones. */
 static void on_turn_end(void *arg)
 {
     struct conn_loop *cl = arg;
+    struct list_head *from, large;
 
-    while (!list_empty(&cl->dirty)) { /* on_close of one may make others dirty */
-        struct conn *c = list_entry(list_pop_front(&cl->dirty), struct conn, dirty);
+    list_init(&large);
+    while (!list_empty(&cl->dirty) ||
+           !list_empty(&large)) { /* on_close of one may make others dirty */
+        struct conn *c;
 
+        from = list_empty(&cl->dirty) ? &large : &cl->dirty;
+        c = list_entry(list_pop_front(from), struct conn, dirty);
+        if (from == &cl->dirty && conn_queued(c) > NET_SEND_SMALL) {
+            list_push_back(&large, &c->dirty);
+            continue;
+        }
         c->is_dirty = false;
         settle(c);
     }
@@ -503,8 +534,8 @@ static void on_event(struct loop_fd *f, uint32_t events)
 
     if (c->closed)
         return;
-    if (c->handshake && !c->closing && !(events & (EPOLLERR | EPOLLHUP))) {
-        handshake(c);
+    if (c->handshake && !c->closing && (events & EPOLLIN || !(events & (EPOLLERR | EPOLLHUP)))) {
+        handshake(c); /* says what is wrong if the peer is gone; there is no protocol yet to ask */
         if (c->closing || c->handshake)
             return;
     }

@@ -46,12 +46,10 @@ static uint64_t mono_ms(void *arg)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+/* The loop is awake, that is all. Each write is an event of its own (EPOLLET), so what was written is
+ * never read; it is a number that does not overflow. */
 static void on_wake(struct loop_fd *f, uint32_t events)
 {
-    uint64_t v;
-
-    while (read(f->fd, &v, sizeof v) < 0 && errno == EINTR)
-        ;
 }
 
 enum err loop_new(struct loop **out, struct errinfo *info)
@@ -70,7 +68,7 @@ enum err loop_new(struct loop **out, struct errinfo *info)
         return e;
     }
     l->wake = (struct loop_fd){.fd = l->evfd, .fn = on_wake};
-    if ((e = loop_fd_add(l, &l->wake, EPOLLIN, info))) {
+    if ((e = loop_fd_add(l, &l->wake, EPOLLIN | EPOLLET, info))) {
         loop_free(&l);
         return e;
     }

@@ -10,6 +10,8 @@
 /* connections */
 #define NET_READ_BYTES        (256u << 10) /* read at once, into a buffer of the loop */
 #define NET_READ_TURNS        4u           /* reads from one TLS connection before others' turn */
+#define NET_SEND_TURN         (256u << 10) /* bytes sent to one connection before others' turn */
+#define NET_SEND_SMALL        (16u << 10)  /* bytes queued: more is sent after what others have */
 #define NET_LISTENERS         16u          /* addresses of a server */
 #define NET_LISTEN_BACKLOG    1024         /* the kernel's queue of new connections */
 #define NET_ACCEPT_TURNS      64u          /* connections accepted in one turn */
@@ -70,7 +72,7 @@
 #define WS_CLOSE_MS        5000u      /* for the peer's half of the closing handshake */
 #define WS_STREAM_MESSAGE  (1u << 20) /* bytes of a stream that are sent as one message, at most */
 #define WS_DEFLATE_LEAST   64u        /* bytes that are worth compressing */
-#define WS_DEFLATE_READ    8192u      /* read at once where it may be compressed: inflates to 8 MiB */
+#define WS_DEFLATE_READ    8192u /* read at once where it may be compressed: inflates to 8 MiB */
 
 _Static_assert(NET_CHUNK_SMALL < NET_CHUNK_LARGE, "two classes of chunks");
 _Static_assert(NET_COPY_MAX < NET_CHUNK_LARGE / 2, "what is copied fits a chunk");

@@ -4,6 +4,7 @@
 #include "net/conn.h"
 
 #include "fixture.h"
+#include "net/tbl/limits.h"
 
 #include <sys/resource.h>
 #include <sys/un.h>
@@ -104,7 +105,8 @@ static void on_open(void *ctx, unsigned loop, struct conn *c, const char *alpn)
         conn_send_lent(c, slice_of(zeros, sizeof zeros), nothing, NULL);
 }
 
-static void start(struct cx *x, const char *addr)
+/* All but the threads. */
+static void prepare(struct cx *x, const char *addr)
 {
     struct errinfo info = {0};
     unsigned i;
@@ -123,6 +125,13 @@ static void start(struct cx *x, const char *addr)
     assert_int_equal(conn_server_new(&x->conf, &x->s, &info), ERR_OK);
     if (conn_server_listen(x->s, addr, NULL, &x->port, &info))
         fail_msg("%s", info.text);
+}
+
+static void start(struct cx *x, const char *addr)
+{
+    unsigned i;
+
+    prepare(x, addr);
     for (i = 0; i < x->n; i++)
         assert_int_equal(pthread_create(&x->threads[i], NULL, fx_run, x->loops[i]), 0);
 }
@@ -273,6 +282,39 @@ static void slow_readers(void **state)
     close(stuck);
     close(slow);
     stop(&x);
+}
+
+static uint64_t sent_by(const struct cx *x)
+{
+    struct conn_stats st;
+
+    conn_server_stats(x->s, &st);
+    return st.bytes_out;
+}
+
+/* Nobody waits until all of a long answer is copied to its socket. */
+static void long_answers_take_turns(void **state)
+{
+    static uint8_t got[64u << 10];
+    struct cx x = {.flood = 4u << 20};
+    uint64_t before, come = 0;
+    int fd;
+    ssize_t n;
+
+    prepare(&x, "127.0.0.1:0");
+    fd = dial(&x);
+    while (come < x.flood) {
+        before = sent_by(&x);
+        loop_turn(x.loops[0], come == sent_by(&x));
+        assert_in_range(sent_by(&x) - before, 0, NET_SEND_TURN);
+        while ((n = recv(fd, got, sizeof got, MSG_DONTWAIT)) > 0)
+            come += (uint64_t)n;
+    }
+    assert_int_equal(come, x.flood);
+    assert_int_equal(sent_by(&x), x.flood);
+    close(fd);
+    conn_server_free(&x.s);
+    loop_free(&x.loops[0]);
 }
 
 static void output_has_a_hard_maximum(void **state)
@@ -522,6 +564,7 @@ int main(void)
         cmocka_unit_test(reset_is_noticed),
         cmocka_unit_test(deadline_ends),
         cmocka_unit_test(slow_readers),
+        cmocka_unit_test(long_answers_take_turns),
         cmocka_unit_test(output_has_a_hard_maximum),
         cmocka_unit_test(connections_have_a_maximum),
         cmocka_unit_test(an_address_has_a_maximum),

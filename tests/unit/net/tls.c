@@ -387,6 +387,51 @@ static void slow_reader(void **state)
     tls_conf_free(&t);
 }
 
+static atomic_uint holding, let_on;
+
+/* The loop sees nothing until it is let on. */
+static void hold(struct loop_task *t)
+{
+    atomic_store(&holding, 1);
+    while (!atomic_load(&let_on))
+        usleep(100);
+}
+
+static uint64_t accepted(const struct fx *f)
+{
+    struct http_stats st;
+
+    http_server_stats(f->s, &st);
+    return st.conns_accepted;
+}
+
+/* A peer that sends the first bytes of a handshake and resets the connection: the loop sees input and the
+ * end at once, while there is no protocol yet. */
+static void reset_in_the_handshake(void **state)
+{
+    static const uint8_t first[] = {0x16, 3, 1, 1, 0, 1};
+    struct linger reset = {.l_onoff = 1};
+    struct loop_task task = {.fn = hold};
+    struct tls_conf *t;
+    struct client c;
+    struct fx f;
+    int fd;
+
+    serve(&f, &t, NULL);
+    fd = fx_connect(&f);
+    fx_wait(accepted(&f) == 1);
+    loop_post(f.loops[0], &task);
+    fx_wait(atomic_load(&holding) == 1);
+    assert_int_equal(send(fd, first, sizeof first, MSG_NOSIGNAL), sizeof first);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+    close(fd);
+    atomic_store(&let_on, 1);
+    assert_true(dial(&f, &c, TLS1_3_VERSION, NULL, false)); /* it is still there */
+    hang_up(&c);
+    fx_stop(&f);
+    tls_conf_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -398,6 +443,7 @@ int main(void)
         cmocka_unit_test(wrong_configurations),
         cmocka_unit_test(what_is_not_tls),
         cmocka_unit_test(slow_reader),
+        cmocka_unit_test(reset_in_the_handshake),
     };
 
     return cmocka_run_group_tests(tests, make_files, remove_files);
