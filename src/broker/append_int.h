@@ -68,7 +68,7 @@ struct append {
     struct sync_wait *wait;
     uint64_t ticket;
     bool txn_starts;
-    bool produced; /* some part is */
+    bool produced;                   /* some part is */
     const struct partition *expects; /* see append_expect; NULL: nothing */
     int64_t expected;
     atomic_uint waiting;

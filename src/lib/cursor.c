@@ -133,8 +133,7 @@ static json_t *config_of(const struct weir_cursor *c, const char *name,
                                     : o->from == WEIR_FROM_TIME   ? "by_start_time"
                                                                   : "all"));
     if (o->from == WEIR_FROM_OFFSET)
-        json_object_set_new(v, "opt_start_seq",
-                            json_integer((json_int_t)((uint64_t)start + c->first)));
+        json_object_set_new(v, "opt_start_seq", json_integer(start + (json_int_t)c->first));
     if (o->from == WEIR_FROM_TIME) {
         time_format(o->at_ms, at);
         json_object_set_new(v, "opt_start_time", json_string(at));
@@ -146,10 +145,9 @@ static enum err item_save(struct weir_cursor *c, const char *name,
                           const struct weir_cursor_options *o, int64_t start, struct errinfo *info)
 {
     char key[LIMIT_KV_KEY], *text;
-    json_t *v =
-        json_pack("{s:o, s:I, s:I, s:I}", "config", config_of(c, name, o, start), "created",
-                  (json_int_t)io_wall_ms(io_real()) * MS_NS, "start",
-                  (json_int_t)((uint64_t)start + c->first), "topic", (json_int_t)topic_id(c->t));
+    json_t *v = json_pack("{s:o, s:I, s:I, s:I}", "config", config_of(c, name, o, start), "created",
+                          (json_int_t)io_wall_ms(io_real()) * MS_NS, "start",
+                          start + (json_int_t)c->first, "topic", (json_int_t)topic_id(c->t));
     enum err e;
 
     text = json_dumps(v, JSON_COMPACT);
@@ -545,7 +543,7 @@ weir_err weir_cursor_info_get(struct weir_cursor *c, struct weir_cursor_info *ou
                               struct weir_error *error)
 {
     struct errinfo info = {0};
-    struct cursor_part part;
+    struct cursor_part part = {0};
     struct cursor_info ci;
     enum err e = ERR_OK;
     int32_t i;
@@ -566,7 +564,7 @@ weir_err weir_cursor_place(struct weir_cursor *c, int32_t partition, int64_t *do
                            struct weir_error *error)
 {
     struct errinfo info = {0};
-    struct cursor_part part;
+    struct cursor_part part = {0};
     struct cursor_info ci;
     enum err e = ERR_AGAIN;
 

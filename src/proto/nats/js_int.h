@@ -149,8 +149,8 @@ struct jstream {
     char **origins; /* js->lock: names of the streams that it copies */
     unsigned origins_n;
     int64_t claimed_size; /* js->lock: max_msg_size, for checking who copies it */
-    json_t *taken;  /* array: patterns of subjects that it takes, or took */
-    bool takes_any; /* … or any, as they are transformed, or come from other streams */
+    json_t *taken;        /* array: patterns of subjects that it takes, or took */
+    bool takes_any;       /* … or any, as they are transformed, or come from other streams */
     size_t key_len;
     char key[]; /* account, NUL, name, NUL */
 };
