@@ -136,6 +136,7 @@
 #define LIMIT_JS_READ_THREADS 2u             /* that read files for streams */
 #define LIMIT_JS_BLOCKS (1u << 28)           /* entries of a stream's small tables */
 #define LIMIT_JS_IDS (4u << 20)              /* in a stream's window of duplicates */
+#define LIMIT_JS_SNAPSHOTS 4u                /* backups of a stream that are sent at once */
 #define LIMIT_JS_SCHEDULES (1u << 20)         /* scheduled messages of a stream */
 #define LIMIT_JS_STREAM_BATCHES 50u          /* atomic batches of a stream that wait for their end */
 #define LIMIT_JS_BATCHES 1000u               /* those of all streams */

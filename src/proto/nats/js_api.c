@@ -17,7 +17,6 @@
 
 #define API       "$JS.API."
 #define EVENT     "$JS.EVENT."
-#define ID_CHARS  22u
 #define TYPE_ROOM 128u
 
 /* ---- answers ---- */
@@ -139,23 +138,23 @@ static void event_send(struct jlater *j)
     free(v);
 }
 
-static void id_make(struct js *js, char out[ID_CHARS + 1])
+void js_id_make(struct js *js, char out[JS_ID_LEN + 1])
 {
     static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    uint8_t random[ID_CHARS];
+    uint8_t random[JS_ID_LEN];
     unsigned i;
 
     io_random(js->n->conf.io, random, sizeof random);
-    for (i = 0; i < ID_CHARS; i++)
+    for (i = 0; i < JS_ID_LEN; i++)
         out[i] = digits[random[i] % (sizeof digits - 1)];
-    out[ID_CHARS] = 0;
+    out[JS_ID_LEN] = 0;
 }
 
 void js_advise(struct jstream *s, const char *subject, const char *type, json_t *o)
 {
     size_t n = sizeof EVENT - 1 + strlen(subject);
     struct jevent *v;
-    char id[ID_CHARS + 1], time[JTIME_TEXT_LEN + 1];
+    char id[JS_ID_LEN + 1], time[JTIME_TEXT_LEN + 1];
     json_t *root;
 
     v = xcalloc(1, sizeof *v + n + 1);
@@ -166,7 +165,7 @@ void js_advise(struct jstream *s, const char *subject, const char *type, json_t 
         json_decref(o);
         return;
     }
-    id_make(s->js, id);
+    js_id_make(s->js, id);
     jtime_text(js_now_ns(s->js), time);
     root = json_pack("{s:s, s:s, s:s}", "type", type, "id", id, "timestamp", time);
     json_object_update(root, o);

@@ -502,6 +502,21 @@ void jconsumer_rewind(struct jconsumer *c, uint64_t seq)
     jconsumer_wake(c);
 }
 
+struct jconsumer *jconsumer_at(struct jstream *s, struct jconsumer_conf *conf, uint64_t seq,
+                               uint64_t dseq)
+{
+    struct jconsumer *c = jconsumer_new(s, conf, js_now_ns(s->js));
+
+    jconsumer_start(c);
+    if (seq) {
+        seq = seq < s->first_seq ? s->first_seq : seq > s->index.last + 1 ? s->index.last + 1 : seq;
+        c->start = seq;
+        jconsumer_rewind(c, seq);
+    }
+    c->dseq = dseq;
+    return c;
+}
+
 /* ---- ended ---- */
 
 void jconsumer_close(struct jconsumer *c, const char *status)

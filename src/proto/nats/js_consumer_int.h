@@ -163,6 +163,10 @@ void jconsumer_wake_later(struct jconsumer *c);
 struct jconsumer *jconsumer_new(struct jstream *s, struct jconsumer_conf *conf, int64_t created_ns);
 /* Where it begins, by its policy. */
 void jconsumer_start(struct jconsumer *c);
+/* A new one, of a checked configuration, whose next message has this sequence, and this number as a
+ * delivery; seq 0: as its policy says. */
+struct jconsumer *jconsumer_at(struct jstream *s, struct jconsumer_conf *conf, uint64_t seq,
+                               uint64_t dseq);
 /* What follows from the configuration. */
 void jconsumer_configure(struct jconsumer *c);
 /* All else than what is durable: stops, tells who waits. Its owner's reference goes. */

@@ -14,6 +14,7 @@
     X(CONSUMER_CREATE, 500, 10012, "{err}") \
     X(CONSUMER_NAME_EXIST, 400, 10013, "consumer name already in use") \
     X(CONSUMER_NOT_FOUND, 404, 10014, "consumer not found") \
+    X(SNAPSHOT_DELIVER_SUBJECT_INVALID, 400, 10015, "deliver subject not valid") \
     X(CONSUMER_DURABLE_NAME_NOT_IN_SUBJECT, 400, 10016, \
       "consumer expected to be durable but no durable name set in subject") \
     X(CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT, 400, 10017, \
@@ -120,6 +121,7 @@
     X(CONSUMER_REPLICAS_EXCEEDS_STREAM, 400, 10126, "consumer config replica count exceeds parent stream") \
     X(CONSUMER_NAME_CONTAINS_PATH_SEPARATORS, 400, 10127, "Consumer name can not contain path separators") \
     X(STREAM_NAME_CONTAINS_PATH_SEPARATORS, 400, 10128, "Stream name can not contain path separators") \
+    X(STREAM_NAME_EXIST_RESTORE_FAILED, 400, 10130, "stream name already in use, cannot restore") \
     X(CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH, 400, 10131, \
       "Consumer create request did not match filtered subject from create subject") \
     X(CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH, 400, 10132, \

@@ -11,6 +11,7 @@
  *   js_batch.c     atomic batches: what waits for their end
  *   js_counter.c   streams whose messages are sums; js_number.c
  *   js_schedule.c  messages that make others when they are due; js_cron.c, js_zone.c: when that is
+ *   js_snapshot.c  sending backups; js_restore.c: taking them; js_archive.c: what they are
  *   js_source.c    mirrors and sources: streams that copy others
  *   js_store.c     what is durable in its log: the index, limits, what is removed
  *   js_get.c       reading single messages: get, direct get, batches
@@ -55,6 +56,7 @@ struct jconsumers;
 struct jcounters;
 struct jimplicit;
 struct jpublish;
+struct jrestore;
 struct jschedules;
 struct jsources;
 struct jstore;
@@ -140,6 +142,10 @@ struct jstream {
     struct jcounters *counters;   /* js_counter.c; NULL: it is none */
     struct jschedules *schedules; /* js_schedule.c; NULL: it never had any */
     struct jsources *src;         /* js_source.c; NULL: it never copied any */
+    struct jrestore *restore;     /* js_restore.c; NULL: no backup is being taken */
+    struct list_head snapshots;   /* js_snapshot.c: backups that are being sent … */
+    unsigned snapshots_n;         /* … so many */
+    bool restoring;               /* it is not whole: a backup is to come, or comes */
     struct list_head askers;      /* who wait for more of it: js_source.c */
     bool mirrored;      /* it is or was a mirror: records without key and value fill gaps */
     struct nsub **subs; /* by subject of conf */
@@ -259,6 +265,9 @@ uint32_t js_send_status(struct nloop *l, struct naccount *a, struct slice to, co
 /* An event: $JS.EVENT.<subject> (ADVISORY.… or METRIC.…), on the stream's loop, at the end of the
  * turn. type: io.nats.jetstream.advisory.v1.…, in full; o: taken; id, timestamp, type are put in. */
 void js_advise(struct jstream *s, const char *subject, const char *type, json_t *o);
+#define JS_ID_LEN 22
+/* Letters and digits by chance. */
+void js_id_make(struct js *js, char out[JS_ID_LEN + 1]);
 /* The token number i of a subject, from 0 on; empty: it has not so many. */
 struct slice js_token(struct slice subject, unsigned i);
 

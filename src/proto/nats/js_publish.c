@@ -1746,7 +1746,8 @@ enum jcopied jpublish_copy(struct jstream *s, const struct jmsg *m, bool mirror)
     else if (w.facts.msg_id.len && s->conf.duplicates_ns > 0 &&
              jstore_dedup_find(s, w.facts.msg_id))
         return JCOPY_PASSED;
-    if ((c = copy_check(p, &w, m)) != JCOPIED || (c = copy_sum(p, &w, &made)) != JCOPIED)
+    if ((c = copy_check(p, &w, m)) != JCOPIED ||
+        (!mirror && (c = copy_sum(p, &w, &made)) != JCOPIED))
         return c;
     if (!fits(p, record_room(&w, made.headers, made.payload)))
         return JCOPY_LATER; /* where to go on is written in the unit of what was copied */

@@ -34,6 +34,7 @@
 #include "proto/nats/js_header.h"
 #include "proto/nats/js_implicit.h"
 #include "proto/nats/js_publish.h"
+#include "proto/nats/js_snapshot.h"
 #include "proto/nats/js_transform.h"
 #include "proto/nats/record.h"
 
@@ -122,6 +123,32 @@ static uint64_t saved_number(const struct jstream *s, uint64_t id, unsigned i)
 uint64_t jsources_base(const struct jstream *s)
 {
     return saved_number(s, MIRROR_ID, 2);
+}
+
+enum err jsources_based(struct jstream *s, uint64_t next)
+{
+    struct source_key k;
+    uint8_t item[24];
+
+    be64_store(item, s->conf.mirror ? next : 0);
+    be64_store(item + 8, 0);
+    be64_store(item + 16, s->first_seq);
+    return kv_put(s->js->b, SOURCE_NS, source_key(s, MIRROR_ID, &k), slice_of(item, sizeof item), 0,
+                  NULL, NULL, NULL);
+}
+
+static void base_take(struct jstream *s, uint64_t first)
+{
+    s->first_seq = first;
+    jindex_fini(&s->index);
+    jindex_init(&s->index, first, s->js->seed);
+}
+
+enum err jsources_base_set(struct jstream *s, uint64_t first)
+{
+    base_take(s, first);
+    s->mirrored = true;
+    return jsources_based(s, 0);
 }
 
 static void next_load(struct feed *f)
@@ -530,9 +557,7 @@ static bool mirror_base(struct feed *f, uint64_t seq)
     plog_info_get(partition_log(s->p), &log);
     if (log.end_offset || s->index.last >= s->first_seq)
         return s->first_seq == seq;
-    s->first_seq = seq;
-    jindex_fini(&s->index);
-    jindex_init(&s->index, seq, s->js->seed);
+    base_take(s, seq);
     return true;
 }
 
@@ -673,6 +698,7 @@ void jsources_came(struct jstream *s, const void *batch, enum err e)
     struct list_node *n, *next;
     struct feed *f;
 
+    jrestore_came(s, e);
     if (!s->src || s->gone)
         return;
     for (n = s->src->feeds.node.next; n != &s->src->feeds.node; n = next) {

@@ -23,6 +23,9 @@ void jsources_go_on(struct jstream *s);
 enum err jsources_forget(const struct jstream *s, struct append *a);
 /* "mirror" or "sources", if it has some, into o. */
 void jsources_info(struct jstream *s, json_t *o);
+/* The stream, which is empty, begins with this sequence, as a mirror does; it has all below next. */
+enum err jsources_base_set(struct jstream *s, uint64_t first);
+enum err jsources_based(struct jstream *s, uint64_t next);
 /* What cannot be copied is said; c was checked. */
 bool jsources_supported(const struct jstream_conf *c, struct js_fault *f);
 

@@ -23,6 +23,7 @@
 #include "proto/nats/js_implicit.h"
 #include "proto/nats/js_publish.h"
 #include "proto/nats/js_schedule.h"
+#include "proto/nats/js_snapshot.h"
 #include "proto/nats/js_source.h"
 #include "proto/nats/js_store.h"
 #include "proto/nats/js_transform.h"
@@ -108,9 +109,10 @@ struct jfilter *jstream_taken(const struct jstream *s)
 
 static json_t *saved_of(const struct jstream *s)
 {
-    return json_pack("{s:o, s:I, s:s, s:I, s:O, s:b}", "config", jstream_conf_write(&s->conf),
+    return json_pack("{s:o, s:I, s:s, s:I, s:O, s:b, s:b}", "config", jstream_conf_write(&s->conf),
                      "created", (json_int_t)s->created_ns, "topic", topic_name(s->topic), "id",
-                     (json_int_t)topic_id(s->topic), "taken", s->taken, "any", s->takes_any);
+                     (json_int_t)topic_id(s->topic), "taken", s->taken, "any", s->takes_any,
+                     "restoring", s->restoring);
 }
 
 static enum err save(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d))
@@ -152,6 +154,7 @@ struct jstream *jstream_new(struct js *js, struct naccount *a, struct slice name
     s->key_len = n + name.len;
     list_init(&s->waits);
     list_init(&s->askers);
+    list_init(&s->snapshots);
     map_init(&s->consumers, LIMIT_JS_CONSUMERS, js->seed);
     jindex_init(&s->index, 1, js->seed);
     return s;
@@ -212,6 +215,8 @@ void jstream_close(struct jstream *s)
     subs_end(s);
     jconsumers_end(s);
     s->gone = true;
+    jrestore_end(s);
+    jsnapshots_end(s);
     jsources_end(s);
     jschedules_end(s);
     jcounters_end(s);
@@ -394,7 +399,10 @@ static void making_failed(struct making *m, const char *why)
     s->loading = false;
     s->gone = true;
     js_stream_take(s->js, s);
-    js_fail(m->r, "stream_create", JSE_STREAM_CREATE, "%s", why);
+    if (s->restoring)
+        js_fail(m->r, "stream_restore", JSE_STREAM_RESTORE, "%s", why);
+    else
+        js_fail(m->r, "stream_create", JSE_STREAM_CREATE, "%s", why);
     jstream_waits_run(s);
     free(m);
 }
@@ -409,15 +417,20 @@ static void ready(struct jstream *s, void *arg)
         jconsumers_load(s, &info);
         if (!s->pub) {
             jpublish_begin(s);
-            subs_begin(s);
+            if (!s->restoring)
+                subs_begin(s);
         }
-        jpublish_loaded(s);
-        jsources_begin(s);
-        jschedules_begin(s);
+        if (!s->restoring) {
+            jpublish_loaded(s);
+            jsources_begin(s);
+            jschedules_begin(s);
+        }
         if (s->implicit)
             jimplicit_loaded(s);
     }
-    if (m->r) {
+    if (m->r && s->restoring) {
+        jrestore_begin(m->r);
+    } else if (m->r) {
         advise_action(s, "create");
         answer_info(m->r, "stream_create", true);
     }
@@ -598,7 +611,8 @@ static bool origins_check(struct jstream *s, struct js_fault *f)
     return true;
 }
 
-void js_stream_create(struct jreq *r)
+/* r->json is the configuration. restoring: a backup is to come into it. */
+static void create(struct jreq *r, const char *type, bool restoring)
 {
     struct jstream_conf c;
     struct js_fault f;
@@ -606,37 +620,64 @@ void js_stream_create(struct jreq *r)
     enum err e;
 
     if (!jstream_conf_read(&c, r->json, false, &f)) {
-        js_fault(r, "stream_create", &f);
+        js_fault(r, type, &f);
         return;
     }
     if (!create_check(r, &c, &f)) {
         jstream_conf_fini(&c);
-        js_fault(r, "stream_create", &f);
+        js_fault(r, type, &f);
         return;
     }
     if ((r->stream = js_stream_find(r->js, r->account, slice_str(c.name)))) {
         jstream_conf_fini(&c);
-        js_post_stream(r, again_run);
+        if (restoring)
+            js_fail(r, type, JSE_STREAM_NAME_EXIST_RESTORE_FAILED, NULL);
+        else
+            js_post_stream(r, again_run);
+        return;
+    }
+    if (restoring && c.sources.n) {
+        jstream_conf_fini(&c);
+        js_fail(r, type, JSE_STREAM_RESTORE, "streams with sources are not restored");
         return;
     }
     s = jstream_new(r->js, r->account, slice_str(c.name));
     s->conf = c;
+    s->restoring = restoring;
     s->created_ns = js_now_ns(r->js);
     e = js_stream_put(r->js, s);
     if (e) {
-        js_fail(r, "stream_create",
-                e == ERR_CONFLICT ? JSE_STREAM_SUBJECT_OVERLAP : JSE_MAXIMUM_STREAMS_LIMIT, NULL);
+        js_fail(r, type, e == ERR_CONFLICT ? JSE_STREAM_SUBJECT_OVERLAP : JSE_MAXIMUM_STREAMS_LIMIT,
+                NULL);
         jstream_unref(s);
         return;
     }
     if (!origins_check(s, &f)) {
         js_stream_take(r->js, s);
         jstream_unref(s);
-        js_fault(r, "stream_create", &f);
+        js_fault(r, type, &f);
         return;
     }
     r->stream = s; /* its reference */
     js_post(r, s->l, make_run);
+}
+
+void js_stream_create(struct jreq *r)
+{
+    create(r, "stream_create", false);
+}
+
+void js_stream_restore_request(struct jreq *r)
+{
+    json_t *config = json_incref(json_object_get(r->json, "config"));
+
+    if (!r->json) {
+        js_fail(r, "stream_restore", JSE_BAD_REQUEST, NULL);
+        return;
+    }
+    json_decref(r->json);
+    r->json = config;
+    create(r, "stream_restore", true);
 }
 
 void jstream_restore(struct js *js, struct naccount *a, struct slice name, struct slice text)
@@ -657,6 +698,10 @@ void jstream_restore(struct js *js, struct naccount *a, struct slice name, struc
                !jstream_topic(s, t)) {
         /* it was deleted, by another protocol perhaps */
         kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
+    } else if (json_is_true(json_object_get(o, "restoring"))) {
+        /* a backup of which only a part came: nobody has been told that it is there */
+        kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
+        topic_delete(js->b, slice_str(topic_name(t)), NULL, NULL, NULL);
     } else if (!js_stream_put(js, s)) {
         m = xcalloc(1, sizeof *m);
         jpublish_begin(s); /* what is published meanwhile waits */
@@ -762,9 +807,9 @@ static void forgotten(struct jdone *d)
 {
     struct deleting *g = list_entry(d, struct deleting, done);
 
-    if (d->e)
+    if (d->e && g->r)
         js_fail(g->r, "stream_delete", JSE_STREAM_DELETE, "%s", err_text(d->e));
-    else
+    else if (g->r)
         js_answer(g->r, "stream_delete", json_pack("{s:b}", "success", 1));
     free(g);
 }
@@ -780,24 +825,53 @@ static void topic_gone(struct jdone *d)
         jstore_forget(s, JS_STREAM_NS, slice_of(s->key, s->key_len), d);
         return;
     }
-    js_fail(g->r, "stream_delete", JSE_STREAM_DELETE, "%s", err_text(e));
+    if (g->r)
+        js_fail(g->r, "stream_delete", JSE_STREAM_DELETE, "%s", err_text(e));
     free(g);
 }
 
-static void on_delete(struct jreq *r)
+/* r NULL: nobody asked for it. */
+static void stream_delete(struct jstream *s, struct jreq *r)
 {
-    struct jstream *s = r->stream;
     struct deleting *g = xcalloc(1, sizeof *g);
     enum err e;
 
     g->r = r;
-    advise_action(s, "delete");
     jschedules_forget(s);
     jstream_close(s);
     jdone_begin(&g->done, s, topic_gone);
     e = topic_delete(s->js->b, slice_str(topic_name(s->topic)), jdone_call, &g->done, NULL);
     if (e)
         jdone_call(&g->done, e, NULL);
+}
+
+static void on_delete(struct jreq *r)
+{
+    advise_action(r->stream, "delete");
+    stream_delete(r->stream, r);
+}
+
+void jstream_drop(struct jstream *s)
+{
+    jstream_ref(s); /* the table's goes */
+    stream_delete(s, NULL);
+    jstream_unref(s);
+}
+
+/* ---- backups ---- */
+
+enum err jstream_save_whole(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d))
+{
+    s->restoring = false;
+    return save(s, d, fn);
+}
+
+void jstream_restored(struct jstream *s)
+{
+    subs_begin(s);
+    jsources_begin(s);
+    jschedules_begin(s);
+    advise_action(s, "create");
 }
 
 /* ---- purging ---- */
@@ -979,18 +1053,6 @@ static void on_info(struct jreq *r)
     answer_info(r, "stream_info", false);
 }
 
-static void on_snapshot(struct jreq *r)
-{
-    js_fail(r, "stream_snapshot", JSE_STREAM_SNAPSHOT,
-            "streams are topics of the server: see its documentation for backups");
-}
-
-void js_stream_restore_request(struct jreq *r)
-{
-    js_fail(r, "stream_restore", JSE_STREAM_RESTORE,
-            "streams are topics of the server: see its documentation for backups");
-}
-
 static void on_peer(struct jreq *r)
 {
     js_fail(r, "stream_remove_peer", JSE_CLUSTER_REQUIRED, NULL);
@@ -1010,7 +1072,7 @@ void jstream_request(struct jreq *r)
         {"DIRECT.GET.", jget_direct},        {"STREAM.INFO.", on_info},
         {"STREAM.UPDATE.", on_update},       {"STREAM.DELETE.", on_delete},
         {"STREAM.PURGE.", on_purge},         {"STREAM.MSG.GET.", jget_msg},
-        {"STREAM.MSG.DELETE.", jget_delete}, {"STREAM.SNAPSHOT.", on_snapshot},
+        {"STREAM.MSG.DELETE.", jget_delete}, {"STREAM.SNAPSHOT.", jsnapshot_request},
         {"STREAM.PEER.", on_peer},           {"STREAM.LEADER.", on_stepdown},
     };
     unsigned i;

@@ -51,6 +51,11 @@ void js_account_info(struct jreq *r);
 void js_stream_restore_request(struct jreq *r);
 /* On the stream's loop. Takes r. */
 void jstream_request(struct jreq *r);
+/* It is whole now: saves that, on ERR_OK fn is called; then it takes messages. */
+enum err jstream_save_whole(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d));
+void jstream_restored(struct jstream *s);
+/* It goes, and nobody is told. */
+void jstream_drop(struct jstream *s);
 /* Before the loops run: a stream as it was saved. */
 void jstream_restore(struct js *js, struct naccount *a, struct slice name, struct slice saved);
 /* A stream that is not in the table, without configuration and topic; a reference. */
