@@ -148,9 +148,11 @@ static bool line_member(struct jsonl_parsed *p, struct slice name, struct slice 
     }
     if (is(name, "headers"))
         return type == JTEXT_ARRAY && headers_take(p, raw);
-    if (is(name, "timestamp"))
-        return type == JTEXT_STRING &&
-               (time_parse(text_of(p, raw), &p->r.timestamp_ms) || true); /* timestamp_ms comes */
+    if (is(name, "timestamp")) {
+        if (type == JTEXT_STRING)
+            (void)time_parse(text_of(p, raw), &p->r.timestamp_ms); /* else timestamp_ms comes */
+        return type == JTEXT_STRING;
+    }
     if (type == JTEXT_NUMBER) {
         if (!jtext_int(raw, &n))
             return false;
