@@ -248,7 +248,7 @@ void natsd_turn(struct natsd *d, unsigned loop)
         while (at < k->in.len && !d->broken &&
                (n = take(d, i, slice_of(k->in.ptr + at, k->in.len - at))))
             at += n;
-        if (at > k->in.len) /* whoever was given it dropped the connection */
+        if (!at || at > k->in.len) /* nothing; or whoever was given it dropped the connection */
             continue;
         memmove(k->in.ptr, k->in.ptr + at, k->in.len - at);
         k->in.len -= at;
