@@ -1093,8 +1093,9 @@ void jconsumers_removed(struct jstream *s, uint64_t seq)
     EACH_CONSUMER(s, c, at, v)
     {
         if (jconsumer_ahead(c, seq)) {
-            if (seq <= c->counted && c->pending && takes(c, seq))
-                c->pending--;
+            if (seq <= c->counted && c->pending && takes(c, seq) &&
+                (!c->cursor || jconsumer_open(c, seq)))
+                c->pending--; /* what was acknowledged ahead is not counted any more */
         } else if (c->acked) {
             jack_void(c, seq, "Message deleted by stream limits");
         }

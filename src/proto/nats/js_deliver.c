@@ -115,6 +115,15 @@ static bool came_back(struct jconsumer *c, int64_t offset, struct given *g)
     return false;
 }
 
+/* It is behind us, though nobody got it: it was delivered before a restart, behind what is known of
+ * that, and acknowledged since. It is not counted as pending any more. */
+static void leap(struct jconsumer *c, uint64_t seq)
+{
+    if (c->lasts_at < c->lasts_n && c->lasts[c->lasts_at] == seq)
+        c->lasts_at++;
+    c->next = seq + 1;
+}
+
 static enum found find_leased(struct jconsumer *c, struct given *g)
 {
     int64_t offset, now = mono_ms(c);
@@ -136,9 +145,12 @@ static enum found find_leased(struct jconsumer *c, struct given *g)
             c->next = c->s->index.last >= c->next ? c->s->index.last + 1 : c->next;
             return FOUND_NOTHING;
         }
-        if (g->seq > seq)
-            cursor_skip(c->cursor, offset, jstream_offset(c->s, g->seq) - 1);
-        return FOUND;
+        if (g->seq == seq)
+            return FOUND;
+        cursor_skip(c->cursor, offset, jstream_offset(c->s, g->seq) - 1);
+        if (jconsumer_open(c, g->seq))
+            return FOUND;
+        leap(c, g->seq);
     }
     return FOUND_FULL;
 }
@@ -160,9 +172,7 @@ static void passed(struct jconsumer *c, const struct given *g)
         return;
     if (c->pending)
         c->pending--;
-    if (c->lasts_at < c->lasts_n && c->lasts[c->lasts_at] == g->seq)
-        c->lasts_at++;
-    c->next = g->seq + 1;
+    leap(c, g->seq);
 }
 
 /* ---- reading ---- */
