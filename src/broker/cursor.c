@@ -399,6 +399,23 @@ int64_t cursor_next(struct cursor *c, const struct cursor_conf *conf, int64_t no
     return at;
 }
 
+int64_t cursor_free_from(struct cursor *c, int64_t from, int64_t now_ms)
+{
+    int64_t at = -1;
+    uint32_t i;
+
+    cursor__lock(c);
+    if (from < c->r.start)
+        from = c->r.start;
+    if (from < c->r.next && !atomic_load(&c->gone)) {
+        for (i = cursor_ranges_at(&c->r, from); i < c->r.n && at < 0; i++)
+            if (is_free(&c->r.v[i], now_ms))
+                at = c->r.v[i].first > from ? c->r.v[i].first : from;
+    }
+    cursor__unlock(c);
+    return at;
+}
+
 static struct cursor_owner *owner_get(struct cursor *c, struct slice name)
 {
     struct cursor_owner *o = map_find(&c->owners, name);

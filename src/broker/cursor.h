@@ -66,6 +66,9 @@ enum err cursor_delete(struct broker *b, struct slice group, struct partition *p
 /* The first offset at which there may be records to take, for a read of the log; -1: nothing is free
  * to be taken (topic_wait tells when that may have changed; see topic_commits). */
 int64_t cursor_next(struct cursor *c, const struct cursor_conf *conf, int64_t now_ms);
+/* The first offset, not before `from`, of a record that came back and is free to be taken; -1: there
+ * is none. */
+int64_t cursor_free_from(struct cursor *c, int64_t from, int64_t now_ms);
 
 struct cursor_taken {
     int64_t first, last;

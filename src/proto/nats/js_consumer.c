@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -13,10 +14,11 @@
 #include "proto/nats/js_consumer_int.h"
 #include "proto/nats/js_source.h"
 
-#define MS_NS       1000000
-#define INACTIVE_NS 5000000000ll /* of those that are not durable, if they do not say */
-#define PLACE_MS    1000u        /* between savings of where a consumer is */
-#define ADVICE_ROOM 640u
+#define MS_NS         1000000
+#define INACTIVE_NS   5000000000ll /* of those that are not durable, if they do not say */
+#define PLACE_MS      1000u        /* between savings of where a consumer is */
+#define ADVICE_ROOM   640u
+#define PARK_AGAIN_MS 1000u /* what is spent could not be saved */
 
 /* Subscriptions of a stream's consumers. */
 struct jconsumers {
@@ -593,50 +595,55 @@ void jconsumer_delete(struct jconsumer *c, void (*then)(void *arg, enum err e), 
 struct jparked {
     struct jdone d;
     struct jconsumer *c; /* referenced */
-    uint64_t seq;
-    uint32_t deliveries;
+    uint32_t n;
+    struct jspent v[];
 };
 
 static void parked(struct jdone *d)
 {
     struct jparked *p = list_entry(d, struct jparked, d);
     struct jconsumer *c = p->c;
+    uint32_t i;
 
     c->parking = false;
-    if (!c->gone && !d->e) {
-        jack_queue(c, p->seq, p->seq, c->lease.dead_letters[0] ? CURSOR_REJECT : CURSOR_VOID, 0);
-        jack_spent(c, p->seq, p->deliveries);
+    for (i = 0; i < p->n && !c->gone && !d->e; i++) {
+        jack_queue(c, p->v[i].seq, p->v[i].seq,
+                   c->lease.dead_letters[0] ? CURSOR_REJECT : CURSOR_VOID, 0);
+        jack_spent(c, p->v[i].seq, p->v[i].deliveries);
     }
+    if (d->e)
+        jconsumer_due(c, jconsumer_now_ms(c) + PARK_AGAIN_MS);
     jconsumer_unref(c);
     free(p);
 }
 
-void jconsumer_park(struct jconsumer *c, uint64_t seq, uint32_t deliveries)
+void jconsumer_park(struct jconsumer *c, const struct jspent *v, uint32_t add)
 {
     struct jparked *p;
     char key[LIMIT_KV_KEY];
     uint32_t i, n = 0;
     enum err e;
 
-    if (c->parking)
-        return;
+    ASSERT(!c->parking);
     for (i = 0; i < c->spent_n; i++) /* those that are not there any more need not be known */
-        if (jindex_has(&c->s->index, c->spent[i]) && c->spent[i] != seq)
+        if (jindex_has(&c->s->index, c->spent[i]))
             c->spent[n++] = c->spent[i];
-    c->spent = xrealloc(c->spent, (n + 1) * sizeof *c->spent);
-    c->spent[n++] = seq;
     c->spent_n = n;
+    c->spent = xrealloc(c->spent, (n + add) * sizeof *c->spent);
+    for (i = 0; i < add; i++) /* they may be there, if it failed before */
+        if (!jconsumer_parked(c, v[i].seq))
+            c->spent[c->spent_n++] = v[i].seq;
     c->parking = true;
-    p = xcalloc(1, sizeof *p);
+    p = xcalloc(1, sizeof *p + add * sizeof *p->v);
     p->c = c;
-    p->seq = seq;
-    p->deliveries = deliveries;
+    p->n = add;
+    memcpy(p->v, v, add * sizeof *v);
     jconsumer_ref(c);
     jdone_begin(&p->d, c->s, parked);
-    e = n * sizeof *c->spent > LIMIT_KV_VALUE
+    e = c->spent_n * sizeof *c->spent > LIMIT_KV_VALUE
             ? ERR_LIMIT
-            : kv_put(c->js->b, JSPENT_NS, key_of(c, key), slice_of(c->spent, n * sizeof *c->spent),
-                     0, jdone_call, &p->d, NULL);
+            : kv_put(c->js->b, JSPENT_NS, key_of(c, key),
+                     slice_of(c->spent, c->spent_n * sizeof *c->spent), 0, jdone_call, &p->d, NULL);
     if (e)
         jdone_call(&p->d, e, NULL);
 }

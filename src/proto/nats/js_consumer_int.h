@@ -104,7 +104,7 @@ struct jconsumer {
     uint32_t pulls_n;
     uint64_t last_pull_ms;
     struct buf headers; /* of a message to which some are added */
-    bool parking;       /* one that is spent is being saved */
+    bool parking;       /* what is spent is being saved */
     uint32_t refusing;  /* settlements under way by which messages come back at once */
     bool reading;       /* jreader says when to go on */
     bool more_posted;
@@ -181,9 +181,13 @@ enum err jconsumer_save(struct jconsumer *c, broker_done_fn done, void *arg);
 void jconsumer_moved(struct jconsumer *c);
 /* pending is counted anew. */
 void jconsumer_recount(struct jconsumer *c);
-/* This one was delivered as often as is allowed, but its stream keeps it: that is remembered, then it
- * is done with. c->parking meanwhile. */
-void jconsumer_park(struct jconsumer *c, uint64_t seq, uint32_t deliveries);
+struct jspent {
+    uint64_t seq;
+    uint32_t deliveries;
+};
+/* These were delivered as often as is allowed, but their stream keeps them: that is remembered, then
+ * they are done with. c->parking meanwhile: none is parked before. */
+void jconsumer_park(struct jconsumer *c, const struct jspent *v, uint32_t n);
 /* Its cursor is not done with it, or never had it. */
 bool jconsumer_open(const struct jconsumer *c, uint64_t seq);
 bool jconsumer_parked(const struct jconsumer *c, uint64_t seq);

@@ -25,6 +25,7 @@
 #define BOUND_MS     500u /* between looks whether somebody listens */
 #define UNBOUND_MS   50u
 #define SUBJECT_ROOM 1024u
+#define PARK_MOST    512u /* messages that are parked together */
 
 /* ---- which message ---- */
 
@@ -92,21 +93,52 @@ static bool is_spent(const struct jconsumer *c, uint32_t deliveries)
     return c->conf.max_deliver > 0 && deliveries >= (uint64_t)c->conf.max_deliver;
 }
 
-/* A free record below what was delivered: false if there is nothing to deliver in it. */
-static bool came_back(struct jconsumer *c, int64_t offset, struct given *g)
+/* How often it was delivered, as the cursor and the window know. */
+static uint32_t deliveries_of(const struct jconsumer *c, int64_t offset, const struct jgiven *w)
 {
-    uint64_t seq = jstream_seq(c->s, offset);
-    struct jgiven *w = jwindow_find(&c->window, seq);
     uint16_t counted = 0;
 
     cursor_record_get(c->cursor, offset, &counted, NULL);
+    return w && w->deliveries > counted ? w->deliveries : counted;
+}
+
+/* Parks all that are free and spent from this one on, which is: they would wait for each other
+ * otherwise, and what is not spent for them. */
+static void park_from(struct jconsumer *c, int64_t offset, int64_t now)
+{
+    struct jspent v[PARK_MOST];
+    const struct jgiven *w;
+    uint32_t n = 0, deliveries;
+    uint64_t seq;
+
+    if (c->parking)
+        return;
+    for (; offset >= 0 && n < PARK_MOST; offset = cursor_free_from(c->cursor, offset + 1, now)) {
+        seq = jstream_seq(c->s, offset);
+        if (seq >= c->next)
+            break;
+        w = jwindow_find(&c->window, seq);
+        deliveries = deliveries_of(c, offset, w);
+        if ((w || seq >= c->resume) && takes(c, seq) && is_spent(c, deliveries))
+            v[n++] = (struct jspent){seq, deliveries};
+    }
+    if (n)
+        jconsumer_park(c, v, n);
+}
+
+/* A free record below what was delivered: false if there is nothing to deliver in it. */
+static bool came_back(struct jconsumer *c, int64_t offset, int64_t now, struct given *g)
+{
+    uint64_t seq = jstream_seq(c->s, offset);
+    struct jgiven *w = jwindow_find(&c->window, seq);
+
     g->seq = seq;
     g->again = true;
-    g->deliveries = w && w->deliveries > counted ? w->deliveries : counted;
+    g->deliveries = deliveries_of(c, offset, w);
     if ((w || seq >= c->resume) && takes(c, seq)) {
         if (!is_spent(c, g->deliveries))
             return true;
-        jconsumer_park(c, seq, g->deliveries);
+        park_from(c, offset, now);
         return false;
     }
     cursor_skip(c->cursor, offset, offset);
@@ -132,7 +164,7 @@ static enum found find_leased(struct jconsumer *c, struct given *g)
     while ((offset = cursor_next(c->cursor, &c->lease, now)) >= 0) {
         seq = jstream_seq(c->s, offset);
         if (seq < c->next) {
-            if (came_back(c, offset, g))
+            if (came_back(c, offset, now, g))
                 return FOUND;
             if (c->parking)
                 return FOUND_FULL;

@@ -275,6 +275,30 @@ static void test_delay(void **state)
     end(&x);
 }
 
+/* What came back, one after the other: neither what is leased, nor what waits, nor what is new. */
+static void test_free_from(void **state)
+{
+    struct cursor_taken got[64];
+    struct cx x;
+
+    begin(&x);
+    put(&x, 10);
+    take(&x, "a", 0, 7, 8, got);
+    assert_int_equal(cursor_free_from(x.c, 0, x.now), -1);
+    assert_int_equal(settle(&x, "a", 1, 2, CURSOR_RELEASE, 0), ERR_OK);
+    assert_int_equal(settle(&x, "a", 4, 4, CURSOR_ACCEPT, 0), ERR_OK);
+    assert_int_equal(settle(&x, "a", 5, 5, CURSOR_RELEASE, 500), ERR_OK);
+    assert_int_equal(settle(&x, "a", 6, 6, CURSOR_RELEASE, 0), ERR_OK);
+    assert_int_equal(cursor_free_from(x.c, -5, x.now), 1);
+    assert_int_equal(cursor_free_from(x.c, 2, x.now), 2);
+    assert_int_equal(cursor_free_from(x.c, 3, x.now), 6);
+    assert_int_equal(cursor_free_from(x.c, 7, x.now), -1);
+    assert_int_equal(cursor_free_from(x.c, 1000, x.now), -1);
+    tick(&x, 500);
+    assert_int_equal(cursor_free_from(x.c, 3, x.now), 5);
+    end(&x);
+}
+
 struct watched {
     unsigned freed, spent;
     int64_t first, last;
@@ -1102,6 +1126,7 @@ int main(void)
         cmocka_unit_test(test_settling_twice_at_once),
         cmocka_unit_test(test_release_and_limit),
         cmocka_unit_test(test_delay),
+        cmocka_unit_test(test_free_from),
         cmocka_unit_test(test_lease),
         cmocka_unit_test(test_watch),
         cmocka_unit_test(test_loose),
