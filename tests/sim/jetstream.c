@@ -232,7 +232,9 @@ static void settle_answered(struct world *w, const struct asked *a)
         w->st_ended += !p->ended;
         p->ended = true;
     } else if (p->settlement == a->settlement && p->run == w->run && now_ms(w->io) < p->lease &&
-               (a->what == JACK_NAK || !p->refused)) {
+               (a->what == JACK_NAK || (!p->refused && !p->end_sent))) {
+        /* more time is given to what is waited for: not to what was refused, or acknowledged, though
+         * that may fail */
         p->until = a->until;
         if (a->what == JACK_PROGRESS)
             p->lease = a->until;
@@ -765,7 +767,7 @@ static void settle(struct world *w, unsigned k, uint32_t i, enum jack_what what,
         until = now + delay_ms;
         if (p->refused) /* it is free already, or this is a second one of the same turn */
             until = p->nak_until < until ? p->nak_until : until;
-        else if (p->end_sent) /* it is not waited for any more */
+        else if (p->end_sent && p->run == w->run) /* it is not waited for any more */
             until = p->until;
         p->nak_until = until;
         p->nak_round = w->rounds;
