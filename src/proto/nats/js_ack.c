@@ -128,21 +128,30 @@ static void terminate(struct jconsumer *c, uint64_t seq, struct slice reason)
     finish(c, seq, CURSOR_REJECT);
 }
 
+void jack_reply_note(struct buf *replies, struct slice reply)
+{
+    if (reply.len && reply.len < NATS_LINE_MAX && !buf_append_be16(replies, (uint16_t)reply.len))
+        buf_append_slice(replies, reply);
+}
+
 static void note_reply(struct jconsumer *c, struct slice reply)
 {
-    if (reply.len && reply.len < NATS_LINE_MAX &&
-        !buf_append_be16(&c->replies, (uint16_t)reply.len))
-        buf_append_slice(&c->replies, reply);
+    jack_reply_note(&c->replies, reply);
     jconsumer_wake(c);
 }
 
-void jack_late(struct jconsumer *c, uint64_t seq, struct slice reply)
+void jack_late(struct jconsumer *c, uint64_t seq, struct slice replies)
 {
+    struct jgiven *g = jwindow_find(&c->window, seq);
+
+    if (g) /* it was being parked, in vain */
+        jwindow_done(&c->window, g);
     if (jconsumer_open(c, seq))
         jack_queue(c, seq, seq, CURSOR_ACCEPT, 0); /* that it is done with is still on its way */
     else
         jstream_acked(c->s, seq);
-    note_reply(c, reply);
+    buf_append_slice(&c->replies, replies);
+    jconsumer_wake(c);
 }
 
 void jack_take(struct jconsumer *c, struct slice tail, struct slice reply, struct slice body)

@@ -14,11 +14,10 @@
 #include "proto/nats/js_consumer_int.h"
 #include "proto/nats/js_source.h"
 
-#define MS_NS         1000000
-#define INACTIVE_NS   5000000000ll /* of those that are not durable, if they do not say */
-#define PLACE_MS      1000u        /* between savings of where a consumer is */
-#define ADVICE_ROOM   640u
-#define PARK_AGAIN_MS 1000u /* what is spent could not be saved */
+#define MS_NS       1000000
+#define INACTIVE_NS 5000000000ll /* of those that are not durable, if they do not say */
+#define PLACE_MS    1000u        /* between savings of where a consumer is */
+#define ADVICE_ROOM 640u
 
 /* Subscriptions of a stream's consumers. */
 struct jconsumers {
@@ -231,8 +230,7 @@ static void told(void *arg, enum cursor_event what, int64_t first, int64_t last,
 
 /* ---- what is saved ---- */
 
-/* The key of its items. */
-static struct slice key_of(const struct jconsumer *c, char out[LIMIT_KV_KEY])
+struct slice jconsumer_key(const struct jconsumer *c, char out[LIMIT_KV_KEY])
 {
     size_t n = c->s->key_len + 1, name = strlen(c->conf.name);
 
@@ -250,7 +248,7 @@ enum err jconsumer_save(struct jconsumer *c, broker_done_fn done, void *arg)
                           "topic", (json_int_t)topic_id(c->s->topic));
     char key[LIMIT_KV_KEY], *text = json_dumps(o, JSON_COMPACT);
     enum err e =
-        kv_put(c->js->b, JCONSUMER_NS, key_of(c, key), slice_str(text), 0, done, arg, NULL);
+        kv_put(c->js->b, JCONSUMER_NS, jconsumer_key(c, key), slice_str(text), 0, done, arg, NULL);
 
     json_decref(o);
     free(text);
@@ -272,14 +270,14 @@ static void place_save(struct jconsumer *c)
     c->place_ms = 0;
     snprintf(text, sizeof text, "[%" PRIu64 ",%" PRIu64 ",%" PRIu64 "]", c->next, c->dseq,
              c->last_seq);
-    (void)kv_put(c->js->b, JPLACE_NS, key_of(c, key), slice_str(text), 0, NULL, NULL, NULL);
+    (void)kv_put(c->js->b, JPLACE_NS, jconsumer_key(c, key), slice_str(text), 0, NULL, NULL, NULL);
 }
 
 static void items_drop(struct jconsumer *c, broker_done_fn done, void *arg)
 {
     static const char *const spaces[] = {JPLACE_NS, JSPENT_NS};
     char key[LIMIT_KV_KEY];
-    struct slice k = key_of(c, key);
+    struct slice k = jconsumer_key(c, key);
     struct errinfo info;
     unsigned i;
     enum err e;
@@ -365,6 +363,7 @@ struct jconsumer *jconsumer_new(struct jstream *s, struct jconsumer_conf *conf, 
     jwindow_init(&c->window);
     list_init(&c->asked);
     list_init(&c->pulls);
+    list_init(&c->unparking);
     buf_init(&c->replies, LIMIT_JS_REPLIES);
     buf_init(&c->headers, SIZE_MAX);
     c->work.fn = work;
@@ -499,6 +498,7 @@ void jconsumer_rewind(struct jconsumer *c, uint64_t seq)
     c->resume = 0;
     c->acks_n = 0;
     c->start = seq < c->start ? seq : c->start;
+    jspent_forget(c, seq);
     set_place(c, seq < c->s->first_seq ? c->s->first_seq : seq);
     jconsumer_moved(c);
     jconsumer_wake(c);
@@ -590,123 +590,6 @@ void jconsumer_delete(struct jconsumer *c, void (*then)(void *arg, enum err e), 
         gone_end(g, ERR_OK);
 }
 
-/* ---- spent, but kept ---- */
-
-struct jparked {
-    struct jdone d;
-    struct jconsumer *c; /* referenced */
-    uint32_t n;
-    struct jspent v[];
-};
-
-static void parked(struct jdone *d)
-{
-    struct jparked *p = list_entry(d, struct jparked, d);
-    struct jconsumer *c = p->c;
-    uint32_t i;
-
-    c->parking = false;
-    for (i = 0; i < p->n && !c->gone && !d->e; i++) {
-        jack_queue(c, p->v[i].seq, p->v[i].seq,
-                   c->lease.dead_letters[0] ? CURSOR_REJECT : CURSOR_VOID, 0);
-        jack_spent(c, p->v[i].seq, p->v[i].deliveries);
-    }
-    if (d->e)
-        jconsumer_due(c, jconsumer_now_ms(c) + PARK_AGAIN_MS);
-    jconsumer_unref(c);
-    free(p);
-}
-
-void jconsumer_park(struct jconsumer *c, const struct jspent *v, uint32_t add)
-{
-    struct jparked *p;
-    char key[LIMIT_KV_KEY];
-    uint32_t i, n = 0;
-    enum err e;
-
-    ASSERT(!c->parking);
-    for (i = 0; i < c->spent_n; i++) /* those that are not there any more need not be known */
-        if (jindex_has(&c->s->index, c->spent[i]))
-            c->spent[n++] = c->spent[i];
-    c->spent_n = n;
-    c->spent = xrealloc(c->spent, (n + add) * sizeof *c->spent);
-    for (i = 0; i < add; i++) /* they may be there, if it failed before */
-        if (!jconsumer_parked(c, v[i].seq))
-            c->spent[c->spent_n++] = v[i].seq;
-    c->parking = true;
-    p = xcalloc(1, sizeof *p + add * sizeof *p->v);
-    p->c = c;
-    p->n = add;
-    memcpy(p->v, v, add * sizeof *v);
-    jconsumer_ref(c);
-    jdone_begin(&p->d, c->s, parked);
-    e = c->spent_n * sizeof *c->spent > LIMIT_KV_VALUE
-            ? ERR_LIMIT
-            : kv_put(c->js->b, JSPENT_NS, key_of(c, key),
-                     slice_of(c->spent, c->spent_n * sizeof *c->spent), 0, jdone_call, &p->d, NULL);
-    if (e)
-        jdone_call(&p->d, e, NULL);
-}
-
-bool jconsumer_parked(const struct jconsumer *c, uint64_t seq)
-{
-    uint32_t i;
-
-    for (i = 0; i < c->spent_n; i++)
-        if (c->spent[i] == seq)
-            return true;
-    return false;
-}
-
-struct junparked {
-    struct jdone d;
-    struct jconsumer *c; /* referenced */
-    uint64_t seq;
-    size_t reply_len;
-    uint8_t reply[];
-};
-
-static void unparked(struct jdone *d)
-{
-    struct junparked *u = list_entry(d, struct junparked, d);
-    struct slice to = slice_of(u->reply, u->reply_len);
-    struct jconsumer *c = u->c;
-
-    if (!d->e) {
-        if (!c->gone)
-            jack_late(c, u->seq, to);
-    } else if (!c->gone && !jconsumer_parked(c, u->seq)) { /* it stays so */
-        c->spent = xrealloc(c->spent, (c->spent_n + 1) * sizeof *c->spent);
-        c->spent[c->spent_n++] = u->seq;
-    }
-    jconsumer_unref(c);
-    free(u);
-}
-
-void jconsumer_unpark(struct jconsumer *c, uint64_t seq, struct slice reply)
-{
-    struct junparked *u = xcalloc(1, sizeof *u + reply.len);
-    char key[LIMIT_KV_KEY];
-    uint32_t i, n = 0;
-    enum err e;
-
-    u->c = c;
-    u->seq = seq;
-    u->reply_len = reply.len;
-    if (reply.len)
-        memcpy(u->reply, reply.ptr, reply.len);
-    for (i = 0; i < c->spent_n; i++)
-        if (c->spent[i] != seq)
-            c->spent[n++] = c->spent[i];
-    c->spent_n = n;
-    jconsumer_ref(c);
-    jdone_begin(&u->d, c->s, unparked);
-    e = kv_put(c->js->b, JSPENT_NS, key_of(c, key), slice_of(c->spent, n * sizeof *c->spent), 0,
-               jdone_call, &u->d, NULL);
-    if (e)
-        jdone_call(&u->d, e, NULL);
-}
-
 /* ---- loaded ---- */
 
 struct jloading {
@@ -758,6 +641,10 @@ static void window_restore(struct jconsumer *c)
         if (!cursor_record_get(c->cursor, jstream_offset(c->s, seq), &n, NULL) &&
             jstream_offset(c->s, seq) < ci.next)
             continue;
+        if (jconsumer_parked(c, seq)) { /* the cursor was not told in time */
+            jconsumer_part(c, seq);
+            continue;
+        }
         jwindow_put(&c->window, seq, dseq++, n ? n : 1, c->created_ns);
     }
     c->dseq = dseq;
@@ -771,7 +658,7 @@ static void place_restore(struct jconsumer *c)
     json_t *v;
 
     buf_init(&b, LIMIT_KV_VALUE);
-    if (!kv_get(c->js->b, JPLACE_NS, key_of(c, key), &b)) {
+    if (!kv_get(c->js->b, JPLACE_NS, jconsumer_key(c, key), &b)) {
         v = json_loadb((const char *)b.ptr, b.len, 0, NULL);
         if (json_array_size(v) == 3) {
             c->next = (uint64_t)json_integer_value(json_array_get(v, 0));
@@ -779,11 +666,6 @@ static void place_restore(struct jconsumer *c)
             c->last_seq = (uint64_t)json_integer_value(json_array_get(v, 2));
         }
         json_decref(v);
-    }
-    if (!kv_get(c->js->b, JSPENT_NS, key_of(c, key), &b)) {
-        c->spent_n = (uint32_t)(b.len / sizeof *c->spent);
-        c->spent = xmalloc((c->spent_n + 1) * sizeof *c->spent);
-        memcpy(c->spent, b.ptr, c->spent_n * sizeof *c->spent);
     }
     buf_fini(&b);
 }
@@ -811,6 +693,7 @@ static void restore(struct jstream *s, const json_t *o)
     if (c->acked && !c->cursor) /* it was being made */
         jconsumer_make(c, NULL, NULL);
     place_restore(c);
+    jspent_load(c);
     if (c->next < s->index.first)
         c->next = s->index.first;
     if (c->cursor)

@@ -22,6 +22,7 @@
 #ifndef WEIR_PROTO_NATS_JS_CONSUMER_INT_H
 #define WEIR_PROTO_NATS_JS_CONSUMER_INT_H
 
+#include "base/tbl/limits.h"
 #include "broker/cursor.h"
 #include "proto/nats/js_int.h"
 #include "proto/nats/js_window.h"
@@ -90,8 +91,10 @@ struct jconsumer {
     uint64_t *lasts; /* last per subject: what is to be delivered, in order, up to `resume` */
     uint32_t lasts_n, lasts_at;
     uint64_t resume; /* from here on all that it takes is */
-    uint64_t *spent; /* in order: kept though they were delivered as often as is allowed */
+    uint64_t *spent; /* kept though they were delivered as often as is allowed; js_spent.c */
     uint32_t spent_n;
+    bool parking;               /* some of them are being saved */
+    struct list_head unparking; /* struct junparked */
     /* this turn */
     struct jlater work;
     struct list_head asked; /* struct jasked */
@@ -104,7 +107,6 @@ struct jconsumer {
     uint32_t pulls_n;
     uint64_t last_pull_ms;
     struct buf headers; /* of a message to which some are added */
-    bool parking;       /* what is spent is being saved */
     uint32_t refusing;  /* settlements under way by which messages come back at once */
     bool reading;       /* jreader says when to go on */
     bool more_posted;
@@ -181,19 +183,8 @@ enum err jconsumer_save(struct jconsumer *c, broker_done_fn done, void *arg);
 void jconsumer_moved(struct jconsumer *c);
 /* pending is counted anew. */
 void jconsumer_recount(struct jconsumer *c);
-struct jspent {
-    uint64_t seq;
-    uint32_t deliveries;
-};
-/* These were delivered as often as is allowed, but their stream keeps them: that is remembered, then
- * they are done with. c->parking meanwhile: none is parked before. */
-void jconsumer_park(struct jconsumer *c, const struct jspent *v, uint32_t n);
 /* Its cursor is not done with it, or never had it. */
 bool jconsumer_open(const struct jconsumer *c, uint64_t seq);
-bool jconsumer_parked(const struct jconsumer *c, uint64_t seq);
-/* One that is parked is acknowledged after all: its stream may let it go. Who asked for an answer (reply
- * not empty) has it when that is durable. */
-void jconsumer_unpark(struct jconsumer *c, uint64_t seq, struct slice reply);
 /* Begins anew at this sequence. */
 void jconsumer_rewind(struct jconsumer *c, uint64_t seq);
 json_t *jconsumer_info(struct jconsumer *c);
@@ -206,6 +197,29 @@ void jconsumer_due(struct jconsumer *c, uint64_t at_ms);
 uint64_t jconsumer_now_ms(const struct jconsumer *c);
 /* Its stream's and its own name are put in and behind the subject. */
 void jconsumer_advise(struct jconsumer *c, const char *subject, const char *type, json_t *o);
+
+/* The key of its items. */
+struct slice jconsumer_key(const struct jconsumer *c, char out[LIMIT_KV_KEY]);
+
+/* ---- js_spent.c ---- */
+
+struct jspent {
+    uint64_t seq;
+    uint32_t deliveries;
+};
+/* These were delivered as often as is allowed, but their stream keeps them: that is remembered, then
+ * they are done with. c->parking meanwhile: none is parked before. */
+void jconsumer_park(struct jconsumer *c, const struct jspent *v, uint32_t n);
+/* The cursor is told to be done with one that is parked. */
+void jconsumer_part(struct jconsumer *c, uint64_t seq);
+/* It was, or is about to be; also while its acknowledgement is not durable. */
+bool jconsumer_parked(const struct jconsumer *c, uint64_t seq);
+/* One that is parked is acknowledged after all: its stream may let it go. Who asked for an answer (reply
+ * not empty) has it when that is durable. */
+void jconsumer_unpark(struct jconsumer *c, uint64_t seq, struct slice reply);
+/* Those from this sequence on are delivered anew. */
+void jspent_forget(struct jconsumer *c, uint64_t from);
+void jspent_load(struct jconsumer *c);
 
 /* ---- js_pull.c ---- */
 
@@ -244,8 +258,10 @@ void jacks_settle(struct jconsumer *c);
 void jack_void(struct jconsumer *c, uint64_t seq, const char *reason);
 /* It was delivered as often as is allowed. */
 void jack_spent(struct jconsumer *c, uint64_t seq, uint32_t deliveries);
-/* One that was parked is acknowledged; reply may be empty. */
-void jack_late(struct jconsumer *c, uint64_t seq, struct slice reply);
+/* One that was parked is acknowledged; to be told: replies, as the consumer's. */
+void jack_late(struct jconsumer *c, uint64_t seq, struct slice replies);
+/* Adds one to replies. */
+void jack_reply_note(struct buf *replies, struct slice reply);
 void jack_queue(struct jconsumer *c, uint64_t seq, uint64_t last, uint8_t what, int64_t delay_ms);
 
 /* How long a lease lasts, of the delivery number n. */

@@ -18,6 +18,7 @@
 #define MS_NS        1000000
 #define TURN_MSGS    1024u
 #define TURN_BYTES   (1u << 20)
+#define PART_MS      1000        /* for what the cursor is told, until it is told again */
 #define SLOW_MS      2u          /* receivers have too much queued */
 #define FAILED_MS    1000u       /* the log could not be read */
 #define FLOW_MOST    (32u << 20) /* bytes on their way to a client that controls the flow … */
@@ -102,6 +103,12 @@ static uint32_t deliveries_of(const struct jconsumer *c, int64_t offset, const s
     return w && w->deliveries > counted ? w->deliveries : counted;
 }
 
+/* Its park is durable, but its cursor does not know: that write failed, or a restart came before. */
+static bool is_parked(const struct jconsumer *c, uint64_t seq, const struct jgiven *w)
+{
+    return !w && jconsumer_parked(c, seq);
+}
+
 /* Parks all that are free and spent from this one on, which is: they would wait for each other
  * otherwise, and what is not spent for them. */
 static void park_from(struct jconsumer *c, int64_t offset, int64_t now)
@@ -119,32 +126,59 @@ static void park_from(struct jconsumer *c, int64_t offset, int64_t now)
             break;
         w = jwindow_find(&c->window, seq);
         deliveries = deliveries_of(c, offset, w);
-        if ((w || seq >= c->resume) && takes(c, seq) && is_spent(c, deliveries))
+        if (!is_parked(c, seq, w) && (w || seq >= c->resume) && takes(c, seq) &&
+            is_spent(c, deliveries))
             v[n++] = (struct jspent){seq, deliveries};
     }
     if (n)
         jconsumer_park(c, v, n);
 }
 
-/* A free record below what was delivered: false if there is nothing to deliver in it. */
-static bool came_back(struct jconsumer *c, int64_t offset, int64_t now, struct given *g)
+/* False: it is not free any more. */
+static bool take_for(struct jconsumer *c, uint64_t seq, int32_t lease_ms)
+{
+    struct cursor_taken t;
+    int64_t at = jstream_offset(c->s, seq);
+    uint32_t records;
+
+    c->lease.lease_ms = lease_ms;
+    cursor_take(c->cursor, OWNER, at, at, 1, &c->lease, mono_ms(c), &t, 1, &records);
+    return records == 1;
+}
+
+/* The cursor is told again, of what nobody is to have; meanwhile it has a lease, so that the others are
+ * looked at. False: not now. */
+static bool part_again(struct jconsumer *c, uint64_t seq)
+{
+    if (!take_for(c, seq, PART_MS))
+        return false;
+    jconsumer_part(c, seq);
+    return true;
+}
+
+/* A free record below what was delivered: FOUND_NOTHING if there is nothing to deliver in it, FOUND_FULL
+ * if not now. */
+static enum found came_back(struct jconsumer *c, int64_t offset, int64_t now, struct given *g)
 {
     uint64_t seq = jstream_seq(c->s, offset);
     struct jgiven *w = jwindow_find(&c->window, seq);
+    bool parked = is_parked(c, seq, w);
 
     g->seq = seq;
     g->again = true;
     g->deliveries = deliveries_of(c, offset, w);
-    if ((w || seq >= c->resume) && takes(c, seq)) {
+    if ((w || parked || seq >= c->resume) && takes(c, seq)) {
+        if (parked)
+            return part_again(c, seq) ? FOUND_NOTHING : FOUND_FULL;
         if (!is_spent(c, g->deliveries))
-            return true;
+            return FOUND;
         park_from(c, offset, now);
-        return false;
+        return FOUND_FULL;
     }
     cursor_skip(c->cursor, offset, offset);
     if (w)
         jwindow_done(&c->window, w);
-    return false;
+    return FOUND_NOTHING;
 }
 
 /* It is behind us, though nobody got it: it was delivered before a restart, behind what is known of
@@ -159,15 +193,14 @@ static void leap(struct jconsumer *c, uint64_t seq)
 static enum found find_leased(struct jconsumer *c, struct given *g)
 {
     int64_t offset, now = mono_ms(c);
+    enum found f;
     uint64_t seq;
 
     while ((offset = cursor_next(c->cursor, &c->lease, now)) >= 0) {
         seq = jstream_seq(c->s, offset);
         if (seq < c->next) {
-            if (came_back(c, offset, now, g))
-                return FOUND;
-            if (c->parking)
-                return FOUND_FULL;
+            if ((f = came_back(c, offset, now, g)) != FOUND_NOTHING)
+                return f;
             continue;
         }
         if (is_full(c))
@@ -330,13 +363,7 @@ int32_t jconsumer_lease_ms(const struct jconsumer *c, uint32_t n)
 /* False: it is not free any more. */
 static bool lease(struct jconsumer *c, const struct given *g)
 {
-    struct cursor_taken t;
-    int64_t at = jstream_offset(c->s, g->seq);
-    uint32_t records;
-
-    c->lease.lease_ms = jconsumer_lease_ms(c, g->deliveries);
-    cursor_take(c->cursor, OWNER, at, at, 1, &c->lease, mono_ms(c), &t, 1, &records);
-    return records == 1;
+    return take_for(c, g->seq, jconsumer_lease_ms(c, g->deliveries));
 }
 
 static void note(struct jconsumer *c, const struct given *g, int64_t now_ns)
