@@ -4,6 +4,8 @@
  *   shards_ask ─> request ─> on_body (in) ─> shards_next: line, line … ─> its end
  *                              │ more than SHARD_AHEAD is held: paused until lines were taken
  *
+ * Whoever finds no line pauses none: what is held may be most of a long line, whose end must come.
+ *
  * A failure comes as another status with a problem document, as a last line {"error":…} behind rows,
  * or as a connection that ends early. */
 #include "sql/shard.h"
@@ -197,6 +199,7 @@ enum err shards_ask(struct shards *s, unsigned i, struct slice statement, uint64
     buf_clear(&x->in);
     x->at = x->looked = 0;
     x->why[0] = 0;
+    x->too_long = false;
     x->status = 0;
     x->deadline_ns = deadline_ns;
     x->began_ns = io_mono_ns(s->io);
@@ -283,7 +286,7 @@ static enum err ended(struct shard *x, CURLcode rc, struct fault *f)
     curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &status);
     curl_multi_remove_handle(x->all->multi, x->curl);
     x->asking = x->paused = false;
-    if (rc != CURLE_OK)
+    if (rc != CURLE_OK || x->too_long) /* of what came as it went on, libcurl may not tell */
         return failed_on_the_way(x, rc, f);
     if (status == 200)
         return ERR_OK;
@@ -312,6 +315,15 @@ static struct slice line_take(struct shard *x)
     return line;
 }
 
+/* What libcurl kept back may come at once, and pause x again. */
+static void go_on(struct shard *x)
+{
+    if (!x->paused)
+        return;
+    x->paused = false;
+    curl_easy_pause(x->curl, CURLPAUSE_CONT);
+}
+
 /* Lines that were given out are not needed any more. */
 static void lines_drop(struct shard *x)
 {
@@ -324,10 +336,8 @@ static void lines_drop(struct shard *x)
         x->looked = x->looked > x->at ? x->looked - x->at : 0;
         x->at = 0;
     }
-    if (x->paused && x->in.len - x->at < SHARD_AHEAD / 2) {
-        x->paused = false;
-        curl_easy_pause(x->curl, CURLPAUSE_CONT);
-    }
+    if (x->in.len - x->at < SHARD_AHEAD / 2)
+        go_on(x);
 }
 
 static bool is_error(struct slice line)
@@ -391,6 +401,8 @@ enum err shards_next(struct shards *s, bool wait, unsigned *shard, struct slice 
     for (;;) {
         if ((e = line_find(s, shard, line, f)) != ERR_AGAIN)
             return e;
+        for (i = 0; i < s->n; i++)
+            go_on(&s->v[i]);
         curl_multi_perform(s->multi, &running);
         if ((e = ends_take(s, shard, f)))
             return e;
