@@ -80,8 +80,11 @@ static bool finish_all(struct jconsumer *c, uint64_t seq)
 
     if (seq >= c->next)
         return false;
-    if (seq <= floor.seq)
+    if (seq <= floor.seq) {
+        if (c->cursor && jconsumer_open(c, seq)) /* it is on its way: the answer comes behind it */
+            jack_queue(c, c->start, seq, CURSOR_ACCEPT, 0);
         return true;
+    }
     g = jwindow_find(&c->window, seq);
     if (g && c->sample > 0)
         sample(c, g);
