@@ -135,6 +135,27 @@ static char *ask(struct fx *f, const char *text, uint64_t *planned_ns)
     return s;
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Sorts the lines: threads of DuckDB's give their rows as they come. */
+static void sort_lines(char *text)
+{
+    size_t i, n = 0, len = strlen(text);
+    char **line = xcalloc(len + 1, sizeof *line), *whole = xcalloc(1, len + 2), *at, *rest = text;
+
+    while ((at = strsep(&rest, "\n")))
+        line[n++] = at;
+    qsort(line, n, sizeof *line, by_text);
+    for (i = 0, at = whole; i < n; i++)
+        at = stpcpy(stpcpy(at, line[i]), "\n");
+    memcpy(text, whole, len);
+    free(whole);
+    free(line);
+}
+
 /* The same words as a subquery are no look-up: DuckDB answers. */
 static void same(struct fx *f, const char *text, bool direct)
 {
@@ -145,6 +166,8 @@ static void same(struct fx *f, const char *text, bool direct)
     theirs = ask(f, whole, &theirs_ns);
     free(ask(f, text, &ours_ns)); /* the first time it is DuckDB's, too */
     ours = ask(f, text, &ours_ns);
+    sort_lines(ours);
+    sort_lines(theirs);
     if (strcmp(ours, theirs) != 0)
         fail_msg("%s:\n%s\ninstead of\n%s", text, ours, theirs);
     if (direct != (ours_ns == 0))
