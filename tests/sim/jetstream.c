@@ -767,8 +767,8 @@ static void settle(struct world *w, unsigned k, uint32_t i, enum jack_what what,
         until = now + delay_ms;
         if (p->refused) /* it is free already, or this is a second one of the same turn */
             until = p->nak_until < until ? p->nak_until : until;
-        else if (p->end_sent && p->run == w->run && w->rounds > p->round + ROUNDS)
-            until = p->until; /* it is not waited for any more; another worker's end may be later */
+        else if (p->end_sent && p->run == w->run && p->until < until)
+            until = p->until; /* it changes nothing behind an end, which may fail, too */
         p->nak_until = until;
         p->nak_round = w->rounds;
         p->refused = true;
