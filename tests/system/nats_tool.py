@@ -38,7 +38,11 @@ Max Ack Pending: 55 | consumer edit S C --max-pending 55 -f
 C2 | consumer copy S C C2
 !  | consumer rm S C2 -f
 Account: A | account info
+Received | stream backup S {backup} --consumers --no-progress
 Messages: 0 | stream purge S -f
+!  | stream rm S -f
+Messages: 1 | stream restore {backup} --no-progress
+Max Ack Pending: 55 | consumer info S C
 !  | stream rm S -f
 """
 BUCKETS = """
@@ -138,7 +142,7 @@ def of_server(run):
 @beside_others
 def test_nats_tool_streams():
     """The nats tool: streams and consumers."""
-    of_server(lambda cli, d: cli.lines(STREAMS))
+    of_server(lambda cli, d: cli.lines(STREAMS, backup=os.path.join(d, "backup")))
 
 
 @beside_others

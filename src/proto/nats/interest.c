@@ -437,6 +437,16 @@ static bool node_any(const struct interest_node *n, struct slice rest)
     return false;
 }
 
+bool interest_exact(struct interest *in, struct slice subject)
+{
+    bool any;
+
+    io_rwlock_read(&in->lock);
+    any = map_find(&in->exact, subject) != NULL;
+    io_rwlock_unlock(&in->lock);
+    return any;
+}
+
 bool interest_any(struct interest *in, struct slice pattern)
 {
     struct slice subject;

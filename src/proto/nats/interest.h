@@ -69,6 +69,8 @@ void interest_found_fini(struct interest_found *f);
 uint64_t interest_stamp(const struct interest *in, struct slice subject);
 /* Whether some subscription takes a subject that the pattern takes. */
 bool interest_any(struct interest *in, struct slice pattern);
+/* Whether somebody has subscribed to this very subject, not to a pattern that takes it. */
+bool interest_exact(struct interest *in, struct slice subject);
 
 static inline bool interest_none(const struct interest *in)
 {

@@ -190,16 +190,24 @@ static size_t send_chunk(struct snapshot *sn)
     return n;
 }
 
-/* Somebody listens; at first that is waited for. False: sn may be gone. */
+/* Somebody listens. The nats tool subscribes when it has the answer, and has a pattern for answers that
+ * takes the subject, too: so at first a subscription to just this subject is waited for. False: sn may be
+ * gone. */
 static bool heard(struct snapshot *sn)
 {
-    if (interest_any(&sn->s->account->interest, slice_str(sn->deliver)))
-        return true;
-    if (sn->sent || ++sn->looks > LOOKS_MAX)
-        end(sn, NHEADER_LINE " 408 No Interest");
-    else
+    struct interest *in = &sn->s->account->interest;
+    struct slice to = slice_str(sn->deliver);
+
+    if (!sn->sent && sn->looks < LOOKS_MAX && !interest_exact(in, to)) {
+        sn->looks++;
         loop_timer_arm(sn->s->l->loop, &sn->timer, LOOK_MS);
-    return false;
+        return false;
+    }
+    if (!interest_any(in, to)) {
+        end(sn, NHEADER_LINE " 408 No Interest");
+        return false;
+    }
+    return true;
 }
 
 static void go(struct snapshot *sn)
