@@ -243,7 +243,7 @@ static enum err copy(struct dead *d, const struct settle_range *x)
 {
     struct append_record r = {.timestamp_ms = -1, .headers = d->headers};
     struct append_slot slot;
-    struct numbers no;
+    struct numbers no = {0};
     enum err e;
 
     if (!d->now->a)

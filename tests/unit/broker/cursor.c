@@ -756,7 +756,7 @@ static void test_dead_letters_that_cannot_be(void **state)
     assert_int_equal(cursor_next(x.c, &x.conf, x.now), 4);
     tick(&x, x.conf.lease_ms);
     assert_record(&x, 3, 1, true);
-    make(&x, 0); /* there it is again */
+    make(&x, 0);               /* there it is again */
     tick(&x, CURSORS_TICK_MS); /* it is tried again */
     assert_start(&x, 4);
     end(&x);
