@@ -401,11 +401,16 @@ enum err cursor_settle(struct cursor *c, struct slice owner, const struct cursor
                        uint32_t n, int64_t now_ms, broker_done_fn done, void *arg,
                        struct errinfo *info)
 {
-    struct topic *dead = dead_letters_topic(c->b, &c->conf);
     const struct cursor_owner *o;
+    struct cursor_conf conf;
     struct settle *s = NULL;
     enum err e = ERR_OK;
+    struct topic *dead;
 
+    cursor__lock(c);
+    conf = c->conf; /* others may be taking with another */
+    cursor__unlock(c);
+    dead = dead_letters_topic(c->b, &conf);
     cursor__lock(c);
     o = map_find(&c->owners, owner);
     if (atomic_load(&c->gone))
