@@ -23,7 +23,7 @@
  *  6. when nothing goes wrong any more, each partition of both groups is in one member's hands.
  * One thread; the same seed does the same. */
 #include <inttypes.h>
-#include <setjmp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -757,8 +757,9 @@ static void close_broker(struct world *w)
     broker_close(&w->b);
 }
 
-static void cycle(struct world *w)
+static void cycle(void *world)
 {
+    struct world *w = world;
     bool clean = rnd(&w->seed, 5) == 0;
     uint32_t i, n = 300 + (uint32_t)rnd(&w->seed, 1500);
 
@@ -812,8 +813,9 @@ static bool settled(const struct world *w)
 }
 
 /* Nothing goes wrong any more. What is settled stays so. */
-static void finish(struct world *w)
+static void finish(void *world)
 {
+    struct world *w = world;
     uint32_t i;
 
     w->seed.calm = true;
@@ -835,55 +837,57 @@ static void finish(struct world *w)
     close_broker(w);
 }
 
-struct sums {
-    uint64_t passed, failed, generations, commits, refused, moves, crashes, lost;
-};
-
-/* A seed that fails leaves its memory behind: the program ends soon. */
-static void run_seed(uint64_t seed, bool verbose, struct sums *s)
+static void begin(void *world)
 {
-    struct world *w = xcalloc(1, sizeof *w);
+    struct world *w = world;
     uint32_t i;
 
-    seed_init(&w->seed, seed, verbose);
-    w->io = io_sim_new(seed ^ 0x6772);
+    w->io = io_sim_new(w->seed.number ^ 0x6772);
     w->generation = xcalloc(GENERATIONS, sizeof *w->generation);
     for (i = 0; i < MEN; i++)
         w->man[i].k = (struct who){.w = w, .group = OLD};
     for (i = 0; i < WORKERS; i++)
         w->worker[i].k = (struct who){.w = w, .group = NEW};
-    if (setjmp(w->seed.out)) {
-        s->failed++;
-        return;
-    }
-    for (i = 0; i < CYCLES; i++)
-        cycle(w);
-    finish(w);
-    s->passed++;
-    s->generations += w->st_generations;
-    s->commits += w->st_commits;
-    s->lost += w->st_failed;
-    s->refused += w->st_refused;
-    s->moves += w->st_moves;
-    s->crashes += w->st_crashes;
+}
+
+static struct {
+    uint64_t generations, commits, refused, moves, crashes, lost;
+} sums;
+
+static void give_back(void *world)
+{
+    struct world *w = world;
+
+    sums.generations += w->st_generations;
+    sums.commits += w->st_commits;
+    sums.lost += w->st_failed;
+    sums.refused += w->st_refused;
+    sums.moves += w->st_moves;
+    sums.crashes += w->st_crashes;
     free(w->generation);
     io_sim_free(&w->io);
-    free(w);
+}
+
+static void print(void)
+{
+    printf("%" PRIu64 " generations and epochs; partitions taken over %" PRIu64 " times; %" PRIu64
+           " commits confirmed, %" PRIu64 " failed, %" PRIu64 " refused; %" PRIu64 " crashes\n",
+           sums.generations, sums.moves, sums.commits, sums.lost, sums.refused, sums.crashes);
 }
 
 int main(int argc, char **argv)
 {
-    struct seed_args a;
-    uint64_t i;
-    struct sums s = {0};
+    static const struct seed_program p = {
+        .name = "groups",
+        .cycles = CYCLES,
+        .world_bytes = sizeof(struct world),
+        .seed_at = offsetof(struct world, seed),
+        .begin = begin,
+        .cycle = cycle,
+        .finish = finish,
+        .end = give_back,
+        .print = print,
+    };
 
-    if (!seed_args_read(&a, "groups", argc, argv))
-        return 2;
-    for (i = a.first; i < a.first + a.count; i++)
-        run_seed(i, a.verbose, &s);
-    printf("%" PRIu64 " generations and epochs; partitions taken over %" PRIu64 " times; %" PRIu64
-           " commits confirmed, %" PRIu64 " failed, %" PRIu64 " refused; %" PRIu64 " crashes\n",
-           s.generations, s.moves, s.commits, s.lost, s.refused, s.crashes);
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", s.passed, s.failed);
-    return s.failed != 0;
+    return seed_main(&p, argc, argv);
 }

@@ -25,7 +25,7 @@
  *     ack wait is over, and everything comes to its end.
  * One thread; the same seed does the same. */
 #include <inttypes.h>
-#include <setjmp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -906,8 +906,9 @@ static bool start(struct world *w)
     return true;
 }
 
-static void cycle(struct world *w)
+static void cycle(void *world)
 {
+    struct world *w = world;
     bool clean = rnd(&w->seed, 5) == 0;
     uint32_t i, n = 200 + (uint32_t)rnd(&w->seed, 1000), after = 0;
     int s;
@@ -1024,8 +1025,9 @@ static void check_end(struct world *w)
 }
 
 /* Nothing goes wrong any more. */
-static void finish(struct world *w)
+static void finish(void *world)
 {
+    struct world *w = world;
     uint64_t was;
     unsigned k;
     int s, c;
@@ -1059,12 +1061,12 @@ static void finish(struct world *w)
     natsd_stop(&w->d);
 }
 
-static void world_init(struct world *w, uint64_t seed, bool verbose)
+static void begin(void *world)
 {
+    struct world *w = world;
     int s, c;
 
-    seed_init(&w->seed, seed, verbose);
-    w->io = io_sim_new(seed ^ 0x6a73);
+    w->io = io_sim_new(w->seed.number ^ 0x6a73);
     w->d.message = on_message;
     w->d.lost = on_lost;
     w->d.arg = w;
@@ -1080,51 +1082,47 @@ static void world_init(struct world *w, uint64_t seed, bool verbose)
         }
 }
 
-struct sums {
-    uint64_t passed, failed, published, delivered, again, ended, crashes, audits, infos;
-};
+static struct {
+    uint64_t published, delivered, again, ended, crashes, audits, infos;
+} sums;
 
-/* A seed that fails leaves its memory behind: the program ends soon. */
-static void run_seed(uint64_t seed, bool verbose, struct sums *s)
+static void give_back(void *world)
 {
-    struct world *w = xcalloc(1, sizeof *w);
-    uint32_t i;
+    struct world *w = world;
 
-    world_init(w, seed, verbose);
-    if (setjmp(w->seed.out)) {
-        s->failed++;
-        return;
-    }
-    for (i = 0; i < CYCLES; i++)
-        cycle(w);
-    finish(w);
-    s->passed++;
-    s->published += w->st_published;
-    s->delivered += w->st_delivered;
-    s->again += w->st_again;
-    s->ended += w->st_ended;
-    s->crashes += w->st_crashes;
-    s->audits += w->st_audits;
-    s->infos += w->st_infos;
+    sums.published += w->st_published;
+    sums.delivered += w->st_delivered;
+    sums.again += w->st_again;
+    sums.ended += w->st_ended;
+    sums.crashes += w->st_crashes;
+    sums.audits += w->st_audits;
+    sums.infos += w->st_infos;
     buf_fini(&w->answer);
     io_sim_free(&w->io);
-    free(w);
+}
+
+static void print(void)
+{
+    printf("%" PRIu64 " messages; %" PRIu64 " deliveries, %" PRIu64 " of them again; %" PRIu64
+           " ended; %" PRIu64 " looks at a stream, %" PRIu64 " at a consumer; %" PRIu64
+           " crashes\n",
+           sums.published, sums.delivered, sums.again, sums.ended, sums.audits, sums.infos,
+           sums.crashes);
 }
 
 int main(int argc, char **argv)
 {
-    struct seed_args a;
-    uint64_t i;
-    struct sums s = {0};
+    static const struct seed_program p = {
+        .name = "jetstream",
+        .cycles = CYCLES,
+        .world_bytes = sizeof(struct world),
+        .seed_at = offsetof(struct world, seed),
+        .begin = begin,
+        .cycle = cycle,
+        .finish = finish,
+        .end = give_back,
+        .print = print,
+    };
 
-    if (!seed_args_read(&a, "jetstream", argc, argv))
-        return 2;
-    for (i = a.first; i < a.first + a.count; i++)
-        run_seed(i, a.verbose, &s);
-    printf("%" PRIu64 " messages; %" PRIu64 " deliveries, %" PRIu64 " of them again; %" PRIu64
-           " ended; %" PRIu64 " looks at a stream, %" PRIu64 " at a consumer; %" PRIu64
-           " crashes\n",
-           s.published, s.delivered, s.again, s.ended, s.audits, s.infos, s.crashes);
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", s.passed, s.failed);
-    return s.failed != 0;
+    return seed_main(&p, argc, argv);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/mem.h"
 #include "io/io.h"
 #include "io/sim.h"
 
@@ -40,6 +41,43 @@ bool seed_args_read(struct seed_args *a, const char *name, int argc, char **argv
         }
     }
     return true;
+}
+
+/* A seed that fails leaves its memory behind: the program ends soon. */
+static bool run(const struct seed_program *p, uint64_t number, bool verbose)
+{
+    void *world = xcalloc(1, p->world_bytes);
+    struct seed *s = (struct seed *)((char *)world + p->seed_at);
+    uint32_t i;
+
+    seed_init(s, number, verbose);
+    p->begin(world);
+    if (setjmp(s->out))
+        return false;
+    for (i = 0; i < p->cycles; i++)
+        p->cycle(world);
+    p->finish(world);
+    p->end(world);
+    free(world);
+    return true;
+}
+
+int seed_main(const struct seed_program *p, int argc, char **argv)
+{
+    struct seed_args a;
+    uint64_t i, passed = 0;
+
+    if (!seed_args_read(&a, p->name, argc, argv))
+        return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (i = 0; i < a.count; i++) {
+        passed += run(p, a.first + i, a.verbose);
+        if ((i + 1) % 50 == 0)
+            printf("%" PRIu64 " of %" PRIu64 " seeds\n", i + 1, a.count);
+    }
+    p->print();
+    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, a.count - passed);
+    return passed != a.count;
 }
 
 void die(struct seed *s, const char *fmt, ...)

@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct io;
@@ -29,6 +30,22 @@ void seed_init(struct seed *s, uint64_t number, bool verbose);
 /* False, and usage was printed, if something else than --seeds N, --seed S, --verbose is there.
  * --seed alone runs that one. */
 bool seed_args_read(struct seed_args *a, const char *name, int argc, char **argv);
+
+/* A program of many seeds, each a world of its own that begins, goes through its cycles and finishes. */
+struct seed_program {
+    const char *name;
+    uint32_t cycles;
+    size_t world_bytes;
+    size_t seed_at;             /* where in the world its struct seed is */
+    void (*begin)(void *world); /* of zeros but for its seed */
+    void (*cycle)(void *world);
+    void (*finish)(void *world); /* all is calm, and judged a last time */
+    void (*end)(void *world);    /* adds to the sums, and gives back what the world holds */
+    void (*print)(void);         /* the sums */
+};
+
+/* What main() returns: runs the seeds that were asked for and prints 'N passed, N failed'. */
+int seed_main(const struct seed_program *p, int argc, char **argv);
 
 /* Says what is wrong and goes to `out`. */
 __attribute__((noreturn, format(printf, 2, 3))) void die(struct seed *s, const char *fmt, ...);

@@ -27,7 +27,7 @@
  *     where there are none.
  * One thread; the same seed does the same. */
 #include <inttypes.h>
-#include <setjmp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1106,8 +1106,9 @@ static void close_broker(struct world *w)
     broker_close(&w->b);
 }
 
-static void cycle(struct world *w)
+static void cycle(void *world)
 {
+    struct world *w = world;
     bool clean = rnd(&w->seed, 5) == 0;
     uint32_t i, n = 300 + (uint32_t)rnd(&w->seed, 1200);
 
@@ -1183,8 +1184,9 @@ static void check_end(struct world *w, int g, int p)
 }
 
 /* Nothing goes wrong any more. */
-static void finish(struct world *w)
+static void finish(void *world)
 {
+    struct world *w = world;
     uint32_t i;
     int g, p;
 
@@ -1211,18 +1213,13 @@ static void finish(struct world *w)
     close_broker(w);
 }
 
-struct sums {
-    uint64_t passed, failed, records, taken, again, accepted, dead, refused, lost, sets, trims,
-        crashes;
-};
-
-static void start(struct world *w, uint64_t seed, bool verbose)
+static void begin(void *world)
 {
+    struct world *w = world;
     uint32_t i;
     int g, p;
 
-    seed_init(&w->seed, seed, verbose);
-    w->io = io_sim_new(seed ^ 0x7368);
+    w->io = io_sim_new(w->seed.number ^ 0x7368);
     buf_init(&w->inflated, LIMIT_BATCH_INFLATED);
     for (g = 0; g < GROUPS; g++) {
         cursor_conf_default(&w->conf[g]);
@@ -1238,51 +1235,50 @@ static void start(struct world *w, uint64_t seed, bool verbose)
     }
 }
 
-/* A seed that fails leaves its memory behind: the program ends soon. */
-static void run_seed(uint64_t seed, bool verbose, struct sums *s)
-{
-    struct world *w = xcalloc(1, sizeof *w);
-    uint32_t i;
+static struct {
+    uint64_t records, taken, again, accepted, dead, refused, lost, sets, trims, crashes;
+} sums;
 
-    start(w, seed, verbose);
-    if (setjmp(w->seed.out)) {
-        s->failed++;
-        return;
-    }
-    for (i = 0; i < CYCLES; i++)
-        cycle(w);
-    finish(w);
-    s->passed++;
-    s->records += w->st_records;
-    s->taken += w->st_taken;
-    s->again += w->st_again;
-    s->accepted += w->st_accepted;
-    s->dead += w->st_dead;
-    s->refused += w->st_refused;
-    s->lost += w->st_failed;
-    s->sets += w->st_sets;
-    s->trims += w->st_trims;
-    s->crashes += w->st_crashes;
+static void give_back(void *world)
+{
+    struct world *w = world;
+
+    sums.records += w->st_records;
+    sums.taken += w->st_taken;
+    sums.again += w->st_again;
+    sums.accepted += w->st_accepted;
+    sums.dead += w->st_dead;
+    sums.refused += w->st_refused;
+    sums.lost += w->st_failed;
+    sums.sets += w->st_sets;
+    sums.trims += w->st_trims;
+    sums.crashes += w->st_crashes;
     buf_fini(&w->inflated);
     io_sim_free(&w->io);
-    free(w);
+}
+
+static void print(void)
+{
+    printf("%" PRIu64 " records; %" PRIu64 " deliveries, %" PRIu64 " of them again; %" PRIu64
+           " accepted, %" PRIu64 " dead letters; %" PRIu64 " settlements refused, %" PRIu64
+           " failed; %" PRIu64 " cursors set, %" PRIu64 " trims; %" PRIu64 " crashes\n",
+           sums.records, sums.taken, sums.again, sums.accepted, sums.dead, sums.refused, sums.lost,
+           sums.sets, sums.trims, sums.crashes);
 }
 
 int main(int argc, char **argv)
 {
-    struct seed_args a;
-    uint64_t i;
-    struct sums s = {0};
+    static const struct seed_program p = {
+        .name = "share",
+        .cycles = CYCLES,
+        .world_bytes = sizeof(struct world),
+        .seed_at = offsetof(struct world, seed),
+        .begin = begin,
+        .cycle = cycle,
+        .finish = finish,
+        .end = give_back,
+        .print = print,
+    };
 
-    if (!seed_args_read(&a, "share", argc, argv))
-        return 2;
-    for (i = a.first; i < a.first + a.count; i++)
-        run_seed(i, a.verbose, &s);
-    printf("%" PRIu64 " records; %" PRIu64 " deliveries, %" PRIu64 " of them again; %" PRIu64
-           " accepted, %" PRIu64 " dead letters; %" PRIu64 " settlements refused, %" PRIu64
-           " failed; %" PRIu64 " cursors set, %" PRIu64 " trims; %" PRIu64 " crashes\n",
-           s.records, s.taken, s.again, s.accepted, s.dead, s.refused, s.lost, s.sets, s.trims,
-           s.crashes);
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", s.passed, s.failed);
-    return s.failed != 0;
+    return seed_main(&p, argc, argv);
 }

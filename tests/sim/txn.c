@@ -22,7 +22,7 @@
  * In some seeds "in" is of durability `os`: then a crash may take what was confirmed, and nothing
  * else. One thread; the same seed does the same. */
 #include <inttypes.h>
-#include <setjmp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1124,8 +1124,9 @@ static void fault_note(struct world *w, enum fault f)
     w->st_full += f == FAULT_FULL;
 }
 
-static void cycle(struct world *w)
+static void cycle(void *world)
 {
+    struct world *w = world;
     bool clean = rnd(&w->seed, 5) == 0;
     uint32_t i, n = 200 + (uint32_t)rnd(&w->seed, 500);
 
@@ -1168,8 +1169,9 @@ static bool idle(const struct world *w)
 }
 
 /* Nothing goes wrong any more: all that is open comes to its end, and all is looked at. */
-static void finish(struct world *w)
+static void finish(void *world)
 {
+    struct world *w = world;
     uint32_t i, n;
 
     if (!open_broker(w))
@@ -1191,19 +1193,13 @@ static void finish(struct world *w)
     close_broker(w);
 }
 
-struct sums {
-    uint64_t passed, failed, acked, dups, committed, aborted, copied, zombies, crashes, checks;
-};
-
-/* A seed that fails leaves its memory behind: the program ends soon. */
-static void run_seed(uint64_t seed, bool verbose, struct sums *s)
+static void begin(void *world)
 {
-    struct world *w = xcalloc(1, sizeof *w);
+    struct world *w = world;
     uint32_t i;
 
-    seed_init(&w->seed, seed, verbose);
-    w->os = seed % 5 == 0;
-    w->io = io_sim_new(seed ^ 0x7478);
+    w->os = w->seed.number % 5 == 0;
+    w->io = io_sim_new(w->seed.number ^ 0x7478);
     w->rec = xcalloc(RECS_MAX, sizeof *w->rec);
     for (i = 0; i < TAILS; i++)
         w->tail[i].given = xcalloc(RECS_MAX, sizeof *w->tail[i].given);
@@ -1211,43 +1207,53 @@ static void run_seed(uint64_t seed, bool verbose, struct sums *s)
         w->idem[i].id = -1;
     for (i = 0; i < ACTORS; i++)
         w->actor[i].id = w->actor[i].prev_id = w->actor[i].zombie_id = -1;
-    if (setjmp(w->seed.out)) {
-        s->failed++;
-        return;
-    }
-    for (i = 0; i < CYCLES; i++)
-        cycle(w);
-    finish(w);
-    s->passed++;
-    s->acked += w->st_acked;
-    s->dups += w->st_dups;
-    s->committed += w->st_committed;
-    s->aborted += w->st_aborted;
-    s->copied += w->st_copied;
-    s->zombies += w->st_zombies;
-    s->crashes += w->st_crashes;
-    s->checks += w->checks;
+}
+
+static struct {
+    uint64_t acked, dups, committed, aborted, copied, zombies, crashes, checks;
+} sums;
+
+static void give_back(void *world)
+{
+    struct world *w = world;
+    uint32_t i;
+
+    sums.acked += w->st_acked;
+    sums.dups += w->st_dups;
+    sums.committed += w->st_committed;
+    sums.aborted += w->st_aborted;
+    sums.copied += w->st_copied;
+    sums.zombies += w->st_zombies;
+    sums.crashes += w->st_crashes;
+    sums.checks += w->checks;
     for (i = 0; i < TAILS; i++)
         free(w->tail[i].given);
     free(w->rec);
     io_sim_free(&w->io);
-    free(w);
+}
+
+static void print(void)
+{
+    printf("%" PRIu64 " batches confirmed, %" PRIu64 " of them repeated; %" PRIu64
+           " transactions committed, %" PRIu64 " aborted; %" PRIu64 " records copied; %" PRIu64
+           " tries of the fenced refused; %" PRIu64 " crashes; all checked %" PRIu64 " times\n",
+           sums.acked, sums.dups, sums.committed, sums.aborted, sums.copied, sums.zombies,
+           sums.crashes, sums.checks);
 }
 
 int main(int argc, char **argv)
 {
-    struct seed_args a;
-    uint64_t i;
-    struct sums s = {0};
+    static const struct seed_program p = {
+        .name = "txn",
+        .cycles = CYCLES,
+        .world_bytes = sizeof(struct world),
+        .seed_at = offsetof(struct world, seed),
+        .begin = begin,
+        .cycle = cycle,
+        .finish = finish,
+        .end = give_back,
+        .print = print,
+    };
 
-    if (!seed_args_read(&a, "txn", argc, argv))
-        return 2;
-    for (i = a.first; i < a.first + a.count; i++)
-        run_seed(i, a.verbose, &s);
-    printf("%" PRIu64 " batches confirmed, %" PRIu64 " of them repeated; %" PRIu64
-           " transactions committed, %" PRIu64 " aborted; %" PRIu64 " records copied; %" PRIu64
-           " tries of the fenced refused; %" PRIu64 " crashes; all checked %" PRIu64 " times\n",
-           s.acked, s.dups, s.committed, s.aborted, s.copied, s.zombies, s.crashes, s.checks);
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", s.passed, s.failed);
-    return s.failed != 0;
+    return seed_main(&p, argc, argv);
 }
