@@ -176,14 +176,20 @@ static long rss_kib(pid_t pid)
     return strtol(at + 6, NULL, 10);
 }
 
+static double used_s(int who)
+{
+    struct rusage r;
+
+    getrusage(who, &r);
+    return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
+           (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6;
+}
+
 static struct usage usage_now(pid_t pid)
 {
     struct usage u = {.now_ns = now_ns(), .machine_s = machine_s()};
-    struct rusage self;
 
-    getrusage(RUSAGE_SELF, &self);
-    u.self_s = (double)(self.ru_utime.tv_sec + self.ru_stime.tv_sec) +
-               (double)(self.ru_utime.tv_usec + self.ru_stime.tv_usec) * 1e-6;
+    u.self_s = used_s(RUSAGE_SELF) + used_s(RUSAGE_CHILDREN);
     if (pid)
         u.server_s = process_s(pid);
     return u;

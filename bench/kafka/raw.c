@@ -6,20 +6,24 @@
  *
  * Writers send as fast as `--depth` requests each allow, or, with --rate, at times fixed beforehand:
  * a latency counts from the time when the request was due, so a server that stalls is charged for
- * all that had to wait. Readers fetch from the beginning, once; when all have come to the end it is over,
- * with writers only if --until-read is said. Tails fetch from the end, and with a rate they measure how
- * long ago what they read was due. With --touch the measurement begins when each of the
- * requests has been answered once, or after so many seconds: the first write to a partition may cost
- * far more than the others. `wait` returns when the server answers. */
+ * all that had to wait. Readers fetch from the beginning, once; when all have come to the end and nobody
+ * writes, it is over. --apart gives readers a process of their own, of low priority: what they do with
+ * what they read is not what writers wait for, as if they were on another machine; when they have read
+ * all, it is over, writers or not. Tails fetch from the end, and with a rate they measure how long ago what
+ * they read was due. With --touch the measurement begins when each of the requests has been answered
+ * once, or after so many seconds: the first write to a partition may cost far more than the others.
+ * `wait` returns when the server answers. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/endian.h"
@@ -36,6 +40,7 @@
 #define EVENTS              64
 #define OFFSET_OUT_OF_RANGE 1
 #define PROBE_TRIES         600
+#define NICE_APART          10
 
 enum role { WRITER, READER, TAIL };
 
@@ -63,7 +68,7 @@ static struct {
     struct wire_topics topics;
     uint32_t port, pid, writers, readers, tails, depth, record, batch, spread, windows, fetch_bytes;
     double seconds, warm_s, rate, touch_s;
-    bool until_read;
+    bool apart;
 } o = {.topics = {"bench", 1, 1},
        .depth = 5,
        .record = 1024,
@@ -82,6 +87,7 @@ static struct meter meter;
 static struct buf request; /* a Fetch that is being sent */
 static int poller;
 static unsigned readers_left;
+static int apart_fd = -1; /* what the process of the readers says at its end */
 
 /* ---- sockets ---- */
 
@@ -469,6 +475,19 @@ static uint64_t idle_ns(void)
     return at > now ? at - now : 0;
 }
 
+/* The readers' process has read all. */
+static void apart_done(void)
+{
+    struct counts read_apart;
+
+    if (read(apart_fd, &read_apart, sizeof read_apart) != (ssize_t)sizeof read_apart)
+        die("readers", "they ended before they had read all");
+    close(apart_fd);
+    wait(NULL); /* for what it used */
+    apart_fd = -1;
+    counts_merge(&counts, &read_apart);
+}
+
 static void turn(void)
 {
     struct epoll_event e[EVENTS];
@@ -480,6 +499,10 @@ static void turn(void)
     for (i = 0; i < n; i++) {
         struct conn *c = e[i].data.ptr;
 
+        if (!c) {
+            apart_done();
+            continue;
+        }
         if (e[i].events & ~EPOLLOUT)
             input(c);
         if (c->role == WRITER)
@@ -496,11 +519,9 @@ static void touch(uint64_t until)
         meter.next_ns = now_ns() + (uint64_t)(o.warm_s * 1e9);
 }
 
-static void run(void)
+static void begin(void)
 {
-    uint64_t touch_until = now_ns() + (uint64_t)(o.touch_s * 1e9);
     unsigned i;
-    bool more = true;
 
     prctl(PR_SET_TIMERSLACK, 1000);
     buf_init(&request, ANSWER_MAX);
@@ -513,15 +534,12 @@ static void run(void)
         else
             reader_ask(&conns[i]);
     }
-    while (more) {
-        bool read;
+}
 
-        turn();
-        touch(touch_until);
-        read = o.readers && readers_left == 0 && (!o.writers || o.until_read);
-        if (meter_due(&meter, now_ns()) || read)
-            more = meter_window(&meter, &counts) && !read;
-    }
+static void end(void)
+{
+    unsigned i;
+
     for (i = 0; i < conns_n; i++) {
         close(conns[i].fd);
         buf_fini(&conns[i].in);
@@ -534,6 +552,60 @@ static void run(void)
     free(conns);
     buf_fini(&request);
     close(poller);
+}
+
+/* The process of the readers: tells what it read by fd. */
+__attribute__((noreturn)) static void read_apart(int fd)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (nice(NICE_APART) == -1)
+        die("nice", strerror(errno));
+    o.writers = o.tails = 0;
+    begin();
+    while (readers_left)
+        turn();
+    end();
+    if (write(fd, &counts, sizeof counts) != (ssize_t)sizeof counts)
+        die("write", strerror(errno));
+    _exit(0);
+}
+
+static void readers_apart(void)
+{
+    int fd[2];
+    pid_t pid;
+
+    if (pipe(fd) || (pid = fork()) < 0)
+        die("readers", strerror(errno));
+    if (pid == 0)
+        read_apart(fd[1]);
+    close(fd[1]);
+    apart_fd = fd[0];
+    o.readers = 0;
+}
+
+static void run(void)
+{
+    uint64_t touch_until = now_ns() + (uint64_t)(o.touch_s * 1e9);
+    bool more = true, over = false;
+
+    if (o.apart)
+        readers_apart();
+    begin();
+    if (o.apart &&
+        epoll_ctl(poller, EPOLL_CTL_ADD, apart_fd, &(struct epoll_event){.events = EPOLLIN}))
+        die("epoll", strerror(errno));
+    while (more) {
+        turn();
+        touch(touch_until);
+        if (o.readers)
+            over = readers_left == 0 && !o.writers;
+        else if (o.apart)
+            over = apart_fd < 0;
+        if (meter_due(&meter, now_ns()) || over)
+            more = meter_window(&meter, &counts) && !over;
+    }
+    end();
 }
 
 /* ---- options ---- */
@@ -557,7 +629,7 @@ static const struct choice choices[] = {
     {"--rate", CHOICE_NUMBER, &o.rate, 0, 1e9},
     {"--pid", CHOICE_COUNT, &o.pid, 0, 1 << 30},
     {"--fetch-bytes", CHOICE_COUNT, &o.fetch_bytes, 1024, 64 << 20},
-    {"--until-read", CHOICE_FLAG, &o.until_read, 0, 0},
+    {"--apart", CHOICE_FLAG, &o.apart, 0, 0},
     {NULL, CHOICE_FLAG, NULL, 0, 0}};
 
 int main(int argc, char **argv)

@@ -286,7 +286,8 @@ class Bench:
 
     def catch_up(self, server, topic):
         """Ingest at a rate that no server finds hard, alone, and beside readers who begin far behind, with what is
-        on the disk, and read it once, until they have caught up."""
+        on the disk, and read it once, until they have caught up; in a process of their own of low priority, for
+        elsewhere they are on other machines."""
         rate = 0.25 * self.rate_max()
         if rate > 0.95 * self.own_max(server):
             return
@@ -297,7 +298,7 @@ class Bench:
         self.forget(server)
         self.keep(CATCH_UP, server,
                   self.raw(server, topic, "--writers", PARTITIONS, "--rate", rate, "--readers", PARTITIONS,
-                           "--until-read", seconds=60, windows=1, warm=0))
+                           "--apart", seconds=60, windows=1, warm=0))
 
     def restart(self, server):
         """What it had in memory is gone; then it does some other work, to be as warm as a server is that runs."""
