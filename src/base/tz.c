@@ -112,6 +112,11 @@ static void rule_read(struct cursor *c, struct rule *r)
         r->at_s = clock_s(c);
 }
 
+static bool shift_ok(int32_t s)
+{
+    return s <= SHIFT_S_MAX && s >= -SHIFT_S_MAX;
+}
+
 static bool rules_read(struct tz *z, struct slice line)
 {
     struct cursor c = {line.ptr, line.ptr + line.len, false};
@@ -120,7 +125,7 @@ static bool rules_read(struct tz *z, struct slice line)
     z->standard = -clock_s(&c);
     z->ruled = true;
     if (c.p == c.end)
-        return !c.bad;
+        return !c.bad && shift_ok(z->standard);
     z->saving = true;
     name(&c);
     z->summer = z->standard + 3600;
@@ -128,7 +133,7 @@ static bool rules_read(struct tz *z, struct slice line)
         z->summer = -clock_s(&c);
     rule_read(&c, &z->begin);
     rule_read(&c, &z->end);
-    return !c.bad && c.p == c.end;
+    return !c.bad && c.p == c.end && shift_ok(z->standard) && shift_ok(z->summer);
 }
 
 /* Local time at which it comes in a year, in seconds since 1970. */
@@ -212,7 +217,7 @@ static bool data_read(struct tz *z, const struct counts *c, const uint8_t *p)
     }
     for (i = 0; i < c->types; i++, p += TYPE_BYTES) {
         z->offset[i] = (int32_t)be32_load(p);
-        if (z->offset[i] > SHIFT_S_MAX || z->offset[i] < -SHIFT_S_MAX)
+        if (!shift_ok(z->offset[i]))
             return false;
     }
     return true;

@@ -136,12 +136,32 @@ struct values {
     struct slice json, text, exact;
 };
 
+/* Of those that are known. */
+static bool line_number(struct jsonl_parsed *p, struct slice name, struct slice raw)
+{
+    bool partition = is(name, "partition"), offset = is(name, "offset");
+    bool position = is(name, "position");
+    int64_t n;
+
+    if (!partition && !offset && !position && !is(name, "timestamp_ms"))
+        return true;
+    if (!jtext_int(raw, &n))
+        return false;
+    if (partition)
+        p->partition = n >= 0 && n <= INT32_MAX ? (int32_t)n : -1;
+    else if (offset)
+        p->r.offset = n;
+    else if (position)
+        p->r.position = (uint64_t)n;
+    else
+        p->r.timestamp_ms = n;
+    return !position || n >= 0;
+}
+
 /* One member of the line; what is not known is passed by. */
 static bool line_member(struct jsonl_parsed *p, struct slice name, struct slice raw,
                         enum jtext_type type, struct values *v)
 {
-    int64_t n;
-
     if (is(name, "value")) {
         v->json = raw;
         return true;
@@ -153,24 +173,13 @@ static bool line_member(struct jsonl_parsed *p, struct slice name, struct slice 
             (void)time_parse(text_of(p, raw), &p->r.timestamp_ms); /* else timestamp_ms comes */
         return type == JTEXT_STRING;
     }
-    if (type == JTEXT_NUMBER) {
-        if (!jtext_int(raw, &n))
-            return false;
-        if (is(name, "partition"))
-            p->partition = (int32_t)n;
-        else if (is(name, "offset"))
-            p->r.offset = n;
-        else if (is(name, "position"))
-            p->r.position = (uint64_t)n;
-        else if (is(name, "timestamp_ms"))
-            p->r.timestamp_ms = n;
-        return true;
-    }
     if (is(name, "key") || is(name, "key_base64"))
         return bytes_take(p, "key", name, raw, type, &p->r.key);
     if (is(name, "value_text"))
         return bytes_take(p, "value_text", name, raw, type, &v->text);
-    return !is(name, "value_base64") || bytes_take(p, "value", name, raw, type, &v->exact);
+    if (is(name, "value_base64"))
+        return bytes_take(p, "value", name, raw, type, &v->exact);
+    return type != JTEXT_NUMBER || line_number(p, name, raw);
 }
 
 bool jsonl_line_parse(struct slice line, struct jsonl_parsed *p)

@@ -169,6 +169,8 @@ static bool cron_next(const uint64_t bits[FIELDS], const struct tz *z, int64_t f
     int64_t t = from_s + 1, last;
     struct local l;
 
+    if (!bits[SECOND] || !bits[MINUTE] || !bits[HOUR])
+        return false; /* it would be looked for second by second, for years */
     local_of(z, t, &l);
     for (last = l.year + YEARS_MAX; l.year <= last; local_of(z, t, &l)) {
         if (!(bits[MONTH] >> l.month & 1)) {
@@ -184,7 +186,7 @@ static bool cron_next(const uint64_t bits[FIELDS], const struct tz *z, int64_t f
             t++;
         } else {
             *out = t;
-            return true;
+            return t <= INT64_MAX / S_NS;
         }
     }
     return false;
@@ -197,7 +199,9 @@ static int64_t floor_s(int64_t ns)
 
 static int64_t rounded_s(int64_t ns)
 {
-    return floor_s(ns + S_NS / 2);
+    int64_t s = floor_s(ns);
+
+    return s + (ns - s * S_NS >= S_NS / 2);
 }
 
 static bool fields_next(struct slice pattern, const struct tz *z, int64_t from_ns, int64_t now_ns,

@@ -146,6 +146,8 @@ static void test_damage(void **state)
                                         "CET-1CEST,M13.5.0,M10.5.0",
                                         "CET-1CEST,M3.6.0,M10.5.0",
                                         "<CET-1",
+                                        "CET-27",
+                                        "CET-1CEST-90,M3.5.0,M10.5.0",
                                         "CET-1CEST,M3.5.0,M10.5.0/3x"};
     struct tz *z;
     struct buf b;

@@ -117,6 +117,43 @@ static void test_lines(void **state)
     }
 }
 
+/* Lines that others wrote. */
+static void test_other_lines(void **state)
+{
+    static const char *const bad[] = {
+        "",
+        "{}",
+        "[]",
+        "{\"partition\":0}",
+        "{\"partition\":-1,\"offset\":0}",
+        "{\"partition\":4294967296,\"offset\":0}", /* is not 0 */
+        "{\"partition\":0,\"offset\":-1}",
+        "{\"partition\":0,\"offset\":1.0}",
+        "{\"partition\":0,\"offset\":0,\"position\":-1}",
+        "{\"partition\":0,\"offset\":0,\"key\":1}",
+        "{\"partition\":0,\"offset\":0,\"key_base64\":\"*\"}",
+        "{\"partition\":0,\"offset\":0,\"headers\":{}}",
+        "{\"partition\":0,\"offset\":0,\"headers\":[{}]}",
+        "{\"partition\":0,\"offset\":0,\"timestamp\":1}",
+        "{\"partition\":0,\"offset\":0,\"value_base64\":null}",
+        "{\"partition\":0,\"offset\":0}{}",
+    };
+    struct jsonl_parsed p;
+    size_t i;
+
+    (void)state;
+    jsonl_parsed_init(&p);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (jsonl_line_parse(slice_str(bad[i]), &p))
+            fail_msg("taken: %s", bad[i]);
+    assert_true(jsonl_line_parse(
+        SLICE_LIT(" { \"later\" : 1.5 , \"offset\":7, \"partition\":2147483647, \"x\":[{}] } "),
+        &p));
+    assert_true(p.partition == INT32_MAX && p.r.offset == 7);
+    same(p.r.value, SLICE_NULL);
+    jsonl_parsed_fini(&p);
+}
+
 /* ---- files ---- */
 
 static void jsonl_topic(struct fx *f, int32_t partitions)
@@ -447,6 +484,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_other_lines),
         cmocka_unit_test_setup_teardown(test_days, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cut_short, setup, teardown),
         cmocka_unit_test_setup_teardown(test_taken, setup, teardown),

@@ -84,6 +84,9 @@ static void test_cron(void **state)
     check("@hourly", "2026-12-31T23:10:00Z", "2027-01-01T00:00:00Z");
     check("@yearly", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z");
     check("@weekly", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z");
+    check("0 0 0 1 5 *", "2262-01-01T00:00:00Z", "none"); /* no nanoseconds can tell it */
+    check("@daily", "2262-04-11T23:47:16.854775807Z", "none");
+    check("@hourly", "2262-04-11T22:00:00Z", "2262-04-11T23:00:00Z");
     check_in(NULL, "0 0 * * * *", "2026-01-01T00:00:00Z", "2026-01-03T07:20:00Z",
              "2026-01-03T08:00:00Z");
 }
@@ -107,6 +110,11 @@ static void test_refused(void **state)
                                       "* * * * * monday",
                                       "1/ * * * * *",
                                       "@fortnightly",
+                                      ", * * * * *", /* also quickly */
+                                      "* , * * * *",
+                                      "* * ,, * * *",
+                                      "* * * , * *",
+                                      "* * * * , *",
                                       "99999999999 * * * * *"};
     size_t i;
 
