@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "proto/nats/js_counter.h"
@@ -71,11 +72,17 @@ static void give_up(struct waiting *b, const char *reason)
 {
     struct jstream *s = b->s;
     char subject[64 + JCONF_NAME_MAX];
+    struct buf id; /* which need not be UTF-8 */
 
+    buf_init(&id, SIZE_MAX);
+    json_write_string(&id, id_of(b));
     snprintf(subject, sizeof subject, "ADVISORY.STREAM.BATCH_ABANDONED.%s", s->conf.name);
-    js_advise(s, subject, "io.nats.jetstream.advisory.v1.stream_batch_abandoned",
-              json_pack("{s:s, s:s%, s:s}", "stream", s->conf.name, "batch", (const char *)b->id,
-                        b->id_len, "reason", reason));
+    js_advise(
+        s, subject, "io.nats.jetstream.advisory.v1.stream_batch_abandoned",
+        json_pack("{s:s, s:o, s:s}", "stream", s->conf.name, "batch",
+                  json_loadb((const char *)id.ptr, id.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL),
+                  "reason", reason));
+    buf_fini(&id);
     end(b);
 }
 
@@ -155,8 +162,6 @@ static struct jmsg waiting_next(const struct waiting *b, size_t *at)
 static void commit(struct waiting *b, bool eob, struct slice reply)
 {
     struct jmsg *v = xcalloc(b->n, sizeof *v);
-    json_t *id = json_stringn((const char *)b->id, b->id_len);
-    char *id_text = id ? json_dumps(id, JSON_ENCODE_ANY) : NULL;
     struct jstream *s = b->s;
     struct js_fault f;
     struct buf tail, last;
@@ -169,13 +174,13 @@ static void commit(struct waiting *b, bool eob, struct slice reply)
         v[i] = waiting_next(b, &at);
     if (eob)
         v[b->n - 1].headers = ended(v[b->n - 1].headers, &last);
-    buf_printf(&tail, ", \"batch\": %s, \"count\": %u", id_text ? id_text : "\"\"", b->n);
+    buf_append_str(&tail, ", \"batch\": ");
+    json_write_string(&tail, id_of(b));
+    buf_printf(&tail, ", \"count\": %u", b->n);
     if (!jpublish_all(s, reply, buf_slice(&tail), v, b->n, &f))
         jpublish_answer(s, reply, &f);
     buf_fini(&tail);
     buf_fini(&last);
-    free(id_text);
-    json_decref(id);
     free(v);
     end(b);
 }
