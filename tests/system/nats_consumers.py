@@ -5,7 +5,8 @@ from harness import BUILD, Server, beside_others, npm_modules, scratch, served, 
 from kafka_clients import need_node, steps_run
 from nats_core import HERE, Wire
 
-STEPS = ("fetch", "consume", "redelivery", "delays", "ordered", "policies", "push", "groups", "pause", "work_queue")
+STEPS = ("fetch", "consume", "redelivery", "delays", "ordered", "policies", "push", "groups", "pause", "work_queue", "rate",
+         "replay", "samples", "headers_only", "next_by_ack")
 
 
 class Js(Wire):

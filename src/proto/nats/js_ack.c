@@ -29,11 +29,12 @@ void jack_queue(struct jconsumer *c, uint64_t seq, uint64_t last, uint8_t what, 
     jconsumer_wake(c);
 }
 
-static void advise(struct jconsumer *c, const char *kind, const char *type, const struct jgiven *g,
-                   struct slice reason)
+/* at: which delivery it is of, as the client says. */
+static void advise(struct jconsumer *c, const char *kind, const char *type,
+                   const struct jack_subject *at, struct slice reason)
 {
-    json_t *o = json_pack("{s:I, s:I, s:I}", "stream_seq", (json_int_t)g->seq, "consumer_seq",
-                          (json_int_t)g->dseq, "deliveries", (json_int_t)g->deliveries);
+    json_t *o = json_pack("{s:I, s:I, s:I}", "stream_seq", (json_int_t)at->seq, "consumer_seq",
+                          (json_int_t)at->dseq, "deliveries", (json_int_t)at->deliveries);
 
     if (reason.len > REASON_MAX)
         reason.len = REASON_MAX;
@@ -42,28 +43,35 @@ static void advise(struct jconsumer *c, const char *kind, const char *type, cons
     jconsumer_advise(c, kind, type, o);
 }
 
-static void sample(struct jconsumer *c, const struct jgiven *g)
+/* The window has the first delivery. */
+static struct jack_subject delivery_of(const struct jgiven *g)
+{
+    return (struct jack_subject){.deliveries = g->deliveries, .seq = g->seq, .dseq = g->dseq};
+}
+
+static void sample(struct jconsumer *c, const struct jgiven *g, const struct jack_subject *at)
 {
     json_t *o;
 
     if (c->sample < 100 && rng_next(&c->l->rng) % 100 >= (uint64_t)c->sample)
         return;
-    o = json_pack("{s:I, s:I, s:I, s:I}", "stream_seq", (json_int_t)g->seq, "consumer_seq",
-                  (json_int_t)g->dseq, "deliveries", (json_int_t)g->deliveries, "ack_time",
+    o = json_pack("{s:I, s:I, s:I, s:I}", "stream_seq", (json_int_t)at->seq, "consumer_seq",
+                  (json_int_t)at->dseq, "deliveries", (json_int_t)at->deliveries, "ack_time",
                   (json_int_t)(js_now_ns(c->js) - g->at_ns));
     jconsumer_advise(c, "METRIC.CONSUMER.ACK", "io.nats.jetstream.metric.v1.consumer_ack", o);
 }
 
 /* It is done with, as the client says. False: it was never delivered. */
-static bool finish(struct jconsumer *c, uint64_t seq, uint8_t what)
+static bool finish(struct jconsumer *c, const struct jack_subject *at, uint8_t what)
 {
+    uint64_t seq = at->seq;
     struct jgiven *g = jwindow_find(&c->window, seq);
 
     if (seq < c->start || seq > c->s->index.last)
         return false;
     if (g) {
         if (c->sample > 0 && what == CURSOR_ACCEPT)
-            sample(c, g);
+            sample(c, g, at);
         jwindow_done(&c->window, g);
         jack_queue(c, seq, seq, what, 0);
     } else if (jconsumer_open(c, seq)) {
@@ -72,9 +80,10 @@ static bool finish(struct jconsumer *c, uint64_t seq, uint8_t what)
     return true;
 }
 
-/* All up to it. */
-static bool finish_all(struct jconsumer *c, uint64_t seq)
+/* All up to it. at NULL: of which delivery is not said. */
+static bool finish_all(struct jconsumer *c, uint64_t seq, const struct jack_subject *at)
 {
+    struct jack_subject first;
     struct jfloor floor = jconsumer_floor(c);
     struct jgiven *g;
 
@@ -86,18 +95,20 @@ static bool finish_all(struct jconsumer *c, uint64_t seq)
         return true;
     }
     g = jwindow_find(&c->window, seq);
-    if (g && c->sample > 0)
-        sample(c, g);
+    if (g && c->sample > 0) {
+        first = delivery_of(g);
+        sample(c, g, at ? at : &first);
+    }
     while ((g = jwindow_from(&c->window, 0)) && g->seq <= seq)
         jwindow_done(&c->window, g);
     jack_queue(c, floor.seq + 1, seq, CURSOR_ACCEPT, 0);
     return true;
 }
 
-static bool acknowledge(struct jconsumer *c, uint64_t seq)
+static bool acknowledge(struct jconsumer *c, const struct jack_subject *at)
 {
     c->ack_active_ns = js_now_ns(c->js);
-    return c->conf.ack == JACK_EXPLICIT ? finish(c, seq, CURSOR_ACCEPT) : finish_all(c, seq);
+    return c->conf.ack == JACK_EXPLICIT ? finish(c, at, CURSOR_ACCEPT) : finish_all(c, at->seq, at);
 }
 
 void jack_up_to(struct jconsumer *c, struct slice number)
@@ -108,27 +119,23 @@ void jack_up_to(struct jconsumer *c, struct slice number)
     for (i = 0; i < number.len && number.ptr[i] >= '0' && number.ptr[i] <= '9'; i++)
         seq = seq * 10 + (uint64_t)(number.ptr[i] - '0');
     if (seq && c->cursor)
-        finish_all(c, seq);
+        finish_all(c, seq, NULL);
 }
 
-static void refuse(struct jconsumer *c, uint64_t seq, int64_t delay_ns)
+static void refuse(struct jconsumer *c, const struct jack_subject *at, int64_t delay_ns)
 {
-    struct jgiven *g = jwindow_find(&c->window, seq);
-
-    if (!g)
+    if (!jwindow_find(&c->window, at->seq))
         return;
-    advise(c, "ADVISORY.CONSUMER.MSG_NAKED", "io.nats.jetstream.advisory.v1.nak", g, SLICE_NULL);
-    jack_queue(c, seq, seq, CURSOR_RELEASE, (delay_ns + MS_NS - 1) / MS_NS);
+    advise(c, "ADVISORY.CONSUMER.MSG_NAKED", "io.nats.jetstream.advisory.v1.nak", at, SLICE_NULL);
+    jack_queue(c, at->seq, at->seq, CURSOR_RELEASE, (delay_ns + MS_NS - 1) / MS_NS);
 }
 
-static void terminate(struct jconsumer *c, uint64_t seq, struct slice reason)
+static void terminate(struct jconsumer *c, const struct jack_subject *at, struct slice reason)
 {
-    struct jgiven *g = jwindow_find(&c->window, seq);
-
-    if (g)
-        advise(c, "ADVISORY.CONSUMER.MSG_TERMINATED", "io.nats.jetstream.advisory.v1.terminated", g,
-               reason);
-    finish(c, seq, CURSOR_REJECT);
+    if (jwindow_find(&c->window, at->seq))
+        advise(c, "ADVISORY.CONSUMER.MSG_TERMINATED", "io.nats.jetstream.advisory.v1.terminated",
+               at, reason);
+    finish(c, at, CURSOR_REJECT);
 }
 
 void jack_reply_note(struct buf *replies, struct slice reply)
@@ -179,21 +186,21 @@ void jack_take(struct jconsumer *c, struct slice tail, struct slice reply, struc
     }
     switch (b.what) {
     case JACK_ACK:
-        known = acknowledge(c, at.seq);
+        known = acknowledge(c, &at);
         break;
     case JACK_NEXT:
-        acknowledge(c, at.seq);
+        acknowledge(c, &at);
         jpull_asked(c, reply, b.rest);
         return;
     case JACK_NAK:
-        refuse(c, at.seq, b.delay_ns);
+        refuse(c, &at, b.delay_ns);
         break;
     case JACK_PROGRESS:
         if ((g = jwindow_find(&c->window, at.seq)))
             jack_queue(c, at.seq, at.seq, CURSOR_RENEW, jconsumer_lease_ms(c, g->deliveries));
         break;
     case JACK_TERM:
-        terminate(c, at.seq, b.rest);
+        terminate(c, &at, b.rest);
         break;
     case JACK_NOTHING:
         break;
@@ -207,11 +214,13 @@ void jack_take(struct jconsumer *c, struct slice tail, struct slice reply, struc
 void jack_void(struct jconsumer *c, uint64_t seq, const char *reason)
 {
     struct jgiven *g = jwindow_find(&c->window, seq);
+    struct jack_subject first;
 
     if (!g)
         return;
-    advise(c, "ADVISORY.CONSUMER.MSG_TERMINATED", "io.nats.jetstream.advisory.v1.terminated", g,
-           slice_str(reason));
+    first = delivery_of(g);
+    advise(c, "ADVISORY.CONSUMER.MSG_TERMINATED", "io.nats.jetstream.advisory.v1.terminated",
+           &first, slice_str(reason));
     jwindow_done(&c->window, g);
     jack_queue(c, seq, seq, CURSOR_VOID, 0);
 }

@@ -187,4 +187,94 @@ await run({
         await until('removed', async () => (await jsm.streams.info('W')).state.messages === 13);
         await nc.close();
     },
+    async rate() {
+        const {nc, jsm, j} = await begin('B', 0), got = [];
+        await Promise.all([...Array(14).keys()].map(() => j.publish('B.x', new Uint8Array(1000))));
+        nc.subscribe('to.slow', {callback: (e, m) => got.push(Number(m.reply.split('.')[5]))});
+        await nc.flush();
+        const begun = Date.now();
+        await jsm.consumers.add('B', {durable_name: 'd', ack_policy: AckPolicy.None, deliver_subject: 'to.slow', rate_limit_bps: 64000});
+        await until('all', () => got.length === 14);
+        const ms = Date.now() - begun; // 8 kB a second, of which the first second's may come at once, and one more
+        check(ms >= 600, `too quickly: ${ms} ms`);
+        equal(got, counted(1, 14), 'in order');
+        await nc.close();
+    },
+    async replay() {
+        const {nc, jsm, j} = await begin('L', 1), at = [];
+        for (const ms of [250, 150]) {
+            await sleep(ms);
+            await j.publish('L.x', 'later');
+        }
+        const begun = Date.now(); // what comes late here was given out earlier
+        await jsm.consumers.add('L', {durable_name: 'd', ack_policy: AckPolicy.Explicit, replay_policy: ReplayPolicy.Original});
+        const c = await j.consumers.get('L', 'd');
+        const got = await take(await c.fetch({max_messages: 3, expires: 10000}), 3, m => (at.push(Date.now() - begun), m.ack()));
+        const came = got.map(m => Math.trunc((m.info.timestampNanos - got[0].info.timestampNanos) / 1e6));
+        check(came[1] >= 240 && came[2] >= 380, `when they came: ${came}`);
+        check(at[1] >= came[1] - 10 && at[2] >= came[2] - 10, `after ${at} ms, and came after ${came}`);
+        equal(seqs(got), [1, 2, 3], 'in order');
+        await nc.close();
+    },
+    async samples() {
+        const {nc, jsm, j} = await begin('M', 3), events = [];
+        nc.subscribe('$JS.EVENT.METRIC.CONSUMER.ACK.M.>', {callback: (e, m) => events.push(JSON.parse(text(m)))});
+        for (const [durable_name, more] of [['none', {}], ['all', {sample_freq: '100%'}]])
+            await jsm.consumers.add('M', {durable_name, ack_policy: AckPolicy.Explicit, ...more});
+        await take(await (await j.consumers.get('M', 'none')).fetch({max_messages: 3, expires: 5000}), 3, m => m.ackAck());
+        const c = await j.consumers.get('M', 'all');
+        const [a, b, d] = await take(await c.fetch({max_messages: 3, expires: 5000}), 3, () => {});
+        await sleep(100);
+        await a.ackAck();
+        b.nak();
+        d.term();
+        await (await c.next({expires: 5000})).ackAck();
+        await until('both', () => events.length >= 2);
+        await nc.flush();
+        equal(events.map(e => [e.stream, e.consumer, e.stream_seq, e.consumer_seq, e.deliveries]), [['M', 'all', 1, 1, 1], ['M', 'all', 2, 4, 2]],
+            'what was acknowledged where that is sampled, alone');
+        check(events[0].ack_time >= nanos(95), `the time until then: ${events[0].ack_time}`);
+        equal(events[0].type, 'io.nats.jetstream.metric.v1.consumer_ack', 'the type');
+        await nc.close();
+    },
+    async headers_only() {
+        const {nc, jsm, j} = await begin('E', 0), h = lib.headers(), got = [];
+        h.set('Kind', 'a');
+        await j.publish('E.a', 'a payload', {headers: h});
+        await j.publish('E.b', new Uint8Array(5000));
+        await j.publish('E.c', '');
+        nc.subscribe('to.sizes', {callback: (e, m) => got.push(m)});
+        await nc.flush();
+        const conf = {ack_policy: AckPolicy.None, headers_only: true};
+        await jsm.consumers.add('E', {durable_name: 'd', ...conf});
+        await jsm.consumers.add('E', {durable_name: 'p', deliver_subject: 'to.sizes', ...conf});
+        const pulled = await take(await (await j.consumers.get('E', 'd')).fetch({max_messages: 3, expires: 5000}), 3, () => {});
+        await until('all', () => got.length === 3);
+        for (const v of [pulled, got])
+            equal(v.map(m => [m.data.length, m.headers.get('Nats-Msg-Size'), m.headers.get('Kind')]),
+                [[0, '9', 'a'], [0, '5000', ''], [0, '0', '']], v === got ? 'pushed' : 'pulled');
+        await nc.close();
+    },
+    async next_by_ack() {
+        const {nc, jsm, j} = await begin('N', 7), got = [];
+        const seq = m => Number(m.reply.split('.')[5]);
+        nc.subscribe('in.next', {callback: (e, m) => got.push(m)});
+        await jsm.consumers.add('N', {durable_name: 'd', ack_policy: AckPolicy.Explicit, ack_wait: nanos(60000)});
+        const c = await j.consumers.get('N', 'd');
+        (await c.next({expires: 5000})).next('in.next');
+        await until('the next one', () => got.length === 1);
+        nc.publish(got[0].reply, '+NXT {"batch": 3}', {reply: 'in.next'});
+        await until('three', () => got.length === 4);
+        nc.publish(got[3].reply, '+NXT 3', {reply: 'in.next'});
+        await until('all', () => got.length === 6);
+        await j.publish('N.x', 'new');
+        await until('what it waited for', () => got.length === 7);
+        nc.publish(got[6].reply, '+NXT {"no_wait": true}', {reply: 'in.next'});
+        await until('a status', () => got.length === 8);
+        equal(got.pop().headers?.code, 404, 'no messages');
+        equal(got.map(seq), counted(2, 8), 'in order');
+        await until('acknowledged', async () => (await c.info(false)).num_ack_pending === 4);
+        equal((await c.info(false)).ack_floor.stream_seq, 2, 'those that it was said of'); // 1, 2, 5, 8
+        await nc.close();
+    },
 }, async () => {});
