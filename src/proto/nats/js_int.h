@@ -7,7 +7,7 @@
  *   js_header.c    headers of NATS: from and to text, from and to a record's headers
  *   js_index.c     which messages a stream has, by sequence and subject
  *   js_stream.c    a stream's life: made, changed, deleted, loaded; what the API tells of it
- *   js_publish.c   what is published to a stream: checks, appends, PubAcks
+ *   js_publish.c   what is published to a stream: js_publish_int.h names its files
  *   js_batch.c     atomic batches: what waits for their end
  *   js_counter.c   streams whose messages are sums; js_number.c
  *   js_schedule.c  messages that make others when they are due; js_cron.c, js_zone.c: when that is

@@ -1,4 +1,4 @@
-/* What is published to a stream: checks, appends, PubAcks. See js_publish.c. On the stream's loop. */
+/* What is published to a stream: checks, appends, PubAcks. See js_publish_int.h. On the stream's loop. */
 #ifndef WEIR_PROTO_NATS_JS_PUBLISH_H
 #define WEIR_PROTO_NATS_JS_PUBLISH_H
 
