@@ -18,6 +18,13 @@
 #define SETTLE_NS   1000000u /* between looks at what is still under way at the end */
 #define ORIGINS_MAX 200u     /* streams that one copies through others */
 
+int js_by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
 int64_t js_now_ms(const struct js *js)
 {
     return io_wall_ms(js->n->conf.io);

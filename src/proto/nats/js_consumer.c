@@ -391,20 +391,13 @@ static bool last_note(void *arg, const struct jindex_subject_info *i)
     return true;
 }
 
-static int by_number(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
 static uint64_t start_lasts(struct jconsumer *c)
 {
     const struct jindex *x = &c->s->index;
 
     c->lasts = xcalloc((size_t)x->subjects + 1, sizeof *c->lasts);
     jindex_subjects(x, c->filter, last_note, c);
-    qsort(c->lasts, c->lasts_n, sizeof *c->lasts, by_number);
+    qsort(c->lasts, c->lasts_n, sizeof *c->lasts, js_by_number);
     c->resume = x->last + 1;
     return c->lasts_n ? c->lasts[0] : c->resume;
 }

@@ -41,19 +41,12 @@ struct given {
     size_t size;
 };
 
-static int by_number(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
 bool jconsumer_ahead(const struct jconsumer *c, uint64_t seq)
 {
     if (seq < c->next)
         return false;
     return seq >= c->resume || bsearch(&seq, c->lasts + c->lasts_at, c->lasts_n - c->lasts_at,
-                                       sizeof *c->lasts, by_number) != NULL;
+                                       sizeof *c->lasts, js_by_number) != NULL;
 }
 
 /* The first from seq on that was never delivered; 0: none. */

@@ -554,13 +554,6 @@ static void direct_go(void *arg)
     direct_eob(d);
 }
 
-static int by_seq(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
 struct multi {
     struct direct *d;
     bool many;
@@ -614,7 +607,7 @@ static const char *direct_multi(struct direct *d)
         return NHEADER_LINE " 413 Too Many Results";
     if (!d->seqs_n)
         return NHEADER_LINE " 404 No Results";
-    qsort(d->seqs, d->seqs_n, sizeof *d->seqs, by_seq);
+    qsort(d->seqs, d->seqs_n, sizeof *d->seqs, js_by_number);
     d->left = d->w.batch ? d->w.batch : UINT64_MAX;
     d->pending = d->seqs_n;
     return NULL;

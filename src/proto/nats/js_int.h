@@ -13,7 +13,7 @@
  *   js_schedule.c  messages that make others when they are due; js_cron.c, js_zone.c: when that is
  *   js_snapshot.c  sending backups; js_restore.c: taking them; js_archive.c: what they are
  *   js_source.c    mirrors and sources: streams that copy others
- *   js_store.c     what is durable in its log: the index, limits, what is removed
+ *   js_store.c     what is durable in its log: js_store_int.h names its files
  *   js_get.c       reading single messages: get, direct get, batches
  *   js_monitor.c   figures for monitoring
  *   js_consumer.c  consumers and what the API does with them
@@ -203,6 +203,8 @@ void jstream_unref(struct jstream *s);
  * No lock is held then. */
 void js_streams_each(struct js *js, const struct naccount *a,
                      bool (*fn)(void *arg, struct jstream *s), void *arg);
+/* Upwards, for qsort and bsearch: uint64_t. */
+int js_by_number(const void *a, const void *b);
 /* Milliseconds, nanoseconds since 1970. */
 int64_t js_now_ms(const struct js *js);
 int64_t js_now_ns(const struct js *js);
