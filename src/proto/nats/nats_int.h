@@ -2,7 +2,7 @@
  *
  *   conn.c      a connection: lines in, INFO, CONNECT, pings, its subscriptions
  *   ws.c        the same in a WebSocket
- *   monitor.c   what is told of all that over HTTP
+ *   monitor.c   what is told of all that over HTTP: monitor_int.h names its files
  *   system.c    … and by messages
  *   exports.c   what accounts let others have
  *   route.c     a message to those who want it, on this loop and others
