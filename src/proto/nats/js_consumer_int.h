@@ -1,12 +1,14 @@
 /* What the files of JetStream's consumers know of each other. See js_int.h.
  *
- *   js_consumer.c      a consumer's life: made, loaded, changed, deleted; what the stream tells it
- *   js_consumer_api.c  requests of the API about consumers
- *   js_pull.c          requests for messages that wait
- *   js_deliver.c       what is delivered next, and to whom
- *   js_ack.c           what is acknowledged
- *   js_window.c        what was delivered and is not acknowledged
- *   js_words.c         what clients say, taken apart
+ *   js_consumer.c        a consumer: made, in its turns, closed; what there is to say of it
+ *   js_consumer_saved.c  what is durable of consumers: made, deleted, loaded
+ *   js_consumers.c       all of a stream's: messages for them, and what the stream tells
+ *   js_consumer_api.c    requests of the API about consumers
+ *   js_pull.c            requests for messages that wait
+ *   js_deliver.c         what is delivered next, and to whom
+ *   js_ack.c             what is acknowledged
+ *   js_window.c          what was delivered and is not acknowledged
+ *   js_words.c           what clients say, taken apart
  *
  * A consumer that is acknowledged to is a cursor of the broker's, whose only owner it is. The cursor
  * knows, durably, what is done, and for how long records are leased; what comes again it says. The
@@ -173,14 +175,6 @@ struct jconsumer *jconsumer_at(struct jstream *s, struct jconsumer_conf *conf, u
 void jconsumer_configure(struct jconsumer *c);
 /* All else than what is durable: stops, tells who waits. Its owner's reference goes. */
 void jconsumer_close(struct jconsumer *c, const char *status);
-/* Deletes it, durably; then (may be NULL) is called on its loop when that is so. */
-void jconsumer_delete(struct jconsumer *c, void (*then)(void *arg, enum err e), void *arg);
-/* Its item and its cursor; then (may be NULL) is called on its loop when both are durable. */
-void jconsumer_make(struct jconsumer *c, void (*then)(void *arg, enum err e), void *arg);
-/* Its item. Asynchronous; ERR_OVERLOADED … at once. */
-enum err jconsumer_save(struct jconsumer *c, broker_done_fn done, void *arg);
-/* The place is to be saved soon. */
-void jconsumer_moved(struct jconsumer *c);
 /* pending is counted anew. */
 void jconsumer_recount(struct jconsumer *c);
 /* Its cursor is not done with it, or never had it. */
@@ -198,8 +192,29 @@ uint64_t jconsumer_now_ms(const struct jconsumer *c);
 /* Its stream's and its own name are put in and behind the subject. */
 void jconsumer_advise(struct jconsumer *c, const char *subject, const char *type, json_t *o);
 
+/* Its cursor is there: it is listened to. */
+void jconsumer_cursor_found(struct jconsumer *c);
+/* The four, one behind the other; to be freed. */
+char *jconsumer_text(const char *a, const char *b, const char *c, const char *d);
+
+/* ---- js_consumer_saved.c ---- */
+
 /* The key of its items. */
 struct slice jconsumer_key(const struct jconsumer *c, char out[LIMIT_KV_KEY]);
+/* Deletes it, durably; then (may be NULL) is called on its loop when that is so. */
+void jconsumer_delete(struct jconsumer *c, void (*then)(void *arg, enum err e), void *arg);
+/* Its item and its cursor; then (may be NULL) is called on its loop when both are durable. */
+void jconsumer_make(struct jconsumer *c, void (*then)(void *arg, enum err e), void *arg);
+/* Its item. Asynchronous; ERR_OVERLOADED … at once. */
+enum err jconsumer_save(struct jconsumer *c, broker_done_fn done, void *arg);
+/* The place is to be saved soon. */
+void jconsumer_moved(struct jconsumer *c);
+/* Where it is, now. */
+void jconsumer_place_save(struct jconsumer *c);
+/* Its items; done may be NULL. */
+void jconsumer_items_drop(struct jconsumer *c, broker_done_fn done, void *arg);
+/* One of a stream that is being loaded, from its item. */
+void jconsumer_restore(struct jstream *s, const json_t *o);
 
 /* ---- js_spent.c ---- */
 

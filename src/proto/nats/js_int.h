@@ -16,9 +16,7 @@
  *   js_store.c     what is durable in its log: js_store_int.h names its files
  *   js_get.c       reading single messages: get, direct get, batches
  *   js_monitor.c   figures for monitoring
- *   js_consumer.c  consumers and what the API does with them
- *   js_deliver.c   what a consumer delivers, to pulls or by pushing
- *   js_ack.c       what is acknowledged, and what comes again
+ *   js_consumer.c  consumers: js_consumer_int.h names their files
  *
  * A stream is a topic of one partition; a message's sequence is its record's offset plus the
  * stream's first sequence (jstream_seq), its subject is the record's key, NATS headers are the
@@ -133,7 +131,7 @@ struct jstream {
     struct jindex index;
     struct jstream_figures figures;
     struct map consumers;         /* struct jconsumer by name */
-    struct jconsumers *jc;        /* js_consumer.c */
+    struct jconsumers *jc;        /* js_consumers.c */
     atomic_bool pressed;          /* more is under way than it should be */
     struct list_head waits;       /* struct jreq while it is loading */
     struct jpublish *pub;         /* js_publish.c */
@@ -300,7 +298,7 @@ enum err jreader_get(struct jreader *r, uint64_t seq, struct jmsg *out, void (*r
 void js_clock_start(struct js *js);
 void js_clock_stop(struct js *js);
 
-/* ---- what the stream tells its consumers (js_consumer.c) ---- */
+/* ---- what the stream tells its consumers (js_consumers.c) ---- */
 
 /* Messages from first to last are durable and in the index (some may be removed again already). */
 void jconsumers_stored(struct jstream *s, uint64_t first, uint64_t last);
