@@ -82,6 +82,8 @@ static void turns(struct natsd *d, unsigned n)
 
 static void again(struct natsd *d, struct io *io, bool crash)
 {
+    if (crash)
+        io_sim_crash_at(io, 1); /* stopping does not save anything */
     natsd_stop(d);
     if (crash)
         io_sim_crash(io);

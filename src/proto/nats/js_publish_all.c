@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "proto/nats/js_counter.h"
 #include "proto/nats/js_header.h"
@@ -53,13 +54,13 @@ static void several_undo(struct several *sv)
     }
 }
 
-/* Whether a message before it has this subject. */
+/* Whether a message before it has this subject, or one that this pattern takes. */
 static bool several_has(const struct several *sv, struct slice subject)
 {
     unsigned i;
 
     for (i = 0; i < sv->n; i++)
-        if (slice_eq(sv->v[i].w.facts.subject, subject))
+        if (subject_match(subject, sv->v[i].w.facts.subject))
             return true;
     return false;
 }

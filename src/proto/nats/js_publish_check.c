@@ -79,6 +79,30 @@ static void ahead_track(struct jpublish *p)
         jpub_ahead_scan(p, p->open, &seq);
 }
 
+/* Those of the batch that the pattern takes; *found: the last one's sequence. */
+static void match_scan(struct jpub_batch *b, struct slice pattern, uint64_t *seq, uint64_t *found)
+{
+    struct jpub_entry *e;
+    size_t at = 0;
+
+    while ((e = jpub_entry_next(b, &at)))
+        if (e->kind == JPUB_STORED && ++*seq && subject_match(pattern, jpub_entry_subject(e)))
+            *found = *seq;
+}
+
+/* The last one on its way that a pattern takes; 0: none does. */
+static uint64_t ahead_match(struct jpublish *p, struct slice pattern)
+{
+    uint64_t seq = p->s->index.last, found = 0;
+    struct jpub_batch *b;
+
+    list_for_each(b, &p->batches, struct jpub_batch, link) match_scan(b, pattern, &seq, &found);
+    list_for_each(b, &p->closed, struct jpub_batch, link) match_scan(b, pattern, &seq, &found);
+    if (p->open)
+        match_scan(p->open, pattern, &seq, &found);
+    return found;
+}
+
 struct jpub_before jpub_ahead_before(struct jpublish *p, struct slice subject)
 {
     uint64_t hash = subject_hash(p, subject);
@@ -108,14 +132,15 @@ uint64_t jpublish_next(const struct jstream *s)
 /* The last message of a subject, of those on their way too; a pattern takes several. */
 static uint64_t subject_last(struct jpublish *p, struct slice subject)
 {
+    bool pattern = subject_has_wildcard(subject);
     struct jfilter *f;
     uint64_t seq;
 
     ahead_track(p);
-    seq = p->tracking ? get(&p->last, subject_hash(p, subject)) : 0;
+    seq = pattern ? ahead_match(p, subject) : get(&p->last, subject_hash(p, subject));
     if (seq)
         return seq;
-    if (!subject_has_wildcard(subject))
+    if (!pattern)
         return jindex_subject_last(&p->s->index, subject);
     f = jfilter_new(&subject, 1);
     seq = jindex_prev(&p->s->index, f, p->s->index.last);
