@@ -134,8 +134,8 @@ def test_cli_kafka_kcat():
 
 
 def test_cli_kafka_json():
-    """What consume --json prints, produce --json takes: text, bytes, nulls, headers, times."""
-    with served(kafka=0) as s:
+    """What consume --json prints, produce --json takes: text, bytes, nulls, headers, times (old ones)."""
+    with served("--set", "topics.retention=-1", kafka=0) as s:
         source = [
             {"key": "k", "value": "text é", "headers": {"h": "v", "n": None}, "timestamp": 1700000000000},
             {"key": None, "value": None, "headers": [["d", "1"], ["d", "2"]], "timestamp": "2026-01-31T12:00:00.5Z"},

@@ -153,7 +153,7 @@ def test_kafka_kcat_recompression():
     need_kcat()
     small = ["k%d:%d %s" % (i % 7, i, "x" * (i % 50)) for i in range(200)]
     large = ["k%d:%d %s" % (i % 7, i, hashlib.sha256(b"%d" % i).hexdigest() * 8) for i in range(3000)]
-    with served(kafka=0) as s:
+    with served("--set", "topics.retention=-1", kafka=0) as s:
         for number, target in enumerate(CODECS):
             topic = "to-" + target
             weir("topics", "create", topic, "--set", "compression.type=" + ("uncompressed" if target == "none" else target),

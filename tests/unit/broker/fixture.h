@@ -48,11 +48,13 @@ static inline void fx_start(struct fx *f, bool threads)
     memset(f, 0, sizeof *f);
     strcpy(f->dir, "/tmp/weir-broker-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
-    f->conf = (struct broker_conf){.dir = f->dir,
-                                   .io = io_real(),
-                                   .threads = threads,
-                                   .journal_file_bytes = 4u << 20,
-                                   .topics_auto_create = true};
+    f->conf =
+        (struct broker_conf){.dir = f->dir,
+                             .io = io_real(),
+                             .threads = threads,
+                             .journal_file_bytes = 4u << 20,
+                             .retention_ms_default = threads ? -1 : 0, /* tests' records are old */
+                             .topics_auto_create = true};
     fx_open(f);
 }
 

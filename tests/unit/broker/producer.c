@@ -657,7 +657,8 @@ static void race_send(struct race *r, int id, int n)
 
     snprintf(value, sizeof value, "%d-%d", id, n);
     batch_builder_init(&bb, CODEC_NONE, 4096);
-    MUST(!batch_builder_add(&bb, 1, SLICE_NULL, slice_str(value), NULL, 0, NULL));
+    MUST(!batch_builder_add(&bb, io_wall_ms(io_real()), SLICE_NULL, slice_str(value), NULL, 0,
+                            NULL));
     do {
         MUST(!batch_builder_finish(&bb, 0, 50 + id, 0, n, &bytes));
         a = append_new(r->f.b, NULL, NULL);
@@ -692,17 +693,20 @@ static void *race_reader(void *arg)
     struct reader_conf rc = {.selector = SLICE_LIT("t"), .partition = -1, .from = READ_FROM_START};
     struct race *r = arg;
     struct reader_record rec;
+    struct errinfo info = {0};
     struct reader *rd;
     int next[IDS] = {0}, got = 0, id, n;
     enum err e;
 
     MUST(!reader_open(r->f.b, &rc, &rd, NULL));
     while (got < IDS * BATCHES) {
-        e = reader_next(rd, &rec, NULL);
+        e = reader_next(rd, &rec, &info);
         if (e == ERR_AGAIN) {
             reader_block(rd, 1000);
             continue;
         }
+        if (e)
+            fprintf(stderr, "%s: %s\n", err_code(e), info.text);
         MUST(!e);
         MUST(sscanf((const char *)rec.value.ptr, "%d-%d", &id, &n) == 2);
         MUST(n == next[id]++);

@@ -1468,7 +1468,8 @@ static void race_put(struct race *r, const struct who *w, int part, int32_t sequ
 
     snprintf(value, sizeof value, "%d", txn);
     batch_builder_init(&bb, CODEC_NONE, 4096);
-    MUST(!batch_builder_add(&bb, 1, SLICE_NULL, slice_str(value), NULL, 0, NULL));
+    MUST(!batch_builder_add(&bb, io_wall_ms(io_real()), SLICE_NULL, slice_str(value), NULL, 0,
+                            NULL));
     MUST(!batch_builder_finish(&bb, BATCH_TRANSACTIONAL, w->id, w->epoch, sequence, &bytes));
     append_txn_starts(a);
     MUST(!append_batch(a, topic_partition(r->t, part), bytes, &slot, NULL));

@@ -62,7 +62,9 @@ static inline void fx_start(struct fx *f)
     memset(f, 0, sizeof *f);
     snprintf(f->dir, sizeof f->dir, "/tmp/weir-lib-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
-    f->o = (struct weir_options){.size = sizeof f->o, .journal_file_bytes = 4u << 20};
+    f->o = (struct weir_options){.size = sizeof f->o,
+                                 .journal_file_bytes = 4u << 20,
+                                 .retention_ms = -1}; /* records of tests are old */
     fx_open(f);
 }
 

@@ -106,7 +106,8 @@ static void test_many_headers(void **state)
 {
     struct record_header h[500];
     struct append_record r = {.timestamp_ms = -1, .headers = h, .headers_n = 500};
-    struct broker_conf conf = {.io = io_real(), .threads = true, .topics_auto_create = true};
+    struct broker_conf conf = {
+        .io = io_real(), .threads = true, .topics_auto_create = true, .retention_ms_default = -1};
     struct weir_consumer *c;
     struct append_slot slot;
     struct weir_message m;

@@ -33,7 +33,12 @@ struct fx {
 static inline void fx_broker_open(struct fx *f)
 {
     struct broker_conf c = {
-        .dir = f->dir, .io = io_real(), .threads = true, .journal_file_bytes = 8u << 20};
+        .dir = f->dir,
+        .io = io_real(),
+        .threads = true,
+        .journal_file_bytes = 8u << 20,
+        .retention_ms_default = -1, /* records of tests are old */
+    };
     struct errinfo info;
 
     if (broker_open(&c, &f->b, &info))

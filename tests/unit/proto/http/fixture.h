@@ -60,7 +60,10 @@ static inline void *fix_loop(void *arg)
 /* dir NULL: a new temporary one. change may alter the configuration. */
 static inline void fix_start_in(struct fix *f, const char *dir, void (*change)(struct fix *f))
 {
-    struct broker_conf bc = {.io = io_real(), .threads = true, .topics_auto_create = true};
+    struct broker_conf bc = {.io = io_real(),
+                             .threads = true,
+                             .topics_auto_create = true,
+                             .retention_ms_default = -1}; /* records of tests are old */
     struct http_server_conf sc = {.loops_n = FIX_LOOPS};
     struct errinfo info = {0};
 

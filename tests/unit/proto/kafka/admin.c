@@ -11,6 +11,7 @@ static int setup(void **state)
 {
     struct fx *f = calloc(1, sizeof *f);
 
+    f->d.week = true;
     dk_start(&f->d);
     dconn_open(&f->d, &f->c);
     *state = f;

@@ -24,6 +24,8 @@
 
 struct dk {
     char dir[64];
+    bool
+        week; /* records stay for a week, as a server's do; else for ever: those of tests are old */
     struct broker_conf bc;
     struct kafka_conf kc;
     struct broker *b;
@@ -74,7 +76,12 @@ static inline void dk_start(struct dk *d)
     snprintf(d->dir, sizeof d->dir, "/tmp/weir-kafka-XXXXXX");
     assert_non_null(mkdtemp(d->dir));
     d->bc = (struct broker_conf){
-        .dir = d->dir, .io = io_real(), .threads = true, .journal_file_bytes = 4u << 20};
+        .dir = d->dir,
+        .io = io_real(),
+        .threads = true,
+        .journal_file_bytes = 4u << 20,
+        .retention_ms_default = d->week ? 0 : -1,
+    };
     if (!d->kc.conns_max)
         d->kc.conns_max = 100;
     if (!d->kc.idle_ms)
