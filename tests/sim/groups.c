@@ -878,16 +878,8 @@ static void print(void)
 int main(int argc, char **argv)
 {
     static const struct seed_program p = {
-        .name = "groups",
-        .cycles = CYCLES,
-        .world_bytes = sizeof(struct world),
-        .seed_at = offsetof(struct world, seed),
-        .begin = begin,
-        .cycle = cycle,
-        .finish = finish,
-        .end = give_back,
-        .print = print,
-    };
+        "groups",  CYCLES, sizeof(struct world), offsetof(struct world, seed), begin, cycle, finish,
+        give_back, print};
 
     return seed_main(&p, argc, argv);
 }

@@ -1269,16 +1269,8 @@ static void print(void)
 int main(int argc, char **argv)
 {
     static const struct seed_program p = {
-        .name = "share",
-        .cycles = CYCLES,
-        .world_bytes = sizeof(struct world),
-        .seed_at = offsetof(struct world, seed),
-        .begin = begin,
-        .cycle = cycle,
-        .finish = finish,
-        .end = give_back,
-        .print = print,
-    };
+        "share",   CYCLES, sizeof(struct world), offsetof(struct world, seed), begin, cycle, finish,
+        give_back, print};
 
     return seed_main(&p, argc, argv);
 }
