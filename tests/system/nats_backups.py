@@ -5,6 +5,7 @@ import json
 from harness import served, wait_for
 from nats_copies import restartable
 from nats_streams import Js, headers_of
+from nats_topics import post
 
 
 def heard(w):
@@ -135,11 +136,24 @@ def refusals(js):
         wait_for(lambda: js.ask("STREAM.INFO.R").get("error", {}).get("err_code") == 10059)
 
 
+def others(s, js):
+    """A topic that another protocol made is no stream that a backup may go into: it stays."""
+    js.create("T")
+    like = js.good("STREAM.INFO.T")
+    for i in range(5):
+        post(s, "orders:%d" % i, i)
+    o = js.bad("STREAM.RESTORE.orders", {"config": dict(like["config"], name="orders", subjects=["o.>"]), "state": like["state"]}, 10062)
+    assert "topic of this name" in o["description"], o
+    assert len(list(s.pages("orders"))) == 5
+    assert js.good("STREAM.INFO.orders")["state"]["messages"] == 5
+
+
 def test_nats_backups():
     with served(nats=0, loops=2) as s:
         js = Js(s)
         both(js)
         refusals(js)
+        others(s, js)
         js.close()
 
 

@@ -475,6 +475,10 @@ static void topic_made(struct jdone *d)
     char text[128];
     enum err e;
     bool ok;
+    if (d->e == ERR_TOPIC_EXISTS && s->restoring) { /* what fails takes its topic with it */
+        making_failed(m, "there is a topic of this name, which others may have written to");
+        return;
+    }
 
     if (d->e && d->e != ERR_TOPIC_EXISTS) {
         making_failed(m, err_text(d->e));
@@ -697,9 +701,9 @@ void jstream_restore(struct js *js, struct naccount *a, struct slice name, struc
     } else if (!t || topic_id(t) != json_integer_value(json_object_get(o, "id")) ||
                !jstream_topic(s, t)) {
         /* it was deleted, by another protocol perhaps */
-        kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
     } else if (json_is_true(json_object_get(o, "restoring"))) {
         /* a backup of which only a part came: nobody has been told that it is there */
+        kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
         kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
         topic_delete(js->b, slice_str(topic_name(t)), NULL, NULL, NULL);
     } else if (!js_stream_put(js, s)) {
