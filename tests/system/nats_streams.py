@@ -449,6 +449,30 @@ def test_nats_stream_patterns():
         s.stop()
 
 
+def test_nats_stream_bytes():
+    """What is not UTF-8: no consumer may be called so, as it could not be saved; what is refused because of such bytes is
+    answered as well, and a subject that has them is told."""
+    with served(nats=0, loops=2) as s:
+        js = Js(s)
+        js.create("S", allow_rollup_hdrs=True)
+
+        def ask(subject, body, head=b""):
+            js.n += 1
+            size = b"%d %d" % (len(head), len(head) + len(body)) if head else b"%d" % len(body)
+            js.w.say(b"%s %s %s.%d %s\r\n%s%s\r\n" % (b"HPUB" if head else b"PUB", subject, js.inbox.encode(), js.n, size, head, body))
+            return json.loads(js.heard(js.n)[1])
+
+        config = json.dumps({"stream_name": "S", "config": {"ack_policy": "explicit"}}).encode()
+        assert ask(b"$JS.API.CONSUMER.CREATE.S.\xff\xfe", config)["error"]["err_code"] == 10052
+        assert js.good("CONSUMER.NAMES.S")["total"] == 0
+        o = ask(b"s.a", b"", b"NATS/1.0\r\nNats-Rollup: \xff!\r\n\r\n")
+        assert o["error"]["err_code"] == 10111 and '"\ufffd!"' in o["error"]["description"], o
+        assert ask(b"s.\xffb", b"x")["seq"] == 1
+        m = js.good("STREAM.MSG.GET.S", {"seq": 1})["message"]
+        assert m["subject"] == "s.\ufffdb" and m["data"] == "eA==", m
+        js.close()
+
+
 @beside_others
 def test_nats_kv_c():
     """Buckets of the C library are those of nats.js, both ways, each in its turn."""

@@ -39,7 +39,7 @@ static void advise(struct jconsumer *c, const char *kind, const char *type,
     if (reason.len > REASON_MAX)
         reason.len = REASON_MAX;
     if (reason.len)
-        json_object_set_new(o, "reason", json_stringn((const char *)reason.ptr, reason.len));
+        json_object_set_new(o, "reason", js_text(reason));
     jconsumer_advise(c, kind, type, o);
 }
 

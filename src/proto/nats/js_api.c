@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "base/subject.h"
 #include "base/tbl/limits.h"
@@ -85,10 +86,24 @@ void js_answer(struct jreq *r, const char *type, json_t *o)
     jreq_free(r);
 }
 
+json_t *js_text(struct slice s)
+{
+    json_t *o = json_stringn((const char *)s.ptr, s.len);
+    struct buf b;
+
+    if (o)
+        return o;
+    buf_init(&b, SIZE_MAX);
+    json_write_string(&b, s);
+    o = json_loadb((const char *)b.ptr, b.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    buf_fini(&b);
+    return o;
+}
+
 json_t *js_error_json(const struct js_fault *f)
 {
-    return json_pack("{s:i, s:i, s:s}", "code", js_error_code(f->e), "err_code", (int)f->e,
-                     "description", f->text);
+    return json_pack("{s:i, s:i, s:o}", "code", js_error_code(f->e), "err_code", (int)f->e,
+                     "description", js_text(slice_str(f->text)));
 }
 
 void js_fault(struct jreq *r, const char *type, const struct js_fault *f)

@@ -72,17 +72,11 @@ static void give_up(struct waiting *b, const char *reason)
 {
     struct jstream *s = b->s;
     char subject[64 + JCONF_NAME_MAX];
-    struct buf id; /* which need not be UTF-8 */
 
-    buf_init(&id, SIZE_MAX);
-    json_write_string(&id, id_of(b));
     snprintf(subject, sizeof subject, "ADVISORY.STREAM.BATCH_ABANDONED.%s", s->conf.name);
-    js_advise(
-        s, subject, "io.nats.jetstream.advisory.v1.stream_batch_abandoned",
-        json_pack("{s:s, s:o, s:s}", "stream", s->conf.name, "batch",
-                  json_loadb((const char *)id.ptr, id.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL),
-                  "reason", reason));
-    buf_fini(&id);
+    js_advise(s, subject, "io.nats.jetstream.advisory.v1.stream_batch_abandoned",
+              json_pack("{s:s, s:o, s:s}", "stream", s->conf.name, "batch", js_text(id_of(b)),
+                        "reason", reason));
     end(b);
 }
 

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/subject.h"
 #include "base/timefmt.h"
+#include "base/utf8.h"
 
 #define LIST_MAX 100000u /* elements */
 
@@ -667,5 +668,5 @@ bool jname_valid(struct slice s)
     for (i = 0; i < s.len; i++)
         if (!s.ptr[i] || strchr(" \t\r\n\f.*>\\/", s.ptr[i]))
             return false;
-    return s.len > 0;
+    return s.len > 0 && utf8_valid(s); /* it is saved as JSON */
 }

@@ -257,6 +257,12 @@ void jconsumer_restore(struct jstream *s, const json_t *o)
             LOG_STR("stream", s->conf.name), LOG_STR("error", f.text));
         return;
     }
+    if (!conf.name) {
+        LOG(s->js->n->conf.log, LOG_ERROR, "a consumer is not loaded, as it has no name",
+            LOG_STR("stream", s->conf.name));
+        jconsumer_conf_fini(&conf);
+        return;
+    }
     c = jconsumer_new(s, &conf, json_integer_value(json_object_get(o, "created")));
     c->start = c->next = (uint64_t)json_integer_value(json_object_get(o, "start"));
     if (json_integer_value(json_object_get(o, "topic")) != topic_id(s->topic) ||

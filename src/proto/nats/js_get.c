@@ -322,7 +322,7 @@ static json_t *message_json(const struct jmsg *m, bool headers)
     json_t *o = json_object();
 
     jtime_text(m->time_ns, time);
-    json_object_set_new(o, "subject", json_stringn((const char *)m->subject.ptr, m->subject.len));
+    json_object_set_new(o, "subject", js_text(m->subject));
     json_object_set_new(o, "seq", json_integer((json_int_t)m->seq));
     if (m->headers.len && headers)
         json_object_set_new(o, "hdrs", base64(m->headers));

@@ -253,6 +253,8 @@ void js_post(struct jreq *r, struct nloop *l, void (*run)(struct jreq *r));
 void js_post_stream(struct jreq *r, void (*run)(struct jreq *r));
 /* No answer. */
 void jreq_free(struct jreq *r);
+/* A string of what clients sent: bytes that are not UTF-8 become U+FFFD. */
+json_t *js_text(struct slice s);
 /* {"code":…,"err_code":…,"description":…}, a new object. */
 json_t *js_error_json(const struct js_fault *f);
 /* Sends on loop l: to who listens to `to`, as a message with this subject. Headers that lie before
