@@ -289,10 +289,8 @@ static void bridge_end(struct loop_task *t)
     struct nbridge *b = list_entry(t, struct nbridge, end);
     const struct nimport *im = &b->im;
 
-    if (b->sub)
-        nats_sub_end(b->sub, im->service ? im->into : im->from);
-    if (b->replies)
-        nats_sub_end(b->replies, im->from);
+    nats_sub_end(b->sub, im->service ? im->into : im->from);
+    nats_sub_end(b->replies, im->from);
     nusers_unref(&b->users);
     free(b);
 }

@@ -494,8 +494,7 @@ void js_free(struct js **jsp)
     js_clock_stop(js);
     while ((ja = js->accounts)) {
         js->accounts = ja->next;
-        if (ja->api)
-            nats_sub_end(ja->api, ja->account);
+        nats_sub_end(ja->api, ja->account);
         free(ja);
     }
     ASSERT(!js->streams.n);

@@ -11,6 +11,7 @@
 #include "base/tbl/limits.h"
 #include "io/io.h"
 #include "proto/nats/js_consumer_int.h"
+#include "proto/nats/js_replies.h"
 
 #define OWNER      SLICE_LIT("consumer")
 #define MS_NS      1000000
@@ -138,15 +139,9 @@ static void terminate(struct jconsumer *c, const struct jack_subject *at, struct
     finish(c, at, CURSOR_REJECT);
 }
 
-void jack_reply_note(struct buf *replies, struct slice reply)
-{
-    if (reply.len && reply.len < NATS_LINE_MAX && !buf_append_be16(replies, (uint16_t)reply.len))
-        buf_append_slice(replies, reply);
-}
-
 static void note_reply(struct jconsumer *c, struct slice reply)
 {
-    jack_reply_note(&c->replies, reply);
+    (void)jreplies_add(&c->replies, reply); /* whom there is no room for asks again */
     jconsumer_wake(c);
 }
 
@@ -362,13 +357,11 @@ static void tell_stream(const struct jsettled *x)
 
 static void send_replies(const struct jsettled *x)
 {
-    const uint8_t *p = x->replies.ptr, *end = p + x->replies.len;
     struct slice to;
+    size_t at = 0;
 
-    for (; p < end; p = to.ptr + to.len) {
-        to = slice_of(p + 2, (size_t)(p[0] << 8 | p[1]));
+    while (jreplies_next(buf_slice(&x->replies), &at, &to))
         js_send(x->c->l, x->c->s->account, to, to, SLICE_NULL, SLICE_NULL, SLICE_LIT(""));
-    }
 }
 
 /* The log had no room for them. */

@@ -103,7 +103,7 @@ struct jconsumer {
     uint32_t asked_n;
     struct jack *acks;
     uint32_t acks_n, acks_cap;
-    struct buf replies; /* of who wants to know: u16 length, subject */
+    struct buf replies; /* of who wants to know: js_replies.h */
     /* what waits */
     struct list_head pulls; /* struct jpull */
     uint32_t pulls_n;
@@ -275,8 +275,6 @@ void jack_void(struct jconsumer *c, uint64_t seq, const char *reason);
 void jack_spent(struct jconsumer *c, uint64_t seq, uint32_t deliveries);
 /* One that was parked is acknowledged; to be told: replies, as the consumer's. */
 void jack_late(struct jconsumer *c, uint64_t seq, struct slice replies);
-/* Adds one to replies. */
-void jack_reply_note(struct buf *replies, struct slice reply);
 void jack_queue(struct jconsumer *c, uint64_t seq, uint64_t last, uint8_t what, int64_t delay_ms);
 
 /* How long a lease lasts, of the delivery number n. */

@@ -194,12 +194,9 @@ void jconsumers_end(struct jstream *s)
     }
     if (!s->jc)
         return;
-    if (s->jc->ack)
-        nats_sub_end(s->jc->ack, s->account);
-    if (s->jc->flow)
-        nats_sub_end(s->jc->flow, s->account);
-    if (s->jc->next)
-        nats_sub_end(s->jc->next, s->account);
+    nats_sub_end(s->jc->ack, s->account);
+    nats_sub_end(s->jc->flow, s->account);
+    nats_sub_end(s->jc->next, s->account);
     s->jc->ack = s->jc->flow = s->jc->next = NULL;
 }
 

@@ -17,6 +17,7 @@
 #include "proto/nats/js_archive.h"
 #include "proto/nats/js_consumer_int.h"
 #include "proto/nats/js_publish.h"
+#include "proto/nats/js_replies.h"
 #include "proto/nats/js_snapshot.h"
 #include "proto/nats/js_source.h"
 
@@ -36,7 +37,7 @@ struct jrestore {
     enum stage stage;
     uint64_t first, last, consumers_n;
     json_t *consumers;  /* array */
-    struct buf replies; /* u16, subject … of chunks that are to be acknowledged */
+    struct buf replies; /* js_replies.h: of chunks that are to be acknowledged */
     struct buf reply;   /* of the end */
     struct jlater later;
     struct loop_timer timer;
@@ -96,14 +97,10 @@ static void fail(struct jrestore *x, const char *why)
     struct slice to = buf_slice(&x->reply);
     struct jstream *s = x->s;
     struct js_fault f;
-    size_t at;
-    uint16_t n;
+    size_t at = 0;
 
-    for (at = 0; !to.len && at < x->replies.len; at += sizeof n + n) {
-        memcpy(&n, x->replies.ptr + at, sizeof n);
-        if (at + sizeof n + n == x->replies.len)
-            to = slice_of(x->replies.ptr + at + sizeof n, n);
-    }
+    while (!x->reply.len && jreplies_next(buf_slice(&x->replies), &at, &to))
+        ;
     js_fault_set(&f, JSE_STREAM_RESTORE, "%s", why);
     answer(x, to, json_pack("{s:o}", "error", js_error_json(&f)));
     advise(x, "RESTORE_COMPLETE", "io.nats.jetstream.advisory.v1.restore_complete");
@@ -229,7 +226,8 @@ static const char *state_take(struct jrestore *x)
         return "expected state.json first";
     if (!x->first)
         x->first = 1;
-    if (x->first > INT64_MAX || x->last > INT64_MAX || x->first > x->last + 1)
+    if (x->first > INT64_MAX || x->last > INT64_MAX || x->first > x->last + 1 ||
+        x->consumers_n > LIMIT_JS_CONSUMERS)
         return "its state is not valid";
     x->stage = x->consumers_n ? CONSUMERS : MESSAGES;
     if (jsources_base_set(x->s, x->first))
@@ -325,14 +323,10 @@ static const char *entries_take(struct jrestore *x)
 static void replies_send(struct jrestore *x)
 {
     struct slice to;
-    uint16_t n;
-    size_t at;
+    size_t at = 0;
 
-    for (at = 0; at < x->replies.len; at += sizeof n + n) {
-        memcpy(&n, x->replies.ptr + at, sizeof n);
-        to = slice_of(x->replies.ptr + at + sizeof n, n);
+    while (jreplies_next(buf_slice(&x->replies), &at, &to))
         js_send(x->s->l, x->s->account, to, to, SLICE_NULL, SLICE_NULL, SLICE_NULL);
-    }
     buf_clear(&x->replies);
 }
 
@@ -362,9 +356,8 @@ static void on_chunk(struct nsub *sub, struct nmsg *m)
 {
     struct jrestore *x = sub->arg;
     struct slice body = slice_of(m->body.ptr + m->header_len, m->body.len - m->header_len);
-    uint16_t n = (uint16_t)m->reply.len;
 
-    if (x->ended || !m->reply.len || m->reply.len > UINT16_MAX)
+    if (x->ended || !m->reply.len)
         return;
     if (!body.len) {
         x->ended = true;
@@ -373,8 +366,8 @@ static void on_chunk(struct nsub *sub, struct nmsg *m)
         x->bytes += body.len;
         if (!x->e)
             x->e = jarchive_feed(&x->in, body, FED_MAX);
-        buf_append(&x->replies, &n, sizeof n);
-        buf_append_slice(&x->replies, m->reply);
+        if (!jreplies_add(&x->replies, m->reply) && !x->e)
+            x->e = ERR_LIMIT;
     }
     js_later(js_loop(x->s->js, x->s->l), &x->later);
 }
@@ -403,6 +396,7 @@ void jrestore_begin(struct jreq *r)
     struct jstream *s = r->stream;
     struct jrestore *x = s->restore = xcalloc(1, sizeof *x);
     char id[JS_ID_LEN + 1], subject[JCONF_NAME_MAX + 64];
+    const char *why = NULL;
     struct plog_info log;
 
     x->s = s;
@@ -418,9 +412,13 @@ void jrestore_begin(struct jreq *r)
     x->chunks =
         nats_sub_new(s->l, s->account, slice_str(subject), SLICE_NULL, on_chunk, x, &s->pressed);
     plog_info_get(partition_log(s->p), &log);
-    if (log.end_offset) {
-        js_fail(r, "stream_restore", JSE_STREAM_RESTORE, "the topic has records");
-        fail(x, "the topic has records");
+    if (log.end_offset)
+        why = "the topic has records";
+    else if (!x->chunks)
+        why = "there are too many subscriptions";
+    if (why) {
+        js_fail(r, "stream_restore", JSE_STREAM_RESTORE, "%s", why);
+        fail(x, why);
         return;
     }
     loop_timer_arm(s->l->loop, &x->timer, STALL_MS);

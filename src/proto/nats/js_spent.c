@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "proto/nats/js_consumer_int.h"
+#include "proto/nats/js_replies.h"
 
 #define PARK_AGAIN_MS 1000u /* what is spent could not be saved */
 
@@ -158,14 +159,14 @@ void jconsumer_unpark(struct jconsumer *c, uint64_t seq, struct slice reply)
     struct junparked *u = unparking(c, seq);
 
     if (u) {
-        jack_reply_note(&u->replies, reply);
+        (void)jreplies_add(&u->replies, reply);
         return;
     }
     u = xcalloc(1, sizeof *u);
     u->c = c;
     u->seq = seq;
     buf_init(&u->replies, LIMIT_JS_REPLIES);
-    jack_reply_note(&u->replies, reply);
+    (void)jreplies_add(&u->replies, reply);
     drop(c, seq);
     list_push_back(&c->unparking, &u->link);
     jconsumer_ref(c);

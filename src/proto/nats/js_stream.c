@@ -189,8 +189,7 @@ static void subs_end(struct jstream *s)
     unsigned i;
 
     for (i = 0; i < s->subs_n; i++)
-        if (s->subs[i])
-            nats_sub_end(s->subs[i], s->account);
+        nats_sub_end(s->subs[i], s->account);
     free(s->subs);
     s->subs = NULL;
     s->subs_n = 0;
@@ -475,11 +474,11 @@ static void topic_made(struct jdone *d)
     char text[128];
     enum err e;
     bool ok;
+
     if (d->e == ERR_TOPIC_EXISTS && s->restoring) { /* what fails takes its topic with it */
         making_failed(m, "there is a topic of this name, which others may have written to");
         return;
     }
-
     if (d->e && d->e != ERR_TOPIC_EXISTS) {
         making_failed(m, err_text(d->e));
         return;
@@ -701,11 +700,11 @@ void jstream_restore(struct js *js, struct naccount *a, struct slice name, struc
     } else if (!t || topic_id(t) != json_integer_value(json_object_get(o, "id")) ||
                !jstream_topic(s, t)) {
         /* it was deleted, by another protocol perhaps */
+        kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
     } else if (json_is_true(json_object_get(o, "restoring"))) {
         /* a backup of which only a part came: nobody has been told that it is there */
-        kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
-        kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
         topic_delete(js->b, slice_str(topic_name(t)), NULL, NULL, NULL);
+        kv_put(js->b, JS_STREAM_NS, slice_of(s->key, s->key_len), SLICE_NULL, 0, NULL, NULL, NULL);
     } else if (!js_stream_put(js, s)) {
         m = xcalloc(1, sizeof *m);
         jpublish_begin(s); /* what is published meanwhile waits */

@@ -384,7 +384,7 @@ uint32_t nats_route(struct nloop *l, struct naccount *a, struct nmsg *m);
 struct nsub *nats_sub_new(struct nloop *l, struct naccount *a, struct slice subject,
                           struct slice queue, nats_handle_fn handle, void *arg,
                           atomic_bool *pressed);
-/* On its loop: nothing is handled any more. */
+/* On its loop: nothing is handled any more. NULL: nothing. */
 void nats_sub_end(struct nsub *s, struct naccount *a);
 /* Whether somebody listens to the subject; remembered as what nats_route finds. */
 bool nats_wanted(struct nloop *l, struct naccount *a, struct slice subject);

@@ -484,6 +484,8 @@ struct nsub *nats_sub_new(struct nloop *l, struct naccount *a, struct slice subj
 
 void nats_sub_end(struct nsub *s, struct naccount *a)
 {
+    if (!s)
+        return;
     atomic_store_explicit(&s->gone, true, memory_order_release);
     interest_remove(&a->interest, &s->in);
     nats_retire_sub(s->l, s);

@@ -379,9 +379,7 @@ void nsys_start(struct nats *n, struct naccount *system)
 
 void nsys_stop(struct nats *n)
 {
-    if (n->system_sub)
-        nats_sub_end(n->system_sub, n->system);
-    if (n->system_accounts_sub)
-        nats_sub_end(n->system_accounts_sub, n->system);
+    nats_sub_end(n->system_sub, n->system);
+    nats_sub_end(n->system_accounts_sub, n->system);
     n->system_sub = n->system_accounts_sub = NULL;
 }
