@@ -21,6 +21,7 @@
 
 #define SUMS_MAX  65536u
 #define BYTES_MAX (128u << 20)
+#define SOURCES   "Nats-Counter-Sources"
 
 struct sum {
     struct list_node link; /* by use */
@@ -152,7 +153,7 @@ static enum err sum_read(struct jstream *s, struct slice subject, uint64_t seq, 
     if (e)
         return e;
     ok = value_of(m.payload, &c->value);
-    sources = nheader_find(m.headers, SLICE_LIT("Nats-Counter-Sources"));
+    sources = nheader_find(m.headers, SLICE_LIT(SOURCES));
     *out = sum_put(s, subject, seq, buf_slice(&c->value), sources);
     if (!*out)
         return ERR_LIMIT;
@@ -265,20 +266,20 @@ static bool differ(const struct jwish *w, const struct sum *m, struct slice payl
     return sources->len;
 }
 
+static bool is_others(void *arg, struct slice name)
+{
+    (void)arg;
+    return !slice_eq_str(name, "Nats-Incr") && !slice_eq_str(name, SOURCES);
+}
+
 /* Headers with what was made of these two. */
 static void headers_make(struct slice headers, struct slice incr, struct slice sources,
                          struct buf *out)
 {
-    struct slice rest = headers, status = nheader_status(headers), name, value;
-
-    buf_printf(out, NHEADER_LINE "%s%.*s\r\n", status.len ? " " : "", (int)status.len,
-               (const char *)status.ptr);
-    while (nheader_next(&rest, &name, &value))
-        if (!slice_eq_str(name, "Nats-Incr") && !slice_eq_str(name, "Nats-Counter-Sources"))
-            buf_printf(out, "%.*s: %.*s\r\n", (int)name.len, (const char *)name.ptr, (int)value.len,
-                       (const char *)value.ptr);
-    buf_printf(out, "Nats-Incr: %.*s\r\nNats-Counter-Sources: %.*s\r\n\r\n", (int)incr.len,
-               (const char *)incr.ptr, (int)sources.len, (const char *)sources.ptr);
+    nheader_copy(headers, is_others, NULL, out);
+    nheader_put(out, SLICE_LIT("Nats-Incr"), incr);
+    nheader_put(out, SLICE_LIT(SOURCES), sources);
+    buf_append_str(out, "\r\n");
 }
 
 /* m becomes what is stored, in text: headers, then the payload. */
@@ -301,7 +302,7 @@ static void make(struct jwish *w, struct jmsg *m, struct slice incr, struct slic
     m->headers = slice_of(text->ptr, head);
     m->payload = slice_of(text->ptr + head, text->len - head);
     w->sum = slice_of(text->ptr + value, end - value);
-    w->sum_sources = nheader_find(m->headers, SLICE_LIT("Nats-Counter-Sources"));
+    w->sum_sources = nheader_find(m->headers, SLICE_LIT(SOURCES));
     w->facts.bytes = jstream_msg_bytes(w->facts.subject.len, m->headers.len, m->payload.len);
 }
 

@@ -63,6 +63,27 @@ struct slice nheader_find(struct slice headers, struct slice name)
     return SLICE_NULL;
 }
 
+void nheader_copy(struct slice headers, bool (*keep)(void *arg, struct slice name), void *arg,
+                  struct buf *out)
+{
+    struct slice status = nheader_status(headers), name, value;
+
+    buf_append_str(out, status.len ? NHEADER_LINE " " : NHEADER_LINE);
+    buf_append_slice(out, status);
+    buf_append_str(out, "\r\n");
+    while (nheader_next(&headers, &name, &value))
+        if (keep(arg, name))
+            nheader_put(out, name, value);
+}
+
+void nheader_put(struct buf *out, struct slice name, struct slice value)
+{
+    buf_append_slice(out, name);
+    buf_append_str(out, ": ");
+    buf_append_slice(out, value);
+    buf_append_str(out, "\r\n");
+}
+
 bool nheader_to_record(struct slice headers, struct record_header *out, uint32_t max, uint32_t *n)
 {
     struct slice status = nheader_status(headers), name, value;

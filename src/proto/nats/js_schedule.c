@@ -400,7 +400,7 @@ bool jschedules_check(struct jstream *s, const struct jwish *w, struct js_fault 
 
 /* ---- making ---- */
 
-static bool left_out(struct slice name)
+static bool is_kept(void *arg, struct slice name)
 {
     return slice_has_prefix(name, SLICE_LIT("Nats-Schedule")) ||
            slice_has_prefix(name, SLICE_LIT("Nats-Expected-")) ||
@@ -411,23 +411,17 @@ static bool left_out(struct slice name)
 static void header_put(struct buf *b, const char *name, struct slice value)
 {
     if (value.len)
-        buf_printf(b, "%s: %.*s\r\n", name, (int)value.len, (const char *)value.ptr);
+        nheader_put(b, slice_str(name), value);
 }
 
 /* Those of a message (text), as what is made of it has them. */
 static void headers_make(struct jschedules *j, const struct schedule *e, const struct jwish *w,
                          struct slice text, const char *next)
 {
-    struct slice rest = text, status = nheader_status(text), name, value;
     struct buf *b = &j->headers;
 
     buf_clear(b);
-    buf_printf(b, NHEADER_LINE "%s%.*s\r\n", status.len ? " " : "", (int)status.len,
-               (const char *)status.ptr);
-    while (nheader_next(&rest, &name, &value))
-        if (!left_out(name))
-            buf_printf(b, "%.*s: %.*s\r\n", (int)name.len, (const char *)name.ptr, (int)value.len,
-                       (const char *)value.ptr);
+    nheader_copy(text, is_kept, NULL, b);
     header_put(b, "Nats-Scheduler", slice_of(e->subject, e->subject_len));
     header_put(b, "Nats-Schedule-Next", slice_str(next));
     header_put(b, "Nats-TTL", w->schedule.ttl);

@@ -490,16 +490,19 @@ static void feed_end(struct feed *f)
 /* ---- taking a piece ---- */
 
 /* Headers that mean something to the origin only, or that this stream does not allow. */
-static bool header_kept(const struct jstream *s, struct slice name, bool mirror)
+static bool header_kept(void *arg, struct slice name)
 {
+    const struct feed *f = arg;
+    const struct jstream *s = f->s;
+
     if (slice_eq_str(name, "Nats-Rollup"))
         return s->conf.allow_rollup && !s->conf.deny_purge;
     if (slice_eq_str(name, "Nats-TTL"))
         return s->conf.allow_ttl;
     if (slice_has_prefix(name, SLICE_LIT("Nats-Batch-")))
         return false;
-    return mirror || (!slice_has_prefix(name, SLICE_LIT("Nats-Expected-")) &&
-                      !slice_eq_str(name, "Nats-Stream-Source"));
+    return f->mirror || (!slice_has_prefix(name, SLICE_LIT("Nats-Expected-")) &&
+                         !slice_eq_str(name, "Nats-Stream-Source"));
 }
 
 static const struct jtransform *transform_of(const struct jsource *c, struct slice subject,
@@ -525,16 +528,10 @@ static void rewrite(struct feed *f, const struct jsource *c, struct jmsg *m)
 {
     struct jsources *src = f->s->src;
     const struct jtransform *t = transform_of(c, m->subject, &src->subject);
-    struct slice rest = m->headers, status = nheader_status(m->headers), name, value;
     const char *filter = t ? t->src : c->filter;
 
     buf_clear(&src->text);
-    buf_printf(&src->text, NHEADER_LINE "%s%.*s\r\n", status.len ? " " : "", (int)status.len,
-               (const char *)status.ptr);
-    while (nheader_next(&rest, &name, &value))
-        if (header_kept(f->s, name, f->mirror))
-            buf_printf(&src->text, "%.*s: %.*s\r\n", (int)name.len, (const char *)name.ptr,
-                       (int)value.len, (const char *)value.ptr);
+    nheader_copy(m->headers, header_kept, f, &src->text);
     if (!f->mirror)
         buf_printf(&src->text, "Nats-Stream-Source: %s %" PRIu64 " %s %s %.*s\r\n", f->name, m->seq,
                    filter ? filter : ">", t && t->dest ? t->dest : ">", (int)m->subject.len,
