@@ -262,6 +262,13 @@ bool js_fault_set(struct js_fault *f, enum js_error e, const char *fmt, ...)
 
 /* ---- times ---- */
 
+int64_t jtime_ns(int64_t ms)
+{
+    const int64_t most = INT64_MAX / 1000000;
+
+    return ms > most ? INT64_MAX : ms < -most ? -INT64_MAX : ms * 1000000;
+}
+
 void jtime_text(int64_t ns, char out[JTIME_TEXT_LEN + 1])
 {
     char ms[TIME_TEXT_LEN + 1];

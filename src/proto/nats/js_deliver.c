@@ -379,7 +379,7 @@ static bool replay_now(struct jconsumer *c, const struct given *g)
 
     if (c->conf.replay != JREPLAY_ORIGINAL || g->again || g->seq > c->replay_end)
         return true;
-    gap_ms = c->replayed_ns ? (g->m.time_ns - c->replayed_ns) / MS_NS : 0;
+    gap_ms = c->replayed_ns ? g->m.time_ns / MS_NS - c->replayed_ns / MS_NS : 0;
     if (gap_ms > 1 && c->replay_seq != g->seq) {
         c->replay_seq = g->seq;
         c->not_before_ms = jconsumer_now_ms(c) + (uint64_t)gap_ms;

@@ -206,7 +206,7 @@ enum err jreader_get(struct jreader *r, uint64_t seq, struct jmsg *out, void (*r
     if ((e = find_record(r, offset)))
         return e;
     *out = (struct jmsg){.seq = seq,
-                         .time_ns = r->rec.timestamp_ms * 1000000,
+                         .time_ns = jtime_ns(r->rec.timestamp_ms),
                          .subject = jstore_subject(r->s, r->rec.key, &r->subject)};
     return text_make(r, out);
 }

@@ -252,7 +252,7 @@ static json_t *listed(struct jreq *r, struct topic *t)
 
     plog_info_get(partition_log(topic_partition(t, 0)), &log);
     jtime_text(topic_created_ms(t) * 1000000, created);
-    jtime_text(log.max_timestamp_ms > 0 ? log.max_timestamp_ms * 1000000 : 0, last);
+    jtime_text(log.max_timestamp_ms > 0 ? jtime_ns(log.max_timestamp_ms) : 0, last);
     if (conf_make(&c, topic_name(t))) {
         o = json_pack("{s:o, s:s, s:{s:I, s:I, s:I, s:s, s:I, s:s, s:I}}", "config",
                       jstream_conf_write(&c), "created", created, "state", "messages",

@@ -283,7 +283,7 @@ static void republish(struct jpublish *p, const struct jpub_entry *e, uint64_t b
     memcpy(&n, text.ptr, sizeof n);
     if (!r || !jtransform_apply(slice_str(r->src), slice_str(r->dest), subject, &p->mapped))
         return;
-    jtime_text(time_ms * 1000000, time);
+    jtime_text(jtime_ns(time_ms), time);
     buf_clear(&p->sent);
     buf_append(&p->sent, text.ptr + sizeof n, n);
     buf_printf(&p->sent,

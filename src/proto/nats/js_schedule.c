@@ -239,15 +239,10 @@ static bool next_of(struct jstream *s, const struct jfacts_schedule *f, int64_t 
            jcron_next(f->pattern, !slice_is_null(f->zone), zone, from_ns, now_ns, out);
 }
 
-static int64_t ns_of(int64_t ms)
-{
-    return ms < 0 ? 0 : ms > INT64_MAX / MS_NS ? INT64_MAX : ms * MS_NS;
-}
-
 struct slice jschedules_note(struct jstream *s, uint64_t seq, const struct jfacts *f)
 {
     const struct jfacts_schedule *c = &f->schedule;
-    int64_t from = ns_of(f->time_ms), next;
+    int64_t from = f->time_ms < 0 ? 0 : jtime_ns(f->time_ms), next;
     struct schedule *e;
     struct jcron due;
 
@@ -402,10 +397,11 @@ bool jschedules_check(struct jstream *s, const struct jwish *w, struct js_fault 
 
 static bool is_kept(void *arg, struct slice name)
 {
-    return slice_has_prefix(name, SLICE_LIT("Nats-Schedule")) ||
-           slice_has_prefix(name, SLICE_LIT("Nats-Expected-")) ||
-           slice_eq_str(name, "Nats-Msg-Id") || slice_eq_str(name, "Nats-TTL") ||
-           slice_eq_str(name, "Nats-Rollup");
+    (void)arg;
+    return !slice_has_prefix(name, SLICE_LIT("Nats-Schedule")) &&
+           !slice_has_prefix(name, SLICE_LIT("Nats-Expected-")) &&
+           !slice_eq_str(name, "Nats-Msg-Id") && !slice_eq_str(name, "Nats-TTL") &&
+           !slice_eq_str(name, "Nats-Rollup");
 }
 
 static void header_put(struct buf *b, const char *name, struct slice value)

@@ -19,6 +19,7 @@
 
 #define READ_BYTES    (1u << 20)
 #define FAILED_MS_MAX 60000u
+#define MS_NS         1000000
 
 /* ---- records as messages ---- */
 
@@ -46,7 +47,7 @@ static uint32_t facts_of(struct jstore *st, const struct record *r, struct jfact
     uint32_t n = 0, i;
 
     *f = (struct jfacts){.subject = jstore_subject(st->s, r->key, &st->subject),
-                         .time_ms = r->timestamp_ms};
+                         .time_ms = jtime_ns(r->timestamp_ms) / MS_NS}; /* others write any */
     if (r->headers_n)
         record_headers(r, st->headers, LIMIT_RECORD_HEADERS, &n);
     for (i = 0; i < n && !st->s->implicit; i++)

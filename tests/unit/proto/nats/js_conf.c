@@ -113,6 +113,16 @@ static void test_times(void **state)
     assert_true(jtime_read(SLICE_LIT("9999-01-01T00:00:00Z"), &ns));
     assert_true(ns == INT64_MAX);
     assert_false(jtime_read(SLICE_LIT("yesterday"), &ns));
+    assert_true(jtime_ns(1767319445600) == 1767319445600000000 && jtime_ns(-1) == -1000000);
+    assert_true(jtime_ns(INT64_MAX) == INT64_MAX && jtime_ns(INT64_MIN) == -INT64_MAX);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    assert_true(jname_valid(SLICE_LIT("a-B_1\xc3\xa9")));
+    assert_false(jname_valid(SLICE_LIT("")) || jname_valid(SLICE_LIT("a.b")));
+    assert_false(jname_valid(SLICE_LIT("\xff")) || jname_valid(SLICE_LIT("a\xc3")));
 }
 
 static void test_stream_defaults(void **state)
@@ -326,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_times),
+        cmocka_unit_test(test_names),
         cmocka_unit_test(test_stream_defaults),
         cmocka_unit_test(test_stream_all),
         cmocka_unit_test(test_stream_refused),
