@@ -215,12 +215,18 @@ static void on_timer(struct loop_timer *t)
     }
 }
 
+static bool is_there(void *arg, uint64_t seq)
+{
+    return jindex_has(arg, seq);
+}
+
 static void ttl_note(struct jstore *st, uint64_t seq, const struct jfacts *f)
 {
-    if (f->ttl_s < 0)
-        jttls_put(&st->ttls, seq, JTTL_NEVER);
-    else if (f->ttl_s > 0)
-        jttls_put(&st->ttls, seq, f->time_ms + f->ttl_s * 1000);
+    struct jindex *x = &st->s->index;
+
+    jttls_put(&st->ttls, seq, f->ttl_s < 0 ? JTTL_NEVER : f->time_ms + f->ttl_s * 1000);
+    if (jttls_stale(&st->ttls, x->msgs))
+        jttls_sweep(&st->ttls, is_there, x);
 }
 
 /* The timer is to come for it: for one that goes by the stream's age it does so already, if there is

@@ -1,10 +1,13 @@
-/* See js_ttl.h. A message that is removed before its time stays in the heap until then. */
+/* See js_ttl.h. A message that is removed before its time stays in the heap until most of it is such:
+ * taking it out at once would need its place. */
 #include "proto/nats/js_ttl.h"
 
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "base/tbl/limits.h"
+
+#define STALE 1024u /* are kept without a look */
 
 void jttls_init(struct jttls *t)
 {
@@ -39,24 +42,31 @@ void jttls_put(struct jttls *t, uint64_t seq, int64_t ms)
     t->due[i] = (struct jttl){ms, seq};
 }
 
+/* To place i, or below it. */
+static void sift(struct jttls *t, size_t i, struct jttl v)
+{
+    size_t down;
+
+    for (; (down = i * 2 + 1) < t->n; i = down) {
+        if (down + 1 < t->n && t->due[down + 1].ms < t->due[down].ms)
+            down++;
+        if (v.ms <= t->due[down].ms)
+            break;
+        t->due[i] = t->due[down];
+    }
+    t->due[i] = v;
+}
+
 uint64_t jttls_take(struct jttls *t, int64_t now_ms)
 {
-    struct jttl last;
     uint64_t seq;
-    size_t i = 0, down;
 
     if (!t->n || t->due[0].ms > now_ms)
         return 0;
     seq = t->due[0].seq;
-    last = t->due[--t->n];
-    for (; (down = i * 2 + 1) < t->n; i = down) {
-        if (down + 1 < t->n && t->due[down + 1].ms < t->due[down].ms)
-            down++;
-        if (last.ms <= t->due[down].ms)
-            break;
-        t->due[i] = t->due[down];
-    }
-    t->due[i] = last;
+    t->n--;
+    if (t->n)
+        sift(t, 0, t->due[t->n]);
     return seq;
 }
 
@@ -73,4 +83,30 @@ bool jttls_lasting(const struct jttls *t, uint64_t seq)
 void jttls_removed(struct jttls *t, uint64_t seq)
 {
     u64map_remove(&t->lasting, seq);
+}
+
+bool jttls_stale(const struct jttls *t, uint64_t msgs)
+{
+    return t->n + t->lasting.n > 2 * msgs + STALE;
+}
+
+void jttls_sweep(struct jttls *t, bool (*there)(void *arg, uint64_t seq), void *arg)
+{
+    struct u64map old = t->lasting;
+    uint32_t at = 0;
+    uint64_t seq;
+    size_t i, n = 0;
+    void *v;
+
+    u64map_init(&t->lasting, LIMIT_JS_BLOCKS, 0);
+    while (u64map_next(&old, &at, &seq, &v))
+        if (there(arg, seq))
+            u64map_put(&t->lasting, seq, t);
+    u64map_fini(&old);
+    for (i = 0; i < t->n; i++)
+        if (there(arg, t->due[i].seq))
+            t->due[n++] = t->due[i];
+    t->n = n;
+    for (i = n / 2; i--;)
+        sift(t, i, t->due[i]);
 }

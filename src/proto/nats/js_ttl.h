@@ -26,7 +26,11 @@ uint64_t jttls_take(struct jttls *t, int64_t now_ms);
 /* When the next one is due, or JTTL_NEVER. */
 int64_t jttls_next(const struct jttls *t);
 bool jttls_lasting(const struct jttls *t, uint64_t seq);
-/* It is gone. */
+/* It is gone. One that goes at a time is forgotten by jttls_sweep, or at that time. */
 void jttls_removed(struct jttls *t, uint64_t seq);
+/* Whether so many are kept, of a stream of so many messages, that most of them are gone … */
+bool jttls_stale(const struct jttls *t, uint64_t msgs);
+/* … then all of those are forgotten. */
+void jttls_sweep(struct jttls *t, bool (*there)(void *arg, uint64_t seq), void *arg);
 
 #endif
