@@ -69,6 +69,8 @@ static void batch_free(struct jpub_batch *b)
 void jpub_batch_done(struct jpublish *p, struct jpub_batch *b)
 {
     jpub_told_clear(p, b);
+    p->entry_bytes -= b->entries.len;
+    jpub_pressed_set(p);
     if (p->spare || p->stopped) {
         batch_free(b);
         return;
@@ -91,7 +93,7 @@ void jpub_batch_close(struct jpublish *p)
 
 void jpub_pressed_set(struct jpublish *p)
 {
-    atomic_store_explicit(&p->s->pressed, p->bytes + p->held_bytes > PRESSED_BYTES,
+    atomic_store_explicit(&p->s->pressed, p->bytes + p->held_bytes + p->entry_bytes > PRESSED_BYTES,
                           memory_order_relaxed);
 }
 

@@ -114,6 +114,8 @@ struct jpub_entry *jpub_entry_add(struct jpublish *p, enum jpub_kind kind, struc
     buf_clear(&p->tail);
     buf_clear(&p->schedule);
     b->entries.len += n;
+    p->entry_bytes += n;
+    jpub_pressed_set(p);
     js_later(js_loop(p->s->js, p->s->l), &p->later);
     return e;
 }

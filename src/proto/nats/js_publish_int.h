@@ -79,6 +79,7 @@ struct jpublish {
     struct list_head closed;  /* full ones that wait, in order: before the open one */
     struct list_head held;    /* struct jpub_held: came while the stream was being loaded */
     size_t batch_bytes, held_bytes;
+    size_t entry_bytes;     /* of entries: refusals are in no other sum */
     uint64_t lost, told_ms; /* not kept, without an answer, since the log told of it; when */
     uint32_t under_way;     /* batches that were submitted and are not applied */
     uint32_t submitted;     /* … that are not back */
