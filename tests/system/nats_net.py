@@ -364,6 +364,7 @@ def test_nats_monitor():
         assert "config" not in ask("/jsz?consumers=1")["account_details"][0]["stream_detail"][0]["consumer_detail"][0]
         assert ask("/jsz?accounts=1&offset=1")["account_details"] == [] and "stream_detail" not in ask("/jsz?accounts=1")["account_details"][0]
         ask("/jsz?config=maybe", 400)
+        assert js["api"]["level"] == ask("/varz")["jetstream"]["stats"]["api"]["level"] == js["account_details"][0]["api"]["level"] > 0
         assert js["account_details"][0]["api"]["total"] >= 2 and ask("/jsz?acc=X")["streams"] == 0
         assert ask("/accountz?acc=%24G")["account_detail"]["jetstream_enabled"] and ask("/varz")["jetstream"]["stats"]["storage"] == js["bytes"]
         stat = ask("/accstatz")["account_statz"][0]

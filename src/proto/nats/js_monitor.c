@@ -70,7 +70,7 @@ static void figures(struct nats *n, const struct slice *account, struct njs_figu
 {
     const struct jaccount *ja = NULL;
 
-    *out = (struct njs_figures){.memory_max = -1, .storage_max = -1};
+    *out = (struct njs_figures){.memory_max = -1, .storage_max = -1, .api_level = JS_API_LEVEL};
     while ((ja = next(n->js, ja, account)))
         add_account(n->js, ja, out);
 }
@@ -192,21 +192,18 @@ static void write_account(struct js *js, const struct jaccount *ja, const struct
                           const struct told *v, size_t n, struct buf *b)
 {
     struct slice name = slice_str(ja->account->name);
-    struct njs_figures f = {0};
+    struct njs_figures f = {.api_level = JS_API_LEVEL};
     const char *comma = "";
     size_t i;
 
     add_account(js, ja, &f);
+    f.accounts = 0;
     buf_append_str(b, b->ptr[b->len - 1] == '[' ? "{\"name\":" : ",{\"name\":");
     json_write_string(b, name);
     buf_append_str(b, ",\"id\":");
     json_write_string(b, name);
-    buf_printf(b,
-               ",\"memory\":%" PRIu64 ",\"storage\":%" PRIu64 ",\"reserved_memory\":%" PRIu64
-               ",\"reserved_storage\":%" PRIu64 ",\"accounts\":0,\"ha_assets\":0,\"api\":"
-               "{\"level\":%d,\"total\":%" PRIu64 ",\"errors\":%" PRIu64 "}",
-               f.memory, f.storage, f.reserved_memory, f.reserved_storage, JS_API_LEVEL,
-               f.api_total, f.api_errors);
+    buf_append_str(b, ",");
+    nmonitor_js(b, &f);
     if (q->streams) {
         buf_append_str(b, ",\"stream_detail\":[");
         for (i = 0; i < n; i++)

@@ -7,7 +7,14 @@
 #include "io/io.h"
 #include "proto/nats/monitor_int.h"
 
-#define SUBS_SEEN 262144u /* subscriptions that a loop looks at for one answer */
+#define SUBS_SEEN 262144u      /* subscriptions that a loop looks at for one answer */
+#define ROOM      (256u << 10) /* more than a connection or a subscription takes, without a list */
+
+/* What has no room any more is not told, rather than half of it. */
+static bool has_room(const struct buf *b)
+{
+    return b->max - b->len > ROOM;
+}
 
 /* ---- texts ---- */
 
@@ -16,7 +23,7 @@ static void subs_write(struct buf *b, struct nconn *c, bool detail)
     uint32_t at = 0, seen = 0;
     void *v;
 
-    if (!c->subs.n)
+    if (!c->subs.n || !has_room(b))
         return;
     buf_append_str(b, detail ? "\"subscriptions_list_detail\":[" : "\"subscriptions_list\":[");
     while (seen++ < SUBS_SEEN && map_next(&c->subs, &at, NULL, &v)) {
@@ -27,6 +34,8 @@ static void subs_write(struct buf *b, struct nconn *c, bool detail)
         else
             json_write_string(b, s->in.subject);
         buf_append_str(b, ",");
+        if (!has_room(b))
+            break;
     }
     b->ptr[b->len - 1] = ']';
     buf_append_str(b, ",");
@@ -236,7 +245,9 @@ static void connz_visit(struct nmon_part *p)
     for (i = 0; i < p->n; i++) {
         size_t from = p->text.len;
 
-        if (p->v[i].is_closed) {
+        if (!has_room(&p->text)) {
+            p->n = i;
+        } else if (p->v[i].is_closed) {
             const struct nclosed *k = p->v[i].closed;
 
             buf_append(&p->text, k->text, q->auth ? k->all_len : k->text_len);
@@ -341,7 +352,7 @@ static void subsz_of(struct nmon_part *p, struct nconn *c, uint32_t *seen)
         if (q->filter.ptr && !subject_match(s->in.subject, q->filter))
             continue;
         p->total++;
-        if (p->n >= nmon_page_end(q))
+        if (p->n >= nmon_page_end(q) || !has_room(&p->text))
             continue;
         e = nmon_entry_add(p);
         e->key = (int64_t)c->id;

@@ -39,15 +39,15 @@ double nmonitor_processor(uint64_t uptime_ms)
 
 /* ---- JetStream ---- */
 
-static void js_write(struct buf *b, const struct njs_figures *f)
+void nmonitor_js(struct buf *b, const struct njs_figures *f)
 {
     buf_printf(b,
                "\"memory\":%" PRIu64 ",\"storage\":%" PRIu64 ",\"reserved_memory\":%" PRIu64
                ",\"reserved_storage\":%" PRIu64 ",\"accounts\":%" PRIu64
-               ",\"ha_assets\":0,\"api\":{\"level\":0,\"total\":%" PRIu64 ",\"errors\":%" PRIu64
+               ",\"ha_assets\":0,\"api\":{\"level\":%u,\"total\":%" PRIu64 ",\"errors\":%" PRIu64
                "}",
                f->memory, f->storage, f->reserved_memory, f->reserved_storage, f->accounts,
-               f->api_total, f->api_errors);
+               f->api_level, f->api_total, f->api_errors);
 }
 
 static void js_config_write(struct buf *b, const struct njs_figures *f)
@@ -68,7 +68,7 @@ static void jsz_begin(struct nats *n, struct slice account, struct buf *b)
         n->js_monitor->figures(n, account.len ? &account : NULL, &f);
     else
         buf_append_str(b, "\"disabled\":true,");
-    js_write(b, &f);
+    nmonitor_js(b, &f);
     buf_append_str(b, ",\"config\":");
     js_config_write(b, &f);
     buf_printf(b,
@@ -212,7 +212,7 @@ void nmon_varz(struct nats *n, struct nquestion *a, struct buf *b)
         buf_append_str(b, "\"config\":");
         js_config_write(b, &f);
         buf_append_str(b, ",\"stats\":{");
-        js_write(b, &f);
+        nmonitor_js(b, &f);
         buf_append_str(b, "}");
     }
     buf_append_str(b, "},");

@@ -209,6 +209,7 @@ struct nats_sums {
 struct njs_figures {
     uint64_t memory, storage, reserved_memory, reserved_storage; /* bytes */
     uint64_t accounts, api_total, api_errors, streams, consumers, messages, bytes;
+    unsigned api_level;
     int64_t memory_max, storage_max; /* bytes; -1: no limit */
     const char *store_dir;           /* NULL: not told */
 };
@@ -324,6 +325,8 @@ enum err nmonitor_new(struct nats *n, struct errinfo *info);
 const char *nmonitor_path(unsigned i);
 /* c is about to be forgotten. */
 void nmonitor_closed(struct nconn *c);
+/* Members of an object, without a comma behind the last. */
+void nmonitor_js(struct buf *b, const struct njs_figures *f);
 /* As an object. */
 void nmonitor_sub(struct buf *b, const struct nsub *s, const struct nconn *c);
 
