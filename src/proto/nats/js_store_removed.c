@@ -145,6 +145,7 @@ static void flush_stepped(struct jdone *step)
     uint32_t i;
 
     if (step->e) {
+        st->begin = f->forget ? st->begin : 0; /* it may not be as saved */
         for (i = f->from; !f->forget && i < f->at; i++)
             jstore_removed_note(st, f->block[i]);
         flush_end(f, step->e);
