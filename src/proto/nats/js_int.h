@@ -6,7 +6,7 @@
  *   js_implicit.c  streams that nobody made: topics of other protocols
  *   js_header.c    headers of NATS: from and to text, from and to a record's headers
  *   js_index.c     which messages a stream has, by sequence and subject
- *   js_stream.c    a stream's life: made, changed, deleted, loaded; what the API tells of it
+ *   js_stream.c    a stream's life: js_stream.h names its files
  *   js_publish.c   what is published to a stream: js_publish_int.h names its files
  *   js_batch.c     atomic batches: what waits for their end
  *   js_counter.c   streams whose messages are sums; js_number.c

@@ -43,36 +43,56 @@ uint64_t js_offset(const struct jreq *r);
 
 /* ---- js_stream.c ---- */
 
-/* On the account's loop. Takes r. */
-void js_stream_create(struct jreq *r);
-void js_stream_names(struct jreq *r);
-void js_stream_list(struct jreq *r);
-void js_account_info(struct jreq *r);
-void js_stream_restore_request(struct jreq *r);
 /* On the stream's loop. Takes r. */
 void jstream_request(struct jreq *r);
+/* A stream that is not in the table, without configuration and topic; a reference. */
+struct jstream *jstream_new(struct js *js, struct naccount *a, struct slice name);
+/* Its configuration, with what it takes from now on; on ERR_OK fn is called. */
+enum err jstream_save(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d));
 /* It is whole now: saves that, on ERR_OK fn is called; then it takes messages. */
 enum err jstream_save_whole(struct jstream *s, struct jdone *d, void (*fn)(struct jdone *d));
 void jstream_restored(struct jstream *s);
+/* It takes messages; it does not any more. */
+void jstream_subs_begin(struct jstream *s);
+void jstream_subs_end(struct jstream *s);
 /* It goes, and nobody is told. */
 void jstream_drop(struct jstream *s);
-/* Before the loops run: a stream as it was saved. */
-void jstream_restore(struct js *js, struct naccount *a, struct slice name, struct slice saved);
-/* A stream that is not in the table, without configuration and topic; a reference. */
-struct jstream *jstream_new(struct js *js, struct naccount *a, struct slice name);
-/* Its topic, taken; NULL: it has none. False: that has not one partition. */
-bool jstream_topic(struct jstream *s, struct topic *t);
-/* Loads it: topic and configuration are there. */
-void jstream_open(struct jstream *s);
-/* Whether a list that was asked for shows a stream of this configuration. */
-bool js_stream_shown(const struct jreq *r, const struct jstream_conf *c);
 /* The loops have stopped, or it is gone: nothing more comes to it. */
 void jstream_close(struct jstream *s);
 void jstream_free(struct jstream *s);
 /* Every subject that the stream takes, or took: keys that are such subjects are the subjects of
  * their records. NULL: any are. A new filter. */
 struct jfilter *jstream_taken(const struct jstream *s);
+
+/* ---- js_stream_make.c ---- */
+
+/* On the account's loop. Take r. */
+void js_stream_create(struct jreq *r);
+void js_stream_restore_request(struct jreq *r);
+/* Before the loops run: a stream as it was saved. */
+void jstream_restore(struct js *js, struct naccount *a, struct slice name, struct slice saved);
+/* Its topic, taken; NULL: it has none. False: that has not one partition. */
+bool jstream_topic(struct jstream *s, struct topic *t);
+/* Loads it: topic and configuration are there. */
+void jstream_open(struct jstream *s);
+/* What there is no such thing of here is said, rather than taken and not done. */
+bool jstream_supported(struct jstream_conf *c, struct js_fault *f);
+/* What needs to know the streams that it copies; s is in the table. */
+bool jstream_origins_check(struct jstream *s, struct js_fault *f);
+
+/* ---- js_stream_info.c ---- */
+
+/* On the account's loop. Take r. */
+void js_stream_names(struct jreq *r);
+void js_stream_list(struct jreq *r);
+void js_account_info(struct jreq *r);
+/* Whether a list that was asked for shows a stream of this configuration. */
+bool js_stream_shown(const struct jreq *r, const struct jstream_conf *c);
 /* {"config":…,"created":…,"state":…}, a new object. */
 json_t *jstream_info(struct jstream *s, const json_t *options);
+/* With that. made: and that it is new. Takes r. */
+void jstream_answer(struct jreq *r, const char *type, bool made);
+/* Tells who watches: "create", "modify", "delete". */
+void jstream_advise(struct jstream *s, const char *what);
 
 #endif
