@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "base/subject.h"
 #include "base/tbl/limits.h"
 #include "proto/nats/js_counter.h"
 #include "proto/nats/js_header.h"
@@ -54,13 +53,14 @@ static void several_undo(struct several *sv)
     }
 }
 
-/* Whether a message before it has this subject, or one that this pattern takes. */
+/* Whether a message before it has this subject. What is expected of a pattern is what there was before
+ * the batch, so that each of its messages may say the same, as with nats-server. */
 static bool several_has(const struct several *sv, struct slice subject)
 {
     unsigned i;
 
     for (i = 0; i < sv->n; i++)
-        if (subject_match(subject, sv->v[i].w.facts.subject))
+        if (slice_eq(sv->v[i].w.facts.subject, subject))
             return true;
     return false;
 }
