@@ -4,6 +4,10 @@
  * refused (too much in flight, disk full) is left for the next turn. Topics whose cleanup.policy is
  * only compact are not touched. Of topics that are in the lake, what is not there yet stays.
  *
+ * A record's age is its timestamp's, which its writer may set: copies of old data would be gone before
+ * anybody had read them. So age ends only what was here for five minutes (Apache Kafka looks that
+ * seldom), or half of retention.ms.
+ *
  * Tiers: with local.retention.ms or local.retention.bytes the local log keeps less than the topic does;
  * what it gives up stays readable in the lake (tier.h). One unit has both starts, the local log's and
  * the one in the lake, so no crash comes between. The lake's thread says how far retention.ms and
@@ -19,6 +23,7 @@
 #define TURNS      30u
 #define STEP       256u  /* topics at a time */
 #define TRIMS_MAX  4096u /* in one unit */
+#define SETTLE_MS  300000
 
 struct trims {
     struct journal_unit unit; /* first */
@@ -160,11 +165,39 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* What is before this was here for so long that its age may end it. */
+static int64_t settled_end(struct partition *p, int64_t end, int64_t retention_ms, int64_t wall_ms)
+{
+    if (p->seen[1].wall_ms == 0 ||
+        wall_ms - p->seen[1].wall_ms >= least(retention_ms / 2, SETTLE_MS)) {
+        p->seen[0] = p->seen[1];
+        p->seen[1].wall_ms = wall_ms;
+        p->seen[1].end = end;
+    }
+    return p->seen[0].end;
+}
+
+/* By the topic's own rule. */
+static int64_t topic_offset(struct partition *p, const struct topic_conf *c, int64_t end,
+                            int64_t wall_ms)
+{
+    struct rule both = {c->retention_ms, c->retention_bytes}, bytes = {-1, c->retention_bytes};
+    int64_t at = rule_offset(p, both, wall_ms, c->retention_records_min), settled;
+
+    if (both.ms < 0)
+        return at;
+    settled = settled_end(p, end, both.ms, wall_ms);
+    if (at <= settled)
+        return at;
+    return most(settled, rule_offset(p, bytes, wall_ms, c->retention_records_min));
+}
+
 /* A partition of which the lake has more than the local log, or is to have. */
 static void tier_retain(struct broker *b, struct partition *p, const struct topic_conf *c,
                         const struct plog_info *now, int64_t wall_ms, struct trims **ts)
 {
-    struct rule all = {c->retention_ms, c->retention_bytes}, here = all;
+    struct rule here = {c->retention_ms, c->retention_bytes};
+    int64_t own = topic_offset(p, c, now->end_offset, wall_ms);
     int64_t hold = c->lake_enable ? atomic_load(&p->hold) : INT64_MAX;
     int64_t tier = partition_start(p), local = now->start_offset, was = tier;
 
@@ -176,7 +209,7 @@ static void tier_retain(struct broker *b, struct partition *p, const struct topi
         local = most(local, least(rule_offset(p, here, wall_ms, 0), hold));
     tier = most(tier, least(atomic_load(&p->expired), now->start_offset));
     if (tier >= now->start_offset) /* nothing is left in the lake */
-        tier = most(tier, least(rule_offset(p, all, wall_ms, c->retention_records_min), hold));
+        tier = most(tier, least(own, hold));
     local = most(local, tier);
     if (local == now->start_offset && tier == was)
         return;
@@ -197,7 +230,6 @@ static void topic_retain(struct broker *b, struct topic *t, int64_t wall_ms, str
         return;
     for (i = 0; i < topic_partitions(t); i++) {
         struct partition *p = topic_partition_at(t, i);
-        struct rule all = {c.retention_ms, c.retention_bytes};
 
         plog_info_get(p->log, &now);
         if (topic_conf_tiered(&c) || partition_start(p) < now.start_offset) {
@@ -206,7 +238,7 @@ static void topic_retain(struct broker *b, struct topic *t, int64_t wall_ms, str
         }
         if (now.start_offset == now.end_offset)
             continue;
-        keep = rule_offset(p, all, wall_ms, c.retention_records_min);
+        keep = topic_offset(p, &c, now.end_offset, wall_ms);
         if (c.lake_enable)
             keep = least(keep, atomic_load(&p->hold));
         if (keep > now.start_offset)

@@ -24,6 +24,11 @@ struct partition {
     uint64_t trim_at;     /* topics_lock: number of its last struct trim, plus 1 */
     struct ptxn *txn;     /* producers.lock; NULL: never had a transaction */
     _Atomic int64_t hold; /* see partition_hold */
+    /* Where the log ended when retention looked; [0]: so long ago that age alone may end a record.
+     * The background thread's. */
+    struct {
+        int64_t wall_ms, end;
+    } seen[2];
     _Atomic uint64_t reserved_until_ns; /* see partition_reserve; 0: not reserved */
     /* The first offset kept in the lake of those that the local log has no longer; at or beyond the
      * local start: none is kept there; -1: none ever was. Only grows. */

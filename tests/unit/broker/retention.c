@@ -34,6 +34,17 @@ static int64_t start_of(struct topic *t)
     return i.start_offset;
 }
 
+#define SETTLE_MS 300000
+
+/* At a time when what is there was there for long. */
+static void tick(struct fx *f, int64_t wall_ms)
+{
+    retention_tick(f->b, wall_ms - SETTLE_MS);
+    broker_step(f->b);
+    retention_tick(f->b, wall_ms);
+    broker_step(f->b);
+}
+
 static void test_rules(void **state)
 {
     struct topic *time, *bytes, *both, *ever;
@@ -54,16 +65,14 @@ static void test_rules(void **state)
     bytes = make(&f, "bytes", -1, (int64_t)info.bytes * 4 / 10, 0);
     for (i = 0; i < 10; i++)
         put_at(&f, bytes, 100 * i);
-    retention_tick(f.b, 1500); /* keeps what is of 500 and later */
-    broker_step(f.b);
+    tick(&f, 1500); /* keeps what is of 500 and later */
     assert_int_equal(start_of(time), 5);
     assert_int_equal(start_of(both), 3);
     assert_int_equal(start_of(ever), 0);
     assert_int_equal(start_of(bytes), 6);
     retention_tick(f.b, 1500); /* nothing more to do */
     assert_int_equal(journal_inflight(broker_journal(f.b)), 0);
-    retention_tick(f.b, 100000);
-    broker_step(f.b);
+    tick(&f, 100000);
     assert_int_equal(start_of(time), 10);
     assert_int_equal(start_of(both), 3);
     for (i = 0; i < 2; i++) {
@@ -106,10 +115,12 @@ static void test_walk(void **state)
     broker_step(f.b);
     t = topic_find(f.b, SLICE_LIT("t1499"));
     put_at(&f, t, 1);
-    retention_tick(f.b, INT64_MAX / 2);
+    tick(&f, INT64_MAX / 2); /* two turns: all are seen once */
+    assert_int_equal(start_of(t), 0);
+    retention_tick(f.b, INT64_MAX / 2 + SETTLE_MS);
     broker_step(f.b);
     assert_int_equal(start_of(t), 0);
-    retention_tick(f.b, INT64_MAX / 2);
+    retention_tick(f.b, INT64_MAX / 2 + SETTLE_MS);
     broker_step(f.b);
     assert_int_equal(start_of(t), 1);
     topic_unref(&t);
@@ -121,12 +132,6 @@ static void starts_are(struct topic *t, int64_t all, int64_t local)
 {
     assert_int_equal(partition_start(topic_partition(t, 0)), all);
     assert_int_equal(start_of(t), local);
-}
-
-static void tick(struct fx *f, int64_t wall_ms)
-{
-    retention_tick(f->b, wall_ms);
-    broker_step(f->b);
 }
 
 static struct topic *again(struct fx *f, struct topic *t, bool saved)
@@ -234,13 +239,58 @@ static void test_tier_trim(void **state)
     fx_end(&f);
 }
 
+/* Old data that comes now stays for five minutes, or half of retention.ms; what is too much goes at once. */
+static void test_settled(void **state)
+{
+    const int64_t day = 86400000, now = 1700000000000;
+    struct topic *days, *soon, *full;
+    struct plog_info info;
+    struct fx f;
+    int i;
+
+    fx_start(&f, false);
+    days = make(&f, "days", day, -1, 0);
+    soon = make(&f, "soon", 10000, -1, 0);
+    for (i = 0; i < 10; i++) {
+        put_at(&f, days, now - 2 * day);
+        put_at(&f, soon, now - 2 * day);
+    }
+    plog_info_get(partition_log(topic_partition(days, 0)), &info);
+    full = make(&f, "full", day, (int64_t)info.bytes * 4 / 10, 0);
+    for (i = 0; i < 10; i++)
+        put_at(&f, full, now - 2 * day);
+    for (i = 0; i < 5; i++) {
+        retention_tick(f.b, now + i * 1000);
+        broker_step(f.b);
+        assert_int_equal(start_of(days), 0);
+        assert_int_equal(start_of(soon), 0);
+        assert_int_equal(start_of(full), 6);
+    }
+    retention_tick(f.b, now + 5000);
+    broker_step(f.b);
+    assert_int_equal(start_of(soon), 10);
+    put_at(&f, days, now - 2 * day);
+    retention_tick(f.b, now + SETTLE_MS - 1);
+    broker_step(f.b);
+    assert_int_equal(start_of(days), 0);
+    retention_tick(f.b, now + SETTLE_MS);
+    broker_step(f.b);
+    assert_int_equal(start_of(days), 10); /* the last one came later */
+    assert_int_equal(start_of(full), 10);
+    retention_tick(f.b, now + 2 * SETTLE_MS);
+    broker_step(f.b);
+    assert_int_equal(start_of(days), 11);
+    topic_unref(&days);
+    topic_unref(&soon);
+    topic_unref(&full);
+    fx_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_tiers),
-        cmocka_unit_test(test_tier_trim),
+        cmocka_unit_test(test_rules), cmocka_unit_test(test_settled),   cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_tiers), cmocka_unit_test(test_tier_trim),
     };
 
     return cmocka_run_group_tests_name("broker/retention", tests, NULL, NULL);
