@@ -189,7 +189,8 @@ struct journal {
     uint64_t next_file_id;
     uint64_t sealed_id, sealed_seq; /* the last journal file that got its index, and where its */
     uint32_t sealed_crc;            /* frames ended: what is replayed comes after it */
-    uint64_t saved_sealed_id;       /* sealed_id of the last checkpoint that was committed */
+    uint64_t saved_sealed_id;       /* sealed_id of the last checkpoint that was committed, … */
+    uint64_t saved_seq;             /* … and its last frame; 0: none */
     uint64_t st_rewrites;
     struct jfile **unused; /* recovery only: files without frames */
     uint32_t unused_n;

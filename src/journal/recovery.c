@@ -9,7 +9,8 @@
  *  6  torn frame at the end of the log               cut there                     torn_tail
  *  7  bad frame, later frames prove it was durable   refuse: ERR_CORRUPT           bad_middle
  *  8  bad frame, later ones never proved durable     cut there (durability `os`)   lost_unsynced
- *  9  log ends before the checkpoint's frame         refuse: ERR_CORRUPT           missing_end
+ *  9  log ends before the checkpoint's frame         refuse: ERR_CORRUPT           missing_end,
+ *                                                                                   missing_first
  * 10  stale frames of before in a recycled file      not taken (seq, crc chain)    stale_frames
  * 11  prepared file without frames                   becomes a spare               unused_file
  * 12  segment or index that no checkpoint lists      removed                       orphan
@@ -335,6 +336,7 @@ static enum err checkpoint_load(struct journal *j, struct folder *d, struct chec
     j->next_position = m->next_position;
     j->next_file_id = m->next_file_id;
     j->sealed_id = j->saved_sealed_id = m->sealed_id;
+    j->saved_seq = m->applied_seq;
     j->sealed_seq = m->sealed_seq;
     j->sealed_crc = m->sealed_crc;
     if (j->conf.hooks->load)

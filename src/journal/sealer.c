@@ -283,6 +283,7 @@ static void mark_saved(struct journal *j, const struct collected *c)
     }
     j->sealed_new = 0;
     j->saved_sealed_id = c->meta.sealed_id;
+    j->saved_seq = c->meta.applied_seq;
     io_mutex_unlock(&j->lock);
 }
 
@@ -345,12 +346,14 @@ enum err journal_checkpoint(struct journal *j, struct errinfo *info)
 
 /* ---- the worker ---- */
 
+/* Also as soon as a new log has a frame: without its first file it would be a new log again, and all
+ * that was acknowledged would be gone without a word. */
 static bool checkpoint_due(struct journal *j)
 {
     bool due;
 
     io_mutex_lock(&j->lock);
-    due = j->sealed_new > 0 || j->dead_unsaved > 0;
+    due = j->sealed_new > 0 || j->dead_unsaved > 0 || (!j->saved_seq && j->next_seq > 1);
     io_mutex_unlock(&j->lock);
     return due;
 }

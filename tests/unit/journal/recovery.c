@@ -207,6 +207,20 @@ static void missing_end(void **state)
     refused(&f, ERR_CORRUPT, "was durable");
 }
 
+/* The first file, which is the newest one too, is gone as a whole: row 9, as there is a checkpoint by then. */
+static void missing_first(void **state)
+{
+    char path[300];
+    struct fx f;
+
+    small_log(&f, 1, 0);
+    fx_background(&f);
+    fx_crash(&f);
+    assert_int_equal(fx_file(&f, ".log", 0, path), 1);
+    assert_int_equal(io_unlink(f.io, path, NULL), ERR_OK);
+    refused(&f, ERR_CORRUPT, "was durable");
+}
+
 /* Cut behind its last frame, or in the middle of what was durable, where nothing else would tell. */
 static void short_file(void **state)
 {
@@ -544,11 +558,12 @@ int main(void)
         cmocka_unit_test(bad_index),      cmocka_unit_test(torn_tail),
         cmocka_unit_test(bad_middle),     cmocka_unit_test(lost_unsynced),
         cmocka_unit_test(short_file),     cmocka_unit_test(missing_end),
-        cmocka_unit_test(stale_frames),   cmocka_unit_test(unused_file),
-        cmocka_unit_test(half_spare),     cmocka_unit_test(orphan),
-        cmocka_unit_test(dropped_file),   cmocka_unit_test(missing_middle),
-        cmocka_unit_test(foreign_file),   cmocka_unit_test(bad_header),
-        cmocka_unit_test(bad_last),       cmocka_unit_test(dead_unsaved)};
+        cmocka_unit_test(missing_first),  cmocka_unit_test(stale_frames),
+        cmocka_unit_test(unused_file),    cmocka_unit_test(half_spare),
+        cmocka_unit_test(orphan),         cmocka_unit_test(dropped_file),
+        cmocka_unit_test(missing_middle), cmocka_unit_test(foreign_file),
+        cmocka_unit_test(bad_header),     cmocka_unit_test(bad_last),
+        cmocka_unit_test(dead_unsaved)};
 
     return cmocka_run_group_tests_name("journal/recovery", tests, NULL, NULL);
 }
