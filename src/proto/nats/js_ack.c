@@ -114,12 +114,9 @@ static bool acknowledge(struct jconsumer *c, const struct jack_subject *at)
 
 void jack_up_to(struct jconsumer *c, struct slice number)
 {
-    uint64_t seq = 0;
-    size_t i;
+    uint64_t seq;
 
-    for (i = 0; i < number.len && number.ptr[i] >= '0' && number.ptr[i] <= '9'; i++)
-        seq = seq * 10 + (uint64_t)(number.ptr[i] - '0');
-    if (seq && c->cursor)
+    if (nats_u64(number, &seq) && seq && c->cursor)
         finish_all(c, seq, NULL);
 }
 

@@ -7,13 +7,13 @@
 #include "base/timefmt.h"
 #include "proto/nats/js_conf.h"
 #include "proto/nats/js_words.h"
+#include "proto/nats/parse.h"
 
-#define S_NS       1000000000ll
-#define DAY_S      86400
-#define YEARS_MAX  5
-#define STAR       (1ull << 63)
-#define FIELDS     6u
-#define NUMBER_MAX 999999999u
+#define S_NS      1000000000ll
+#define DAY_S     86400
+#define YEARS_MAX 5
+#define STAR      (1ull << 63)
+#define FIELDS    6u
 
 enum { SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY };
 
@@ -44,14 +44,10 @@ static bool part(struct slice *rest, char delimiter, struct slice *out)
 
 static bool number(struct slice s, unsigned *out)
 {
-    size_t i;
+    int64_t v = nats_number(s);
 
-    for (*out = 0, i = 0; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9' || *out > NUMBER_MAX / 10)
-            return false;
-        *out = *out * 10 + (unsigned)(s.ptr[i] - '0');
-    }
-    return s.len > 0;
+    *out = (unsigned)v;
+    return v >= 0;
 }
 
 static bool number_or_name(struct slice s, const struct field *f, unsigned *out)
@@ -72,7 +68,7 @@ static bool number_or_name(struct slice s, const struct field *f, unsigned *out)
 /* 5, 5-9, *, ?, each with /step. */
 static bool range_read(struct slice s, const struct field *f, uint64_t *bits)
 {
-    struct slice steps, range, low, high, more;
+    struct slice steps, range, low, high = SLICE_NULL, more;
     unsigned from = f->min, to = f->max, step = 1, i;
     bool stepped, star, single;
 

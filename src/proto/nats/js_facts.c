@@ -36,20 +36,6 @@ bool jttl_read(struct slice s, int64_t *out)
 
 /* ---- headers ---- */
 
-static bool number(struct slice s, uint64_t *out)
-{
-    size_t i;
-
-    if (!s.len || s.len > 19)
-        return false;
-    for (*out = 0, i = 0; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9')
-            return false;
-        *out = *out * 10 + (uint64_t)(s.ptr[i] - '0');
-    }
-    return true;
-}
-
 static bool rollup_read(struct slice v, enum jrollup *out)
 {
     if (slice_eq_str(v, "sub"))
@@ -114,15 +100,15 @@ static void wish_header(struct jwish *w, struct slice name, struct slice value)
     else if (slice_eq_str(name, "Nats-Expected-Last-Msg-Id"))
         w->expect_id = value;
     else if (slice_eq_str(name, "Nats-Expected-Last-Sequence"))
-        w->has_last_seq = number(value, &w->last_seq);
+        w->has_last_seq = nats_u64(value, &w->last_seq);
     else if (slice_eq_str(name, "Nats-Expected-Last-Subject-Sequence"))
-        w->has_subject_seq = number(value, &w->subject_seq);
+        w->has_subject_seq = nats_u64(value, &w->subject_seq);
     else if (slice_eq_str(name, "Nats-Expected-Last-Subject-Sequence-Subject"))
         w->expect_for = value;
     else if (slice_eq_str(name, "Nats-Batch-Id"))
         w->batch = value;
     else if (slice_eq_str(name, "Nats-Batch-Sequence"))
-        w->has_batch_seq = number(value, &w->batch_seq);
+        w->has_batch_seq = nats_u64(value, &w->batch_seq);
     else if (slice_eq_str(name, "Nats-Batch-Commit"))
         w->commit = value;
     else if (slice_eq_str(name, "Nats-TTL"))

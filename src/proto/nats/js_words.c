@@ -6,30 +6,15 @@
 #include <string.h>
 
 #include "base/subject.h"
-
-#define DIGITS_MAX 19u
-
-static bool number_read(struct slice s, uint64_t *out)
-{
-    uint64_t v = 0;
-    size_t i;
-
-    for (i = 0; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9')
-            return false;
-        v = v * 10 + (uint64_t)(s.ptr[i] - '0');
-    }
-    *out = v;
-    return s.len > 0 && s.len <= DIGITS_MAX;
-}
+#include "proto/nats/parse.h"
 
 bool jack_subject_read(struct slice tail, struct jack_subject *out)
 {
     struct slice token;
 
-    return subject_token(&tail, &token) && number_read(token, &out->deliveries) &&
-           subject_token(&tail, &token) && number_read(token, &out->seq) &&
-           subject_token(&tail, &token) && number_read(token, &out->dseq);
+    return subject_token(&tail, &token) && nats_u64(token, &out->deliveries) &&
+           subject_token(&tail, &token) && nats_u64(token, &out->seq) &&
+           subject_token(&tail, &token) && nats_u64(token, &out->dseq);
 }
 
 /* ---- durations ---- */
@@ -227,7 +212,7 @@ bool jpull_body_read(struct slice body, struct jpull_body *out, char fault[JPULL
         json_decref(o);
     } else {
         ok = true;
-        if (number_read(body, &n) && n <= INT32_MAX)
+        if (nats_u64(body, &n) && n <= INT32_MAX)
             out->batch = (int64_t)n;
     }
     if (ok && out->batch < 1) /* nothing said, or nothing wanted: one, as nats-server gives */

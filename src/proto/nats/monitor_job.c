@@ -201,14 +201,10 @@ bool nmon_flag(struct nquestion *a, const char *name, bool *out)
 bool nmon_number(struct nquestion *a, const char *name, uint64_t most, uint64_t *out)
 {
     struct slice s = nquestion_param(a, name);
-    size_t i;
 
     *out = 0;
-    for (i = 0; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9' || i > 18)
-            return false;
-        *out = *out * 10 + (s.ptr[i] - '0');
-    }
+    if (s.len && !nats_u64(s, out))
+        return false;
     if (*out > most)
         *out = most;
     return true;

@@ -3,22 +3,36 @@
 
 #include <strings.h>
 
-#define FIELDS 4u
-#define DIGITS 9u
+#define FIELDS     4u
+#define DIGITS     9u
+#define DIGITS_U64 19u
+
+static bool digits(struct slice s, size_t most, uint64_t *out)
+{
+    uint64_t v = 0;
+    size_t i;
+
+    if (s.len == 0 || s.len > most)
+        return false;
+    for (i = 0; i < s.len; i++) {
+        if (s.ptr[i] < '0' || s.ptr[i] > '9')
+            return false;
+        v = v * 10 + (uint64_t)(s.ptr[i] - '0');
+    }
+    *out = v;
+    return true;
+}
 
 int64_t nats_number(struct slice s)
 {
-    int64_t n = 0;
-    size_t i;
+    uint64_t v;
 
-    if (s.len == 0 || s.len > DIGITS)
-        return -1;
-    for (i = 0; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9')
-            return -1;
-        n = n * 10 + (s.ptr[i] - '0');
-    }
-    return n;
+    return digits(s, DIGITS, &v) ? (int64_t)v : -1;
+}
+
+bool nats_u64(struct slice s, uint64_t *out)
+{
+    return digits(s, DIGITS_U64, out);
 }
 
 static bool blank(uint8_t c)

@@ -46,5 +46,7 @@ size_t nats_parse(struct slice in, size_t line_max, size_t payload_max, struct n
 
 /* A number of digits only, at most nine of them; -1 otherwise. */
 int64_t nats_number(struct slice s);
+/* The same of 19 at most. False: it is none, and *out stays as it is. */
+bool nats_u64(struct slice s, uint64_t *out);
 
 #endif

@@ -17,6 +17,7 @@
 #include "proto/nats/js_transform.h"
 #include "proto/nats/jwt.h"
 #include "proto/nats/nkey.h"
+#include "proto/nats/parse.h"
 
 #define FILE_MAX       (4u << 20)
 #define TOKEN_FILE_MAX (256u << 10)
@@ -160,13 +161,12 @@ static enum err rule(struct reading *r, struct nrule *rule, const yaml_node_t *n
 
 static bool number(struct slice s, uint32_t max, uint32_t *out)
 {
-    uint64_t v = 0;
-    size_t i;
+    uint64_t v;
 
-    for (i = 0; i < s.len && i < 10 && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++)
-        v = v * 10 + (s.ptr[i] - '0');
+    if (!nats_u64(s, &v) || v > max)
+        return false;
     *out = (uint32_t)v;
-    return i && i == s.len && v <= max;
+    return true;
 }
 
 /* "500ms", "2s", "1m", "1h". */
