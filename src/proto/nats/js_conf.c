@@ -279,6 +279,14 @@ void jtime_text(int64_t ns, char out[JTIME_TEXT_LEN + 1])
                    (int)(rest < 0 ? rest + 1000000 : rest));
 }
 
+void jtime_put(json_t *o, const char *name, int64_t ns)
+{
+    char text[JTIME_TEXT_LEN + 1];
+
+    jtime_text(ns, text);
+    json_object_set_new(o, name, json_string(text));
+}
+
 bool jtime_read(struct slice s, int64_t *ns)
 {
     const uint8_t *dot = s.len ? memchr(s.ptr, '.', s.len) : NULL;

@@ -23,6 +23,8 @@
 
 /* "2026-01-02T03:04:05.678901234Z". */
 void jtime_text(int64_t ns, char out[JTIME_TEXT_LEN + 1]);
+/* A member with that. */
+void jtime_put(json_t *o, const char *name, int64_t ns);
 /* Nanoseconds of milliseconds since 1970, as records of other protocols have them: the last or first
  * that there are of what is further away. */
 int64_t jtime_ns(int64_t ms);

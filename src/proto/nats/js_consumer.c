@@ -487,21 +487,10 @@ static json_t *sequences(uint64_t dseq, uint64_t seq, int64_t active_ns)
 {
     json_t *o =
         json_pack("{s:I, s:I}", "consumer_seq", (json_int_t)dseq, "stream_seq", (json_int_t)seq);
-    char text[JTIME_TEXT_LEN + 1];
 
-    if (active_ns) {
-        jtime_text(active_ns, text);
-        json_object_set_new(o, "last_active", json_string(text));
-    }
+    if (active_ns)
+        jtime_put(o, "last_active", active_ns);
     return o;
-}
-
-static void put_time(json_t *o, const char *name, int64_t ns)
-{
-    char text[JTIME_TEXT_LEN + 1];
-
-    jtime_text(ns, text);
-    json_object_set_new(o, name, json_string(text));
 }
 
 static void put_groups(const struct jconsumer *c, json_t *o)
@@ -513,7 +502,7 @@ static void put_groups(const struct jconsumer *c, json_t *o)
     g = json_pack("{s:s}", "group", (const char *)jlist_text(&c->conf.priority_groups, 0).ptr);
     if (c->pin[0]) {
         json_object_set_new(g, "pinned_client_id", json_string(c->pin));
-        put_time(g, "pinned_ts", c->pinned_ns);
+        jtime_put(g, "pinned_ts", c->pinned_ns);
     }
     json_object_set_new(o, "priority_groups", json_pack("[o]", g));
 }
@@ -528,7 +517,7 @@ json_t *jconsumer_info(struct jconsumer *c)
         left = c->conf.pause_until_ns - now;
     json_object_set_new(o, "stream_name", json_string(c->s->conf.name));
     json_object_set_new(o, "name", json_string(c->conf.name));
-    put_time(o, "created", c->created_ns);
+    jtime_put(o, "created", c->created_ns);
     json_object_set_new(o, "config", jconsumer_conf_write(&c->conf));
     json_object_set_new(o, "delivered", sequences(c->dseq - 1, c->last_seq, c->active_ns));
     json_object_set_new(o, "ack_floor", sequences(floor.dseq, floor.seq, c->ack_active_ns));
@@ -548,7 +537,7 @@ json_t *jconsumer_info(struct jconsumer *c)
         json_object_set_new(o, "paused", json_true());
         json_object_set_new(o, "pause_remaining", json_integer(left));
     }
-    put_time(o, "ts", now);
+    jtime_put(o, "ts", now);
     put_groups(c, o);
     return o;
 }

@@ -228,13 +228,10 @@ static void changed(struct jdone *d)
 static void advise_pause(struct jconsumer *c)
 {
     bool paused = c->conf.pause_until_ns != JTIME_NONE && c->conf.pause_until_ns > js_now_ns(c->js);
-    char text[JTIME_TEXT_LEN + 1];
     json_t *o = json_pack("{s:b}", "paused", paused);
 
-    if (c->conf.pause_until_ns != JTIME_NONE) {
-        jtime_text(c->conf.pause_until_ns, text);
-        json_object_set_new(o, "pause_until", json_string(text));
-    }
+    if (c->conf.pause_until_ns != JTIME_NONE)
+        jtime_put(o, "pause_until", c->conf.pause_until_ns);
     jconsumer_advise(c, "ADVISORY.CONSUMER.PAUSE", "io.nats.jetstream.advisory.v1.consumer_pause",
                      o);
 }

@@ -15,14 +15,6 @@
 
 /* ---- one ---- */
 
-static void time_put(json_t *o, const char *name, int64_t ms)
-{
-    char text[JTIME_TEXT_LEN + 1];
-
-    jtime_text(ms * 1000000, text);
-    json_object_set_new(o, name, json_string(text));
-}
-
 struct totals {
     json_t *o;
     struct slice *v;
@@ -112,9 +104,9 @@ static json_t *state_of(struct jstream *s, const json_t *options)
     struct jindex_msg m;
 
     if (x->msgs && jindex_get(x, x->first, &m))
-        time_put(o, "first_ts", m.time_ms);
+        jtime_put(o, "first_ts", jtime_ns(m.time_ms));
     if (jstore_last_ms(s) != JTIME_NONE)
-        time_put(o, "last_ts", jstore_last_ms(s));
+        jtime_put(o, "last_ts", jtime_ns(jstore_last_ms(s)));
     if (x->subjects)
         json_object_set_new(o, "num_subjects", json_integer(x->subjects));
     if (gone)
@@ -128,16 +120,13 @@ static json_t *state_of(struct jstream *s, const json_t *options)
 json_t *jstream_info(struct jstream *s, const json_t *options)
 {
     json_t *root = json_object(), *state = state_of(s, options);
-    char text[JTIME_TEXT_LEN + 1];
 
     subjects_put(s, options, root, state);
     json_object_set_new(root, "config", jstream_conf_write(&s->conf));
-    jtime_text(s->created_ns, text);
-    json_object_set_new(root, "created", json_string(text));
+    jtime_put(root, "created", s->created_ns);
     json_object_set_new(root, "state", state);
     jsources_info(s, root);
-    jtime_text(js_now_ns(s->js), text);
-    json_object_set_new(root, "ts", json_string(text));
+    jtime_put(root, "ts", js_now_ns(s->js));
     return root;
 }
 
