@@ -3,7 +3,7 @@
 #include "served.h"
 
 #define RETRY_MS 300u /* a little more than a feed waits */
-#define SEEDS    30u
+#define SEEDS    20u
 
 static void create(struct served *f, const char *name, const char *more)
 {
