@@ -5,7 +5,8 @@
  * the process may have to be fetched from the host first (measured on a virtual machine: 2.3 seconds
  * for each GB), and no writer is to wait for it, nor to share the processor with much of it. What is
  * kept is what was written, where it was written: it is not copied, so that keeping costs nothing once
- * the memory is there.
+ * the memory is there. Beside writers the tail grows by a part of what they write, so that what it costs
+ * them is a part of what their writing costs, however slow they are.
  *
  * Blocks have what the tail has not taken, and at least BLOCKS_FIRST_BYTES; when readers of files come
  * back to what went from there, up to a half. When nobody has read for a while, the tail has its own
@@ -15,11 +16,12 @@
 #include "journal/blocks.h"
 #include "journal/slab.h"
 
-#define GROW_STEPS  4u /* slabs of blocks made at once */
-#define GROW_NS     20000000ull
-#define WAIT_NS     1000000000ull
-#define REST_TIMES  8u
-#define NOTE_PERIOD 1000000000ull
+#define GROW_STEPS   4u /* slabs of blocks made at once */
+#define GROW_NS      20000000ull
+#define WAIT_NS      1000000000ull
+#define REST_TIMES   8u
+#define WRITTEN_PART 16u /* of what is written, the tail grows by so little beside writers */
+#define NOTE_PERIOD  1000000000ull
 
 void keep_note_read(struct journal *j)
 {
@@ -54,6 +56,14 @@ static void rest(struct journal *j, uint64_t began)
     j->keep_rest_ns = writers_about(j) ? now + (now - began) * REST_TIMES : 0;
 }
 
+/* Have writers who are at it written enough for another slab? */
+static bool is_earned(struct journal *j)
+{
+    uint64_t since = atomic_load_explicit(&j->st_written, memory_order_relaxed) - j->keep_written;
+
+    return !writers_about(j) || since >= WRITTEN_PART * slab_bytes(j);
+}
+
 /* Gives the tail another slab. False: there may be no more. */
 static bool tail_grow(struct journal *j, uint64_t now)
 {
@@ -61,7 +71,7 @@ static bool tail_grow(struct journal *j, uint64_t now)
 
     if (more + BLOCKS_FIRST_BYTES > j->conf.cache_bytes || !tail_full(j))
         return false;
-    if (now - j->keep_grown_ns < GROW_NS)
+    if (now - j->keep_grown_ns < GROW_NS || !is_earned(j))
         return true;
     blocks_limit(j->blocks, j->conf.cache_bytes - more);
     if (blocks_bytes(j->blocks) + more > j->conf.cache_bytes || !slab_pool_add(j)) {
@@ -70,6 +80,7 @@ static bool tail_grow(struct journal *j, uint64_t now)
     }
     rest(j, now);
     j->keep_grown_ns = now;
+    j->keep_written = atomic_load_explicit(&j->st_written, memory_order_relaxed);
     share_out(j, more);
     return true;
 }

@@ -342,6 +342,27 @@ static void just_written(void **state)
     end(&f);
 }
 
+/* Beside writers, what is kept grows by a sixteenth of what they write. */
+static void earned(void **state)
+{
+    struct plog_read r = {.memory_only = true};
+    struct fx f;
+    int i;
+
+    begin(&f, 13, 2 * BLOCKS_FIRST_BYTES + 8 * MIB);
+    fill(&f, 1);
+    assert_int_equal(plog_read(f.log[2], 0, MIB, &r, &f.info), ERR_OK);
+    for (i = 0; i < 2400; i++) {
+        fill(&f, 1);
+        io_sim_advance(f.io, 15000000u); /* they are at it */
+        keep_step(f.j);
+        assert_true(f.j->keep_more <= f.j->st_written / 16);
+    }
+    assert_true(f.j->keep_more >= 2 * slab_bytes(f.j));
+    plog_read_release(&r);
+    end(&f);
+}
+
 /* Frames of all sizes: several in a slab, one in it alone, and one larger than a slab. */
 static void frames_in_slabs(void **state)
 {
@@ -540,13 +561,14 @@ static void many_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_same_bytes),  cmocka_unit_test(the_active_file),
-        cmocka_unit_test(files_that_go),   cmocka_unit_test(damage),
-        cmocka_unit_test(slow_readers),    cmocka_unit_test(slow_readers_of_the_tail),
-        cmocka_unit_test(given_back),      cmocka_unit_test(read_ahead),
-        cmocka_unit_test(just_written),    cmocka_unit_test(grows_by_use),
-        cmocka_unit_test(frames_in_slabs), cmocka_unit_test(shared_out),
-        cmocka_unit_test(patient),         cmocka_unit_test(many_threads),
+        cmocka_unit_test(the_same_bytes), cmocka_unit_test(the_active_file),
+        cmocka_unit_test(files_that_go),  cmocka_unit_test(damage),
+        cmocka_unit_test(slow_readers),   cmocka_unit_test(slow_readers_of_the_tail),
+        cmocka_unit_test(given_back),     cmocka_unit_test(read_ahead),
+        cmocka_unit_test(just_written),   cmocka_unit_test(earned),
+        cmocka_unit_test(grows_by_use),   cmocka_unit_test(frames_in_slabs),
+        cmocka_unit_test(shared_out),     cmocka_unit_test(patient),
+        cmocka_unit_test(many_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
