@@ -331,8 +331,9 @@ static void conf_of(struct weir_cursor *c, const struct weir_cursor_options *o)
     c->dead_letters = o->dead_letters ? xstrdup(o->dead_letters) : NULL;
 }
 
+/* Those from `asked` on begin where they begin, as those do that come while it is open. */
 static enum err parts_make(struct weir_cursor *c, const struct weir_cursor_options *o,
-                           struct errinfo *info)
+                           int32_t asked, struct errinfo *info)
 {
     int32_t i, n = topic_partitions(c->t);
     struct partition *p;
@@ -342,7 +343,8 @@ static enum err parts_make(struct weir_cursor *c, const struct weir_cursor_optio
 
     for (i = 0; !e && i < n; i++) {
         p = topic_partition(c->t, i);
-        e = start_of(p, o, &start, info);
+        start = 0;
+        e = i < asked ? start_of(p, o, &start, info) : ERR_OK;
         e = e ? e : part_make(c, p, start, &made, info);
         if (!e)
             part_add(c, p, made);
@@ -356,6 +358,7 @@ static enum err load_or_make(struct weir_cursor *c, const char *name, struct wei
     char key[LIMIT_KV_KEY];
     json_t *v = item_of(c->w, CONSUMER_NS, key_of(topic_name(c->t), name, key)),
            *conf = json_object_get(v, "config");
+    int32_t asked = topic_partitions(c->t);
     int64_t start = 0;
     enum err e = ERR_OK;
     bool there =
@@ -366,6 +369,7 @@ static enum err load_or_make(struct weir_cursor *c, const char *name, struct wei
         e = agree(c, name, o, conf, info);
         o->from = WEIR_FROM_OFFSET; /* if a crash kept its cursors from being made */
         o->offset = json_integer_value(json_object_get(v, "start")) - (int64_t)c->first;
+        asked = 1; /* it is the first one's; others that are missing came since */
     } else if (o->no_create) {
         e = errinfo_set(info, ERR_NOT_FOUND, "there is no cursor %s", name);
     } else {
@@ -378,7 +382,7 @@ static enum err load_or_make(struct weir_cursor *c, const char *name, struct wei
     json_decref(v);
     if (c->dead_letters)
         snprintf(c->conf.dead_letters, sizeof c->conf.dead_letters, "%s", c->dead_letters);
-    return e ? e : parts_make(c, o, info);
+    return e ? e : parts_make(c, o, asked, info);
 }
 
 static void close_all(struct weir_cursor *c)

@@ -11,6 +11,14 @@ static void write_one(struct fx *f, const char *topic, const char *key, const ch
     OK(weir_produce(f->w, topic, &r, NULL, &err));
 }
 
+static void write_to(struct fx *f, const char *topic, int32_t partition, const char *value)
+{
+    struct weir_record r = {
+        .value = value, .value_len = strlen(value), .partition_1 = partition + 1};
+
+    OK(weir_produce(f->w, topic, &r, NULL, &err));
+}
+
 static void put_many(struct fx *f, const char *topic, int n)
 {
     char text[16];
@@ -264,6 +272,29 @@ static void test_begin(void **state)
     fx_end(&f);
 }
 
+/* Partitions that come while nobody has it open begin where they begin, wherever the first one's did. */
+static void test_grown(void **state)
+{
+    struct weir_cursor_options o = {.size = sizeof o, .from = WEIR_FROM_END};
+    struct weir_cursor *c;
+    struct fx f;
+
+    (void)state;
+    fx_start(&f);
+    put_many(&f, "jobs", 3);
+    OK(weir_cursor_open(f.w, "jobs", "end", &o, &c, &err));
+    nothing(c);
+    weir_cursor_close(&c);
+    OK(weir_topic_alter(f.w, "jobs", 2, NULL, 0, &err));
+    write_to(&f, "jobs", 1, "a");
+    write_to(&f, "jobs", 1, "b");
+    OK(weir_cursor_open(f.w, "jobs", "end", &o, &c, &err));
+    comes(c, "a b", weir_cursor_ack);
+    nothing(c);
+    weir_cursor_close(&c);
+    fx_end(&f);
+}
+
 static void test_pending(void **state)
 {
     struct weir_cursor *c;
@@ -396,7 +427,7 @@ int main(void)
         cmocka_unit_test(test_spent),        cmocka_unit_test(test_options),
         cmocka_unit_test(test_filter),       cmocka_unit_test(test_begin),
         cmocka_unit_test(test_pending),      cmocka_unit_test(test_deleted),
-        cmocka_unit_test(test_workers),
+        cmocka_unit_test(test_workers),      cmocka_unit_test(test_grown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
