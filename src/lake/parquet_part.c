@@ -79,15 +79,18 @@ static void pass(struct thrift *t, uint64_t n)
         t->p += n;
 }
 
-/* The struct's next field; false at its end. */
+/* The struct's next field; false at its end. Ids are of 16 bits. */
 static bool field_next(struct thrift *t, struct field *f)
 {
     uint8_t b = byte(t);
+    int64_t id;
 
     f->type = b & 15;
     if (t->bad || f->type == 0)
         return false;
-    f->id = b >> 4 ? f->id + (b >> 4) : (int32_t)whole(t);
+    id = b >> 4 ? f->id + (b >> 4) : whole(t);
+    t->bad = t->bad || id < INT16_MIN || id > INT16_MAX;
+    f->id = t->bad ? 0 : (int32_t)id;
     return !t->bad;
 }
 
@@ -343,7 +346,7 @@ static void group_keep(struct reading *r, const struct chunk *chunks, struct sli
     int64_t from = INT64_MAX, to = 0;
     uint32_t i;
 
-    for (i = 0; i < r->leaves_n && !r->t.bad; i++) {
+    for (i = 0; i < r->leaves_n; i++) {
         const struct chunk *c = &chunks[i];
         int64_t at = c->dictionary > 0 && c->dictionary < c->data ? c->dictionary : c->data;
 
@@ -351,10 +354,12 @@ static void group_keep(struct reading *r, const struct chunk *chunks, struct sli
             r->t.bad = true; /* how long a filter is may be left out */
         else if (c->bloom)
             range_add(r, c->bloom, c->bloom_bytes);
+        if (r->t.bad)
+            return;
         from = at < from ? at : from;
         to = at + c->bytes > to ? at + c->bytes : to;
     }
-    if (r->leaves_n && !r->t.bad)
+    if (r->leaves_n)
         range_add(r, from, to - from);
     if (buf_append_slice(&r->kept, text) ||
         buf_printf(&r->out->groups, "%s%u", r->kept_n ? "," : "", (unsigned)r->groups_n))
@@ -385,7 +390,7 @@ static void row_group(struct reading *r, struct chunk *chunks)
             skip(&r->t, f.type, 0);
         }
     }
-    r->t.bad = r->t.bad || n != r->leaves_n || rows < 0;
+    r->t.bad = r->t.bad || n != r->leaves_n || rows < 0 || rows > INT64_MAX - r->rows;
     if (wanted && !r->t.bad) {
         r->rows += rows;
         group_keep(r, chunks, slice_of(begin, (size_t)(r->t.p - begin)));
@@ -470,7 +475,7 @@ static bool footer_read(struct reading *r, struct slice all)
     while (field_next(&r->t, &f)) {
         if (f.id == 2 && f.type == T_LIST) {
             schema(r);
-        } else if (f.id == 3 && f.type == T_I64) {
+        } else if (f.id == 3 && f.type == T_I64 && !groups_at) {
             rows_at = r->t.p;
             whole(&r->t);
             rows_end = r->t.p;
@@ -478,8 +483,8 @@ static bool footer_read(struct reading *r, struct slice all)
             groups_at = r->t.p;
             row_groups(r);
             groups_end = r->t.p;
-        } else if (f.id == 8) {
-            return false; /* encrypted */
+        } else if (f.id == 8 || (f.id == 3 && groups_at)) {
+            return false; /* encrypted; rows that are counted behind the groups */
         } else {
             skip(&r->t, f.type, 0);
         }

@@ -228,11 +228,104 @@ static void test_hostile(void **state)
     free(p);
 }
 
+/* A footer with one column and one group, of this size at this place. */
+static void put_group(struct buf *b, int64_t at, int64_t bytes, int64_t rows)
+{
+    int last = 0, chunk = 0, inner = 0;
+
+    put_field(b, &last, 1, 9);
+    buf_append_u8(b, 1 << 4 | 12);
+    put_field(b, &chunk, 3, 12);
+    put_int(b, &inner, 7, 6, bytes);
+    put_int(b, &inner, 9, 6, at);
+    buf_append_u8(b, 0);
+    buf_append_u8(b, 0);
+    put_int(b, &last, 3, 6, rows);
+    buf_append_u8(b, 0);
+}
+
+static void footer_begin(struct buf *b, int *last)
+{
+    put_field(b, last, 2, 9);
+    buf_append_u8(b, 1 << 4 | 12);
+    put_leaf(b, "offset", 2, false);
+    put_int(b, last, 3, 6, 1);
+}
+
+static void expect_refused(struct buf *b)
+{
+    struct parquet_part *p = xcalloc(1, sizeof *p);
+
+    assert_int_equal(parquet_part_make(p, buf_slice(b), DATA_END, &all), ERR_UNSUPPORTED);
+    parquet_part_fini(p);
+    free(p);
+    buf_clear(b);
+}
+
+/* Numbers near the end of what their types hold: sums of them are not computed. */
+static void test_sums(void **state)
+{
+    static const int64_t at[] = {100, INT64_MIN, INT64_MAX}, bytes[] = {INT64_MAX, -1, 10};
+    struct buf b;
+    size_t i;
+    int last;
+
+    buf_init(&b, 1u << 20);
+    for (i = 0; i < sizeof at / sizeof *at; i++) {
+        last = 0;
+        footer_begin(&b, &last);
+        put_field(&b, &last, 4, 9);
+        buf_append_u8(&b, 1 << 4 | 12);
+        put_group(&b, at[i], bytes[i], 1);
+        buf_append_u8(&b, 0);
+        expect_refused(&b);
+    }
+    last = 0; /* more rows than can be */
+    footer_begin(&b, &last);
+    put_field(&b, &last, 4, 9);
+    buf_append_u8(&b, 2 << 4 | 12);
+    put_group(&b, 100, 10, INT64_MAX);
+    put_group(&b, 200, 10, INT64_MAX);
+    buf_append_u8(&b, 0);
+    expect_refused(&b);
+    last = 0; /* a field behind the last that there can be */
+    footer_begin(&b, &last);
+    buf_append_u8(&b, 3);
+    put_varint(&b, 2ull * INT32_MAX);
+    buf_append_u8(&b, 1);
+    buf_append_u8(&b, 5 << 4 | 3);
+    buf_append_u8(&b, 1);
+    buf_append_u8(&b, 0);
+    expect_refused(&b);
+    buf_fini(&b);
+}
+
+/* A second count of rows, behind the groups: which one counts is nobody's to guess. */
+static void test_rows_twice(void **state)
+{
+    struct buf b;
+    int last = 0;
+
+    buf_init(&b, 1u << 20);
+    footer_begin(&b, &last);
+    put_field(&b, &last, 4, 9);
+    buf_append_u8(&b, 1 << 4 | 12);
+    put_group(&b, 100, 10, 1);
+    buf_append_u8(&b, 6); /* the id in full, as it is less than the last */
+    put_varint(&b, 2 * 3);
+    put_varint(&b, 2);
+    buf_append_u8(&b, 0);
+    expect_refused(&b);
+    buf_fini(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_rows_twice),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
