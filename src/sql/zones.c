@@ -121,7 +121,8 @@ static void zone_join(struct zone *a, int64_t to, int64_t min_ms)
         a->min_ms = min_ms;
 }
 
-/* Makes room: zones twice as large, or the first quarter forgotten where they do not touch. */
+/* Makes room: zones twice as large, or as large as before and the first quarter forgotten where they do
+ * not touch. */
 static void list_shrink(struct zones *z, struct list *l)
 {
     uint32_t i, n = 0;
@@ -137,8 +138,10 @@ static void list_shrink(struct zones *z, struct list *l)
     }
     z->total -= l->n - (n + 1);
     l->n = n + 1;
-    if (l->n > ZONES_MAX / 4 * 3)
+    if (l->n > ZONES_MAX / 4 * 3) {
+        l->records /= 2; /* that was of no use */
         zones_drop(z, l, ZONES_MAX / 4);
+    }
 }
 
 static void zone_put(struct zones *z, struct list *l, int64_t from, int64_t to, int64_t min_ms)

@@ -291,6 +291,30 @@ static void test_zones_bounded(void **state)
     zones_free(&z);
 }
 
+/* Places all over a partition that never touch, looked at again and again: zones stay as large as they
+ * were, so what comes later is told apart, and joined, as at first. */
+static void test_zones_scattered(void **state)
+{
+    static const uint8_t uuid[16] = {1};
+    static const int turns[] = {10, 64};
+    size_t k;
+
+    for (k = 0; k < sizeof turns / sizeof *turns; k++) {
+        struct zones *z = zones_new(io_real());
+        int64_t i, at = 0, n = 2 * ZONE_RECORDS;
+
+        for (i = 0; i < turns[k] * (ZONES_MAX / 4); i++, at += 10)
+            zones_learn(z, uuid, 0, 0, at, at + 5, 1000);
+        at = 10000000;
+        zones_learn(z, uuid, 0, 0, at - ZONE_RECORDS, at, 1000);
+        for (i = 0; i < n; i++)
+            zones_learn(z, uuid, 0, 0, at + i, at + i + 1, 3000);
+        expect_cut(z, at, at + n, 2000, "");
+        expect_cut(z, at - 1, at + n, 2000, "9999999-10000000 ");
+        zones_free(&z);
+    }
+}
+
 /* Times that go back, and batches that are new since the last look. */
 static void test_zones_scan(void **state)
 {
@@ -322,7 +346,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse),         cmocka_unit_test(test_times),
         cmocka_unit_test(test_same),          cmocka_unit_test(test_zones),
-        cmocka_unit_test(test_zones_bounded), cmocka_unit_test(test_zones_scan),
+        cmocka_unit_test(test_zones_bounded), cmocka_unit_test(test_zones_scattered),
+        cmocka_unit_test(test_zones_scan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
