@@ -248,22 +248,36 @@ static void part_add(struct weir_cursor *c, struct partition *p, struct cursor *
     c->parts[c->parts_n++] = (struct cursor_part){p, cur};
 }
 
-enum err lib_cursor_part(struct weir_cursor *c, int32_t i, struct cursor_part *out,
-                         struct errinfo *info)
+/* Takes in the partitions up to the i-th, those that are there, unless the cursor was deleted. */
+static enum err parts_more(struct weir_cursor *c, int32_t i, struct errinfo *info)
 {
     struct cursor *made;
     struct partition *p;
     enum err e = ERR_OK;
 
-    if (topic_deleted(c->t))
-        return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted");
-    io_mutex_lock(&c->lock);
+    io_mutex_lock(&c->w->buckets_lock); /* so that it is not deleted meanwhile */
+    if (!cursor_live(c->parts[0].c))
+        e = errinfo_set(info, ERR_NOT_FOUND, "the cursor was deleted");
     while (!e && i >= c->parts_n && c->parts_n < topic_partitions(c->t)) {
         p = topic_partition(c->t, c->parts_n);
         e = part_make(c, p, 0, &made, info);
         if (!e)
             part_add(c, p, made);
     }
+    io_mutex_unlock(&c->w->buckets_lock);
+    return e;
+}
+
+enum err lib_cursor_part(struct weir_cursor *c, int32_t i, struct cursor_part *out,
+                         struct errinfo *info)
+{
+    enum err e = ERR_OK;
+
+    if (topic_deleted(c->t))
+        return errinfo_set(info, ERR_TOPIC_NOT_FOUND, "the topic was deleted");
+    io_mutex_lock(&c->lock);
+    if (i >= c->parts_n && c->parts_n < topic_partitions(c->t))
+        e = parts_more(c, i, info);
     if (!e && i >= c->parts_n)
         e = ERR_AGAIN;
     if (!e) {

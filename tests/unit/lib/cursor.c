@@ -362,6 +362,31 @@ struct worker {
     int *left;
 };
 
+/* A cursor that was deleted does not come back by a partition that is new. */
+static void test_deleted_grown(void **state)
+{
+    struct weir_cursor *c;
+    struct weir_batch *b;
+    struct fx f;
+    int i;
+
+    (void)state;
+    fx_start(&f);
+    put_many(&f, "jobs", 1);
+    c = open_with(&f, "jobs", (struct weir_cursor_options){0});
+    comes(c, "0", weir_cursor_ack);
+    OK(weir_cursor_delete(f.w, "jobs", "c", &err));
+    OK(weir_topic_alter(f.w, "jobs", 2, NULL, 0, &err));
+    write_to(&f, "jobs", 1, "a");
+    for (i = 0; i < 2; i++) /* whichever partition is looked at first */
+        FAILS(WEIR_ERR_NOT_FOUND, weir_cursor_fetch(c, 10, 0, &b, &err));
+    weir_cursor_close(&c);
+    c = open_with(&f, "jobs", (struct weir_cursor_options){.from = WEIR_FROM_END});
+    nothing(c);
+    weir_cursor_close(&c);
+    fx_end(&f);
+}
+
 static void *work(void *arg)
 {
     struct weir_cursor_options o = {.size = sizeof o};
@@ -423,11 +448,12 @@ static void test_workers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_acknowledged), cmocka_unit_test(test_leases),
-        cmocka_unit_test(test_spent),        cmocka_unit_test(test_options),
-        cmocka_unit_test(test_filter),       cmocka_unit_test(test_begin),
-        cmocka_unit_test(test_pending),      cmocka_unit_test(test_deleted),
-        cmocka_unit_test(test_workers),      cmocka_unit_test(test_grown),
+        cmocka_unit_test(test_acknowledged),  cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_spent),         cmocka_unit_test(test_options),
+        cmocka_unit_test(test_filter),        cmocka_unit_test(test_begin),
+        cmocka_unit_test(test_pending),       cmocka_unit_test(test_deleted),
+        cmocka_unit_test(test_workers),       cmocka_unit_test(test_grown),
+        cmocka_unit_test(test_deleted_grown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
