@@ -168,6 +168,8 @@ static int64_t least(int64_t a, int64_t b)
 /* What is before this was here for so long that its age may end it. */
 static int64_t settled_end(struct partition *p, int64_t end, int64_t retention_ms, int64_t wall_ms)
 {
+    if (wall_ms < p->seen[1].wall_ms - SETTLE_MS) /* the clock was ahead: it counts from now */
+        p->seen[1].wall_ms = wall_ms;
     if (p->seen[1].wall_ms == 0 ||
         wall_ms - p->seen[1].wall_ms >= least(retention_ms / 2, SETTLE_MS)) {
         p->seen[0] = p->seen[1];

@@ -286,11 +286,38 @@ static void test_settled(void **state)
     fx_end(&f);
 }
 
+/* A clock that was ahead and is set right: age ends records again soon, not when it is there again. */
+static void test_clock_back(void **state)
+{
+    const int64_t day = 86400000, now = 1700000000000;
+    struct topic *t;
+    struct fx f;
+
+    fx_start(&f, false);
+    t = make(&f, "days", day, -1, 0);
+    put_at(&f, t, now - 2 * day);
+    retention_tick(f.b, now + 4000 * day);
+    broker_step(f.b);
+    put_at(&f, t, now - 2 * day);
+    retention_tick(f.b, now);
+    broker_step(f.b);
+    assert_int_equal(start_of(t), 0);
+    retention_tick(f.b, now + SETTLE_MS);
+    broker_step(f.b);
+    assert_int_equal(start_of(t), 1);
+    retention_tick(f.b, now + 2 * SETTLE_MS);
+    broker_step(f.b);
+    assert_int_equal(start_of(t), 2);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rules), cmocka_unit_test(test_settled),   cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_tiers), cmocka_unit_test(test_tier_trim),
+        cmocka_unit_test(test_rules),      cmocka_unit_test(test_settled),
+        cmocka_unit_test(test_clock_back), cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_tiers),      cmocka_unit_test(test_tier_trim),
     };
 
     return cmocka_run_group_tests_name("broker/retention", tests, NULL, NULL);
