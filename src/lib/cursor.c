@@ -616,12 +616,17 @@ static int by_place(const void *a, const void *b)
 static enum err settle_part(struct weir_cursor *c, const struct weir_delivery *v, size_t n,
                             struct cursor_ack a, struct errinfo *info)
 {
-    struct cursor_ack *acks = xcalloc(n, sizeof *acks);
+    struct cursor_ack *acks;
     struct cursor_part part = {0};
     struct lib_done d;
     size_t i;
-    enum err e = v->message.partition < 0 ? ERR_AGAIN
-                                          : lib_cursor_part(c, v->message.partition, &part, info);
+    enum err e;
+
+    if (n > LIMIT_JS_ACK_PENDING)
+        return errinfo_set(info, ERR_TOO_LARGE, "so many are never out at once");
+    acks = xcalloc(n, sizeof *acks);
+    e = v->message.partition < 0 ? ERR_AGAIN
+                                 : lib_cursor_part(c, v->message.partition, &part, info);
 
     for (i = 0; i < n; i++) {
         acks[i] = a;
@@ -651,9 +656,6 @@ static weir_err settle(struct weir_cursor *c, const struct weir_delivery *d, siz
 
     if (!n)
         return lib_fail(ERR_OK, NULL, error);
-    if (n > LIMIT_JS_ACK_PENDING)
-        return lib_fail(errinfo_set(&info, ERR_TOO_LARGE, "so many are never out at once"), &info,
-                        error);
     v = xmalloc(n * sizeof *v);
     memcpy(v, d, n * sizeof *v);
     qsort(v, n, sizeof *v, by_place);

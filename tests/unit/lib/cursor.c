@@ -387,6 +387,36 @@ static void test_deleted_grown(void **state)
     fx_end(&f);
 }
 
+/* Each partition has as many out as may be: they are settled together all the same. */
+static void test_many(void **state)
+{
+    enum { EACH = 33000 };
+    struct weir_record *r = calloc(EACH, sizeof *r);
+    struct weir_cursor *c;
+    struct weir_batch *b;
+    struct fx f;
+    int32_t k;
+    int i;
+
+    (void)state;
+    fx_start(&f);
+    OK(weir_topic_create(f.w, "jobs", 2, NULL, 0, &err));
+    for (k = 1; k <= 2; k++) {
+        for (i = 0; i < EACH; i++)
+            r[i] = (struct weir_record){.value = "v", .value_len = 1, .partition_1 = k};
+        OK(weir_produce_batch(f.w, "jobs", r, EACH, NULL, &err));
+    }
+    free(r);
+    c = open_with(&f, "jobs", (struct weir_cursor_options){.max_ack_pending = 65536});
+    OK(weir_cursor_fetch(c, 2 * EACH, 0, &b, &err));
+    assert_int_equal(b->n, 2 * EACH);
+    OK(weir_cursor_ack(c, b->v, b->n, &err));
+    weir_batch_free(&b);
+    nothing(c);
+    weir_cursor_close(&c);
+    fx_end(&f);
+}
+
 static void *work(void *arg)
 {
     struct weir_cursor_options o = {.size = sizeof o};
@@ -453,7 +483,7 @@ int main(void)
         cmocka_unit_test(test_filter),        cmocka_unit_test(test_begin),
         cmocka_unit_test(test_pending),       cmocka_unit_test(test_deleted),
         cmocka_unit_test(test_workers),       cmocka_unit_test(test_grown),
-        cmocka_unit_test(test_deleted_grown),
+        cmocka_unit_test(test_deleted_grown), cmocka_unit_test(test_many),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
