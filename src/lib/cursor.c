@@ -521,6 +521,7 @@ weir_err weir_cursor_delete(struct weir *w, const char *topic, const char *name,
 
 struct listing {
     struct slice prefix; /* of the items, with the NUL */
+    json_int_t topic;    /* other items are of one that was deleted */
     bool (*fn)(void *arg, const char *name);
     void *arg;
 };
@@ -529,9 +530,15 @@ static bool list_one(void *arg, struct slice key, struct slice value)
 {
     const struct listing *l = arg;
     char name[LIMIT_KV_KEY];
+    json_t *v;
+    bool its;
 
-    (void)value;
     if (!slice_has_prefix(key, l->prefix))
+        return true;
+    v = json_loadb((const char *)value.ptr, value.len, 0, NULL);
+    its = v && json_integer_value(json_object_get(v, "topic")) == l->topic;
+    json_decref(v);
+    if (!its)
         return true;
     snprintf(name, sizeof name, "%.*s", (int)(key.len - l->prefix.len),
              (const char *)key.ptr + l->prefix.len);
@@ -547,11 +554,14 @@ weir_err weir_cursor_list(struct weir *w, const char *topic,
     struct listing l = {.fn = fn, .arg = arg};
     char key[LIMIT_KV_KEY];
     enum err e = options_check(topic, "x", &o, &info);
+    struct topic *t = e ? NULL : topic_find(w->b, slice_str(topic));
 
-    if (!e) {
+    if (t) {
+        l.topic = (json_int_t)topic_id(t);
         l.prefix = slice_of(key, key_of(topic, "", key).len);
         kv_each(w->b, CONSUMER_NS, list_one, &l);
     }
+    topic_unref(&t);
     return lib_fail(e, &info, error);
 }
 

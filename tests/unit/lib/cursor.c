@@ -387,6 +387,31 @@ static void test_deleted_grown(void **state)
     fx_end(&f);
 }
 
+static bool none(void *arg, const char *name)
+{
+    (void)arg;
+    fail_msg("%s is listed", name);
+    return false;
+}
+
+/* What a topic had that was deleted is not of another one with its name. */
+static void test_list_anew(void **state)
+{
+    struct weir_cursor *c;
+    struct fx f;
+
+    (void)state;
+    fx_start(&f);
+    put_many(&f, "jobs", 1);
+    c = open_with(&f, "jobs", (struct weir_cursor_options){0});
+    weir_cursor_close(&c);
+    OK(weir_topic_delete(f.w, "jobs", &err));
+    OK(weir_cursor_list(f.w, "jobs", none, NULL, &err));
+    put_many(&f, "jobs", 1);
+    OK(weir_cursor_list(f.w, "jobs", none, NULL, &err));
+    fx_end(&f);
+}
+
 /* Each partition has as many out as may be: they are settled together all the same. */
 static void test_many(void **state)
 {
@@ -484,6 +509,7 @@ int main(void)
         cmocka_unit_test(test_pending),       cmocka_unit_test(test_deleted),
         cmocka_unit_test(test_workers),       cmocka_unit_test(test_grown),
         cmocka_unit_test(test_deleted_grown), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_list_anew),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
