@@ -408,13 +408,21 @@ static uint64_t log_now_ms(void *arg)
     return io_mono_ns(io_real()) / 1000000;
 }
 
-/* Of a server that was killed in the middle of a query. */
+/* Of a server that was killed in the middle of a query: files, in folders of DuckDB's instances. */
 static void spilled_remove(void *arg, const char *name)
 {
     char path[PATH_MAX];
 
     if (snprintf(path, sizeof path, "%s/%s", (const char *)arg, name) < (int)sizeof path)
         io_unlink(io_real(), path, NULL);
+}
+
+static void spilled_clear(void *arg, const char *name)
+{
+    char path[PATH_MAX];
+
+    if (snprintf(path, sizeof path, "%s/%s", (const char *)arg, name) < (int)sizeof path)
+        io_list(io_real(), path, spilled_remove, path, NULL);
 }
 
 static enum err sql_start(struct server *s, struct errinfo *info)
@@ -432,7 +440,7 @@ static enum err sql_start(struct server *s, struct errinfo *info)
         return e;
     sc.shards = shards;
     snprintf(spill, sizeof spill, "%s/sql-tmp", s->c->data.text);
-    io_list(io_real(), spill, spilled_remove, spill, NULL);
+    io_list(io_real(), spill, spilled_clear, spill, NULL);
     sc.temp_dir = sc.temp_bytes ? spill : NULL;
     sc.cold = server_lake_cold(s->lake);
     sc.dirs = server_lake_dirs(s->lake, &sc.dirs_n);

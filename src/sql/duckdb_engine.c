@@ -6,6 +6,7 @@
  * DuckDB's own threads are made by the thread that opens the instance and inherit its priority and
  * the processors that it keeps to; so instances are opened by workers, which have the lowest and
  * leave some processors alone (io_thread_confine). */
+#include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,17 +294,33 @@ static uint64_t counted(uint64_t limit)
     return limit - (limit / 4 < UNCOUNTED_MAX ? limit / 4 : UNCOUNTED_MAX);
 }
 
+/* A folder of the instance's own below temp_dir, which it makes and removes: names of files in it are the
+ * same in all instances. "": none. */
+static enum err temp_name(struct sql *s, const char *temp_dir, char out[PATH_MAX],
+                          struct errinfo *info)
+{
+    *out = 0;
+    if (!temp_dir)
+        return ERR_OK;
+    io_mkdir(s->io, temp_dir, NULL); /* where it fails, what spills does */
+    if (snprintf(out, PATH_MAX, "%s/%u", temp_dir, atomic_fetch_add(&s->temp_next, 1)) >= PATH_MAX)
+        return errinfo_set(info, ERR_TOO_LARGE, "the path of what is spilled is too long");
+    return ERR_OK;
+}
+
 static enum err db_open(struct engine *e, const struct engine_conf *conf, struct errinfo *info)
 {
     duckdb_config c = NULL;
-    char *error = NULL;
-    enum err err = ERR_OK;
+    char *error = NULL, temp[PATH_MAX];
+    enum err err = temp_name(e->sql, conf->temp_dir, temp, info);
 
+    if (err)
+        return err;
     if (ddb.create_config(&c) == DuckDBError)
         return errinfo_set(info, ERR_NO_MEMORY, "DuckDB gives no configuration");
     config_u64(c, "threads", conf->threads ? conf->threads : io_thread_cpus(), "");
     config_u64(c, "memory_limit", counted(e->memory_bytes) / 1024, "KiB");
-    ddb.set_config(c, "temp_directory", conf->temp_dir ? conf->temp_dir : "");
+    ddb.set_config(c, "temp_directory", temp);
     if (conf->temp_dir)
         config_u64(c, "max_temp_directory_size",
                    (conf->temp_bytes ? conf->temp_bytes : 10ull << 30) / 1024, "KiB");

@@ -47,6 +47,7 @@ struct sql {
     uint32_t magic;
     struct sql_conf conf; /* strings are copies */
     struct io *io;
+    _Atomic unsigned temp_next; /* names the next instance's folder of what it spills */
 
     struct io_mutex lock;
     struct io_cond idle;      /* a worker waits for a query */

@@ -1,6 +1,7 @@
 /* Queries over topics: the columns of records and of JSON fields, kinds of mentions, parameters,
  * limits, system tables, errors in the asker's terms, fields that appear and change. */
 #include "fixture.h"
+#include "sql/duckdb_int.h"
 
 static void test_records(void **state)
 {
@@ -378,6 +379,38 @@ static void test_past(void **state)
     fx_end(&f);
 }
 
+/* What two instances spill is in one folder, but not in the same files. */
+static void test_spill(void **state)
+{
+    static const char make[] = "CREATE TEMP TABLE t AS SELECT hash(i) h FROM range(6000000) r(i)";
+    struct engine_conf conf = {.memory_bytes = 40u << 20, .threads = 1};
+    struct sql_conf sc = {.threads = 1};
+    struct engine *e[2];
+    duckdb_connection c[2];
+    struct errinfo info = {0};
+    char dir[64];
+    struct fx f;
+    int i;
+
+    fx_start_with(&f, &sc);
+    snprintf(dir, sizeof dir, "%.50s/spill", f.dir);
+    conf.temp_dir = dir;
+    for (i = 0; i < 2; i++)
+        if (engine_open(f.sql, &conf, &e[i], &info) || engine_connect(e[i], &c[i], &info) ||
+            engine_exec(c[i], make, &info))
+            fail_msg("%s", info.text);
+    for (i = 1; i >= 0; i--) {
+        if (engine_exec(c[i],
+                        "SELECT CASE WHEN sum(h) <> (SELECT sum(hash(i)) FROM range(6000000) r(i)) "
+                        "THEN error('other rows') END FROM t",
+                        &info))
+            fail_msg("%s", info.text);
+        engine_disconnect(e[i], &c[i]);
+        engine_close(&e[i]);
+    }
+    fx_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,7 +419,7 @@ int main(void)
         cmocka_unit_test(test_limits),  cmocka_unit_test(test_narrow),
         cmocka_unit_test(test_system),  cmocka_unit_test(test_errors),
         cmocka_unit_test(test_types),   cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_past),
+        cmocka_unit_test(test_past),    cmocka_unit_test(test_spill),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
