@@ -423,6 +423,7 @@ static void spilled_clear(void *arg, const char *name)
 
     if (snprintf(path, sizeof path, "%s/%s", (const char *)arg, name) < (int)sizeof path)
         io_list(io_real(), path, spilled_remove, path, NULL);
+    spilled_remove(arg, name); /* files had no folders once */
 }
 
 static enum err sql_start(struct server *s, struct errinfo *info)
