@@ -434,7 +434,7 @@ WEIR_API void weir_batch_free(struct weir_batch **batch);
 
 /* These settle n deliveries of this cursor, those of one partition all or none, and return when that is
  * durable. WEIR_ERR_CONFLICT: the lease of one of them is over, or it was settled: it comes again, or
- * came to somebody else already. */
+ * came to somebody else already. Records that were deleted meanwhile are settled already, without an error. */
 /* They are done. */
 WEIR_API weir_err weir_cursor_ack(struct weir_cursor *cursor, const struct weir_delivery *d,
                                   size_t n, struct weir_error *error);
