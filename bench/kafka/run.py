@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 SIZES = {"100 B": (100, 164), "1 KiB": (1024, 16), "64 KiB": (65536, 1)}  # record, records in a batch of 16 KiB
 PARTITIONS = 6
+TAIL = "fetch, tail, while ingesting"
 CATCH_UP = "ingest at 25 % beside catch-up"
 NOISE = 0.10  # share of the machine that others may have before a figure is marked
 JVM = ["-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
@@ -272,7 +273,10 @@ class Bench:
                                                              seconds=4.2, warm=0))
 
     def fetch(self, server):
-        """Reads what was written before: from where it is, from the disk, and while more is written."""
+        """Reads what is being written, what was written before, from where it is and from the disk, and the latter
+        while more is written."""
+        with self.topic(server) as t:
+            self.keep(TAIL, server, self.raw(server, t, "--writers", 16, "--tails", PARTITIONS))
         with self.topic(server) as t:
             self.fill(server, t)
             for title, cold in (("fetch, just written", False), ("fetch, cold", True)):
@@ -371,6 +375,10 @@ def mb_s(w):
     return (w["out_bytes"] + w["in_bytes"]) / w["seconds"] / 1e6
 
 
+def read_mb_s(w):
+    return w["in_bytes"] / w["seconds"] / 1e6
+
+
 def cpu_gb(w):
     """None: nothing was answered in this window."""
     done = w["out_bytes"] + w["in_bytes"]
@@ -424,11 +432,11 @@ def rows_of(name):
     if name.startswith("ingest"):
         p99 = [Row(name + ", p99", part("ack", "p99_us"), "µs", 0)]
         return p99 if name != CATCH_UP else p99 + [
-            Row("catch-up meanwhile", lambda w: w["in_bytes"] / w["seconds"] / 1e6, "MB/s", 0, 1.5)]
+            Row("catch-up meanwhile", read_mb_s, "MB/s", 0, 1.5)]
     if name.startswith("floor"):
         return [Row("fetch, " + name, mb_s, "MB/s", 0)]
     if name.startswith("fetch"):
-        return [Row(name, mb_s, "MB/s", 0, 1.5), Row(name + ", CPU", cpu_gb, "s/GB", 2)]
+        return [Row(name, read_mb_s, "MB/s", 0, 1.5), Row(name + ", CPU", cpu_gb, "s/GB", 2)]
     goal = 5 if "10,000" in name else None if "partition" in name else 2
     return [Row(name, mb_s, "MB/s", 0, goal),
             Row(name + ", CPU", cpu_gb, "s/GB", 2, *((0.5, False) if goal == 2 else ()))]

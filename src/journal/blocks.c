@@ -7,8 +7,9 @@
  * read next.
  *
  * Memory grows to what may be used (bytes_max) when it is of use: readers take the first FIRST_SLABS
- * themselves. More come from the keeper (keep.c), when a block is asked for that went not long ago
- * (`gone`): a file that is read once, however large, does not make it grow.
+ * themselves. More come from the keeper (keep.c), when blocks are asked for that went not long ago
+ * (`gone`), and to read them again took as long as to make memory for two: a file that is read once,
+ * however large, does not make it grow.
  * For memory that is new to a process can be dearer than a read from the disk, above all on a virtual
  * machine whose host has to find it first; a reader would wait for that. */
 #include "journal/blocks.h"
@@ -59,8 +60,10 @@ struct blocks {
     uint32_t nameless;    /* that have memory */
     uint32_t hint;        /* where the last slab was added */
     uint32_t top;         /* none behind it has memory */
-    bool more;            /* wanted by readers */
     uint64_t loads, chance;
+    uint64_t load_ns;   /* what a read takes, of late, */
+    uint64_t regret_ns; /* and what those took that more room had spared, */
+    uint64_t price_ns;  /* which is due when they come to this */
     struct want wants[WANTS];
     uint64_t gone[GONE]; /* hashes of their names */
 };
@@ -311,6 +314,7 @@ static enum err load(struct blocks *c, struct jfile *f, struct block *b, uint32_
 static enum err fill(struct blocks *c, struct jfile *f, struct block *b, struct errinfo *info)
 {
     uint32_t from = b->valid, valid;
+    uint64_t began = io_mono_ns(c->io);
     enum err e;
 
     b->loading = true;
@@ -318,6 +322,7 @@ static enum err fill(struct blocks *c, struct jfile *f, struct block *b, struct 
     io_mutex_unlock(&c->lock);
     e = load(c, f, b, from, &valid, info);
     io_mutex_lock(&c->lock);
+    c->load_ns = (7 * c->load_ns + io_mono_ns(c->io) - began) / 8;
     b->loading = false;
     if (e)
         name_drop(c, b);
@@ -327,16 +332,25 @@ static enum err fill(struct blocks *c, struct jfile *f, struct block *b, struct 
     return e;
 }
 
+/* A block is read that was there a short while ago. */
+static void regret(struct blocks *c)
+{
+    uint64_t before = c->regret_ns;
+
+    if (c->slabs * SLAB_BLOCKS >= c->n)
+        return;
+    c->regret_ns += c->load_ns;
+    if (c->hungry && before <= c->price_ns && c->regret_ns > c->price_ns)
+        io_event_signal(c->hungry);
+}
+
 /* For what a reader wants. */
 static void named_new(struct blocks *c, struct block *b, uint64_t file_id, uint32_t no)
 {
     uint64_t h = mix(file_id, no);
 
-    if (c->gone[h % GONE] == h && c->slabs * SLAB_BLOCKS < c->n && !c->more) {
-        c->more = true;
-        if (c->hungry)
-            io_event_signal(c->hungry);
-    }
+    if (c->gone[h % GONE] == h)
+        regret(c);
     name_give(c, b, file_id, no);
 }
 
@@ -413,16 +427,17 @@ bool blocks_has(struct blocks *c, const struct jfile *f, uint32_t no, uint32_t n
 
 /* ---- more and less ---- */
 
-bool blocks_grow(struct blocks *c)
+bool blocks_grow(struct blocks *c, uint64_t price_ns)
 {
     uint8_t *mem = NULL;
     size_t i;
     bool due;
 
     io_mutex_lock(&c->lock);
-    due = c->more && may_grow(c) && c->nameless == 0;
-    if (may_grow(c))
-        c->more = false;
+    c->price_ns = price_ns;
+    due = c->regret_ns > price_ns && may_grow(c) && c->nameless == 0;
+    if (may_grow(c) && (due || c->nameless))
+        c->regret_ns = 0;
     io_mutex_unlock(&c->lock);
     if (due)
         mem = huge_new(SLAB_BYTES);
@@ -444,9 +459,9 @@ bool blocks_short(struct blocks *c)
     bool is;
 
     io_mutex_lock(&c->lock);
-    is = c->more && !may_grow(c);
+    is = c->regret_ns > c->price_ns && !may_grow(c);
     if (is)
-        c->more = false;
+        c->regret_ns = 0;
     io_mutex_unlock(&c->lock);
     return is;
 }

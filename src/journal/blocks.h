@@ -41,9 +41,10 @@ bool blocks_has(struct blocks *c, const struct jfile *f, uint32_t no, uint32_t n
 /* Not more than so many bytes from now on; what is there stays while it is used. */
 void blocks_limit(struct blocks *c, uint64_t bytes_max);
 #define BLOCKS_FIRST_BYTES (64ull << 20) /* readers take them without blocks_grow */
-/* Makes room for two more blocks, if there may be more and readers want them. Takes long: the memory is
- * touched. False: it was not due. */
-bool blocks_grow(struct blocks *c);
+/* Makes room for two more blocks, if there may be more and readers spent more than price_ns, which is
+ * what this takes, on reading again what went for want of room. Takes long: the memory is touched.
+ * False: it was not due. */
+bool blocks_grow(struct blocks *c, uint64_t price_ns);
 /* Are more wanted than there may be? Says so once each time. */
 bool blocks_short(struct blocks *c);
 void block_unref(struct blocks *c, struct block *b);

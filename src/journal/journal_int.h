@@ -239,10 +239,11 @@ struct journal {
 
     struct io_mutex read_turn; /* held by the one that reads a block while there are writers */
 
-    struct io_event keep_event;    /* keep.c, and the next five */
+    struct io_event keep_event;    /* keep.c, and the next six */
     _Atomic uint64_t keep_read_ns; /* when somebody read */
     uint64_t keep_grown_ns;        /* the keeper's: when it made the last slab, */
     uint64_t keep_written;         /* what had been written then, */
+    uint64_t keep_cost_ns;         /* what one takes, of late; */
     uint64_t keep_rest_ns;         /* not before this another */
     uint64_t keep_more;            /* and room that the tail has beyond its own */
     _Atomic uint64_t committed_ns; /* the last frame */

@@ -5,8 +5,8 @@
  * the process may have to be fetched from the host first (measured on a virtual machine: 2.3 seconds
  * for each GB), and no writer is to wait for it, nor to share the processor with much of it. What is
  * kept is what was written, where it was written: it is not copied, so that keeping costs nothing once
- * the memory is there. Beside writers the tail grows by a part of what they write, so that what it costs
- * them is a part of what their writing costs, however slow they are.
+ * the memory is there. Beside writers the tail grows by what they earn by writing, so that what it costs
+ * them is a part of what their writing costs, however slow they are and however dear memory is.
  *
  * Blocks have what the tail has not taken, and at least BLOCKS_FIRST_BYTES; when readers of files come
  * back to what went from there, up to a half. When nobody has read for a while, the tail has its own
@@ -16,12 +16,11 @@
 #include "journal/blocks.h"
 #include "journal/slab.h"
 
-#define GROW_STEPS   4u /* slabs of blocks made at once */
-#define GROW_NS      20000000ull
-#define WAIT_NS      1000000000ull
-#define REST_TIMES   8u
-#define WRITTEN_PART 16u /* of what is written, the tail grows by so little beside writers */
-#define NOTE_PERIOD  1000000000ull
+#define GROW_NS     5000000ull
+#define WAIT_NS     1000000000ull
+#define REST_TIMES  8u
+#define EARN_BYTES  8u /* written for each nanosecond of making memory: 0.12 s/GB */
+#define NOTE_PERIOD 1000000000ull
 
 void keep_note_read(struct journal *j)
 {
@@ -48,11 +47,12 @@ static void share_out(struct journal *j, uint64_t more)
     j->keep_more = more;
 }
 
-/* Beside writers, making memory takes a ninth of a processor's time, however long one piece takes. */
+/* A slab was made. Beside writers that takes a ninth of a processor's time, however long one takes. */
 static void rest(struct journal *j, uint64_t began)
 {
     uint64_t now = io_mono_ns(j->io);
 
+    j->keep_cost_ns = (3 * j->keep_cost_ns + now - began) / 4;
     j->keep_rest_ns = writers_about(j) ? now + (now - began) * REST_TIMES : 0;
 }
 
@@ -61,7 +61,7 @@ static bool is_earned(struct journal *j)
 {
     uint64_t since = atomic_load_explicit(&j->st_written, memory_order_relaxed) - j->keep_written;
 
-    return !writers_about(j) || since >= WRITTEN_PART * slab_bytes(j);
+    return !writers_about(j) || since / EARN_BYTES >= j->keep_cost_ns;
 }
 
 /* Gives the tail another slab. False: there may be no more. */
@@ -88,15 +88,12 @@ static bool tail_grow(struct journal *j, uint64_t now)
 bool keep_step(struct journal *j)
 {
     uint64_t now = io_mono_ns(j->io), slab = slab_bytes(j);
-    unsigned i;
 
     if (now < j->keep_rest_ns)
         return true;
-    for (i = 0; i < GROW_STEPS && blocks_grow(j->blocks); i++)
-        ;
-    if (i) {
+    if (blocks_grow(j->blocks, j->keep_cost_ns)) {
         rest(j, now);
-        now = io_mono_ns(j->io);
+        return true;
     }
     if (!wanted(j, now)) {
         if (j->keep_more)

@@ -342,10 +342,11 @@ static void just_written(void **state)
     end(&f);
 }
 
-/* Beside writers, what is kept grows by a sixteenth of what they write. */
+/* Beside writers, what is kept grows by what they earned, which is less where memory is dear. */
 static void earned(void **state)
 {
     struct plog_read r = {.memory_only = true};
+    uint64_t more;
     struct fx f;
     int i;
 
@@ -355,10 +356,22 @@ static void earned(void **state)
     for (i = 0; i < 2400; i++) {
         fill(&f, 1);
         io_sim_advance(f.io, 15000000u); /* they are at it */
+        f.j->keep_cost_ns = 2 * slab_bytes(f.j);
         keep_step(f.j);
         assert_true(f.j->keep_more <= f.j->st_written / 16);
     }
     assert_true(f.j->keep_more >= 2 * slab_bytes(f.j));
+    more = f.j->keep_more;
+    keep_turns(&f, 100); /* they have stopped */
+    assert_in_range(f.j->keep_more, more, more + slab_bytes(f.j));
+    more = f.j->keep_more;
+    for (i = 0; i < 200; i++) { /* where memory costs nothing */
+        fill(&f, 1);
+        keep_step(f.j);
+        io_sim_advance(f.io, 15000000u);
+        f.j->keep_cost_ns = 0;
+    }
+    assert_in_range(f.j->keep_more, more + 5 * MIB, more + 9 * MIB);
     plog_read_release(&r);
     end(&f);
 }
@@ -404,7 +417,7 @@ static void grows_by_use(void **state)
     blocks_limit(c, 4 * MIB);
     for (i = 0; i < 4; i++)
         blocks_ahead(c, first_file(&f), i);
-    assert_false(blocks_grow(c));
+    assert_false(blocks_grow(c, 0));
     assert_true(blocks_has(c, first_file(&f), 3, MIB));
     assert_false(blocks_has(c, first_file(&f), 40, 0));
     blocks_ahead(c, first_file(&f), 4);
@@ -417,8 +430,9 @@ static void grows_by_use(void **state)
     for (i = 0; i < 5; i++)
         blocks_ahead(c, first_file(&f), i);
     blocks_limit(c, 8 * MIB);
-    assert_true(blocks_grow(c));
-    assert_false(blocks_grow(c));
+    assert_false(blocks_grow(c, 1000000)); /* dearer than reading again */
+    assert_true(blocks_grow(c, 0));
+    assert_false(blocks_grow(c, 0));
     assert_int_equal(blocks_bytes(c), 6 * MIB);
     end(&f);
 }
