@@ -60,6 +60,7 @@ void append_reset(struct append *a)
     buf_clear(&a->extra_bytes);
     a->ticket = 0;
     a->txn_starts = a->produced = false;
+    a->txn_name = SLICE_NULL;
     a->expects = NULL;
     a->unit_err = a->result = ERR_OK;
     a->state = BUILDING;
@@ -465,6 +466,11 @@ void append_txn_starts(struct append *a)
     a->txn_starts = true;
 }
 
+void append_txn_name(struct append *a, struct slice name)
+{
+    a->txn_name = name;
+}
+
 bool topic_needs_keys(const struct topic *t)
 {
     return (atomic_load_explicit(&t->cleanup, memory_order_relaxed) &
@@ -495,6 +501,7 @@ static enum err batch_take(struct append *a, struct partition *p, struct slice b
     pt->records = (uint32_t)bi->count;
     pt->produced = producer_batch_of(bi, &pt->pb);
     pt->pb.starts = a->txn_starts;
+    pt->pb.txn_name = a->txn_name;
     a->produced = a->produced || pt->produced;
     if (made && bi->attributes & BATCH_LOG_APPEND_TIME)
         pt->log_ms = bi->max_ts; /* its maker has said when */

@@ -68,6 +68,7 @@ struct append {
     struct sync_wait *wait;
     uint64_t ticket;
     bool txn_starts;
+    struct slice txn_name;           /* borrowed until it is sequenced; null: any */
     bool produced;                   /* some part is */
     const struct partition *expects; /* see append_expect; NULL: nothing */
     int64_t expected;

@@ -10,6 +10,8 @@
 #include "journal/batch.h"
 #include "journal/compress.h"
 
+#define BATCH_MAGIC_AT 16u
+
 /* What is looked for while walking. */
 struct walk {
     int64_t base_ts;
@@ -102,9 +104,12 @@ static size_t inflated_max(const struct topic *t)
     return n < LIMIT_BATCH_INFLATED ? n : LIMIT_BATCH_INFLATED;
 }
 
+/* The batch is whole, for its checksum is right: to send it again would be of no use, which
+ * ERR_CORRUPT_INPUT would have clients do. */
 static enum err undecodable(enum err e, struct errinfo *info)
 {
-    return errinfo_set(info, e, "the batch's records do not decode");
+    return errinfo_set(info, e == ERR_CORRUPT_INPUT ? ERR_RECORD : e,
+                       "the batch's records do not decode");
 }
 
 /* The bytes of the records; ERR_AGAIN: they are more than a quick check looks at. */
@@ -138,11 +143,29 @@ static bool times_allowed(const struct topic *t, const struct walk *w, int64_t n
                                      (after > INT64_MAX - now || w->max_ts <= now + after));
 }
 
+/* Which records it is that are refused, for want of a key or for their time. */
+static void bad_find(struct slice records, const struct topic *t, bool keys, bool times,
+                     int64_t now, struct batch_checked *c)
+{
+    const uint8_t *p = records.ptr, *end = p + records.len;
+    int32_t i;
+
+    for (i = 0; i < c->info.count && c->bad_n < BATCH_BAD_MAX; i++) {
+        struct walk w = {c->info.base_ts, INT64_MAX, INT64_MIN, keys, false};
+
+        if (!record_walk(&p, end, i, &w))
+            return;
+        if ((keys && w.keyless) || (times && !times_allowed(t, &w, now)))
+            c->bad[c->bad_n++] = i;
+    }
+}
+
 static enum err records_check(struct slice records, struct topic *t, bool log_time,
                               struct batch_checked *c, struct errinfo *info)
 {
     struct walk w = {c->info.base_ts, INT64_MAX, INT64_MIN, topic_needs_keys(t), false};
     const uint8_t *p = records.ptr, *end = p + records.len;
+    int64_t now = journal_wall_ms(t->broker->journal);
     int32_t i;
 
     for (i = 0; i < c->info.count; i++)
@@ -150,13 +173,17 @@ static enum err records_check(struct slice records, struct topic *t, bool log_ti
             return undecodable(ERR_CORRUPT_INPUT, info);
     if (p != end)
         return undecodable(ERR_CORRUPT_INPUT, info);
-    if (w.keys && w.keyless)
+    if (w.keys && w.keyless) {
+        bad_find(records, t, true, false, now, c);
         return errinfo_set(info, ERR_RECORD, "\"%s\" is compacted: its records need keys", t->name);
-    if (!log_time && !times_allowed(t, &w, journal_wall_ms(t->broker->journal)))
+    }
+    if (!log_time && !times_allowed(t, &w, now)) {
+        bad_find(records, t, false, true, now, c);
         return errinfo_set(info, ERR_TIMESTAMP,
                            "a timestamp is further from now than message.timestamp.before.max.ms "
                            "or message.timestamp.after.max.ms of \"%s\" allows",
                            t->name);
+    }
     c->max_ts = w.max_ts < -1 ? -1 : w.max_ts;
     return ERR_OK;
 }
@@ -164,17 +191,32 @@ static enum err records_check(struct slice records, struct topic *t, bool log_ti
 static enum err header_check(const struct batch_info *bi, bool log_time, struct errinfo *info)
 {
     if (bi->count <= 0 || bi->last_offset_delta + 1 != bi->count)
-        return errinfo_set(info, ERR_CORRUPT_INPUT, "the batch's number of records is wrong");
+        return errinfo_set(info, ERR_RECORD, "the batch's number of records is wrong");
     if (bi->attributes & BATCH_CONTROL)
         return errinfo_set(info, ERR_RECORD, "a client does not write control batches");
-    if (bi->producer_id >= 0 ? bi->producer_epoch < 0 || bi->base_sequence < 0
-                             : (bi->attributes & BATCH_TRANSACTIONAL) != 0)
-        return errinfo_set(info, ERR_CORRUPT_INPUT,
+    if (bi->producer_id >= 0 && bi->producer_epoch < 0)
+        return errinfo_set(info, ERR_PRODUCER_EPOCH, "the batch has a producer's id and no epoch");
+    if (bi->producer_id >= 0 ? bi->base_sequence < 0 : bi->attributes & BATCH_TRANSACTIONAL)
+        return errinfo_set(info, ERR_RECORD,
                            "the batch's producer id, epoch and sequence do not go together");
     if (bi->attributes & BATCH_LOG_APPEND_TIME && (log_time || bi->max_ts == -1))
         return errinfo_set(info, ERR_TIMESTAMP,
                            "a producer does not set the type of timestamps to LogAppendTime");
     return ERR_OK;
+}
+
+/* Not one batch that says the truth about its length. ERR_CORRUPT_INPUT: it may have been damaged on
+ * its way. */
+static enum err not_a_batch(struct slice batch, enum err parsed, struct errinfo *info)
+{
+    bool old = batch.len > BATCH_MAGIC_AT && batch.ptr[BATCH_MAGIC_AT] < 2;
+    bool cut = parsed == ERR_EOF && batch.len >= BATCH_HEADER;
+
+    if (old)
+        return errinfo_set(info, ERR_RECORD,
+                           "message sets of the formats before version 2 are not taken");
+    return errinfo_set(info, !parsed || cut || batch_crc_ok(batch) ? ERR_RECORD : ERR_CORRUPT_INPUT,
+                       "not one record batch of version 2");
 }
 
 enum err batch_check(struct topic *t, struct slice batch, bool quick, struct buf *scratch,
@@ -184,8 +226,9 @@ enum err batch_check(struct topic *t, struct slice batch, bool quick, struct buf
     struct slice records;
     enum err e = batch_parse(batch, &out->info);
 
+    out->bad_n = 0;
     if (e || out->info.length != batch.len)
-        return errinfo_set(info, ERR_CORRUPT_INPUT, "not one record batch of version 2");
+        return not_a_batch(batch, e, info);
     if (batch.len > (uint32_t)t->max_message_bytes)
         return batch_too_large(batch.len, t, info);
     if (quick && batch.len > (out->info.attributes & BATCH_CODEC_MASK ? LIMIT_CHECK_QUICK_PACKED

@@ -96,6 +96,8 @@ struct topic_conf {
     int32_t gzip_level, lz4_level, zstd_level;
     uint8_t preallocate, unclean_election, remote_storage, remote_copy_disable;
     uint8_t remote_delete_on_disable, leader_throttled, follower_throttled;
+    uint64_t
+        given; /* bits by code: set for this topic, so that it stays when the default changes */
 };
 void topic_conf_default(struct broker *b, struct topic_conf *out);
 /* Sets one item by its published name, e.g. ("retention.ms", "3600000"). Spaces around the value
@@ -107,7 +109,8 @@ enum err topic_conf_unset(struct broker *b, struct topic_conf *c, struct slice n
                           struct errinfo *info);
 /* Checks every field's range (a caller may have filled the struct by hand), and that they agree. */
 enum err topic_conf_check(const struct topic_conf *c, struct errinfo *info);
-/* Every item in turn: name, value as text, whether it differs from the default, prose. */
+/* Every item in turn: name, value as text, whether it is the default because nothing else was set,
+ * prose. */
 void topic_conf_each(struct broker *b, const struct topic_conf *c,
                      void (*fn)(void *arg, const char *name, const char *value, bool is_default,
                                 const char *prose),
@@ -263,8 +266,8 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
                        struct errinfo *info);
 /* A ready v2 batch, stored unmodified once every record of it was seen to decode, but for the type
  * and the greatest of the timestamps in its header: they are made what the topic and the records say
- * (LogAppendTime: the time of now). ERR_CORRUPT_INPUT, ERR_TOO_LARGE, ERR_RECORD, ERR_TIMESTAMP,
- * ERR_LIMIT.
+ * (LogAppendTime: the time of now). ERR_CORRUPT_INPUT (it may be damaged: worth another try),
+ * ERR_RECORD (it is what its maker made), ERR_TOO_LARGE, ERR_TIMESTAMP, ERR_PRODUCER_EPOCH, ERR_LIMIT.
  * The bytes are borrowed until append_submit returns. Slot: of its first record. A batch with a
  * producer id has its own outcome, which append_place tells: ERR_SEQUENCE_ORDER,
  * ERR_PRODUCER_EPOCH, ERR_PRODUCER_ID, ERR_TXN_STATE, ERR_TXN_CONCURRENT, ERR_LIMIT, or
@@ -274,9 +277,13 @@ enum err append_batch(struct append *a, struct partition *p, struct slice batch,
 /* The same in two steps, of which the first may take long, needs no append, and may be taken by any
  * thread. quick: ERR_AGAIN, instead of looking at more than LIMIT_CHECK_QUICK bytes of records. What
  * a batch inflates to is put into scratch, whose maximum is set. */
+#define BATCH_BAD_MAX 32u
 struct batch_checked {
     struct batch_info info;
     int64_t max_ts; /* greatest timestamp of the records, or -1 */
+    int32_t
+        bad[BATCH_BAD_MAX]; /* refused with ERR_RECORD or ERR_TIMESTAMP: the first records, by */
+    uint32_t bad_n;         /* their index, for which; 0: it is for the batch as a whole */
 };
 enum err batch_check(struct topic *t, struct slice batch, bool quick, struct buf *scratch,
                      struct batch_checked *out, struct errinfo *info);
@@ -290,6 +297,9 @@ enum err append_made_batch(struct append *a, struct partition *p, struct slice b
 bool topic_needs_keys(const struct topic *t);
 /* Transactional batches of this append may begin their transaction by themselves (KIP-890). */
 void append_txn_starts(struct append *a);
+/* They are of this transactional id, and refused with ERR_PRODUCER_ID if their producer's is another.
+ * Null: whichever it is. Borrowed until append_submit returns. */
+void append_txn_name(struct append *a, struct slice name);
 /* A durable key-value change in the same unit (see kv_put). */
 enum err append_kv(struct append *a, const char *ns, struct slice key, struct slice value);
 /* A group's offset in the same unit (see group_commit). */

@@ -27,7 +27,8 @@ struct producer_batch {
     int64_t producer_id;
     int16_t epoch;
     bool transactional;
-    bool starts; /* may begin its transaction by itself (KIP-890) */
+    bool starts;           /* may begin its transaction by itself (KIP-890) */
+    struct slice txn_name; /* that the producer is to have; null: any */
     int32_t sequence, count;
     int64_t max_ts;
 };

@@ -202,7 +202,7 @@ enum err txn_batch_check(struct broker *b, struct pstate *s, const struct produc
 {
     struct txn *t = u64map_find(&b->producers.txn_ids, (uint64_t)pb->producer_id);
 
-    if (!t)
+    if (!t || (!slice_is_null(pb->txn_name) && !slice_eq(pb->txn_name, t->e.name)))
         return ERR_PRODUCER_ID;
     if (pb->epoch != t->e.epoch)
         return ERR_PRODUCER_EPOCH;

@@ -18,9 +18,15 @@
 #include "broker/tier.h"
 #include "journal/journal.h"
 #include "proto/kafka/kafka_int.h"
+#include "proto/kafka/txn_codes.h"
 
 #define RETRY_MS     2u
 #define SCRATCH_KEPT (256u << 10)
+
+/* Versions that are the first which know it. */
+#define ZSTD_SINCE      7
+#define ABORTABLE_SINCE 11 /* TRANSACTION_ABORTABLE */
+#define STARTS_SINCE    12 /* batches that begin their transaction */
 
 struct part {
     struct partition *p;
@@ -28,7 +34,9 @@ struct part {
     int16_t code;
     struct slice text; /* of the error; null: none */
     uint8_t *own;      /* the batch, if it was packed again */
-    bool added;
+    bool added, transactional;
+    struct kafka_produce_response_record_error *bad; /* records for which it is refused */
+    uint32_t bad_n;
 };
 
 struct produce {
@@ -126,6 +134,43 @@ static enum err check(struct kreq *q, struct produce *pr, struct topic *t, struc
     return ERR_AGAIN;
 }
 
+/* What an answer of this version says of a batch that was not written. */
+static int16_t part_code(const struct kreq *q, const struct part *o, enum err e)
+{
+    if (e == ERR_TXN_STATE && o->transactional && q->version >= ABORTABLE_SINCE)
+        return KE_TRANSACTION_ABORTABLE;
+    return refused_code(e);
+}
+
+/* What the broker does not look at: what the request is to say of its batch. */
+static int16_t request_fits(const struct kreq *q, const struct produce *pr,
+                            const struct batch_info *bi, struct slice *text)
+{
+    if (bi->attributes & BATCH_TRANSACTIONAL && slice_is_null(pr->m.transactional_id)) {
+        *text = SLICE_LIT("a transactional batch comes with its transactional id");
+        return KE_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    }
+    if ((bi->attributes & BATCH_CODEC_MASK) == CODEC_ZSTD && q->version < ZSTD_SINCE) {
+        *text = SLICE_LIT("zstd comes with version 7 of Produce, or a later one");
+        return kafka_code(ERR_UNSUPPORTED);
+    }
+    return KE_NONE;
+}
+
+/* Tells which records the batch was refused for (KIP-467): a client drops those, and not all. */
+static void part_bad(struct kreq *q, const struct batch_checked *is, struct part *o)
+{
+    uint32_t i;
+
+    if (is->bad_n == 0 || !(o->bad = kreq_alloc(q, is->bad_n, sizeof *o->bad)))
+        return;
+    for (i = 0; i < is->bad_n; i++) {
+        kafka_produce_response_record_error_init(&o->bad[i]);
+        o->bad[i].batch_index = is->bad[i];
+    }
+    o->bad_n = is->bad_n;
+}
+
 /* False: not yet. */
 static bool part_add(struct kreq *q, struct produce *pr, struct topic *t, struct part *o,
                      const struct kafka_produce_request_partition *m)
@@ -149,6 +194,13 @@ static bool part_add(struct kreq *q, struct produce *pr, struct topic *t, struct
         return false;
     if (!e) {
         o->own = (uint8_t *)(uintptr_t)pr->own.ptr;
+        o->transactional = pr->is.info.attributes & BATCH_TRANSACTIONAL;
+        o->code = request_fits(q, pr, &pr->is.info, &o->text);
+        if (o->code) {
+            free(o->own);
+            o->own = NULL;
+            return true;
+        }
         batch = o->own ? pr->own : batch;
         e = append_checked_batch(pr->a, o->p, batch, &pr->is, &o->slot, &info);
     }
@@ -158,6 +210,8 @@ static bool part_add(struct kreq *q, struct produce *pr, struct topic *t, struct
         o->own = NULL;
         o->code = refused_code(e);
         o->text = kreq_printf(q, "%s", info.text);
+        if (e == ERR_RECORD || e == ERR_TIMESTAMP)
+            part_bad(q, &pr->is, o);
     }
     return true;
 }
@@ -262,7 +316,7 @@ static void retry(struct loop_timer *t)
 
 /* ---- the answer ---- */
 
-static void part_result(struct produce *pr, struct part *o,
+static void part_result(const struct kreq *q, struct produce *pr, struct part *o,
                         struct kafka_produce_response_partition *s)
 {
     struct append_place place;
@@ -270,12 +324,14 @@ static void part_result(struct produce *pr, struct part *o,
 
     if (o->added) {
         e = append_place(pr->a, o->slot, &place);
-        o->code = e ? kafka_code(e) : KE_NONE;
+        o->code = e ? part_code(q, o, e) : KE_NONE;
     }
     s->error_code = o->code;
     s->base_offset = -1;
     if (o->code) {
         s->error_message = o->text;
+        s->record_errors = o->bad;
+        s->record_errors_n = o->bad_n;
         return;
     }
     s->base_offset = place.offset;
@@ -306,7 +362,7 @@ static bool response_fill(struct kreq *q, struct produce *pr, struct kafka_produ
         for (k = 0; k < m->partition_data_n; k++, o++) {
             kafka_produce_response_partition_init(&t->partition_responses[k]);
             t->partition_responses[k].index = m->partition_data[k].index;
-            part_result(pr, o, &t->partition_responses[k]);
+            part_result(q, pr, o, &t->partition_responses[k]);
         }
     }
     return true;
@@ -407,8 +463,9 @@ void kafka_on_produce(struct kreq *q)
         return;
     pr->a = kloop_append_get(q, written);
     code = request_code(q, &pr->m);
-    if (q->version >= 12)
+    if (q->version >= STARTS_SINCE)
         append_txn_starts(pr->a);
+    append_txn_name(pr->a, pr->m.transactional_id);
     pr->at = pr->parts;
     if (!code) {
         produce_go(q);

@@ -261,7 +261,7 @@ static void test_ready_batch(void **state)
     copy[batch.len - 1] ^= 1;
     assert_int_equal(
         append_batch(a, topic_partition(t, 0), slice_of(copy, batch.len - 1), &slot, NULL),
-        ERR_CORRUPT_INPUT);
+        ERR_RECORD);
     assert_int_equal(append_batch(a, topic_partition(t, 0), slice_of(copy, batch.len), &slot, NULL),
                      ERR_OK);
     assert_int_equal(append_records(a), 2);
