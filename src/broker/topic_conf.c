@@ -79,6 +79,7 @@ static const struct row rows[] = {
 #define PIECES (TOPIC_CONF_WORD_MAX / PIECE)
 #define ROWS   (sizeof rows / sizeof rows[0])
 _Static_assert(ROWS + TEXTS * PIECES <= CONF_ITEMS_MAX, "an entry must hold every item");
+_Static_assert(ROWS < 64, "topic_conf.given has a bit for each code");
 _Static_assert(CONF_ITEMS_MAX * 9 + 300 < ENTRY_SMALL_MAX, "an entry has room for every item");
 _Static_assert(ROWS * 72 + TEXTS * TOPIC_CONF_WORD_MAX < TOPIC_CONF_TEXT_MAX,
                "the text has room for every item");
@@ -227,11 +228,20 @@ static enum err piece_take(struct topic_conf *c, const struct row *r, int64_t va
 
 /* ---- items of either kind ---- */
 
-static bool row_same(const struct topic_conf *a, const struct topic_conf *b, const struct row *r)
+static uint64_t bit(const struct row *r)
 {
+    return (uint64_t)1 << r->code;
+}
+
+/* Is it what the defaults have, and was not set to that? */
+static bool row_default(const struct topic_conf *c, const struct topic_conf *defaults,
+                        const struct row *r)
+{
+    if (c->given & bit(r))
+        return false;
     if (r->kind == TEXT)
-        return strcmp(text_in(a, r), text_in(b, r)) == 0;
-    return value_get(a, r->code) == value_get(b, r->code);
+        return strcmp(text_in(c, r), text_in(defaults, r)) == 0;
+    return value_get(c, r->code) == value_get(defaults, r->code);
 }
 
 static void row_text(const struct topic_conf *c, const struct row *r,
@@ -436,11 +446,13 @@ enum err topic_conf_set(struct topic_conf *c, struct slice name, struct slice va
         if (!text_ok(value))
             return bad_value(r, value, info);
         text_put(c, r, value);
+        c->given |= bit(r);
         return ERR_OK;
     }
     if (!value_parse(r, value, &v) || !value_ok(r, v))
         return bad_value(r, value, info);
     value_put(c, r->code, v);
+    c->given |= bit(r);
     return ERR_OK;
 }
 
@@ -451,6 +463,7 @@ enum err topic_conf_unset(struct broker *b, struct topic_conf *c, struct slice n
 
     if (!r)
         return row_missing(name, info);
+    c->given &= ~bit(r);
     if (r->kind == TEXT)
         text_put(c, r, slice_str(text_in(&b->defaults, r)));
     else
@@ -465,7 +478,7 @@ static void item_fill(struct broker *b, const struct topic_conf *c, const struct
                                     .server_name = r->server,
                                     .prose = r->prose,
                                     .type = types[r->kind],
-                                    .is_default = row_same(c, &b->defaults, r)};
+                                    .is_default = row_default(c, &b->defaults, r)};
     row_text(c, r, out->value);
     row_text(&b->defaults, r, out->fallback);
 }
@@ -527,7 +540,7 @@ void topic_conf_diff(const struct topic_conf *defaults, const struct topic_conf 
 
     out->n = 0;
     for (i = 0; i < ROWS; i++) {
-        if (row_same(c, defaults, &rows[i]))
+        if (row_default(c, defaults, &rows[i]))
             continue;
         if (rows[i].kind == TEXT)
             pieces_add(c, &rows[i], out);
@@ -548,6 +561,7 @@ enum err topic_conf_items(const struct topic_conf *defaults, const struct conf_i
         if (!r || (r->kind == TEXT ? piece_take(out, r, items->item[i].value) != ERR_OK
                                    : !value_ok(r, items->item[i].value)))
             return ERR_CORRUPT;
+        out->given |= bit(r);
         if (r->kind == TEXT)
             continue;
         value_put(out, r->code, items->item[i].value);
@@ -563,7 +577,7 @@ size_t topic_conf_text(const struct topic_conf *defaults, const struct topic_con
 
     out[0] = 0;
     for (i = 0; i < ROWS; i++) {
-        if (row_same(c, defaults, &rows[i]))
+        if (row_default(c, defaults, &rows[i]))
             continue;
         row_text(c, &rows[i], text);
         n += (size_t)snprintf(out + n, TOPIC_CONF_TEXT_MAX - n, "%s=%s\n", rows[i].name, text);
