@@ -385,7 +385,8 @@ enum err txn_get(struct broker *b, struct slice name, struct txn_info *out,
 
 /* ---- upkeep ---- */
 
-/* Ends those that took too long, raising their epochs: their producers are fenced. */
+/* Ends those that took too long, raising their epochs: nothing more of them is taken. Their producers
+ * may go on: one that aborts, or asks for its next epoch, is told the new one (KIP-588, KIP-890). */
 static unsigned timeouts(struct broker *b, int64_t wall_ms, struct txn_op **out, unsigned max)
 {
     struct txn *t, *next;
@@ -395,7 +396,7 @@ static unsigned timeouts(struct broker *b, int64_t wall_ms, struct txn_op **out,
          n < max && &t->ongoing_link != &b->producers.ongoing.node; t = next) {
         next = list_entry(t->ongoing_link.next, struct txn, ongoing_link);
         if (!t->busy && wall_ms - t->e.started_ms > t->e.timeout_ms)
-            out[n++] = txn_op__end(b, t, false, RAISE_FENCE, 0, NULL, NULL);
+            out[n++] = txn_op__end(b, t, false, RAISE_OWN, 0, NULL, NULL);
     }
     return n;
 }

@@ -796,7 +796,7 @@ static void wait_ended(struct fx *f, const char *name)
 static void test_timeout(void **state)
 {
     int64_t now = io_wall_ms(io_real());
-    struct who w, v;
+    struct who w, v, old;
     struct one o;
 
     one_start(&o);
@@ -815,16 +815,22 @@ static void test_timeout(void **state)
     assert_int_equal(pr_put(&o.f, o.p, tb(w.id, w.epoch, 1, "late"), NULL), ERR_PRODUCER_EPOCH);
     assert_int_equal(t_state(&o.f, "x"), TXN_ABORTED);
     assert_int_equal(t_state(&o.f, "y"), TXN_ONGOING);
-    /* whose it was is fenced: it learns that its records are gone, and gets no new epoch */
+    /* whose it was learns that its records are gone, and goes on once it says that it knows */
     assert_int_equal(t_end(&o.f, &w, COMMIT, true), ERR_PRODUCER_FENCED);
-    assert_int_equal(t_end(&o.f, &w, ABORT, true), ERR_PRODUCER_FENCED);
     assert_int_equal(t_end(&o.f, &w, ABORT, false), ERR_PRODUCER_FENCED);
-    assert_int_equal(t_init(&o.f, &w, true), ERR_PRODUCER_FENCED);
     assert_int_equal(t_begin(&o.f, &w), ERR_PRODUCER_FENCED);
+    old = w;
+    assert_int_equal(t_end(&o.f, &old, ABORT, true), ERR_OK);
+    assert_int_equal(old.epoch, w.epoch + 1);
+    old = w;
+    assert_int_equal(t_init(&o.f, &old, true), ERR_OK);
+    assert_int_equal(old.epoch, w.epoch + 1);
     assert_int_equal(t_end(&o.f, &v, COMMIT, true), ERR_OK);
     assert_seen(&o.f, "t", "in time ");
     assert_int_equal(group_at(&o.f, "g", o.p), -1);
+    old = w;
     assert_int_equal(t_init(&o.f, &w, false), ERR_OK);
+    assert_int_equal(t_init(&o.f, &old, true), ERR_PRODUCER_FENCED); /* another has it now */
     t_put(&o.f, o.p, &w, 0, "anew");
     assert_int_equal(t_end(&o.f, &w, COMMIT, true), ERR_OK);
     assert_seen(&o.f, "t", "in time anew ");
