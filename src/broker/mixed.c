@@ -511,13 +511,15 @@ enum err mixed_heartbeat(struct turn *t, const struct group_member *gm)
     return ERR_OK;
 }
 
+/* Members of either protocol may be taken out so: it is what administrators' tools call. */
 static enum err leave_check(const struct live_group *g, const struct group_leaver *l,
                             struct consumer_member **m)
 {
-    if (l->member_id.len || slice_is_null(l->instance_id))
-        return member_check(g, l->member_id, l->instance_id, m);
-    *m = map_find(&g->instances, l->instance_id);
-    return *m && (*m)->protocols ? ERR_OK : ERR_UNKNOWN_MEMBER;
+    *m = slice_is_null(l->instance_id) ? map_find(&g->members, l->member_id)
+                                       : map_find(&g->instances, l->instance_id);
+    if (!*m)
+        return ERR_UNKNOWN_MEMBER;
+    return l->member_id.len && !slice_eq((*m)->id, l->member_id) ? ERR_FENCED_INSTANCE : ERR_OK;
 }
 
 void mixed_leave(struct turn *t, struct group_leaver *leavers, unsigned n)
@@ -535,6 +537,7 @@ void mixed_leave(struct turn *t, struct group_leaver *leavers, unsigned n)
     }
     if (!left)
         return;
-    consumer__bump(t);
     t->persist = true;
+    if (!mixed_downgrade(t))
+        consumer__bump(t);
 }

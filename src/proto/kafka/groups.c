@@ -360,6 +360,8 @@ void kafka_on_leave_group(struct kreq *q)
         leavers[i] = (struct group_leaver){.member_id = m.members[i].member_id,
                                            .instance_id = m.members[i].group_instance_id};
     e = group_leave(q->b, m.group_id, leavers, n, kafka_groups_now(q));
+    if (e == ERR_UNKNOWN_MEMBER && q->version >= 3)
+        e = ERR_OK; /* each of them is told so */
     leave_answer(q, leavers, n, kafka_group_code(e));
 }
 
