@@ -302,6 +302,34 @@ bool kafka_allowed(struct kreq *q, enum kafka_op op, enum kafka_resource r, stru
     return ask_all(s, &a, name);
 }
 
+int32_t kafka_operations(struct kreq *q, enum kafka_resource r, struct slice name)
+{
+    static const int32_t of[] = {
+        [KRES_TOPIC] = 1 << KOP_READ | 1 << KOP_WRITE | 1 << KOP_CREATE | 1 << KOP_DELETE |
+                       1 << KOP_ALTER | 1 << KOP_DESCRIBE | 1 << KOP_DESCRIBE_CONFIGS |
+                       1 << KOP_ALTER_CONFIGS,
+        [KRES_GROUP] = 1 << KOP_READ | 1 << KOP_DELETE | 1 << KOP_DESCRIBE |
+                       1 << KOP_DESCRIBE_CONFIGS | 1 << KOP_ALTER_CONFIGS,
+        [KRES_CLUSTER] = 1 << KOP_CREATE | 1 << KOP_ALTER | 1 << KOP_DESCRIBE |
+                         1 << KOP_CLUSTER_ACTION | 1 << KOP_DESCRIBE_CONFIGS |
+                         1 << KOP_ALTER_CONFIGS | 1 << KOP_IDEMPOTENT_WRITE,
+    };
+    int32_t bits = of[r];
+    int op;
+
+    for (op = KOP_READ; op <= KOP_IDEMPOTENT_WRITE; op++)
+        if (bits & 1 << op && !kafka_allowed(q, (enum kafka_op)op, r, name))
+            bits &= ~(1 << op);
+    return bits;
+}
+
+int32_t kafka_cluster_operations(struct kreq *q)
+{
+    return kafka_allowed(q, KOP_DESCRIBE, KRES_CLUSTER, KAFKA_CLUSTER_NAME)
+               ? kafka_operations(q, KRES_CLUSTER, KAFKA_CLUSTER_NAME)
+               : 0;
+}
+
 bool kafka_user_may_read(struct kafka *k, const char *user, const char *host, struct slice topic)
 {
     struct ask a = {

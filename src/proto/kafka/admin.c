@@ -217,6 +217,8 @@ void kafka_on_elect_leaders(struct kreq *q)
         KREQ_REPLY(q, elect_leaders, &s);
         return;
     }
+    if (m.election_type != 0 && m.election_type != 1)
+        s.error_code = KE_INVALID_REQUEST;
     s.replica_election_results =
         kreq_alloc(q, m.topic_partitions_n, sizeof *s.replica_election_results);
     if (!s.replica_election_results)

@@ -168,6 +168,8 @@ static void describe_topic(struct kreq *q, const struct kafka_describe_configs_r
         return;
     }
     t = kafka_topic(q, in->resource_name, NULL, false, &o->error_code);
+    if (!t && !topic_name_valid(in->resource_name))
+        o->error_code = KE_INVALID_TOPIC;
     if (!t)
         return;
     topic_conf_get(t, &conf);
@@ -432,6 +434,10 @@ static void alter_topic(struct alters *as, struct alter *a, struct kgather_job *
 
     if (!kafka_allowed(a->q, KOP_ALTER_CONFIGS, KRES_TOPIC, a->name)) {
         alter_refuse(a, KE_TOPIC_AUTHORIZATION_FAILED, SLICE_NULL);
+        return;
+    }
+    if (!topic_name_valid(a->name)) {
+        alter_refuse(a, KE_INVALID_TOPIC, SLICE_LIT("not a valid name of a topic"));
         return;
     }
     if (!(t = topic_find(a->q->b, a->name))) {

@@ -16,8 +16,6 @@ int64_t kafka_groups_now(struct kreq *q);
 /* The code of what the coordinator answered. */
 int16_t kafka_group_code(enum err e);
 
-/* What the client may do with the group, as bits by AclOperation. */
-int32_t kafka_group_operations(struct kreq *q, struct slice group);
 /* May the client see every topic that the members speak of: that they subscribe to, have, or are to
  * have? */
 bool kafka_group_topics_allowed(struct kreq *q, const struct group_description *d);

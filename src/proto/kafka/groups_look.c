@@ -14,19 +14,6 @@
 #define MEMBER_CLASSIC  0 /* ConsumerGroupDescribe's member types */
 #define MEMBER_CONSUMER 1
 
-int32_t kafka_group_operations(struct kreq *q, struct slice group)
-{
-    static const enum kafka_op ops[] = {KOP_READ, KOP_DELETE, KOP_DESCRIBE, KOP_DESCRIBE_CONFIGS,
-                                        KOP_ALTER_CONFIGS};
-    int32_t bits = 0;
-    size_t i;
-
-    for (i = 0; i < sizeof ops / sizeof *ops; i++)
-        if (kafka_allowed(q, ops[i], KRES_GROUP, group))
-            bits |= 1 << ops[i];
-    return bits;
-}
-
 bool kafka_group_topics_allowed(struct kreq *q, const struct group_description *d)
 {
     unsigned i, j;
@@ -103,7 +90,7 @@ static void classic_one(struct kreq *q, struct slice group, bool operations,
     }
     group_description_fini(&d);
     if (operations)
-        s->authorized_operations = kafka_group_operations(q, group);
+        s->authorized_operations = kafka_operations(q, KRES_GROUP, group);
 }
 
 void kafka_on_describe_groups(struct kreq *q)
@@ -213,7 +200,7 @@ static void consumer_one(struct kreq *q, struct slice group, bool operations,
     }
     group_description_fini(&d);
     if (operations)
-        s->authorized_operations = kafka_group_operations(q, group);
+        s->authorized_operations = kafka_operations(q, KRES_GROUP, group);
 }
 
 void kafka_on_consumer_group_describe(struct kreq *q)

@@ -308,6 +308,10 @@ bool kquota_timed(const struct kafka *k);
 
 /* May who sent this do that? */
 bool kafka_allowed(struct kreq *q, enum kafka_op op, enum kafka_resource r, struct slice name);
+/* All that it may do there, as bits by enum kafka_op; topics, groups and the cluster. */
+int32_t kafka_operations(struct kreq *q, enum kafka_resource r, struct slice name);
+/* … to the cluster; 0: it may not even be described. */
+int32_t kafka_cluster_operations(struct kreq *q);
 /* … to any resource of the type? */
 bool kafka_allowed_some(struct kreq *q, enum kafka_op op, enum kafka_resource r);
 #define KAFKA_CLUSTER_NAME SLICE_LIT("kafka-cluster")

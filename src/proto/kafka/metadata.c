@@ -13,7 +13,8 @@
 #include "broker/ordered.h"
 #include "proto/kafka/kafka_int.h"
 
-#define LIST_TOPICS 256u
+#define LIST_TOPICS    256u
+#define NAMELESS_SINCE 12 /* version of Metadata that may leave a topic's name out */
 
 static const int32_t node = KAFKA_NODE_ID;
 
@@ -185,6 +186,8 @@ static void metadata_add(struct kreq *q, struct metadata *md, struct topic *t,
         o->name = slice_str(topic_name(t));
         memcpy(o->topic_id, topic_uuid(t), 16);
         o->partitions_n = (uint32_t)topic_partitions(t);
+        if (md->m.include_topic_authorized_operations)
+            o->topic_authorized_operations = kafka_operations(q, KRES_TOPIC, o->name);
         if (!(o->partitions = parts_get(q, md, (int32_t)o->partitions_n)))
             return;
     }
@@ -235,7 +238,7 @@ static void metadata_one(struct kreq *q, struct metadata *md,
     int16_t code;
 
     kafka_metadata_response_topic_init(&o);
-    o.name = want->name;
+    o.name = slice_is_null(want->name) && q->version < NAMELESS_SINCE ? SLICE_LIT("") : want->name;
     memcpy(o.topic_id, want->topic_id, 16);
     t = kafka_topic(q, want->name, want->topic_id, by_id, &code);
     o.error_code = code;
@@ -275,6 +278,8 @@ static void metadata_reply(struct kreq *q)
     md->s.brokers_n = 1;
     md->s.cluster_id = slice_str(q->k->cluster_id);
     md->s.controller_id = node;
+    if (md->m.include_cluster_authorized_operations)
+        md->s.cluster_authorized_operations = kafka_cluster_operations(q);
     md->s.topics_made = buf_slice(&md->made.buf);
     KREQ_REPLY(q, metadata, &md->s);
 }
@@ -333,6 +338,9 @@ void kafka_on_metadata(struct kreq *q)
 
 /* ---- DescribeCluster ---- */
 
+enum { ENDPOINT_BROKER = 1, ENDPOINT_CONTROLLER = 2 };
+enum { KE_MISMATCHED_ENDPOINT_TYPE = 114, KE_UNSUPPORTED_ENDPOINT_TYPE = 115 };
+
 void kafka_on_describe_cluster(struct kreq *q)
 {
     struct kafka_describe_cluster_response_broker br;
@@ -344,9 +352,11 @@ void kafka_on_describe_cluster(struct kreq *q)
     kafka_describe_cluster_response_init(&s);
     kafka_describe_cluster_response_broker_init(&br);
     s.cluster_id = slice_str(q->k->cluster_id);
-    s.endpoint_type = m.endpoint_type;
-    if (q->version >= 1 && m.endpoint_type != 1) {
-        s.error_code = 115; /* MISMATCHED_ENDPOINT_TYPE */
+    if (m.include_cluster_authorized_operations)
+        s.cluster_authorized_operations = kafka_cluster_operations(q);
+    if (q->version >= 1 && m.endpoint_type != ENDPOINT_BROKER) {
+        s.error_code = m.endpoint_type == ENDPOINT_CONTROLLER ? KE_MISMATCHED_ENDPOINT_TYPE
+                                                              : KE_UNSUPPORTED_ENDPOINT_TYPE;
         s.error_message = SLICE_LIT("this is a broker, not a controller's endpoint");
         KREQ_REPLY(q, describe_cluster, &s);
         return;
@@ -425,10 +435,11 @@ static void described_one(struct kreq *q, const struct kafka_describe_topic_part
     o->name = name;
     s->topics_n++;
     if (!t) {
-        o->error_code = KE_UNKNOWN_TOPIC_OR_PARTITION;
+        o->error_code = topic_name_valid(name) ? KE_UNKNOWN_TOPIC_OR_PARTITION : KE_INVALID_TOPIC;
     } else if (!kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, name)) {
         o->error_code = KE_TOPIC_AUTHORIZATION_FAILED;
     } else {
+        o->topic_authorized_operations = kafka_operations(q, KRES_TOPIC, name);
         described_fill(q, t, from, to, o);
         *room -= to - from;
         if (to < n && (s->next_cursor = kreq_alloc(q, 1, sizeof *s->next_cursor)))

@@ -9,11 +9,12 @@
 #include "proto/kafka/kafka_int.h"
 
 /* Timestamps that mean something else (ListOffsetsRequest). */
-#define AT_LATEST         (-1)
-#define AT_EARLIEST       (-2)
-#define AT_MAX_TIMESTAMP  (-3)
-#define AT_EARLIEST_LOCAL (-4)
-#define AT_LATEST_TIERED  (-5)
+#define AT_LATEST            (-1)
+#define AT_EARLIEST          (-2)
+#define AT_MAX_TIMESTAMP     (-3)
+#define AT_EARLIEST_LOCAL    (-4)
+#define AT_LATEST_TIERED     (-5)
+#define AT_EARLIEST_UNTIERED (-6) /* KIP-1023: the first that is not in the lake yet */
 
 /* ---- by time ---- */
 
@@ -126,6 +127,10 @@ static bool list_one(struct partition *p, bool committed, int64_t ts,
     case AT_LATEST_TIERED:
         if (partition_covered(p) > partition_start(p))
             o->offset = partition_covered(p) - 1;
+        break;
+    case AT_EARLIEST_UNTIERED:
+        if (partition_covered(p) > partition_start(p))
+            o->offset = partition_covered(p);
         break;
     case AT_MAX_TIMESTAMP:
         at_max(p, end, o);

@@ -115,7 +115,7 @@ static void describe_one(struct kreq *q, struct slice group, bool operations, de
     }
     group_description_fini(&d);
     if (operations)
-        s->authorized_operations = kafka_group_operations(q, group);
+        s->authorized_operations = kafka_operations(q, KRES_GROUP, group);
 }
 
 void kafka_on_share_group_describe(struct kreq *q)
