@@ -324,6 +324,9 @@ def answers_configs(p):
     p.same("set cleanup.policy", alter("cleanup.policy", 0, "delete"), NONE)
     wait_for(lambda: shown("cleanup.policy") == ("delete", SET_HERE))
     p.same("no such name", alter("retention.ms", 0, "5", "no such"), INVALID_TOPIC)
+    types = {"node.id": 3, "offsets.topic.replication.factor": 4, "connections.max.idle.ms": 5, "log.dirs": 7}
+    r = p("DescribeConfigs", 4, resources=[{"resource_type": 4, "resource_name": "1", "configuration_keys": list(types)}])
+    p.same("types of the broker's", {c["name"]: c["config_type"] for c in r["results"][0]["configs"]}, types)
     r = p("DescribeConfigs", 4, resources=[{"resource_type": 2, "resource_name": "no such"}])
     p.same("DescribeConfigs of no such name", r["results"][0]["error_code"], INVALID_TOPIC)
 

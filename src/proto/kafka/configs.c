@@ -24,11 +24,11 @@ enum resource { /* ConfigResource.Type */
 
 /* ---- what a broker and a group have ---- */
 
-enum { BROKER_ITEMS_MAX = 128 };
+enum { BROKER_ITEMS_MAX = 128, CONF_SHORT = 4 /* a type that no topic's item has */ };
 
 struct item {
     const char *name, *prose;
-    enum topic_conf_type type;
+    int8_t type;     /* enum topic_conf_type, CONF_SHORT */
     bool is_default; /* the value is Kafka's default */
     bool own;        /* of this group, changed by clients */
     struct slice value;
@@ -39,7 +39,7 @@ struct items {
     unsigned n;
 };
 
-static void item_add(struct items *s, const char *name, enum topic_conf_type type, bool is_default,
+static void item_add(struct items *s, const char *name, int8_t type, bool is_default,
                      struct slice value, const char *prose)
 {
     if (s->n < BROKER_ITEMS_MAX && !slice_is_null(value))
@@ -69,15 +69,21 @@ static void broker_items(struct kreq *q, struct items *s)
 
     kafka_address(q, &host, &port);
     groups_conf_get(q->b, &g);
-#define BROKER_NUMBER(name, expr, fallback, prose) \
+#define BROKER_INT(name, expr, fallback, prose) \
+    item_add(s, name, TOPIC_CONF_INT, (expr) == (fallback), number(q, expr), prose);
+#define BROKER_SHORT(name, expr, fallback, prose) \
+    item_add(s, name, CONF_SHORT, (expr) == (fallback), number(q, expr), prose);
+#define BROKER_LONG(name, expr, fallback, prose) \
     item_add(s, name, TOPIC_CONF_LONG, (expr) == (fallback), number(q, expr), prose);
 #define BROKER_BOOL(name, expr, fallback, prose) \
     item_add(s, name, TOPIC_CONF_BOOLEAN, (expr) == (fallback), yes_no(expr), prose);
-#define BROKER_TEXT(name, expr, prose) item_add(s, name, TOPIC_CONF_STRING, false, expr, prose);
+#define BROKER_LIST(name, expr, prose) item_add(s, name, TOPIC_CONF_LIST, false, expr, prose);
 #include "proto/kafka/tbl/broker_configs.h"
-#undef BROKER_NUMBER
+#undef BROKER_INT
+#undef BROKER_SHORT
+#undef BROKER_LONG
 #undef BROKER_BOOL
-#undef BROKER_TEXT
+#undef BROKER_LIST
     topic_conf_default(q->b, &defaults);
     for (i = 0; topic_conf_item_at(q->b, &defaults, i, &it); i++)
         if (*it.server_name)
@@ -104,7 +110,7 @@ static void group_items(struct kreq *q, struct slice group, struct items *s)
              number(q, g.share_heartbeat_ms), "group.share.heartbeat.interval.ms");
     share_conf_get(q->b, group, &conf);
     for (i = 0; share_conf_item_at(&conf, i, &it); i++) {
-        item_add(s, it.name, (enum topic_conf_type)it.type, it.is_default,
+        item_add(s, it.name, (int8_t)it.type, it.is_default,
                  arena_dup(&q->arena, slice_str(it.value)), it.prose);
         s->item[s->n - 1].own = true;
     }
