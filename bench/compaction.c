@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "broker/broker.h"
+#include "choice.h"
 #include "io/io.h"
 #include "journal/compact.h"
 
@@ -102,21 +103,18 @@ int main(int argc, char **argv)
 {
     struct broker_conf conf = {.dir = "/var/tmp/weir-bench-compaction", .io = io_real()};
     struct errinfo info = {0};
-    uint64_t mb = 500;
+    uint32_t mb = 500;
+    const struct choice choices[] = {{"--dir", CHOICE_TEXT, &conf.dir, 0, 0},
+                                     {"--mb", CHOICE_COUNT, &mb, 1, 100000},
+                                     {NULL, CHOICE_FLAG, NULL, 0, 0}};
     char cmd[600];
     struct broker *b;
-    int i;
 
-    for (i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--dir") == 0)
-            conf.dir = argv[i + 1];
-        else if (strcmp(argv[i], "--mb") == 0)
-            mb = strtoull(argv[i + 1], NULL, 10);
-    }
+    choices_read(argc, argv, 1, "how fast the background compacts", choices);
     must(broker_open(&conf, &b, &info), &info);
     must(topic_create_wait(b, SLICE_LIT("filler"), 1, NULL, &info), &info);
-    compact(b, 100, mb << 20);
-    compact(b, 1024, mb << 20);
+    compact(b, 100, (uint64_t)mb << 20);
+    compact(b, 1024, (uint64_t)mb << 20);
     broker_close(&b);
     snprintf(cmd, sizeof cmd, "rm -rf '%s'", conf.dir);
     return system(cmd) == 0 ? 0 : 1;

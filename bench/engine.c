@@ -18,13 +18,14 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "choice.h"
 #include "weir.h"
 
 #define ROUNDS_MAX 15
 
 static const char *dir = ".", *only;
 static double seconds = 2;
-static int rounds = 3;
+static uint32_t rounds = 3;
 
 static double now(void)
 {
@@ -45,12 +46,6 @@ static double median(double *v, int n)
 {
     qsort(v, (size_t)n, sizeof *v, order);
     return v[n / 2];
-}
-
-static void die(const char *what, const char *why)
-{
-    fprintf(stderr, "bench: %s: %s\n", what, why);
-    exit(1);
 }
 
 static void path_of(char *out, const char *name)
@@ -141,7 +136,7 @@ static void bench_lone(void)
     struct weir_record r = {.value = "0123456789012345678901234567890123456789", .value_len = 40};
     int i, n;
 
-    for (i = 0; i < rounds; i++) {
+    for (i = 0; i < (int)rounds; i++) {
         double start = now();
 
         floor_of(4096, &floor[i]);
@@ -243,7 +238,7 @@ static void bench_many(const char *name, size_t size)
     }
     many(w, size); /* until retention recycles files */
     many(w, size);
-    for (i = 0; i < rounds; i++) {
+    for (i = 0; i < (int)rounds; i++) {
         rate[i] = many(w, size);
         floor[i] = floor_of(1u << 20, &ignored);
     }
@@ -306,7 +301,7 @@ static void bench_topics(void)
             if (weir_topic_create(w, name, 1, NULL, 0, &e))
                 die("topic", e.text);
         }
-        for (k = 0; k < rounds; k++) {
+        for (k = 0; k < (int)rounds; k++) {
             double start = now();
             uint64_t n = 0;
 
@@ -415,7 +410,7 @@ static void bench_recovery(void)
         r[i].value_len = sizeof value;
     }
     path_of(path, "recovery");
-    for (k = 0; k < rounds; k++) {
+    for (k = 0; k < (int)rounds; k++) {
         wipe(path);
         if (fork() == 0) { /* fills most of a journal file, then is gone without a word */
             if (weir_open(path, NULL, &w, &e))
@@ -436,7 +431,7 @@ static void bench_recovery(void)
            median(took, rounds) * 1e3);
     t = now();
     wipe(path);
-    for (k = 0; k < rounds; k++) {
+    for (k = 0; k < (int)rounds; k++) {
         wipe(path);
         t = now();
         if (weir_open(path, NULL, &w, &e))
@@ -453,22 +448,17 @@ static bool wanted(const char *name)
     return !only || strcmp(only, name) == 0;
 }
 
+static const struct choice choices[] = {{"--dir", CHOICE_TEXT, &dir, 0, 0},
+                                        {"--seconds", CHOICE_NUMBER, &seconds, 0.01, 3600},
+                                        {"--rounds", CHOICE_COUNT, &rounds, 1, ROUNDS_MAX},
+                                        {"--only", CHOICE_TEXT, &only, 0, 0},
+                                        {NULL, CHOICE_FLAG, NULL, 0, 0}};
+
 int main(int argc, char **argv)
 {
-    int i;
-
-    for (i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--dir") == 0)
-            dir = argv[i + 1];
-        else if (strcmp(argv[i], "--seconds") == 0)
-            seconds = strtod(argv[i + 1], NULL);
-        else if (strcmp(argv[i], "--rounds") == 0)
-            rounds = (int)strtol(argv[i + 1], NULL, 10);
-        else if (strcmp(argv[i], "--only") == 0)
-            only = argv[i + 1];
-    }
-    if (rounds < 1 || rounds > ROUNDS_MAX || seconds <= 0)
-        die("--rounds is 1 to 15, --seconds above 0", "give others");
+    choices_read(argc, argv, 1,
+                 "the engine by the C library; --only lone, small, large, topics, idle or recovery",
+                 choices);
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (wanted("lone"))
         bench_lone();

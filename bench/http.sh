@@ -2,6 +2,7 @@
 # HTTP: durable posts to Weir beside a static answer of nginx to the same generator (wrk), on this machine, in
 # one run. bench/http.sh WEIR-BINARY DIR [SECONDS] [ROUNDS]
 set -eu
+[ "${1:-}" != --help ] || exec sed -n '2,/^[^#]/s/^# //p' "$0"
 weir=$1 dir=$2 seconds=${3:-3} rounds=${4:-3}
 here=$(cd "$(dirname "$0")" && pwd)
 command -v wrk >/dev/null || { echo "http: wrk is not installed: skipped"; exit 0; }

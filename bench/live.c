@@ -24,6 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "choice.h"
+
 #define ROUNDS_MAX 15
 #define BLOCK      4096
 #define IN_BYTES   65536
@@ -33,7 +35,7 @@
 static const char *weir = "build/weir", *base = ".";
 static char dir[512];
 static double seconds = 2;
-static int rounds = 5;
+static uint32_t rounds = 5;
 
 static uint64_t now_ns(void)
 {
@@ -41,12 +43,6 @@ static uint64_t now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-__attribute__((noreturn)) static void die(const char *what, const char *why)
-{
-    fprintf(stderr, "bench: %s: %s\n", what, why);
-    exit(1);
 }
 
 static int order(const void *a, const void *b)
@@ -422,7 +418,7 @@ static void start_rows(void)
     struct server s;
     int i;
 
-    for (i = 0; i < rounds; i++) {
+    for (i = 0; i < (int)rounds; i++) {
         uint64_t t = now_ns();
 
         server_start(&s);
@@ -446,25 +442,17 @@ static void files_raise(void)
     setrlimit(RLIMIT_NOFILE, &l);
 }
 
+static const struct choice choices[] = {{"--weir", CHOICE_TEXT, &weir, 0, 0},
+                                        {"--dir", CHOICE_TEXT, &base, 0, 0},
+                                        {"--seconds", CHOICE_NUMBER, &seconds, 0.01, 3600},
+                                        {"--rounds", CHOICE_COUNT, &rounds, 1, ROUNDS_MAX},
+                                        {NULL, CHOICE_FLAG, NULL, 0, 0}};
+
 int main(int argc, char **argv)
 {
     struct server s;
-    int i;
 
-    for (i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--weir") == 0)
-            weir = argv[i + 1];
-        else if (strcmp(argv[i], "--dir") == 0)
-            base = argv[i + 1];
-        else if (strcmp(argv[i], "--seconds") == 0)
-            seconds = strtod(argv[i + 1], NULL);
-        else if (strcmp(argv[i], "--rounds") == 0)
-            rounds = (int)strtol(argv[i + 1], NULL, 10);
-        else
-            die(argv[i], "is no option");
-    }
-    if (rounds < 1 || rounds > ROUNDS_MAX || seconds <= 0 || i < argc)
-        die("usage", "bench-live --weir BINARY --dir DIR [--seconds N] [--rounds N]");
+    choices_read(argc, argv, 1, "start, idle server, and events to WebSocket readers", choices);
     snprintf(dir, sizeof dir, "%s/bench-live", base);
     signal(SIGPIPE, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0);

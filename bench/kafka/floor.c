@@ -309,7 +309,7 @@ int main(int argc, char **argv)
     pthread_t t;
     uint32_t i;
 
-    choices_read(argc, argv, 1, choices);
+    choices_read(argc, argv, 1, "a server that only sends: --mode memory, file or splice", choices);
     mode = strcmp(o.mode, "file") == 0     ? PAGES_OF_FILE
            : strcmp(o.mode, "splice") == 0 ? SPLICE
                                            : MEMORY;

@@ -282,7 +282,7 @@ static const struct choice choices[] = {
 
 int main(int argc, char **argv)
 {
-    choices_read(argc, argv, 1, choices);
+    choices_read(argc, argv, 1, "producers and consumers by librdkafka", choices);
     if (o.producers + o.consumers == 0)
         die("options", "there is nobody to write or read");
     run();

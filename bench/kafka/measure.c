@@ -18,50 +18,6 @@ uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-void die(const char *what, const char *why)
-{
-    fprintf(stderr, "bench: %s: %s\n", what, why);
-    exit(1);
-}
-
-static double number(const struct choice *o, const char *text)
-{
-    char *end;
-    double v = strtod(text, &end);
-
-    if (*text == 0 || *end || !(v >= o->min && v <= o->max))
-        die(o->name, "not a number that it takes");
-    return v;
-}
-
-void choices_read(int argc, char **argv, int first, const struct choice *all)
-{
-    int i;
-
-    for (i = first; i < argc; i++) {
-        const struct choice *o = all;
-        const char *value;
-
-        while (o->name && strcmp(argv[i], o->name) != 0)
-            o++;
-        if (!o->name)
-            die(argv[i], "there is no such option");
-        if (o->kind == CHOICE_FLAG) {
-            *(bool *)o->to = true;
-            continue;
-        }
-        if (++i == argc)
-            die(o->name, "its value is missing");
-        value = argv[i];
-        if (o->kind == CHOICE_COUNT)
-            *(uint32_t *)o->to = (uint32_t)number(o, value);
-        else if (o->kind == CHOICE_NUMBER)
-            *(double *)o->to = number(o, value);
-        else
-            *(const char **)o->to = value;
-    }
-}
-
 /* ---- histograms ---- */
 
 static unsigned bucket_of(uint64_t ns)

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "../choice.h"
+
 /* Nanoseconds, 32 buckets for each power of two: within 3.2 %. */
 #define HIST_BUCKETS (60 * 32)
 struct hist {
@@ -52,17 +54,4 @@ bool meter_window(struct meter *m, struct counts *c);
 
 /* Monotonic. */
 uint64_t now_ns(void);
-/* Prints "bench: what: why" and ends the program. */
-void die(const char *what, const char *why) __attribute__((noreturn));
-
-/* An option "--name value", or a flag "--name": what it sets, and the least and greatest value. */
-struct choice {
-    const char *name;
-    enum { CHOICE_COUNT, CHOICE_NUMBER, CHOICE_TEXT, CHOICE_FLAG } kind;
-    void *to; /* uint32_t, double, const char * or bool */
-    double min, max;
-};
-/* Reads arguments from the first on; the last choice has no name. Ends the program if it cannot. */
-void choices_read(int argc, char **argv, int first, const struct choice *all);
-
 #endif

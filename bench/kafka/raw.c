@@ -636,7 +636,11 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
 
-    choices_read(argc, argv, 2, choices);
+    choices_read(
+        argc, argv, 2,
+        "create, delete, wait or run, then options: a client of Kafka's protocol that costs "
+        "little itself",
+        choices);
     if (strcmp(what, "create") == 0 || strcmp(what, "delete") == 0)
         admin(*what == 'c');
     else if (strcmp(what, "wait") == 0)
@@ -644,6 +648,6 @@ int main(int argc, char **argv)
     else if (strcmp(what, "run") == 0)
         run();
     else
-        die("usage", "create, delete, wait or run");
+        die("usage", "create, delete, wait or run; --help lists options");
     return 0;
 }
