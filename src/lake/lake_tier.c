@@ -209,6 +209,8 @@ static enum err pass_next(struct tier_pass *s, size_t bytes, struct tier_block *
     enum err e, ended;
 
     e = buf_reserve(&out->bytes, bytes + BATCH_BYTES);
+    if (!e && !s->merge)
+        e = pass_view(s, false, info);
     for (; !e;) {
         e = records_put(s, bytes, out, info);
         if (e == ERR_EOF && s->builder.count == 0 && out->n == 0 && s->next < s->to)
@@ -218,7 +220,9 @@ static enum err pass_next(struct tier_pass *s, size_t bytes, struct tier_block *
         ended = batch_end(s, 0, out, e && e != ERR_EOF ? NULL : info);
         if (out->n && !ended) {
             s->renewed = false;
-            return ERR_OK; /* what failed behind it fails again when it is asked for */
+            if (e && e != ERR_EOF)
+                merge_free(&s->merge); /* what failed behind it is read again, and fails again */
+            return ERR_OK;
         }
         if (ended)
             return ended;

@@ -2,6 +2,7 @@
  * rows up from their offsets. */
 #include "fixture.h"
 
+#include "base/tbl/limits.h"
 #include "broker/tier.h"
 
 #define RECORDS 1000
@@ -9,6 +10,8 @@
 /* ---- rows ---- */
 
 static _Atomic bool scrambled; /* files do not have them in order */
+static _Atomic bool outsized;  /* one of them fits no batch */
+#define OUTSIZED 700
 
 static bool there(int64_t o)
 {
@@ -83,6 +86,8 @@ static enum err cursor_next(void *cursor, const struct lake_record **out, struct
         if (!x->in[o] || !there(o) || o >= to || x->r.timestamp_ms < x->c.ts_min_ms ||
             x->r.position < x->c.position_min)
             continue;
+        if (atomic_load(&outsized) && o == OUTSIZED)
+            x->r.headers_n = LIMIT_RECORD_HEADERS + 1;
         *out = &x->r;
         return ERR_OK;
     }
@@ -293,6 +298,30 @@ static void test_order(void **state)
     topic_unref(&t);
 }
 
+/* A record that fits no batch is an error for whoever comes to it, each time; what is before it is not, and
+ * what is behind it is not given in its place. */
+static void test_outsized(void **state)
+{
+    struct topic *t = begin(*state);
+    struct plog_read r = {0};
+    int64_t at = 500, hot;
+    enum err e = ERR_OK;
+
+    atomic_store(&outsized, true);
+    while (!e || e == ERR_AGAIN) {
+        e = tier_read(topic_partition(t, 0), at, 4000, &r, &hot, NULL);
+        if (e == ERR_AGAIN)
+            nanosleep(&nap, NULL);
+        else if (!e)
+            at = r.batch[r.n - 1].last_offset + 1;
+    }
+    assert_int_equal(e, ERR_TIER);
+    assert_int_equal(at, OUTSIZED);
+    atomic_store(&outsized, false);
+    plog_read_release(&r);
+    topic_unref(&t);
+}
+
 static enum err find(struct topic *t, enum tier_by by, int64_t value, int64_t *offset, int64_t *ts)
 {
     enum err e;
@@ -352,6 +381,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
         cmocka_unit_test_setup_teardown(test_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_outsized, setup, teardown),
         cmocka_unit_test_setup_teardown(test_find, setup, teardown),
         cmocka_unit_test(test_scattered),
     };
