@@ -1,9 +1,16 @@
 /* RFC 3339. See timefmt.h. Calendar arithmetic by the days-from-civil method, no library state. */
 #include "base/timefmt.h"
 
-#define DAY_MS 86400000ll
-#define MAX_MS 253402300799999ll   /* 9999-12-31T23:59:59.999Z */
-#define MIN_MS (-62167219200000ll) /* 0000-01-01 */
+#define DAY_MS    86400000ll
+#define MAX_MS    253402300799999ll     /* 9999-12-31T23:59:59.999Z */
+#define MIN_MS    (-62167219200000ll)   /* 0000-01-01 */
+#define US_MAX_MS 9223372036854775ll    /* as microseconds in 64 bits */
+#define US_MIN_MS (-9223372022400000ll) /* a whole day, which DuckDB asks for */
+
+int64_t time_us(int64_t ms)
+{
+    return (ms > US_MAX_MS ? US_MAX_MS : ms < US_MIN_MS ? US_MIN_MS : ms) * 1000;
+}
 
 int64_t time_days(int64_t y, int m, int d)
 {

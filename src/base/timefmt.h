@@ -13,6 +13,9 @@ int time_format(int64_t ms, char out[TIME_TEXT_LEN + 1]);
 /* Date and time with optional fraction (any number of digits, cut to milliseconds) and zone (Z or
  * +hh:mm; none means UTC), or a date alone. False if it is not one. */
 bool time_parse(struct slice s, int64_t *ms);
+/* Milliseconds as microseconds, cut to what tables, too, take for a time: from 290309-12-22 BC to
+ * 294247-01-10, where microseconds end in 64 bits. */
+int64_t time_us(int64_t ms);
 /* Days since 1970-01-01 of a date of the Gregorian calendar, m from 1 on; d need not be in it. */
 int64_t time_days(int64_t y, int m, int d);
 void time_civil(int64_t days, int64_t *y, int *m, int *d);

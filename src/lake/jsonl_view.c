@@ -16,8 +16,10 @@
 #include "base/timefmt.h"
 #include "lake/jsonl.h"
 
-#define DAY_MS    86400000
-#define TRIES_MAX 100u
+#define DAY_MS        86400000
+#define FIRST_DAY_END (-62167219200000 + DAY_MS) /* of the days that have names */
+#define LAST_DAY_END  253402300800000
+#define TRIES_MAX     100u
 
 bool jsonl_name_parse(const char *path, struct jsonl_name *out)
 {
@@ -99,8 +101,9 @@ static void file_add(struct look *k, const char *key, const struct jsonl_name *n
                                  .time_min_us = INT64_MIN,
                                  .time_max_us = INT64_MAX};
     if (end != INT64_MAX) {
-        f->time_min_us = (end - DAY_MS) * 1000;
-        f->time_max_us = end * 1000 - 1;
+        /* the first and the last day have all times before and after them */
+        f->time_min_us = end <= FIRST_DAY_END ? INT64_MIN : (end - DAY_MS) * 1000;
+        f->time_max_us = end >= LAST_DAY_END ? INT64_MAX : end * 1000 - 1;
     }
 }
 

@@ -17,7 +17,8 @@
 
 #define DOC_FIELD  "value field: "
 #define DOC_MISFIT "misfits of value field: "
-#define NAME_MAX_  280u
+#define FIELD_MAX  255u /* bytes of a field's name that are in its column's */
+#define NAME_MAX_  (FIELD_MAX + sizeof "value__text_4294967295")
 
 static const struct own {
     int32_t id;
@@ -255,21 +256,35 @@ static bool name_taken(const struct schema *s, const char *name)
     for (i = 0; i < s->root.child_n; i++)
         if (strcasecmp(s->root.child[i].name, name) == 0)
             return true;
-    return false;
+    return strcasecmp(name, "topic") == 0; /* a column that queries have besides */
+}
+
+/* How much of a field's name is in its column's: whole characters, or readers and DuckDB refuse the
+ * table. */
+static int name_cut(const char *field)
+{
+    size_t len = strlen(field), at = FIELD_MAX;
+
+    if (len <= FIELD_MAX)
+        return (int)len;
+    while (at && ((unsigned char)field[at] & 0xc0) == 0x80)
+        at--;
+    return (int)at;
 }
 
 /* A name that no column has in any case, as SQL's names do not differ by case. */
 static void name_make(const struct schema *s, const char *field, const char *suffix,
                       char out[NAME_MAX_])
 {
+    int len = name_cut(field);
     unsigned n;
 
-    snprintf(out, NAME_MAX_, "%.200s%s", field, suffix);
+    snprintf(out, NAME_MAX_, "%.*s%s", len, field, suffix);
     if (field[0] && !name_taken(s, out))
         return;
-    snprintf(out, NAME_MAX_, "value_%.200s%s", field, suffix);
+    snprintf(out, NAME_MAX_, "value_%.*s%s", len, field, suffix);
     for (n = 2; name_taken(s, out); n++)
-        snprintf(out, NAME_MAX_, "value_%.200s%s_%u", field, suffix, n);
+        snprintf(out, NAME_MAX_, "value_%.*s%s_%u", len, field, suffix, n);
 }
 
 static enum ice_kind kind_for(unsigned seen)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/timefmt.h"
 #include "lake/lake_int.h"
 
 #define READ_BYTES (1u << 20)
@@ -50,7 +51,7 @@ static enum err value_of(struct pass *p, int32_t column, int32_t partition, cons
         v->i = (int64_t)position;
         return ERR_OK;
     case COLUMN_TIMESTAMP:
-        v->i = (int64_t)((uint64_t)r->timestamp_ms * 1000u);
+        v->i = time_us(r->timestamp_ms);
         return ERR_OK;
     case COLUMN_KEY:
         v->bytes = r->key;
@@ -187,7 +188,7 @@ static enum err record_take(struct pass *p, int32_t partition, const struct reco
     group_widen(g, COLUMN_PARTITION, partition);
     group_widen(g, COLUMN_OFFSET, r->offset);
     group_widen(g, COLUMN_POSITION, (int64_t)position);
-    group_widen(g, COLUMN_TIMESTAMP, (int64_t)((uint64_t)r->timestamp_ms * 1000u));
+    group_widen(g, COLUMN_TIMESTAMP, time_us(r->timestamp_ms));
     g->records++;
     p->s->records++;
     if (p->s->fields && !slice_is_null(r->value))

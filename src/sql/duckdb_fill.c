@@ -3,9 +3,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/timefmt.h"
 #include "sql/duckdb_int.h"
-
-#define US_MAX INT64_MAX /* DuckDB's infinity */
 
 /* ---- elements ---- */
 
@@ -78,13 +77,6 @@ static void text_put(struct scan *s, duckdb_string_t *dst, struct slice bytes)
         bytes = slice_of(t, text_escape(bytes, t));
     }
     string_put(dst, bytes);
-}
-
-static int64_t micros(int64_t ms)
-{
-    if (ms > INT64_MAX / 1000)
-        return US_MAX;
-    return ms < -(INT64_MAX / 1000) ? -US_MAX : ms * 1000;
 }
 
 /* ---- columns of records ---- */
@@ -198,7 +190,7 @@ static void fill_record_column(const struct fill_column *c, struct scan *s,
         break;
     case SQL_FROM_TIMESTAMP:
         for (i = 0; i < r->n; i++)
-            ((int64_t *)d)[i] = micros(r->rec[i].timestamp_ms);
+            ((int64_t *)d)[i] = time_us(r->rec[i].timestamp_ms);
         break;
     case SQL_FROM_KEY:
     case SQL_FROM_VALUE:

@@ -630,7 +630,8 @@ static void record_get(struct reading *r, const struct sql_chunk *c, uint32_t i,
 {
     rec->partition = r->partition;
     rec->offset = ((const int64_t *)c->column[0].data)[i];
-    rec->timestamp_ms = ((const int64_t *)c->column[1].data)[i];
+    rec->timestamp_ms = /* null: others' infinity */
+        sql_valid(&c->column[1], i) ? ((const int64_t *)c->column[1].data)[i] : -1;
     rec->position = sql_valid(&c->column[2], i) ? ((const uint64_t *)c->column[2].data)[i] : 0;
     rec->key = text_at(&c->column[3], i);
     rec->value = text_at(&c->column[4], i);

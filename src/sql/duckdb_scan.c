@@ -8,7 +8,9 @@
  * engine_plan). Bind says the columns; init cuts the view into tasks; each of DuckDB's threads
  * takes tasks with a scan of its own. Only columns that are asked for are filled. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/mem.h"
 #include "sql/duckdb_int.h"
@@ -425,19 +427,37 @@ void scan_functions_register(struct engine *e, duckdb_connection c)
 
 /* ---- a table of files and local records ---- */
 
+/* list_transform("headers", lambda h: …): values as text. A column that is called as the lambda's
+ * parameter would be taken for it, so it is h0, h1 … where fields of that name are columns. */
+static enum err cold_headers(struct buf *b, const struct plan_table *t, const struct sql_column *c)
+{
+    char h[16] = "h";
+    uint32_t i, n = 0;
+    enum err e;
+
+    for (i = 0; i < t->columns_n; i++)
+        if (!strcasecmp(t->columns[i].name, h)) {
+            snprintf(h, sizeof h, "h%u", (unsigned)n++);
+            i = UINT32_MAX; /* from the start */
+        }
+    e = buf_append_str(b, "list_transform(");
+    if (!e)
+        e = text_quote(b, c->name, '"');
+    return e ? e
+             : buf_printf(b,
+                          ", lambda %s: struct_pack(\"key\" := %s.\"key\", \"value\" := "
+                          "weir_text(%s.\"value\")))",
+                          h, h, h);
+}
+
 /* What a column of the files is in the table: text of bytes. */
-static enum err cold_column(struct buf *b, const struct sql_column *c)
+static enum err cold_column(struct buf *b, const struct plan_table *t, const struct sql_column *c)
 {
     bool text = (c->source == SQL_FROM_KEY || c->source == SQL_FROM_VALUE);
     enum err e = ERR_OK;
 
     if (c->source == SQL_FROM_HEADERS) {
-        e = buf_append_str(b, "list_transform(");
-        if (!e)
-            e = text_quote(b, c->name, '"');
-        if (!e)
-            e = buf_append_str(b, ", lambda h: struct_pack(\"key\" := h.\"key\", \"value\" := "
-                                  "weir_text(h.\"value\")))");
+        e = cold_headers(b, t, c);
     } else {
         if (text)
             e = buf_append_str(b, "weir_text(");
@@ -490,7 +510,11 @@ static enum err starts_where(struct buf *b, const struct sql_cold_snapshot *cold
 
     for (i = 0; !e && i < cold->start_n; i++)
         e = buf_printf(b, "%s%" PRId64, i ? ", " : "", cold->start[i]);
-    return e ? e : buf_append_str(b, "]::BIGINT[], \"partition\" + 1), 0)");
+    /* a partition that the topic cannot have is of somebody else's row, and begins at 0; nor must adding
+     * one to it go beyond INTEGER */
+    return e ? e
+             : buf_append_str(b, "]::BIGINT[], CASE WHEN \"partition\" >= 0 THEN "
+                                 "\"partition\"::BIGINT + 1 END), 0)");
 }
 
 /* Those of the table's files that are `below`, or those that are not. */
@@ -516,7 +540,7 @@ static enum err files_source(const struct plan_table *t, bool below, struct buf 
             if (!e)
                 e = text_quote(b, c->name, '"');
         } else {
-            e = cold_column(b, c);
+            e = cold_column(b, t, c);
         }
     }
     if (!e)

@@ -7,6 +7,7 @@
 #include "base/hex.h"
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "base/timefmt.h"
 #include "broker/coordinator.h"
 #include "broker/group.h"
 #include "broker/tier.h"
@@ -54,7 +55,7 @@ static void put_time(struct cells *c, int64_t ms)
     if (ms < 0)
         put_null(c);
     else
-        put_i64(c, ms > INT64_MAX / 1000 ? INT64_MAX : ms * 1000);
+        put_i64(c, time_us(ms));
 }
 
 static void put_text(struct cells *c, struct slice s)

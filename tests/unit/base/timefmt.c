@@ -31,6 +31,17 @@ static void formats(void **state)
     assert_string_equal(t, "0000-01-01T00:00:00.000Z");
 }
 
+static void microseconds(void **state)
+{
+    assert_true(time_us(1700000000123) == 1700000000123000 && time_us(-1) == -1000);
+    assert_true(time_us(9223372036854775) == 9223372036854775000);
+    assert_true(time_us(9223372036854776) == 9223372036854775000);
+    assert_true(time_us(INT64_MAX) == 9223372036854775000);
+    assert_true(time_us(-9223372022400000) == -9223372022400000000);
+    assert_true(time_us(-9223372022400001) == -9223372022400000000);
+    assert_true(time_us(INT64_MIN) == -9223372022400000000);
+}
+
 static void parses(void **state)
 {
     static const struct {
@@ -122,10 +133,8 @@ static void there_and_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(formats),
-        cmocka_unit_test(parses),
-        cmocka_unit_test(refuses),
-        cmocka_unit_test(there_and_back),
+        cmocka_unit_test(formats), cmocka_unit_test(microseconds),   cmocka_unit_test(parses),
+        cmocka_unit_test(refuses), cmocka_unit_test(there_and_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,55 @@ static void test_write_and_read(void **state)
     fx_end(&f);
 }
 
+static bool keep_times(void *arg, const struct parquet_record *r)
+{
+    int64_t **at = arg;
+
+    *(*at)++ = r->timestamp_ms;
+    return true;
+}
+
+/* Times that microseconds do not hold are cut, and come back so. */
+static void test_far_times(void **state)
+{
+    static const int64_t put[] = {INT64_MAX, 9223372036854776, 9223372036854775, 0},
+                         want[] = {9223372036854775, 9223372036854775, 9223372036854775, 0};
+    int64_t got[4], *at = got;
+    struct sql_range ranges[] = {{0, 0, 4}};
+    struct parquet_write w = {
+        .ranges = ranges, .ranges_n = 1, .columns = columns, .columns_n = COLUMNS};
+    struct parquet_stats s;
+    char path[128];
+    const char *files[] = {path};
+    struct parquet_read r = {
+        .files = files, .files_n = 1, .columns = columns, .columns_n = COLUMNS, .to = INT64_MAX};
+    struct errinfo info;
+    struct parquet *p;
+    struct topic *t;
+    struct fx f;
+    size_t i;
+
+    fx_start(&f);
+    p = open_parquet(&f);
+    t = fx_topic(&f, "far", 1);
+    for (i = 0; i < 4; i++)
+        fx_put_full(&f, t, 0, put[i], SLICE_NULL, SLICE_LIT("x"), NULL, 0);
+    snprintf(path, sizeof path, "%s/far.parquet", f.dir);
+    w.topic = t;
+    w.path = path;
+    if (parquet_write(p, &w, &s, &info))
+        fail_msg("%s", info.text);
+    parquet_stats_fini(&s);
+    if (parquet_read(p, &r, keep_times, &at, &info))
+        fail_msg("%s", info.text);
+    assert_true(at == got + 4);
+    for (i = 0; i < 4; i++)
+        assert_int_equal(got[i], want[i]);
+    parquet_close(&p);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
 /* Nothing outside of the folders named can be read or written. */
 static bool keep_i64(void *arg, const struct sql_columns *c, const struct sql_chunk *chunk)
 {
@@ -269,6 +318,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write_and_read),
+        cmocka_unit_test(test_far_times),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_fenced),
     };

@@ -131,7 +131,7 @@ static const struct sql_column columns[] = {
 struct lake {
     char path[128];
     struct sql_cold_file file;
-    int64_t boundary[2];
+    int64_t boundary[2], start[2];
     bool uniform;
     unsigned taken, released;
 };
@@ -149,6 +149,8 @@ static enum err lake_snapshot(void *arg, struct topic *t, const struct sql_at *a
                                       .files = &l->file,
                                       .files_n = 1,
                                       .boundary = l->boundary,
+                                      .start = l->start,
+                                      .start_n = 2,
                                       .partitions_n = 2,
                                       .columns = columns,
                                       .columns_n = sizeof columns / sizeof *columns,
@@ -200,6 +202,37 @@ static void cold_expect(struct fx *f)
         "{\"n\":        6}\n{\"n\":        5}\n");
 }
 
+static bool pass_by(void *arg, const struct sql_columns *c, const struct sql_chunk *chunk)
+{
+    return true;
+}
+
+/* Rows below the log's start are not seen; rows of somebody else, whatever their partition, are. */
+static void starts_expect(struct fx *f, struct lake *l, struct parquet *p)
+{
+    char text[512], path[140];
+    struct errinfo info;
+
+    l->start[0] = 400;
+    l->file.below = true;
+    fx_expect(f, "SELECT count(*), min(\"offset\") FROM t WHERE partition = 0", "1100|400\n");
+    snprintf(path, sizeof path, "%s2", l->path);
+    snprintf(text, sizeof text,
+             "COPY (SELECT * REPLACE ([2147483647, -1, -2][\"offset\" %% 3 + 1]::INTEGER AS "
+             "partition) FROM '%s') TO '%s' (FORMAT PARQUET)",
+             l->path, path);
+    if (parquet_query(p, text, pass_by, NULL, &info))
+        fail_msg("%s", info.text);
+    l->file.path = path;
+    fx_expect(f,
+              "SELECT partition, count(*), sum(n)::BIGINT FROM t WHERE new IS NULL AND partition "
+              "<> 0 GROUP BY 1 ORDER BY 1",
+              "-2|333|166500\n-1|333|166167\n2147483647|334|166833\n");
+    l->file.path = l->path;
+    l->file.below = false;
+    assert_int_equal(io_unlink(io_real(), path, &info), ERR_OK);
+}
+
 static void test_cold(void **state)
 {
     struct lake l = {.boundary = {1000, 0}};
@@ -247,6 +280,7 @@ static void test_cold(void **state)
     cold_expect(&f);
     l.uniform = true; /* columns are found by name */
     cold_expect(&f);
+    starts_expect(&f, &l, p);
     fx_expect(&f, "SELECT count(*) FROM stream_messages", "2000\n");
     fx_expect(&f, "SELECT topic, snapshot_id, parent_id FROM weir.snapshots", "t|7|~\n");
     assert_true(l.taken > 0 && l.taken == l.released);
