@@ -310,7 +310,19 @@ static bool fill_field(struct fill *f, const struct fill_column *c, struct scan 
     if (value_put(s, c->column->type, v, data, row) && (!learnt || learnt_ok(c->column, v)))
         return true;
     vector_null(c->vector, row);
-    return !learnt;
+    return !learnt && !c->textless;
+}
+
+/* A value of the row does not fit. true: it is as wide as can be (no JSON after all), or cannot be told. */
+static bool misfit_passes(struct fill *f, const struct fill_column *c)
+{
+    const struct field_value *v = &f->values[c->field];
+    struct sql *s = f->table->plan->sql;
+    struct topic *t = f->table->view.topic;
+
+    if (c->textless)
+        return !schema_misfit_learn(s, t, c->column, v);
+    return schema_misfit(s, t, slice_str(c->column->field), v) == c->column->type;
 }
 
 static bool fill_fields(struct fill *f, struct scan *s, const struct scan_rows *rows)
@@ -328,9 +340,7 @@ static bool fill_fields(struct fill *f, struct scan *s, const struct scan_rows *
 
             if (fc->field == UINT32_MAX || fill_field(f, fc, s, d[c], i))
                 continue;
-            fits = schema_misfit(f->table->plan->sql, f->table->view.topic,
-                                 slice_str(fc->column->field), &f->values[fc->field]) ==
-                   fc->column->type; /* as wide as can be: no JSON after all */
+            fits = misfit_passes(f, fc);
         }
     }
     if (d != data)
@@ -357,6 +367,19 @@ void fill_init(struct fill *f, struct plan_table *t, uint32_t columns_n)
     f->columns_n = columns_n;
 }
 
+/* A column of a field in the table, whose misfits have no column. */
+static bool is_textless(const struct plan_table *t, const struct sql_column *c)
+{
+    uint32_t i;
+
+    if (!t->learns || c->source != SQL_FROM_FIELD || c >= t->columns + t->learnt_from)
+        return false;
+    for (i = 0; i < t->learnt_from; i++)
+        if (t->columns[i].source == SQL_FROM_MISFIT && !strcmp(t->columns[i].field, c->field))
+            return false;
+    return c->type != SQL_VARCHAR && c->type != SQL_JSON;
+}
+
 void fill_ready(struct fill *f)
 {
     struct slice *names = xcalloc(f->columns_n ? f->columns_n : 1, sizeof *names);
@@ -373,6 +396,7 @@ void fill_ready(struct fill *f)
         if (k == n)
             names[n++] = slice_str(col->field);
         f->columns[c].field = k;
+        f->columns[c].textless = is_textless(f->table, col);
     }
     field_set_init(&f->set, names, n);
     f->values = xcalloc(n ? n : 1, sizeof *f->values);

@@ -104,6 +104,7 @@ struct fill_column {
     const struct sql_column *column;
     duckdb_vector vector;
     uint32_t field; /* number in the set */
+    bool textless;  /* what does not fit is to be told: no column has its text */
 };
 struct fill {
     struct plan_table *table;

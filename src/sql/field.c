@@ -13,8 +13,6 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-#define KEY_MAX 1024u /* longer escaped keys match nothing */
-
 /* ---- scanning ---- */
 
 static inline const uint8_t *skip_space(const uint8_t *p, const uint8_t *end)
@@ -254,7 +252,7 @@ void field_set_scan(struct field_set *s, struct slice value, struct field_value 
     struct field_members m;
     struct field_value v;
     struct slice key;
-    uint8_t tmp[KEY_MAX];
+    uint8_t tmp[FIELD_KEY_MAX];
     uint32_t left = s->n, i;
     bool escaped;
 

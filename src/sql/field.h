@@ -11,6 +11,11 @@
 #include <stdint.h>
 
 #include "base/slice.h"
+#include "base/tbl/limits.h"
+
+/* Bytes of a member's name in the value, where each may be written as \u00ab; longer ones that are escaped match
+ * nothing. */
+#define FIELD_KEY_MAX (6u * LIMIT_SQL_FIELD_NAME)
 
 enum field_kind {
     FIELD_MISSING,

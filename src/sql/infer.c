@@ -100,6 +100,13 @@ static uint32_t field_add(struct infer *f, struct slice name)
     return f->n++;
 }
 
+uint32_t infer_field(struct infer *f, struct slice name)
+{
+    uint32_t i = infer_find(f, name);
+
+    return i == UINT32_MAX ? field_add(f, name) : i;
+}
+
 enum sql_type infer_type(const struct infer_field *f)
 {
     switch (f->seen) {
@@ -165,7 +172,7 @@ bool infer_value(struct infer *f, struct slice value)
     struct field_members m;
     struct field_value v;
     struct slice key;
-    uint8_t tmp[LIMIT_SQL_FIELD_NAME];
+    uint8_t tmp[FIELD_KEY_MAX];
     uint64_t version = f->version;
     uint32_t i;
     bool escaped;
@@ -184,9 +191,7 @@ bool infer_value(struct infer *f, struct slice value)
         i = f->next;
         if (i >= f->n || f->fields[i].name_len != key.len ||
             memcmp(f->fields[i].name, key.ptr, key.len) != 0)
-            i = infer_find(f, key);
-        if (i == UINT32_MAX)
-            i = field_add(f, key);
+            i = infer_field(f, key);
         if (i == UINT32_MAX)
             continue;
         f->next = i + 1;
@@ -204,9 +209,7 @@ bool infer_merge(struct infer *f, const struct infer *from)
         const struct infer_field *x = &from->fields[i];
         enum sql_type was;
 
-        at = infer_find(f, slice_of(x->name, x->name_len));
-        if (at == UINT32_MAX)
-            at = field_add(f, slice_of(x->name, x->name_len));
+        at = infer_field(f, slice_of(x->name, x->name_len));
         if (at == UINT32_MAX)
             continue;
         was = infer_type(&f->fields[at]);

@@ -48,6 +48,8 @@ bool infer_widen(struct infer *f, uint32_t field, const struct field_value *v);
 bool infer_merge(struct infer *f, const struct infer *from);
 enum sql_type infer_type(const struct infer_field *f);
 uint32_t infer_find(const struct infer *f, struct slice name); /* UINT32_MAX: none */
+/* The same; added if it is not there. UINT32_MAX: there are too many, or it is no name of a column. */
+uint32_t infer_field(struct infer *f, struct slice name);
 
 /* The name that a field's column gets: see above. taken: whether another column has a name (in any
  * case). out has room for SQL_COLUMN_NAME_MAX + 1. */

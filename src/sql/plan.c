@@ -282,6 +282,7 @@ static enum err table_of_topic(struct plan *p, struct topic *topic, const struct
     }
     schema_columns(p->sql, &t->view, t->has_cold ? &t->cold : NULL, p->thoroughly, &t->columns,
                    &t->columns_n, &t->learnt_from);
+    t->learns = true;
     if (t->has_cold && t->cold.files_n == 0) { /* read_parquet wants one at least */
         p->sql->conf.cold->release(p->sql->conf.cold->arg, &t->cold);
         t->has_cold = false;

@@ -1,6 +1,7 @@
 /* What fields the JSON values of topics have: looked for in a sample of the records when a topic is
  * first mentioned, then in what came since, and kept in memory. A field that a statement names and
  * that is not known makes it look at more of them (`thoroughly`). */
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
@@ -184,6 +185,41 @@ static void schema_look(struct sql *s, const struct scan_view *v, bool thoroughl
     free(m.view.part);
 }
 
+/* Do all values that were seen fit a table's column of this type? */
+static bool seen_fits(enum sql_type type, uint8_t seen)
+{
+    switch (type) {
+    case SQL_BOOLEAN:
+        return !(seen & ~INFER_BOOLEAN);
+    case SQL_INTEGER:
+    case SQL_BIGINT:
+        return !(seen & ~INFER_WHOLE);
+    case SQL_FLOAT:
+    case SQL_DOUBLE:
+        return !(seen & ~(INFER_WHOLE | INFER_NUMBER));
+    default:
+        return true;
+    }
+}
+
+bool schema_misfit_learn(struct sql *s, struct topic *t, const struct sql_column *c,
+                         const struct field_value *v)
+{
+    struct infer *f;
+    bool fits = true;
+    uint32_t i;
+
+    io_mutex_lock(&s->schemas_lock);
+    f = &schema_get(s, topic_uuid(t))->infer;
+    i = infer_field(f, slice_str(c->field));
+    if (i != UINT32_MAX) {
+        infer_widen(f, i, v);
+        fits = seen_fits(c->type, f->fields[i].seen);
+    }
+    io_mutex_unlock(&s->schemas_lock);
+    return !fits;
+}
+
 enum sql_type schema_misfit(struct sql *s, struct topic *t, struct slice field,
                             const struct field_value *v)
 {
@@ -294,14 +330,38 @@ static bool column_taken(void *arg, const char *name)
     return false;
 }
 
-static bool has_field(const struct sql_column *c, uint32_t n, const char *field)
+static bool has_field(const struct sql_column *c, uint32_t n, enum sql_source source,
+                      const char *field)
 {
     uint32_t i;
 
     for (i = RECORD_COLUMNS; i < n; i++)
-        if (c[i].source == SQL_FROM_FIELD && !strcmp(c[i].field, field))
+        if (c[i].source == source && !strcmp(c[i].field, field))
             return true;
     return false;
+}
+
+/* Values in the local log that do not fit their column in the table: until a flush gives it a column
+ * for their text, the query has one. */
+static void columns_misfit(struct sql_column *c, uint32_t *n, const struct infer *f)
+{
+    char field[LIMIT_SQL_FIELD_NAME + 8], name[SQL_COLUMN_NAME_MAX + 1];
+    uint32_t i, at, end = *n;
+
+    for (i = RECORD_COLUMNS; i < end; i++) {
+        struct taken t = {c, *n};
+
+        if (c[i].source != SQL_FROM_FIELD || has_field(c, end, SQL_FROM_MISFIT, c[i].field) ||
+            (at = infer_find(f, slice_str(c[i].field))) == UINT32_MAX ||
+            seen_fits(c[i].type, f->fields[at].seen))
+            continue;
+        snprintf(field, sizeof field, "%s_text", f->fields[at].name);
+        infer_column_name(slice_str(field), column_taken, &t, name);
+        c[*n] = (struct sql_column){
+            .source = SQL_FROM_MISFIT, .type = SQL_VARCHAR, .type_of = c[i].type};
+        c[*n].name = xstrdup(name);
+        c[(*n)++].field = xstrdup(c[i].field);
+    }
 }
 
 void schema_columns(struct sql *s, const struct scan_view *view,
@@ -317,14 +377,15 @@ void schema_columns(struct sql *s, const struct scan_view *view,
     io_mutex_lock(&s->schemas_lock);
     f = &schema_get(s, topic_uuid(view->topic))->infer;
     c = columns_record(false, n);
-    c = xrealloc(c, (RECORD_COLUMNS + f->n + (cold ? cold->columns_n : 0) + 1) * sizeof *c);
+    c = xrealloc(c, (RECORD_COLUMNS + f->n + (cold ? 2 * cold->columns_n : 0) + 1) * sizeof *c);
     if (cold)
         columns_cold(c, n, cold);
+    columns_misfit(c, n, f);
     *learnt_from = *n;
     for (i = 0; i < f->n; i++) {
         struct taken t = {c, *n};
 
-        if (has_field(c, *learnt_from, f->fields[i].name))
+        if (has_field(c, *learnt_from, SQL_FROM_FIELD, f->fields[i].name))
             continue;
         infer_column_name(slice_of(f->fields[i].name, f->fields[i].name_len), column_taken, &t,
                           name);

@@ -158,6 +158,10 @@ struct sql_column *columns_record(bool exact, uint32_t *n);
 /* A value did not fit its field's type: the type is wider from now on, and is returned. */
 enum sql_type schema_misfit(struct sql *s, struct topic *t, struct slice field,
                             const struct field_value *v);
+/* A value did not fit its field's column in the table, and there is none for its text. True: from now
+ * on schema_columns gives one. */
+bool schema_misfit_learn(struct sql *s, struct topic *t, const struct sql_column *c,
+                         const struct field_value *v);
 void schemas_init(struct sql *s);
 void schemas_fini(struct sql *s);
 /* SQL's name of a column's type; duckdb_scan.c. */
@@ -177,6 +181,7 @@ struct plan_table {
     uint32_t columns_n;
     uint32_t learnt_from; /* columns from here on are inferred: a value that does not fit its
                              type is a fault, not NULL */
+    bool learns;          /* columns are what schema_columns gave */
     bool has_cold;        /* cold is set and has files */
     struct sql_cold_snapshot cold;
     struct sql_at past; /* SQL_AT_POSITION, SQL_AT_TIME_MS: records up to it, and it, are seen */

@@ -123,6 +123,25 @@ def test_lake_evolution():
         assert b"weir_lake_compactions_total 1" in body and b'weir_lake_lag_records{topic="ev"} 0' in body, body[-3000:]
 
 
+def test_lake_names():
+    """Fields with any name become columns: one as long as can be, of several bytes a character; names that queries use
+    themselves. What does not fit a column is there as text before the table has a column for it, and after."""
+    long, h = "x" + "é" * 127, {"h": 1, "h0": 2, "topic": "mine"}
+    with served() as s:
+        weir("topics", "create", "names", "--set", "lake.enable=true", "--set", "lake.max.seconds=3600", server=s)
+        post(s, "names", [dict(h, **{long: 3, "n": 1})])
+        weir("lake", "flush", "names", server=s)
+        post(s, "names", [{"n": "one"}, {"n": 2.5}])
+        what = 'SELECT h, h0, value_topic, topic, "%s", n, n_text, headers[1].key FROM names ORDER BY position' % long
+        want = [(1, 2, "mine", "names", 3, 1, None), (None, None, None, "names", None, None, "one"),
+                (None, None, None, "names", None, None, "2.5")]
+        for _ in range(2):
+            got = ask(s, what)
+            assert [r[:7] for r in got] == want and all(r[7].startswith("ce_") for r in got), got
+            assert len(ask(s, "SELECT * FROM names")) == 3
+            weir("lake", "flush", "names", server=s)
+
+
 def test_lake_sort():
     """Files lie in the order that the topic wants, flushed and compacted, and say so; the metadata has it; they are replayed by
     offset all the same; a column that is not there yet ends the order until it is."""
