@@ -13,7 +13,7 @@ from kafka_hostile import crc32c, gen, receive, uvarint, varint
 NONE, UNKNOWN_TOPIC, CORRUPT, INVALID_TOPIC, UNKNOWN_MEMBER, INVALID_REQUEST = 0, 3, 2, 17, 25, 42
 OUT_OF_ORDER, PRODUCER_EPOCH, TXN_STATE, ID_MAPPING, TXN_ID_AUTH = 45, 47, 48, 49, 53
 BAD_TIMESTAMP, NO_COMPRESSION, INVALID_RECORD, FENCED, UNKNOWN_TOPIC_ID = 32, 76, 87, 90, 100
-MISMATCHED_ENDPOINT, UNSUPPORTED_ENDPOINT, ABORTABLE = 114, 115, 120
+MISMATCHED_ENDPOINT, UNSUPPORTED_ENDPOINT, ABORTABLE, INVALID_CONFIG = 114, 115, 120, 40
 NOT_YET = (14, 15, 16, 51)  # the coordinator loads, a transaction is being ended: clients ask again
 TOPIC_OPERATIONS, CLUSTER_OPERATIONS = 3576, 8096
 SET_HERE, DEFAULT = 1, 5  # sources of configurations
@@ -323,6 +323,8 @@ def answers_configs(p):
     wait_for(lambda: shown("retention.ms")[1] == DEFAULT)
     p.same("set cleanup.policy", alter("cleanup.policy", 0, "delete"), NONE)
     wait_for(lambda: shown("cleanup.policy") == ("delete", SET_HERE))
+    p.same("delete what there is not", alter("no.such", 1, None), NONE)
+    p.same("set it", alter("no.such", 0, "1"), INVALID_CONFIG)
     p.same("no such name", alter("retention.ms", 0, "5", "no such"), INVALID_TOPIC)
     types = {"node.id": 3, "offsets.topic.replication.factor": 4, "connections.max.idle.ms": 5, "log.dirs": 7}
     r = p("DescribeConfigs", 4, resources=[{"resource_type": 4, "resource_name": "1", "configuration_keys": list(types)}])

@@ -410,8 +410,8 @@ static enum err alter_edit(void *arg, struct topic_conf *c, struct errinfo *info
 
         if (op->kind == ALTER_SET)
             e = topic_conf_set(c, op->name, op->value, info);
-        else if (op->kind == ALTER_DELETE)
-            e = topic_conf_unset(a->q->b, c, op->name, info);
+        else if (op->kind == ALTER_DELETE) /* what there is not is deleted already */
+            (void)topic_conf_unset(a->q->b, c, op->name, NULL);
         else
             e = list_op(a->q, op, c, info);
     }
