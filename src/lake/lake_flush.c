@@ -9,8 +9,9 @@
 #include "base/hex.h"
 #include "lake/lake_int.h"
 
-#define ARENA_CHUNK (64u << 10)
-#define ARENA_MAX   (64u << 20)
+#define ARENA_CHUNK     (64u << 10)
+#define ARENA_MAX       (64u << 20)
+#define FOLDER_NAME_MAX 255u /* of Linux */
 
 bool lake_stopping(const struct lake *l)
 {
@@ -47,17 +48,22 @@ enum err file_key(const struct table *t, const struct ice_value *partition,
     e = buf_printf(&b, "%sdata/", t->base);
     for (i = 0; !e && i < t->spec->n; i++) {
         const struct spec_field *f = &t->spec->field[i];
+        size_t from = b.len;
 
-        e = buf_printf(&b, "%s=", f->name);
+        e = transform_path_text(slice_str(f->name), &b);
+        if (!e)
+            e = buf_append_u8(&b, '=');
         if (!e)
             e = transform_path(f->transform, f->result, &partition[i], &b);
+        if (!e && b.len - from > FOLDER_NAME_MAX)
+            e = ERR_TOO_LARGE;
         if (!e)
             e = buf_append_u8(&b, '/');
     }
     name_make(name);
     if (!e)
         e = buf_printf(&b, "%s.parquet", name);
-    if (e) { /* too long for a key: without folders the file is as good */
+    if (e) { /* too long for a key, or for a folder: without them the file is as good */
         buf_clear(&b);
         e = buf_printf(&b, "%sdata/%s.parquet", t->base, name);
     }

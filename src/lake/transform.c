@@ -197,7 +197,7 @@ void transform_apply(struct transform t, struct ice_type source, const struct ic
 
 /* ---- folder names ---- */
 
-static enum err path_text(struct slice s, struct buf *out)
+enum err transform_path_text(struct slice s, struct buf *out)
 {
     static const char hex[] = "0123456789ABCDEF";
     enum err e = ERR_OK;
@@ -246,7 +246,7 @@ enum err transform_path(struct transform t, struct ice_type result, const struct
     if (result.kind == ICE_BOOLEAN)
         return buf_append_str(out, v->i ? "true" : "false");
     if (v->bytes.ptr)
-        return path_text(v->bytes, out);
+        return transform_path_text(v->bytes, out);
     return buf_printf(out, "%lld", (long long)v->i);
 }
 

@@ -42,6 +42,8 @@ bool transform_result(struct transform t, struct ice_type source, struct ice_typ
  * scratch (decimals). */
 void transform_apply(struct transform t, struct ice_type source, const struct ice_value *v,
                      uint8_t scratch[16], struct ice_value *out);
+/* Text as folder names have it: percent-encoded. Appended. */
+enum err transform_path_text(struct slice s, struct buf *out);
 /* A value of a partition as folder names have it ("2026-11-21-10", percent-encoded text, "null"),
  * appended. result: the transform's type. */
 enum err transform_path(struct transform t, struct ice_type result, const struct ice_value *v,

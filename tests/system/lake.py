@@ -200,6 +200,22 @@ def test_lake_partitions():
                 assert len(table.files()) > 4 and sum(f["record_count"] for f in table.files()) == 20
 
 
+def test_lake_partition_values():
+    """Values that are no names of folders, or are too long for them, divide a table as others do."""
+    values = ["..", "../../x", "/", "a/b", "", "\0", "é" * 130, "x" * 5000, "null", "%2F", None, "ok"]
+    with served() as s, scratch() as d:
+        place = iceberg.Folder(os.path.join(s.data, "lake"))
+        weir("topics", "create", "pv", *ENABLE, "--set", "lake.partition=c", server=s)
+        for n in range(2):  # the first flush gives the table its column
+            post(s, "pv", [{"c": v, "n": i} for i, v in enumerate(values)])
+            weir("lake", "flush", "pv", server=s)
+        table, got = rows(place, "pv", d, "n")
+        assert [int(r[0]) for r in got] == 2 * list(range(len(values))) and len(table.files()) == 1 + len(values)
+        assert [n for n in os.listdir(os.path.join(place.root, "weir")) if n[0] != "."] == ["pv"]
+        names = os.listdir(os.path.join(place.root, "weir", "pv", "data"))
+        assert "c=ok" in names and "c=%2E%2E" in names and sum(n.endswith(".parquet") for n in names) == 3, names
+
+
 def ask(s, sql):
     status, _, body = s.call("POST", "/sql", json.dumps({"query": sql}))
     assert status == 200, body
