@@ -190,7 +190,7 @@ enum err batch_validate(struct slice batch, struct buf *scratch)
 
 void batch_builder_init(struct batch_builder *b, enum codec codec, size_t bytes_max)
 {
-    ASSERT(bytes_max > BATCH_HEADER && bytes_max <= LIMIT_BATCH_BYTES);
+    ASSERT(bytes_max > BATCH_HEADER && bytes_max <= BATCH_HEADER + LIMIT_BATCH_INFLATED);
     memset(b, 0, sizeof *b);
     buf_init(&b->buf, bytes_max);
     buf_init(&b->packed, BATCH_HEADER + codec_bound(bytes_max));
@@ -261,7 +261,7 @@ enum err batch_builder_add(struct batch_builder *b, int64_t ts, struct slice key
     uint32_t i;
 
     if (n > LIMIT_RECORD_HEADERS || b->count >= (int32_t)LIMIT_BATCH_RECORDS ||
-        key.len > LIMIT_BATCH_BYTES || value.len > LIMIT_BATCH_BYTES)
+        key.len > LIMIT_BATCH_INFLATED || value.len > LIMIT_BATCH_INFLATED)
         return ERR_TOO_LARGE;
     body = body_size(ts_delta, b->count, key, value, h, n);
     if (buf_reserve(&b->buf, head + varint_size((int64_t)body) + body))

@@ -97,7 +97,7 @@ struct batch_builder {
     int32_t count;
     int64_t base_ts, max_ts;
 };
-/* bytes_max: of the finished batch. */
+/* bytes_max: of the batch, before it is compressed. */
 void batch_builder_init(struct batch_builder *b, enum codec codec, size_t bytes_max);
 void batch_builder_fini(struct batch_builder *b);
 void batch_builder_reset(struct batch_builder *b);

@@ -31,9 +31,10 @@ struct tier_pass {
     int32_t partition;
     int64_t next, to;
     struct lake_view *view;
-    struct merge *merge; /* of the view's files */
-    struct batch_builder builder;
-    int64_t base_offset; /* of the batch being built */
+    struct merge *merge;          /* of the view's files */
+    struct batch_builder builder; /* has room for what was compressed when it came */
+    enum codec codec;             /* of the topic */
+    int64_t base_offset;          /* of the batch being built */
     uint64_t base_position;
     bool renewed; /* the view is new, and nothing was read since */
 };
@@ -105,7 +106,8 @@ static enum err pass_open(void *arg, struct partition *p, int64_t from, int64_t 
     s->next = from;
     s->to = to;
     topic_conf_get(s->topic, &conf);
-    batch_builder_init(&s->builder, (enum codec)topic_conf_codec(&conf), LIMIT_BATCH_BYTES);
+    s->codec = (enum codec)topic_conf_codec(&conf);
+    batch_builder_init(&s->builder, s->codec, BATCH_HEADER + LIMIT_BATCH_INFLATED);
     e = pass_view(s, false, info);
     if (e)
         pass_close(&s);
@@ -124,6 +126,10 @@ static enum err batch_end(struct tier_pass *s, int16_t attributes, struct tier_b
 
     if (n == 0)
         return ERR_OK;
+    /* one that is too large by itself came compressed, whatever the topic says */
+    s->builder.codec =
+        s->codec == CODEC_NONE && batch_builder_bytes(&s->builder) > LIMIT_BATCH_BYTES ? CODEC_ZSTD
+                                                                                       : s->codec;
     e = batch_builder_finish(&s->builder, attributes, -1, -1, -1, &bytes);
     if (!e)
         e = buf_append_slice(&out->bytes, bytes);

@@ -11,7 +11,9 @@
 
 static _Atomic bool scrambled; /* files do not have them in order */
 static _Atomic bool outsized;  /* one of them fits no batch */
+static _Atomic bool large;     /* it fits only when it is compressed */
 #define OUTSIZED 700
+#define LARGE    (LIMIT_BATCH_BYTES + 1000)
 
 static bool there(int64_t o)
 {
@@ -49,6 +51,7 @@ struct cursor {
     struct lake_record r;
     struct record_header h[3];
     char text[32];
+    uint8_t *large;
 };
 static _Atomic unsigned files_open, files_open_max;
 
@@ -88,6 +91,10 @@ static enum err cursor_next(void *cursor, const struct lake_record **out, struct
             continue;
         if (atomic_load(&outsized) && o == OUTSIZED)
             x->r.headers_n = LIMIT_RECORD_HEADERS + 1;
+        if (atomic_load(&large) && o == OUTSIZED) {
+            x->large = x->large ? x->large : xcalloc(1, LARGE);
+            x->r.value = slice_of(x->large, LARGE);
+        }
         *out = &x->r;
         return ERR_OK;
     }
@@ -96,6 +103,7 @@ static enum err cursor_next(void *cursor, const struct lake_record **out, struct
 
 static void cursor_close(void *cursor)
 {
+    free(((struct cursor *)cursor)->large);
     atomic_fetch_sub(&files_open, 1);
     free(cursor);
 }
@@ -322,6 +330,33 @@ static void test_outsized(void **state)
     topic_unref(&t);
 }
 
+/* A record that was sent compressed, and is larger than a batch may be, is a compressed batch again. */
+static void test_large(void **state)
+{
+    struct topic *t = begin(*state);
+    struct plog_read r = {0};
+    struct batch_iter it;
+    struct record rec;
+    struct buf scratch;
+    int64_t hot;
+    enum err e;
+
+    atomic_store(&large, true);
+    while ((e = tier_read(topic_partition(t, 0), OUTSIZED, 4000, &r, &hot, NULL)) == ERR_AGAIN)
+        nanosleep(&nap, NULL);
+    atomic_store(&large, false);
+    assert_int_equal(e, ERR_OK);
+    buf_init(&scratch, LIMIT_BATCH_INFLATED);
+    assert_int_equal(batch_validate(r.batch[0].data, &scratch), ERR_OK);
+    assert_int_equal(batch_iter_init(&it, r.batch[0].data, &scratch), ERR_OK);
+    assert_int_equal(batch_iter_next(&it, &rec), ERR_OK);
+    assert_true(rec.offset == OUTSIZED && rec.value.len == LARGE);
+    assert_true(r.batch[0].data.len < LIMIT_BATCH_BYTES);
+    buf_fini(&scratch);
+    plog_read_release(&r);
+    topic_unref(&t);
+}
+
 static enum err find(struct topic *t, enum tier_by by, int64_t value, int64_t *offset, int64_t *ts)
 {
     enum err e;
@@ -382,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
         cmocka_unit_test_setup_teardown(test_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outsized, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_large, setup, teardown),
         cmocka_unit_test_setup_teardown(test_find, setup, teardown),
         cmocka_unit_test(test_scattered),
     };
