@@ -71,13 +71,13 @@ static void task_run(struct loop_task *t)
         wake(arg); /* on the loop, as rows_pipe_close is: it cannot come between */
 }
 
-/* With the lock. */
-static void post(struct rows_pipe *p)
+/* With the lock; true: the task is to be posted when it is given up, or the loop, woken, would wait for
+ * it. The pipe stays until the task has run. */
+static bool post(struct rows_pipe *p)
 {
     if (p->posted || p->closed)
-        return;
-    p->posted = true;
-    loop_post(p->loop, &p->task);
+        return false;
+    return p->posted = true;
 }
 
 struct rows_pipe *rows_pipe_new(struct loop *l, size_t max, void (*wake)(void *arg), void *arg)
@@ -97,7 +97,7 @@ struct rows_pipe *rows_pipe_new(struct loop *l, size_t max, void (*wake)(void *a
 bool rows_pipe_put(struct rows_pipe *p, struct buf *b, uint32_t kind)
 {
     struct rows_piece *piece;
-    bool ok;
+    bool ok, wake = false;
 
     if (b->len == 0)
         return !rows_pipe_closed(p);
@@ -116,9 +116,11 @@ bool rows_pipe_put(struct rows_pipe *p, struct buf *b, uint32_t kind)
         p->tail = piece;
         p->bytes += piece->len;
         piece = NULL;
-        post(p);
+        wake = post(p);
     }
     io_mutex_unlock(&p->lock);
+    if (wake)
+        loop_post(p->loop, &p->task);
     rows_piece_free(piece);
     return ok;
 }
@@ -136,12 +138,15 @@ bool rows_pipe_closed(struct rows_pipe *p)
 void rows_pipe_end(struct rows_pipe **pp)
 {
     struct rows_pipe *p = *pp;
+    bool wake;
 
     *pp = NULL;
     io_mutex_lock(&p->lock);
     p->ended = true;
-    post(p);
+    wake = post(p);
     settle(p);
+    if (wake)
+        loop_post(p->loop, &p->task);
 }
 
 struct rows_piece *rows_pipe_take(struct rows_pipe *p, bool *ended)

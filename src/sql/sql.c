@@ -422,11 +422,12 @@ static enum err query_submit(struct sql *s, struct sql_query *q, struct sql_quer
         }
         list_push_back(&s->waiting, &q->link);
         s->waiting_n++;
-        io_cond_signal(&s->idle);
         if (q->deadline_ns < s->watch_ns)
             io_cond_broadcast(&s->change);
     }
     io_mutex_unlock(&s->lock);
+    if (!e)
+        io_cond_signal(&s->idle); /* a worker that woke before would wait for the lock */
     if (e)
         query_unref(q);
     else
