@@ -60,7 +60,7 @@ struct txn_op {
 /* Who asks for the end of a transaction, or for its next epoch. */
 enum raise {
     RAISE_NONE, /* the epoch stays */
-    RAISE_OWN,  /* its producer, which asks again with the old epoch when the answer is lost, or time */
+    RAISE_OWN,  /* its producer, or time: it may ask again with the old epoch */
     RAISE_FENCE /* another: whoever has the old epoch is shut out */
 };
 
