@@ -30,26 +30,9 @@
 #include "base/mem.h"
 #include "broker/consumer_int.h"
 #include "broker/notices.h"
+#include "broker/streams_int.h"
 
 /* ---- members ---- */
-
-static struct slice text_own(struct slice s)
-{
-    uint8_t *copy;
-
-    if (slice_is_null(s))
-        return SLICE_NULL;
-    copy = xmalloc(s.len + 1);
-    if (s.len)
-        memcpy(copy, s.ptr, s.len);
-    return slice_of(copy, s.len);
-}
-
-static void text_free(struct slice *s)
-{
-    free((void *)s->ptr);
-    *s = SLICE_NULL;
-}
 
 static void session_fire(struct turn *t, struct group_timer *tm);
 static void rebalance_fire(struct turn *t, struct group_timer *tm);
@@ -354,6 +337,8 @@ static enum err group_find(struct turn *t, const struct group_consumer_heartbeat
 
     if (share_group(t, h->group))
         return errinfo_set(info, ERR_GROUP_NOT_FOUND, "it is a share group");
+    if (streams_group(t, h->group))
+        return errinfo_set(info, ERR_GROUP_NOT_FOUND, "it is a streams group");
     if (t->g && t->g->kind == GROUP_CONSUMER)
         return ERR_OK;
     if (t->g && (t->g->members.n || t->g->classic.state != GROUP_EMPTY)) {

@@ -14,6 +14,7 @@
 #include "broker/consumer_int.h"
 #include "broker/coordinator_int.h"
 #include "broker/cursor.h"
+#include "broker/streams_int.h"
 
 #define IMAGE_MS 1000 /* between the published texts of a consumer group, at least */
 
@@ -253,6 +254,11 @@ static void wait_error(struct group_wait_state *s, enum err e, const char *text)
         s->r.consumer = (struct group_consumer_result){
             .e = e, .text = text ? text : err_text(e), .member_id = member_id};
         break;
+    case WAIT_STREAMS:
+        member_id = s->r.streams.member_id;
+        s->r.streams = (struct group_streams_result){
+            .e = e, .text = text ? text : err_text(e), .member_id = member_id};
+        break;
     }
 }
 
@@ -264,6 +270,8 @@ void turn_answer_error(struct turn *t, struct group_wait_state *s, enum err e,
         s->r.join.member_id = member_id;
     else if (s->kind == WAIT_CONSUMER)
         s->r.consumer.member_id = member_id;
+    else if (s->kind == WAIT_STREAMS)
+        s->r.streams.member_id = member_id;
     wait_error(s, e, text);
     turn_answer(t, s);
 }
@@ -279,6 +287,10 @@ static void answer_call(struct group_wait_state *s)
         break;
     case WAIT_CONSUMER:
         s->done.consumer(s->arg, &s->r.consumer);
+        break;
+    case WAIT_STREAMS:
+        s->r.streams.memory = &s->arena;
+        s->done.streams(s->arg, &s->r.streams);
         break;
     }
 }
@@ -425,6 +437,7 @@ static void live_free(struct coordinator *c, struct live_group *g)
     group_timer_clear(&g->image);
     classic_fini(g);
     consumer_fini(g);
+    streams_fini(g);
     map_fini(&g->members);
     map_fini(&g->instances);
     coordinator_give(c, live_bytes(g->name_len));
@@ -566,6 +579,10 @@ void group_conf_default(struct group_conf *c)
                              .share_session_timeout_ms = 45000,
                              .share_heartbeat_ms = 5000,
                              .share_size_max = 200,
+                             .streams_session_timeout_ms = 45000,
+                             .streams_heartbeat_ms = 5000,
+                             .streams_size_max = LIMIT_GROUP_MEMBERS,
+                             .streams_initial_delay_ms = 3000,
                              .upgrade = true,
                              .downgrade = true,
                              .offsets_retention_minutes = 10080,
@@ -600,6 +617,13 @@ enum err groups_conf_set(struct broker *b, const struct group_conf *c, struct er
         {"group.share.heartbeat.interval.ms", c->share_heartbeat_ms, 1,
          c->share_session_timeout_ms},
         {"group.share.max.size", c->share_size_max, 1, LIMIT_GROUP_MEMBERS},
+        {"group.streams.session.timeout.ms", c->streams_session_timeout_ms, 1, INT32_MAX},
+        {"group.streams.heartbeat.interval.ms", c->streams_heartbeat_ms, 1,
+         c->streams_session_timeout_ms},
+        {"group.streams.max.size", c->streams_size_max, 1, LIMIT_GROUP_MEMBERS},
+        {"group.streams.num.standby.replicas", c->streams_standby_replicas, 0,
+         LIMIT_STREAMS_STANDBYS},
+        {"group.streams.initial.rebalance.delay.ms", c->streams_initial_delay_ms, 0, INT32_MAX},
         {"offsets.retention.minutes", c->offsets_retention_minutes, 1, INT32_MAX},
         {"offsets.retention.check.interval.ms", c->offsets_retention_check_ms, 1, INT32_MAX},
     };
@@ -663,6 +687,8 @@ static void shard_fini(struct coordinator *c, struct shard *sh)
             if (g->kind == GROUP_CLASSIC)
                 classic_drop(&t, list_entry(g->list.node.next, struct classic_member, link),
                              ERR_COORDINATOR);
+            else if (g->kind == GROUP_STREAMS)
+                streams_drop_first(&t);
             else
                 consumer_drop_first(&t);
         while (!list_empty(&t.answers)) {

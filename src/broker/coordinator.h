@@ -1,5 +1,5 @@
 /* Consumer groups with members: who is in a group, what generation it is in, and which partitions
- * each member has. Three protocols over one set of groups:
+ * each member has. Four protocols over one set of groups:
  *
  *   classic   members join, wait until the rebalance is complete, and one of them, the leader,
  *             computes the assignment, whose bytes are opaque here (group_join, group_sync,
@@ -9,6 +9,8 @@
  *   consumer  members say by heartbeat what they subscribe to and own; the coordinator computes the
  *             assignment and moves partitions, taking each from its old owner before the new one
  *             gets it (group_consumer_heartbeat). Semantics: KIP-848 as of Apache Kafka 4.2.
+ *   streams   members run the tasks of an application; the coordinator makes its internal topics,
+ *             and gives out the tasks (streams.h). KIP-1071.
  *
  * While a group changes from one to the other, it has members of both: it is a consumer group then,
  * and the classic calls serve its classic members (group_conf.upgrade, downgrade; mixed.c).
@@ -52,6 +54,12 @@ struct group_conf {
     int32_t share_session_timeout_ms;    /* group.share.session.timeout.ms: 45,000 */
     int32_t share_heartbeat_ms;          /* group.share.heartbeat.interval.ms: 5,000 */
     int32_t share_size_max;              /* group.share.max.size: 200 */
+    /* what a streams group has that was not configured by itself (streams.h) */
+    int32_t streams_session_timeout_ms; /* group.streams.session.timeout.ms: 45,000 */
+    int32_t streams_heartbeat_ms;       /* group.streams.heartbeat.interval.ms: 5,000 */
+    int32_t streams_size_max;           /* group.streams.max.size: LIMIT_GROUP_MEMBERS */
+    int32_t streams_standby_replicas;   /* group.streams.num.standby.replicas: 0 */
+    int32_t streams_initial_delay_ms;   /* group.streams.initial.rebalance.delay.ms: 3,000 */
     /* group.consumer.migration.policy (bidirectional): a classic group of consumers becomes a
      * consumer group when one joins by that protocol, and the other way when the last such goes */
     bool upgrade, downgrade;
@@ -138,6 +146,10 @@ struct group_member {
     struct slice group, member_id;
     struct slice instance_id; /* null: none */
     int32_t generation;
+    /* What it is to commit of: who is in a streams group may be behind with its epoch, if it had the
+     * tasks of these then. */
+    struct partition *const *parts;
+    unsigned parts_n;
 };
 /* ERR_OK, ERR_REBALANCE_IN_PROGRESS (join again), ERR_UNKNOWN_MEMBER, ERR_ILLEGAL_GENERATION,
  * ERR_FENCED_INSTANCE, ERR_GROUP_ID. */
@@ -231,7 +243,7 @@ enum err group_remove(struct broker *b, struct slice group, broker_done_fn done,
 
 /* ---- looking ---- */
 
-enum group_kind { GROUP_CLASSIC, GROUP_CONSUMER, GROUP_SHARE };
+enum group_kind { GROUP_CLASSIC, GROUP_CONSUMER, GROUP_SHARE, GROUP_STREAMS };
 enum group_state {
     GROUP_EMPTY,
     GROUP_PREPARING_REBALANCE,  /* classic: waiting for members to join */
@@ -239,11 +251,14 @@ enum group_state {
     GROUP_STABLE,
     GROUP_ASSIGNING,   /* consumer: a new assignment is to be computed */
     GROUP_RECONCILING, /* consumer: members are on their way to their assignment */
+    GROUP_NOT_READY,   /* streams: topics are missing, or not as the topology needs them */
     GROUP_DEAD         /* there is none */
 };
-const char *group_kind_text(enum group_kind k);   /* "classic", "consumer", "share" */
+const char *group_kind_text(enum group_kind k);   /* "classic", "consumer", "share", … */
 const char *group_state_text(enum group_state s); /* "PreparingRebalance", … as Kafka says them */
 
+struct streams_member_description;
+struct streams_description;
 struct group_description_member {
     struct slice member_id, instance_id, client_id, client_host; /* instance_id null: none */
     struct slice metadata, assignment; /* classic; metadata only while stable */
@@ -255,6 +270,7 @@ struct group_description_member {
     struct slice topic_regex; /* null: none */
     const struct group_topic_partitions *assigned, *target;
     unsigned assigned_n, target_n;
+    const struct streams_member_description *streams; /* of a streams group; else NULL */
 };
 struct group_description {
     enum group_kind kind;
@@ -265,7 +281,8 @@ struct group_description {
     int32_t assignment_epoch;   /* consumer */
     struct group_description_member *members;
     unsigned members_n;
-    void *memory; /* private */
+    const struct streams_description *streams; /* of a streams group with members; else NULL */
+    void *memory;                              /* private */
 };
 /* A snapshot. A group that does not exist: GROUP_DEAD, no members. ERR_GROUP_ID, ERR_TOO_LARGE. */
 enum err group_describe(struct broker *b, struct slice group, struct group_description *out);

@@ -15,10 +15,15 @@
 #ifndef WEIR_BROKER_COORDINATOR_INT_H
 #define WEIR_BROKER_COORDINATOR_INT_H
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/arena.h"
 #include "base/map.h"
+#include "base/mem.h"
 #include "broker/broker_int.h"
 #include "broker/coordinator.h"
+#include "broker/streams.h"
 
 #define GROUP_SHARDS    16u
 #define TIMER_OFF       UINT32_MAX
@@ -40,6 +45,24 @@ void blob_unref(struct blob **x);
 static inline struct slice blob_slice(const struct blob *x)
 {
     return x ? slice_of(x->bytes, x->len) : slice_of("", 0);
+}
+
+/* Texts of a member: its own memory; null stays null. */
+static inline struct slice text_own(struct slice s)
+{
+    uint8_t *copy;
+
+    if (slice_is_null(s))
+        return SLICE_NULL;
+    copy = xmalloc(s.len + 1);
+    if (s.len)
+        memcpy(copy, s.ptr, s.len);
+    return slice_of(copy, s.len);
+}
+static inline void text_free(struct slice *s)
+{
+    free((void *)s->ptr);
+    *s = SLICE_NULL;
 }
 
 /* A member's protocols, each name once. */
@@ -71,7 +94,7 @@ void group_timer_clear(struct group_timer *tm);
 
 /* ---- answers ---- */
 
-enum wait_kind { WAIT_JOIN, WAIT_SYNC, WAIT_CONSUMER };
+enum wait_kind { WAIT_JOIN, WAIT_SYNC, WAIT_CONSUMER, WAIT_STREAMS };
 struct group_wait_state {
     struct list_node link; /* in a turn's or a change's answers, once it is given */
     struct group_wait *w;  /* waits_lock; NULL: cancelled */
@@ -80,6 +103,7 @@ struct group_wait_state {
         group_join_fn join;
         group_sync_fn sync;
         group_consumer_fn consumer;
+        group_streams_fn streams;
     } done;
     void *arg;
     int32_t generation; /* that it tells; -1 none */
@@ -87,6 +111,7 @@ struct group_wait_state {
         struct group_join_result join;
         struct group_sync_result sync;
         struct group_consumer_result consumer;
+        struct group_streams_result streams;
     } r;
     struct arena arena;      /* what r points to */
     struct protocols **held; /* and metadata, by reference; in the arena */
@@ -144,6 +169,7 @@ struct classic_group {
 };
 
 struct consumer_group; /* consumer_int.h */
+struct streams_group;  /* streams_int.h */
 
 struct live_group {
     struct shard *shard;
@@ -158,6 +184,7 @@ struct live_group {
     struct group_timer image; /* the published texts are to be written */
     struct classic_group classic;
     struct consumer_group *consumer; /* NULL: never was one */
+    struct streams_group *streams;   /* NULL: never was one */
     size_t name_len;
     char name[];
 };
@@ -169,6 +196,13 @@ static inline struct slice live_name(const struct live_group *g)
  * stay where they are until live_unindex. */
 void live_index(struct live_group *g, struct slice id, struct slice instance_id, void *member);
 void live_unindex(struct live_group *g, struct slice id, struct slice instance_id);
+enum group_state live_state(const struct live_group *g); /* group_calls.c */
+
+/* Whether a group of this kind may have members of the classic protocol. */
+static inline bool kind_speaks_classic(enum group_kind k)
+{
+    return k == GROUP_CLASSIC || k == GROUP_CONSUMER;
+}
 
 struct shard {
     struct io_mutex lock;

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "broker/consumer_int.h"
 #include "broker/coordinator_int.h"
+#include "broker/streams_int.h"
 
 #define DESCRIBE_BYTES_MAX (1u << 30)
 
@@ -62,7 +63,7 @@ static void join_turn(struct turn *t, const struct group_join *j, struct group_w
 {
     enum err e = join_check(t, j);
 
-    if (!e && share_group(t, j->group))
+    if (!e && (share_group(t, j->group) || (t->g && t->g->kind == GROUP_STREAMS)))
         e = ERR_INCONSISTENT_PROTOCOL;
     if (!e && t->g && t->g->kind == GROUP_CONSUMER) {
         mixed_join(t, j, s);
@@ -123,7 +124,7 @@ void group_sync(struct broker *b, const struct group_sync *y, int64_t now_ms, st
         e = ERR_GROUP_ID;
     else if (atomic_load(&t.c->draining))
         e = ERR_COORDINATOR;
-    else if (!t.g || t.g->kind == GROUP_SHARE)
+    else if (!t.g || !kind_speaks_classic(t.g->kind))
         e = ERR_UNKNOWN_MEMBER;
     else
         e = sync_sizes(y);
@@ -144,7 +145,7 @@ enum err group_heartbeat(struct broker *b, const struct group_member *m, int64_t
     if (!group_name_ok(m->group))
         return ERR_GROUP_ID;
     turn_begin(&t, b, m->group, now_ms);
-    if (!t.g || t.g->kind == GROUP_SHARE)
+    if (!t.g || !kind_speaks_classic(t.g->kind))
         e = ERR_UNKNOWN_MEMBER;
     else
         e = t.g->kind == GROUP_CLASSIC ? classic_heartbeat(&t, m) : mixed_heartbeat(&t, m);
@@ -225,6 +226,23 @@ void group_share_heartbeat(struct broker *b, const struct group_share_heartbeat 
     turn_end(&t);
 }
 
+/* ---- streams ---- */
+
+void group_streams_heartbeat(struct broker *b, const struct group_streams_heartbeat *beat,
+                             int64_t now_ms, struct group_wait *w, group_streams_fn done, void *arg)
+{
+    struct group_wait_state *s = wait_new(WAIT_STREAMS, w, arg);
+    struct group_streams_heartbeat h = *beat;
+    struct turn t;
+
+    s->done.streams = done;
+    h.client_id = shorten(h.client_id);
+    h.client_host = shorten(h.client_host);
+    if (heartbeat_turn(&t, b, h.group, h.member_id, now_ms, s))
+        streams_heartbeat(&t, &h, s);
+    turn_end(&t);
+}
+
 /* ---- offsets ---- */
 
 static enum err live_commit_check(struct turn *t, const struct group_member *m, bool transactional)
@@ -233,7 +251,7 @@ static enum err live_commit_check(struct turn *t, const struct group_member *m, 
 
     if (t->g->kind == GROUP_CLASSIC)
         return classic_commit_check(t, m, transactional);
-    e = consumer_commit_check(t, m);
+    e = t->g->kind == GROUP_STREAMS ? streams_commit_check(t, m) : consumer_commit_check(t, m);
     /* all that TxnOffsetCommit knows */
     return transactional && e == ERR_STALE_MEMBER_EPOCH ? ERR_ILLEGAL_GENERATION : e;
 }
@@ -272,6 +290,8 @@ enum err group_fetch_check(struct broker *b, const struct group_member *m)
     turn_begin(&t, b, m->group, 0);
     if (t.g && t.g->kind == GROUP_CONSUMER)
         e = consumer_commit_check(&t, m);
+    else if (t.g && t.g->kind == GROUP_STREAMS)
+        e = streams_commit_check(&t, m);
     turn_end(&t);
     return e;
 }
@@ -283,6 +303,8 @@ static enum err offset_delete_check(struct turn *t, struct slice group, struct t
 
     if (!g)
         return group_durable_get(t->b, group, &d) ? ERR_OK : ERR_GROUP_NOT_FOUND;
+    if (g->kind == GROUP_STREAMS)
+        return streams_reads(g, slice_str(topic_name(topic))) ? ERR_GROUP_SUBSCRIBED : ERR_OK;
     if (g->kind != GROUP_CLASSIC)
         return consumer_subscribes(g, topic_id(topic)) ? ERR_GROUP_SUBSCRIBED : ERR_OK;
     if (g->members.n == 0)
@@ -352,7 +374,7 @@ enum err group_remove(struct broker *b, struct slice group, broker_done_fn done,
 
 const char *group_kind_text(enum group_kind k)
 {
-    static const char *const text[] = {"classic", "consumer", "share"};
+    static const char *const text[] = {"classic", "consumer", "share", "streams"};
 
     ASSERT((size_t)k < sizeof text / sizeof text[0]);
     return text[k];
@@ -360,8 +382,13 @@ const char *group_kind_text(enum group_kind k)
 
 const char *group_state_text(enum group_state s)
 {
-    static const char *const text[] = {"Empty",  "PreparingRebalance", "CompletingRebalance",
-                                       "Stable", "Assigning",          "Reconciling",
+    static const char *const text[] = {"Empty",
+                                       "PreparingRebalance",
+                                       "CompletingRebalance",
+                                       "Stable",
+                                       "Assigning",
+                                       "Reconciling",
+                                       "NotReady",
                                        "Dead"};
 
     ASSERT((size_t)s < sizeof text / sizeof text[0]);
@@ -384,6 +411,8 @@ enum err group_describe(struct broker *b, struct slice group, struct group_descr
     turn_begin(&t, b, group, 0);
     if (t.g && t.g->kind == GROUP_CLASSIC) {
         classic_describe(t.g, out, a);
+    } else if (t.g && t.g->kind == GROUP_STREAMS) {
+        streams_describe(t.g, out, a);
     } else if (t.g) {
         consumer_describe(t.g, out, a);
     } else if (group_durable_get(b, group, &d)) {
@@ -405,6 +434,18 @@ void group_description_fini(struct group_description *d)
     memset(d, 0, sizeof *d);
 }
 
+enum group_state live_state(const struct live_group *g)
+{
+    switch (g->kind) {
+    case GROUP_CLASSIC:
+        return g->classic.state;
+    case GROUP_STREAMS:
+        return streams_state(g);
+    default:
+        return consumer_state(g);
+    }
+}
+
 struct listed {
     struct group_listing l;
     char text[];
@@ -422,8 +463,7 @@ static struct listed *listed_new(const struct live_group *g)
     x->l = (struct group_listing){.group = slice_of(x->text, g->name_len),
                                   .protocol_type = slice_of(x->text + g->name_len, type.len),
                                   .kind = g->kind,
-                                  .state = g->kind != GROUP_CLASSIC ? consumer_state(g)
-                                                                    : g->classic.state};
+                                  .state = live_state(g)};
     return x;
 }
 

@@ -25,6 +25,8 @@ static const uint8_t states_of[KINDS] = {
     [GROUP_CONSUMER] =
         1u << GROUP_EMPTY | 1u << GROUP_ASSIGNING | 1u << GROUP_RECONCILING | 1u << GROUP_STABLE,
     [GROUP_SHARE] = 1u << GROUP_EMPTY | 1u << GROUP_STABLE,
+    [GROUP_STREAMS] = 1u << GROUP_EMPTY | 1u << GROUP_NOT_READY | 1u << GROUP_ASSIGNING |
+                      1u << GROUP_RECONCILING | 1u << GROUP_STABLE,
 };
 
 /* Groups that have members by what the coordinator knows, all others by what is durable. */
@@ -43,7 +45,7 @@ static void count(struct broker *b, struct counts *c)
         io_mutex_lock(&sh->lock);
         while (map_next(&sh->groups, &at, NULL, &v)) {
             const struct live_group *g = v;
-            enum group_state s = g->kind == GROUP_CLASSIC ? g->classic.state : consumer_state(g);
+            enum group_state s = live_state(g);
             int was = group_kind_get(b, live_name(g));
 
             if (was >= 0 && c->groups[was][GROUP_EMPTY])

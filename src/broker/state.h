@@ -136,7 +136,7 @@ struct entry_group_offset {
     int64_t offset, committed_ms;
     struct slice group, metadata;
 };
-#define GROUP_KIND_MAX 2u
+#define GROUP_KIND_MAX 3u
 struct entry_group_state {
     int32_t generation;
     uint8_t kind; /* enum group_kind */

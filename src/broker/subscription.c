@@ -16,6 +16,7 @@
 #include "base/rd.h"
 #include "broker/consumer_int.h"
 #include "broker/coordinator_int.h"
+#include "broker/streams_int.h"
 
 #include <stdlib.h>
 
@@ -246,8 +247,9 @@ void group_images(const struct live_group *g, struct buf *members, struct buf *a
     if (buf_append_u8(members, '[') || buf_append_u8(assignment, '{'))
         e = ERR_TOO_LARGE;
     if (!e)
-        e = g->kind == GROUP_CLASSIC ? classic_images(g, members, assignment)
-                                     : consumer_images(g, members, assignment);
+        e = g->kind == GROUP_CLASSIC   ? classic_images(g, members, assignment)
+            : g->kind == GROUP_STREAMS ? streams_images(g, members, assignment)
+                                       : consumer_images(g, members, assignment);
     if (e || buf_append_u8(members, ']') || buf_append_u8(assignment, '}')) {
         buf_clear(members);
         buf_clear(assignment);

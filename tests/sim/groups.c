@@ -218,7 +218,9 @@ static enum err commit(struct who *k)
     static char meta[LIMIT_GROUP_METADATA];
     struct world *w = k->w;
     int g = k->group, p = (int)rnd(&w->seed, PARTS);
-    struct group_member m = {slice_str(group_name[g]), slice_str(k->id), SLICE_NULL, k->epoch};
+    struct group_member m = {.group = slice_str(group_name[g]),
+                             .member_id = slice_str(k->id),
+                             .generation = k->epoch};
     struct commit *c;
     enum err e;
 
@@ -442,8 +444,9 @@ static void man_refused(struct man *m, enum err e)
 static void man_member(struct man *m)
 {
     struct world *w = m->k.w;
-    struct group_member me = {slice_str(group_name[OLD]), slice_str(m->k.id), SLICE_NULL,
-                              m->k.epoch};
+    struct group_member me = {.group = slice_str(group_name[OLD]),
+                              .member_id = slice_str(m->k.id),
+                              .generation = m->k.epoch};
     enum err e;
 
     if (rnd(&w->seed, 2)) {

@@ -304,65 +304,111 @@ def until(what, ready, seconds=60):
         time.sleep(0.1)
 
 
+class WordCounts:
+    """Instances of the word count, with exactly_once_v2; what they read, and what they are to have written."""
+    WORDS = ["apple", "pear", "plum", "fig", "quince", "grape", "cherry"]
+
+    def __init__(self, server, tmp, protocol):
+        self.server, self.tmp, self.protocol, self.runs, self.lines = server, tmp, protocol, {}, []
+        self.java = kafka_clients.java_client()
+        self.rng = random.Random(7)
+        for topic, n in (("lines", 3), ("counts", 2)):
+            weir("topics", "create", topic, "--partitions", str(n), server=server)
+
+    def start(self, name):
+        log = open(os.path.join(self.tmp, name + ".log"), "wb")
+        cmd = kafka_clients.java(self.java, "WordCount", self.server.kafka, "lines", "counts", os.path.join(self.tmp, name),
+                                 self.protocol)
+        self.runs[name] = subprocess.Popen(cmd, stdout=log, stderr=log)
+
+    def log(self, name):
+        path = os.path.join(self.tmp, name + ".log")
+        return open(path).read() if os.path.exists(path) else ""
+
+    def stop(self, name, kill=False):
+        p = self.runs[name]
+        p.kill() if kill else p.terminate()
+        assert p.wait(60) is not None and (kill or "ERROR" not in self.log(name).splitlines())
+
+    def put(self, n):
+        part = [" ".join(self.rng.choices(self.WORDS, k=5)) for _ in range(n)]
+        self.lines += part
+        kafka_clients.kcat(self.server, "-P", "-t", "lines", "-p", "-1", stdin="\n".join(part).encode())
+
+    def counted(self):
+        return kafka_clients.kcat(self.server, "-C", "-t", "counts", "-o", "beginning", "-e", "-q", "-K:",
+                                  "-X", "isolation.level=read_committed").splitlines()
+
+    def check(self):
+        """Each word was counted once, in order."""
+        until("all counts", lambda: len(self.counted()) >= 5 * len(self.lines), 120)
+        time.sleep(1)
+        got = by(lambda row: row.split(":")[0], self.counted())
+        for word in self.WORDS:
+            want = ["%s:%d" % (word, n) for n in range(1, sum(line.split().count(word) for line in self.lines) + 1)]
+            assert got[word] == want, "%s: %d counts instead of %d" % (word, len(got[word]), len(want))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, e, trace):
+        for name, p in self.runs.items():
+            p.kill()
+            p.wait()
+            if e:
+                print(name, self.log(name)[-2500:])
+
+
 def test_kafka_streams():
     """A word count with exactly_once_v2; one of two instances is killed: each word is counted once, in order."""
-    d = kafka_clients.java_client()
     kafka_clients.need_kcat()
-    words = ["apple", "pear", "plum", "fig", "quince", "grape", "cherry"]
-    rng = random.Random(7)
-    lines = [" ".join(rng.choices(words, k=5)) for _ in range(4000)]
-    with served(kafka=0) as s, scratch() as tmp:
-        for topic, n in (("lines", 3), ("counts", 2)):
-            weir("topics", "create", topic, "--partitions", str(n), server=s)
-
-        def start(name):
-            log = open(os.path.join(tmp, name + ".log"), "wb")
-            return subprocess.Popen(kafka_clients.java(d, "WordCount", s.kafka, "lines", "counts", os.path.join(tmp, name)),
-                                    stdout=log, stderr=log)
-
-        def put(part):
-            kafka_clients.kcat(s, "-P", "-t", "lines", "-p", "-1", stdin="\n".join(part).encode())
-
-        def counted():
-            return kafka_clients.kcat(s, "-C", "-t", "counts", "-o", "beginning", "-e", "-q", "-K:",
-                                      "-X", "isolation.level=read_committed").splitlines()
-
-        runs = [start("one"), start("two")]
-        try:
-            put(lines[:1500])
-            until("the first counts", lambda: len(counted()) >= 2000)
-            put(lines[1500:3000])
-            time.sleep(0.7)
-            runs[0].kill()
-            runs[0].wait()
-            put(lines[3000:])
-            runs.append(start("three"))
-            until("all counts", lambda: len(counted()) >= 5 * len(lines), 120)
-            time.sleep(1)
-            got = by(lambda row: row.split(":")[0], counted())
-            for word in words:
-                want = ["%s:%d" % (word, n) for n in range(1, sum(l.split().count(word) for l in lines) + 1)]
-                assert got[word] == want, "%s: %d counts instead of %d" % (word, len(got[word]), len(want))
-            for p in runs[1:]:
-                p.terminate()
-            for p in runs[1:]:
-                p.wait(60)
-        except BaseException:
-            for name in ("one", "two", "three"):
-                path = os.path.join(tmp, name + ".log")
-                print(name, open(path).read()[-2500:] if os.path.exists(path) else "")
-            raise
-        finally:
-            for p in runs:
-                p.kill()
-                p.wait()
+    with served(kafka=0) as s, scratch() as tmp, WordCounts(s, tmp, "classic") as w:
+        w.start("one")
+        w.start("two")
+        w.put(1500)
+        until("the first counts", lambda: len(w.counted()) >= 2000)
+        w.put(1500)
+        time.sleep(0.7)
+        w.stop("one", kill=True)
+        w.put(1000)
+        w.start("three")
+        w.check()
+        w.stop("two")
+        w.stop("three")
 
 
-def properties(path, **kw):
-    with open(path, "w") as f:
-        for key, value in kw.items():
-            f.write("%s=%s\n" % (key.replace("_", "."), value))
-    return path
+def test_kafka_streams_group():
+    """The same by the protocol of streams groups: one joins, one leaves, one is killed; who goes on has their state."""
+    kafka_clients.need_kcat()
+    with served(kafka=0) as s, scratch() as tmp, WordCounts(s, tmp, "streams") as w:
+        def group():
+            return json.loads(s.call("GET", "/groups/word-count")[2])
+
+        def shared(n):
+            """So many members, and each runs some of the six tasks."""
+            g = group()
+            return g["type"] == "streams" and g["state"] == "Stable" and len(g["members"]) == n and all(
+                m["assignment"] for m in g["members"])
+
+        w.start("one")
+        w.put(1000)
+        until("the first counts", lambda: len(w.counted()) >= 2000)
+        w.start("two")
+        until("two members", lambda: shared(2))
+        w.put(1000)
+        until("counts of both", lambda: len(w.counted()) >= 7000)
+        w.stop("one")
+        until("one member", lambda: shared(1))
+        w.put(1000)
+        w.start("three")
+        until("two members again", lambda: shared(2))
+        w.stop("two", kill=True)
+        w.put(1000)
+        w.check()
+        listed = tool(w.java, "org.apache.kafka.tools.streams.StreamsGroupCommand", "--bootstrap-server", s.kafka,
+                      "--describe", "--group", "word-count", "--state")
+        assert "Stable" in listed, listed
+        w.stop("three")
 
 
 @beside_others

@@ -49,6 +49,7 @@ ERR_ROW(ERR_UNRELEASED_INSTANCE, "unreleased_instance",    409, 111, "another me
 ERR_ROW(ERR_FENCED_MEMBER_EPOCH, "fenced_member_epoch",    409, 110, "the member's epoch is not its own: give up all partitions and join again")
 ERR_ROW(ERR_STALE_MEMBER_EPOCH, "stale_member_epoch",      409, 113, "the member has another epoch by now")
 ERR_ROW(ERR_UNSUPPORTED_ASSIGNOR, "unsupported_assignor",  400, 112, "no such assignor")
+ERR_ROW(ERR_STREAMS_TOPOLOGY,   "streams_topology",        400, 130, "not a valid topology of a Streams application")
 ERR_ROW(ERR_REGEX,              "invalid_regex",           400, 128, "not a valid regular expression")
 ERR_ROW(ERR_RECORD_STATE,       "invalid_record_state",    409, 121, "the record is not, or no longer, with this member")
 ERR_ROW(ERR_COORDINATOR,        "coordinator_unavailable", 503, 15, "the group cannot be served now; try again")

@@ -36,6 +36,12 @@
 #define LIMIT_MEMBER_BYTES (4u << 20)        /* metadata of all protocols; an assignment */
 #define LIMIT_GROUP_ASSIGNMENT (64u << 20)   /* assignments of all members of a group, in bytes */
 #define LIMIT_MEMBER_TOPICS 20000u           /* names that a member subscribes to */
+#define LIMIT_STREAMS_SUBTOPOLOGIES 1000u    /* of a topology that members run */
+#define LIMIT_STREAMS_TOPICS 20000u          /* that a topology names, each as often as it does */
+#define LIMIT_STREAMS_BYTES (4u << 20)       /* of a topology, in memory */
+#define LIMIT_STREAMS_TASKS 20000u           /* of a group, without their standbys */
+#define LIMIT_STREAMS_STANDBYS 16            /* of a task */
+#define LIMIT_STREAMS_TAGS 64u               /* of a member */
 #define LIMIT_GROUPS_LIVE 100000u            /* groups that have members */
 #define LIMIT_GROUPS_BYTES (512ull << 20)    /* what all members and their groups take in memory */
 #define LIMIT_GROUP_IMAGE (256u << 10)       /* published text of members or assignment; else none */

@@ -141,7 +141,10 @@ static void fetch_all(struct fetch *f)
 
 static void fetch_group(struct fetch *f)
 {
-    struct group_member who = {f->m->group_id, f->m->member_id, SLICE_NULL, f->m->member_epoch};
+    struct group_member who = {.group = f->m->group_id,
+                               .member_id = f->m->member_id,
+                               .instance_id = SLICE_NULL,
+                               .generation = f->m->member_epoch};
     uint32_t i;
 
     f->s->group_id = f->m->group_id;

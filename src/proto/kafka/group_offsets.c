@@ -85,6 +85,24 @@ static void commit_resolve(struct kreq *q, struct commit *c, bool by_id, bool tx
     }
 }
 
+/* Whether the member may commit what is good. */
+static enum err commit_check(struct kreq *q, const struct commit *c, struct group_member *who,
+                             bool txn)
+{
+    struct partition **parts = xmalloc(c->good * sizeof(struct partition *));
+    uint32_t i, j;
+    enum err e;
+
+    for (i = 0; i < c->topics_n; i++)
+        for (j = 0; j < c->topics[i].parts_n; j++)
+            if (!c->topics[i].parts[j].code)
+                parts[who->parts_n++] = c->topics[i].parts[j].p;
+    who->parts = parts;
+    e = group_commit_check(q->b, who, txn, kafka_groups_now(q));
+    free(parts);
+    return e;
+}
+
 static void commit_release(struct commit *c)
 {
     uint32_t i;
@@ -250,15 +268,17 @@ void kafka_on_offset_commit(struct kreq *q)
     if (!c || !KREQ_DECODE(q, offset_commit, &m) || !commit_read(q, &m, c))
         return;
     q->state_of = c;
-    who = (struct group_member){m.group_id, m.member_id, m.group_instance_id,
-                                m.generation_id_or_member_epoch};
+    who = (struct group_member){.group = m.group_id,
+                                .member_id = m.member_id,
+                                .instance_id = m.group_instance_id,
+                                .generation = m.generation_id_or_member_epoch};
     if (!kafka_allowed(q, KOP_READ, KRES_GROUP, m.group_id))
         commit_codes_set(c, KE_GROUP_AUTHORIZATION_FAILED);
     else
         commit_resolve(q, c, q->version >= 10, false);
     atomic_init(&c->left, 1);
     if (c->good) {
-        e = group_commit_check(q->b, &who, false, kafka_groups_now(q));
+        e = commit_check(q, c, &who, false);
         if (!e)
             e = commit_write(q, c, m.group_id);
         if (e)
@@ -376,7 +396,10 @@ void kafka_on_txn_offset_commit(struct kreq *q)
     if (!(offsets = kreq_alloc(q, n, sizeof *offsets)))
         return;
     q->state_of = c;
-    who = (struct group_member){m.group_id, m.member_id, m.group_instance_id, m.generation_id};
+    who = (struct group_member){.group = m.group_id,
+                                .member_id = m.member_id,
+                                .instance_id = m.group_instance_id,
+                                .generation = m.generation_id};
     if (!kafka_allowed(q, KOP_WRITE, KRES_TRANSACTIONAL_ID, m.transactional_id))
         commit_codes_set(c, KE_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     else if (!kafka_allowed(q, KOP_READ, KRES_GROUP, m.group_id))
@@ -384,7 +407,7 @@ void kafka_on_txn_offset_commit(struct kreq *q)
     else
         commit_resolve(q, c, false, true);
     if (c->good) {
-        e = group_commit_check(q->b, &who, true, kafka_groups_now(q));
+        e = commit_check(q, c, &who, true);
         if (!e && !(e = txn_commit(q, c, &m, offsets)))
             return; /* txn_commit_done may have been called */
         atomic_store(&c->e, (int)e);

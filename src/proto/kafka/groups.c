@@ -2,7 +2,7 @@
  *
  * A join, a sync or a consumer's heartbeat may wait. The coordinator's answer comes on any thread and
  * is valid during the call only, the request's arena belongs to its loop: so the answer is copied to
- * the heap, and encoded on the loop (wait_copied). When the connection ends the wait is cancelled;
+ * the heap, and encoded on the loop (kafka_wait_copied). When the connection ends the wait is cancelled;
  * if the answer was faster it is on its way to the loop, which then throws it away.
  *
  * Codes by version: KafkaApis and GroupCoordinatorService of Apache Kafka 4.2. */
@@ -15,14 +15,6 @@
 #include "io/io.h"
 #include "proto/kafka/groups.h"
 #include "proto/kafka/kafka_int.h"
-
-/* An answer awaited; in the request's arena. */
-struct wait {
-    struct group_wait w;
-    void (*reply)(struct kreq *q);
-    atomic_bool answered; /* copy is there, reply posted */
-    void *copy;           /* heap; the rest of the answer behind a struct of its own */
-};
 
 int64_t kafka_groups_now(struct kreq *q)
 {
@@ -45,8 +37,7 @@ int16_t kafka_group_code(enum err e)
     }
 }
 
-/* Where the member is: "/ADDRESS", as Kafka says it. */
-static struct slice client_host(struct kreq *q)
+struct slice kafka_client_host(struct kreq *q)
 {
     const char *host = q->kc->c->remote; /* ADDRESS:PORT, [ADDRESS]:PORT or a word */
     const char *end = strrchr(host, ':');
@@ -62,16 +53,16 @@ static struct slice client_host(struct kreq *q)
 
 static void wait_cancel(struct kreq *q)
 {
-    struct wait *w = q->state_of;
+    struct kafka_wait *w = q->state_of;
 
     group_wait_cancel(q->b, &w->w);
     if (!atomic_load(&w->answered))
         kreq_done(q); /* it will not be */
 }
 
-static struct wait *wait_new(struct kreq *q, void (*reply)(struct kreq *q))
+struct kafka_wait *kafka_wait_new(struct kreq *q, void (*reply)(struct kreq *q))
 {
-    struct wait *w = kreq_alloc(q, 1, sizeof *w);
+    struct kafka_wait *w = kreq_alloc(q, 1, sizeof *w);
 
     if (!w)
         return NULL;
@@ -83,20 +74,20 @@ static struct wait *wait_new(struct kreq *q, void (*reply)(struct kreq *q))
 
 static void wait_run(struct kreq *q)
 {
-    struct wait *w = q->state_of;
+    struct kafka_wait *w = q->state_of;
+    void (*drop)(void *copy) = w->drop ? w->drop : free;
     void *copy = w->copy;
 
     if (q->kc)
         w->reply(q);
     else
         kreq_done(q);
-    free(copy);
+    drop(copy);
 }
 
-/* Any thread. q is not touched afterwards. */
-static void wait_copied(struct kreq *q, void *copy)
+void kafka_wait_copied(struct kreq *q, void *copy)
 {
-    struct wait *w = q->state_of;
+    struct kafka_wait *w = q->state_of;
 
     w->copy = copy;
     atomic_store(&w->answered, true);
@@ -148,7 +139,7 @@ static void join_refuse(struct kreq *q, const struct kafka_join_group_request *m
 
 static void join_reply(struct kreq *q)
 {
-    const struct wait *w = q->state_of;
+    const struct kafka_wait *w = q->state_of;
     const struct group_join_result *r = w->copy;
     struct kafka_join_group_response_member *members = kreq_alloc(q, r->members_n, sizeof *members);
     unsigned i;
@@ -185,7 +176,7 @@ static void join_done(void *arg, const struct group_join_result *r)
         m[i] = (struct group_join_member){put(&at, r->members[i].member_id),
                                           put(&at, r->members[i].instance_id),
                                           put(&at, r->members[i].metadata)};
-    wait_copied(arg, c);
+    kafka_wait_copied(arg, c);
 }
 
 void kafka_on_join_group(struct kreq *q)
@@ -193,7 +184,7 @@ void kafka_on_join_group(struct kreq *q)
     struct kafka_join_group_request m;
     struct group_protocol *protocols;
     struct group_join j;
-    struct wait *w;
+    struct kafka_wait *w;
     uint32_t i;
 
     if (!KREQ_DECODE(q, join_group, &m))
@@ -203,7 +194,7 @@ void kafka_on_join_group(struct kreq *q)
         return;
     }
     if (!(protocols = kreq_alloc(q, m.protocols_n, sizeof *protocols)) ||
-        !(w = wait_new(q, join_reply)))
+        !(w = kafka_wait_new(q, join_reply)))
         return;
     for (i = 0; i < m.protocols_n; i++)
         protocols[i] = (struct group_protocol){m.protocols[i].name, m.protocols[i].metadata};
@@ -211,7 +202,7 @@ void kafka_on_join_group(struct kreq *q)
                             .member_id = m.member_id,
                             .instance_id = m.group_instance_id,
                             .client_id = q->head.client_id,
-                            .client_host = client_host(q),
+                            .client_host = kafka_client_host(q),
                             .protocol_type = m.protocol_type,
                             .protocols = protocols,
                             .protocols_n = m.protocols_n,
@@ -239,7 +230,7 @@ static void sync_answer(struct kreq *q, const struct group_sync_result *r, int16
 
 static void sync_reply(struct kreq *q)
 {
-    const struct wait *w = q->state_of;
+    const struct kafka_wait *w = q->state_of;
     const struct group_sync_result *r = w->copy;
 
     sync_answer(q, r, kafka_group_code(r->e));
@@ -255,7 +246,7 @@ static void sync_done(void *arg, const struct group_sync_result *r)
     c->protocol_type = put(&at, r->protocol_type);
     c->protocol_name = put(&at, r->protocol_name);
     c->assignment = put(&at, r->assignment);
-    wait_copied(arg, c);
+    kafka_wait_copied(arg, c);
 }
 
 void kafka_on_sync_group(struct kreq *q)
@@ -264,7 +255,7 @@ void kafka_on_sync_group(struct kreq *q)
     struct kafka_sync_group_request m;
     struct group_assignment *assignments;
     struct group_sync y;
-    struct wait *w;
+    struct kafka_wait *w;
     uint32_t i;
 
     if (!KREQ_DECODE(q, sync_group, &m))
@@ -278,7 +269,7 @@ void kafka_on_sync_group(struct kreq *q)
         return;
     }
     if (!(assignments = kreq_alloc(q, m.assignments_n, sizeof *assignments)) ||
-        !(w = wait_new(q, sync_reply)))
+        !(w = kafka_wait_new(q, sync_reply)))
         return;
     for (i = 0; i < m.assignments_n; i++)
         assignments[i] =
@@ -305,7 +296,10 @@ void kafka_on_heartbeat(struct kreq *q)
     if (!KREQ_DECODE(q, heartbeat, &m))
         return;
     kafka_heartbeat_response_init(&s);
-    who = (struct group_member){m.group_id, m.member_id, m.group_instance_id, m.generation_id};
+    who = (struct group_member){.group = m.group_id,
+                                .member_id = m.member_id,
+                                .instance_id = m.group_instance_id,
+                                .generation = m.generation_id};
     if (!kafka_allowed(q, KOP_READ, KRES_GROUP, m.group_id))
         s.error_code = KE_GROUP_AUTHORIZATION_FAILED;
     else
@@ -379,7 +373,7 @@ static void beat_refuse(struct kreq *q, int16_t code, const char *text)
 
 static void beat_reply(struct kreq *q)
 {
-    const struct wait *w = q->state_of;
+    const struct kafka_wait *w = q->state_of;
     const struct group_consumer_result *r = w->copy;
     struct kafka_consumer_group_heartbeat_response_assignment a = {NULL, 0};
     struct kafka_consumer_group_heartbeat_response s;
@@ -435,7 +429,7 @@ static void beat_done(void *arg, const struct group_consumer_result *r)
     c->member_id = put(&at, r->member_id);
     if (r->text)
         c->text = memcpy(at, r->text, text);
-    wait_copied(arg, c);
+    kafka_wait_copied(arg, c);
 }
 
 /* The answer's code if it is refused as KafkaApis does, before the group is asked. */
@@ -471,7 +465,7 @@ static bool beat_fill(struct kreq *q, const struct kafka_consumer_group_heartbea
                                            .instance_id = m->instance_id,
                                            .rack_id = m->rack_id,
                                            .client_id = q->head.client_id,
-                                           .client_host = client_host(q),
+                                           .client_host = kafka_client_host(q),
                                            .rebalance_timeout_ms = m->rebalance_timeout_ms,
                                            .topic_regex = m->subscribed_topic_regex,
                                            .assignor = m->server_assignor};
@@ -497,7 +491,7 @@ void kafka_on_consumer_group_heartbeat(struct kreq *q)
 {
     struct kafka_consumer_group_heartbeat_request m;
     struct group_consumer_heartbeat h;
-    struct wait *w;
+    struct kafka_wait *w;
     const char *text;
     int16_t code;
 
@@ -507,7 +501,7 @@ void kafka_on_consumer_group_heartbeat(struct kreq *q)
         beat_refuse(q, code, text);
         return;
     }
-    if (!beat_fill(q, &m, &h) || !(w = wait_new(q, beat_reply)))
+    if (!beat_fill(q, &m, &h) || !(w = kafka_wait_new(q, beat_reply)))
         return;
     group_consumer_heartbeat(q->b, &h, kafka_groups_now(q), &w->w, beat_done, q);
 }
@@ -526,7 +520,7 @@ static void share_beat_refuse(struct kreq *q, int16_t code, const char *text)
 
 static void share_beat_reply(struct kreq *q)
 {
-    const struct wait *w = q->state_of;
+    const struct kafka_wait *w = q->state_of;
     const struct group_consumer_result *r = w->copy;
     struct kafka_share_group_heartbeat_response_assignment a = {NULL, 0};
     struct kafka_share_group_heartbeat_response s;
@@ -576,7 +570,7 @@ void kafka_on_share_group_heartbeat(struct kreq *q)
     struct kafka_share_group_heartbeat_request m;
     static const struct slice no_topics[1];
     struct group_share_heartbeat h;
-    struct wait *w;
+    struct kafka_wait *w;
     const char *text;
     int16_t code;
 
@@ -591,12 +585,12 @@ void kafka_on_share_group_heartbeat(struct kreq *q)
                                        .member_epoch = m.member_epoch,
                                        .rack_id = m.rack_id,
                                        .client_id = q->head.client_id,
-                                       .client_host = client_host(q)};
+                                       .client_host = kafka_client_host(q)};
     if (!m.subscribed_topic_names_null) {
         h.topics = m.subscribed_topic_names_n ? m.subscribed_topic_names : no_topics;
         h.topics_n = m.subscribed_topic_names_n;
     }
-    if (!(w = wait_new(q, share_beat_reply)))
+    if (!(w = kafka_wait_new(q, share_beat_reply)))
         return;
     group_share_heartbeat(q->b, &h, kafka_groups_now(q), &w->w, beat_done, q);
 }

@@ -75,6 +75,7 @@ static const struct {
     {"group.version", 0, 1},
     {"metadata.version", 7, 29},
     {"share.version", 0, 1},
+    {"streams.version", 0, 1},
     {"transaction.version", 0, 2},
 };
 #define FEATURES_N (sizeof features / sizeof *features)

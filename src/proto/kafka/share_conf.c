@@ -8,13 +8,21 @@
 
 #include "base/assert.h"
 #include "base/buf.h"
+#include "broker/coordinator.h"
 
 void share_conf_default(struct share_conf *c)
 {
+    struct group_conf g;
+
     memset(c, 0, sizeof *c);
     cursor_conf_default(&c->cursor);
     snprintf(c->reset_text, sizeof c->reset_text, "latest");
     c->renew = true;
+    group_conf_default(&g);
+    c->streams_session_timeout_ms = g.streams_session_timeout_ms;
+    c->streams_heartbeat_ms = g.streams_heartbeat_ms;
+    c->streams_standby_replicas = g.streams_standby_replicas;
+    c->streams_initial_delay_ms = g.streams_initial_delay_ms;
 }
 
 /* ---- values ---- */

@@ -1,4 +1,4 @@
-/* The configuration of share groups: see tbl/group_configs.h. It is kept among the broker's items
+/* The configuration of share groups and streams groups: see tbl/group_configs.h. It is kept among the broker's items
  * (namespace "group.conf", key: the group, value: lines name=value of what was set). Any thread. */
 #ifndef WEIR_PROTO_KAFKA_SHARE_CONF_H
 #define WEIR_PROTO_KAFKA_SHARE_CONF_H
@@ -17,6 +17,9 @@ struct share_conf {
     char reset_text[64];
     bool committed; /* read_committed */
     bool renew;
+    /* of streams groups */
+    int32_t streams_session_timeout_ms, streams_heartbeat_ms, streams_standby_replicas,
+        streams_initial_delay_ms;
 };
 void share_conf_default(struct share_conf *c);
 /* What holds for the group. */

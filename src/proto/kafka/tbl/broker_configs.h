@@ -49,6 +49,16 @@ BROKER_INT("group.share.session.timeout.ms", g.share_session_timeout_ms, 45000,
 BROKER_INT("group.share.heartbeat.interval.ms", g.share_heartbeat_ms, 5000,
               "how often its members send a heartbeat")
 BROKER_INT("group.share.max.size", g.share_size_max, 200, "members of a share group")
+BROKER_INT("group.streams.session.timeout.ms", g.streams_session_timeout_ms, 45000,
+              "after which a silent member of a streams group is out")
+BROKER_INT("group.streams.heartbeat.interval.ms", g.streams_heartbeat_ms, 5000,
+              "how often its members send a heartbeat")
+BROKER_INT("group.streams.max.size", g.streams_size_max, INT32_MAX,
+              "members of a streams group")
+BROKER_INT("group.streams.num.standby.replicas", g.streams_standby_replicas, 0,
+              "members besides the active one that keep the state of a task")
+BROKER_INT("group.streams.initial.rebalance.delay.ms", g.streams_initial_delay_ms, 3000,
+              "what the first assignment of a new streams group waits for more members")
 BROKER_INT("group.consumer.max.size", g.consumer_size_max, INT32_MAX,
               "members of a group of the consumer protocol")
 BROKER_INT("offsets.retention.minutes", g.offsets_retention_minutes, 10080,

@@ -15,6 +15,14 @@ GROUP_TEXT("share.auto.offset.reset",
 GROUP_TEXT("share.isolation.level",
            "read_uncommitted, or read_committed: no records of aborted or open transactions")
 GROUP_BOOL("share.renew.acknowledge.enable", renew, "whether consumers may renew their leases")
+GROUP_INT("streams.session.timeout.ms", streams_session_timeout_ms, 1000, 3600000,
+          "after which a silent member of a streams group is out")
+GROUP_INT("streams.heartbeat.interval.ms", streams_heartbeat_ms, 100, 3600000,
+          "how often its members send a heartbeat")
+GROUP_INT("streams.num.standby.replicas", streams_standby_replicas, 0, LIMIT_STREAMS_STANDBYS,
+          "members besides the active one that keep the state of a task")
+GROUP_INT("streams.initial.rebalance.delay.ms", streams_initial_delay_ms, 0, 3600000,
+          "what the first assignment of a new group waits for more members")
 GROUP_TEXT("errors.deadletterqueue.topic.name",
            "the topic of dead letters: records rejected or delivered too often; empty: none")
 GROUP_BOOL("errors.deadletterqueue.copy.record.enable", cursor.dead_letters_copy,

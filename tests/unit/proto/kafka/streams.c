@@ -1,0 +1,304 @@
+/* Streams groups by Kafka's requests: members, internal topics, configuration, descriptions, commits. */
+#include "broker/coordinator.h"
+
+#include "detached.h"
+
+#define GROUP "app"
+
+struct fx {
+    struct dk d;
+    struct dconn c;
+};
+
+typedef struct kafka_streams_group_heartbeat_request request;
+typedef struct kafka_streams_group_heartbeat_response response;
+
+static int setup(void **state)
+{
+    struct fx *f = calloc(1, sizeof *f);
+
+    dk_start(&f->d);
+    dconn_open(&f->d, &f->c);
+    assert_int_equal(topic_create_wait(f->d.b, SLICE_LIT("lines"), 2, NULL, NULL), ERR_OK);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fx *f = *state;
+
+    dk_end(&f->d);
+    dconn_fini(&f->c);
+    free(f);
+    return 0;
+}
+
+/* lines -> words (repartition) -> counts (changelog), as a word count says it. */
+struct topology {
+    struct slice lines, words;
+    struct kafka_streams_group_heartbeat_request_key_value compact;
+    struct kafka_streams_group_heartbeat_request_topic_info repartition, changelog;
+    struct kafka_streams_group_heartbeat_request_subtopology subs[2];
+    struct kafka_streams_group_heartbeat_request_topology t;
+};
+
+static void topology_fill(struct topology *t)
+{
+    *t = (struct topology){.lines = SLICE_LIT("lines"),
+                           .words = SLICE_LIT("app-words-repartition"),
+                           .compact = {SLICE_LIT("cleanup.policy"), SLICE_LIT("compact")}};
+    t->repartition.name = t->words;
+    t->changelog.name = SLICE_LIT("app-counts-changelog");
+    t->changelog.topic_configs = &t->compact;
+    t->changelog.topic_configs_n = 1;
+    t->subs[0].subtopology_id = SLICE_LIT("0");
+    t->subs[0].source_topics = &t->lines;
+    t->subs[0].source_topics_n = 1;
+    t->subs[0].repartition_sink_topics = &t->words;
+    t->subs[0].repartition_sink_topics_n = 1;
+    t->subs[1].subtopology_id = SLICE_LIT("1");
+    t->subs[1].repartition_source_topics = &t->repartition;
+    t->subs[1].repartition_source_topics_n = 1;
+    t->subs[1].state_changelog_topics = &t->changelog;
+    t->subs[1].state_changelog_topics_n = 1;
+    t->t.epoch = 3;
+    t->t.subtopologies = t->subs;
+    t->t.subtopologies_n = 2;
+}
+
+static void joins(request *q, struct topology *t)
+{
+    topology_fill(t);
+    kafka_streams_group_heartbeat_request_init(q);
+    q->group_id = SLICE_LIT(GROUP);
+    q->member_id = SLICE_LIT("m-1");
+    q->process_id = SLICE_LIT("p-1");
+    q->rebalance_timeout_ms = 30000;
+    q->topology = &t->t;
+    q->active_tasks_null = q->standby_tasks_null = q->warmup_tasks_null = false;
+}
+
+static void beat(struct fx *f, const request *q, response *s)
+{
+    dcall(&f->c, 88, streams_group_heartbeat, 0, q, s);
+}
+
+static void goes_on(request *q, const response *s)
+{
+    q->topology = NULL;
+    q->process_id = SLICE_NULL;
+    q->rebalance_timeout_ms = -1;
+    q->active_tasks_null = q->standby_tasks_null = q->warmup_tasks_null = true;
+    q->member_epoch = s->member_epoch;
+}
+
+static void conf_set(struct fx *f, const char *name, const char *value, int16_t code)
+{
+    struct kafka_incremental_alter_configs_request_config c = {.name = slice_str(name),
+                                                               .value = slice_str(value)};
+    struct kafka_incremental_alter_configs_request_resource r = {
+        .resource_type = 32, .resource_name = SLICE_LIT(GROUP), .configs = &c, .configs_n = 1};
+    struct kafka_incremental_alter_configs_request q;
+    struct kafka_incremental_alter_configs_response s;
+
+    kafka_incremental_alter_configs_request_init(&q);
+    q.resources = &r;
+    q.resources_n = 1;
+    dcall(&f->c, 44, incremental_alter_configs, 1, &q, &s);
+    assert_int_equal(s.responses_n, 1);
+    assert_int_equal(s.responses[0].error_code, code);
+}
+
+/* Beats until it has tasks; the internal topics are made meanwhile. */
+static void until_tasks(struct fx *f, request *q, response *s)
+{
+    unsigned i;
+
+    for (i = 0; s->active_tasks_n < 2; i++) {
+        assert_true(i < 5000);
+        usleep(1000);
+        goes_on(q, s);
+        beat(f, q, s);
+        assert_int_equal(s->error_code, 0);
+    }
+}
+
+static void described(struct fx *f, const char *group,
+                      struct kafka_streams_group_describe_response *s)
+{
+    struct kafka_streams_group_describe_request q;
+    struct slice name = slice_str(group);
+
+    kafka_streams_group_describe_request_init(&q);
+    q.group_ids = &name;
+    q.group_ids_n = 1;
+    q.include_authorized_operations = true;
+    dcall(&f->c, 89, streams_group_describe, 0, &q, s);
+    assert_int_equal(s->groups_n, 1);
+    assert_slice(s->groups[0].group_id, group);
+}
+
+static void members(void **state)
+{
+    struct kafka_streams_group_describe_response ds;
+    struct fx *f = *state;
+    struct topic_conf conf;
+    struct topology t;
+    struct topic *made;
+    request q;
+    response s;
+
+    conf_set(f, "streams.initial.rebalance.delay.ms", "0", 0);
+    conf_set(f, "streams.heartbeat.interval.ms", "700", 0);
+    conf_set(f, "streams.num.standby.replicas", "99", 40); /* INVALID_CONFIG */
+    joins(&q, &t);
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    assert_slice(s.member_id, "m-1");
+    assert_int_equal(s.heartbeat_interval_ms, 700);
+    assert_int_equal(s.status_n, 1);
+    assert_int_equal(s.status[0].status_code, 3);
+    assert_false(s.active_tasks_null);
+    until_tasks(f, &q, &s);
+    assert_true(s.status_null);
+    assert_slice(s.active_tasks[0].subtopology_id, "0");
+    assert_slice(s.active_tasks[1].subtopology_id, "1");
+    assert_int_equal(s.active_tasks[1].partitions_n, 2);
+    made = topic_find(f->d.b, SLICE_LIT("app-counts-changelog"));
+    assert_non_null(made);
+    assert_int_equal(topic_partitions(made), 2);
+    topic_conf_get(made, &conf);
+    assert_int_equal(conf.cleanup, TOPIC_CLEANUP_COMPACT);
+    topic_unref(&made);
+    described(f, GROUP, &ds);
+    assert_int_equal(ds.groups[0].error_code, 0);
+    assert_slice(ds.groups[0].group_state, "Stable");
+    assert_int_equal(ds.groups[0].group_epoch, s.member_epoch);
+    assert_int_equal(ds.groups[0].topology->epoch, 3);
+    assert_int_equal(ds.groups[0].topology->subtopologies_n, 2);
+    assert_int_equal(
+        ds.groups[0].topology->subtopologies[1].repartition_source_topics[0].partitions, 2);
+    assert_slice(ds.groups[0].members[0].process_id, "p-1");
+    assert_int_equal(ds.groups[0].members[0].assignment.active_tasks_n, 2);
+    assert_int_equal(ds.groups[0].members[0].target_assignment.active_tasks_n, 2);
+    q.member_epoch = -1;
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    assert_int_equal(s.member_epoch, -1);
+    described(f, GROUP, &ds);
+    assert_slice(ds.groups[0].group_state, "Empty");
+    assert_non_null(ds.groups[0].topology);
+    described(f, "nobody", &ds);
+    assert_int_equal(ds.groups[0].error_code, kafka_code(ERR_GROUP_NOT_FOUND));
+}
+
+static void refused(struct fx *f, const request *q, int16_t code)
+{
+    response s;
+
+    beat(f, q, &s);
+    assert_int_equal(s.error_code, code);
+    assert_true(s.error_message.len > 0);
+    assert_true(s.active_tasks_null);
+}
+
+static void refusals(void **state)
+{
+    struct kafka_streams_group_heartbeat_request_task_offset offset = {SLICE_LIT("0"), 0, 1};
+    struct slice regex = SLICE_LIT("l.*");
+    struct fx *f = *state;
+    struct topology t;
+    request q;
+
+    joins(&q, &t);
+    q.group_id = SLICE_LIT("");
+    refused(f, &q, KE_INVALID_REQUEST);
+    joins(&q, &t);
+    q.member_id = SLICE_LIT("");
+    refused(f, &q, KE_INVALID_REQUEST);
+    joins(&q, &t);
+    t.subs[0].source_topic_regex = &regex;
+    t.subs[0].source_topic_regex_n = 1;
+    refused(f, &q, KE_INVALID_REQUEST);
+    joins(&q, &t);
+    q.task_offsets = &offset;
+    q.task_offsets_n = 1;
+    q.task_offsets_null = false;
+    refused(f, &q, KE_INVALID_REQUEST);
+    joins(&q, &t);
+    q.standby_tasks_null = true;
+    refused(f, &q, KE_INVALID_REQUEST);
+    joins(&q, &t);
+    t.words = t.repartition.name = SLICE_LIT("no/topic");
+    refused(f, &q, 130);
+    joins(&q, &t);
+    t.changelog.partitions = 2;
+    refused(f, &q, 130);
+    joins(&q, &t);
+    q.member_epoch = 5;
+    q.topology = NULL;
+    refused(f, &q, kafka_code(ERR_GROUP_NOT_FOUND));
+}
+
+static int16_t commit(struct fx *f, int16_t version, int32_t epoch, const char *member)
+{
+    struct kafka_offset_commit_request_partition p = {.partition_index = 1, .committed_offset = 7};
+    struct kafka_offset_commit_request_topic t = {
+        .name = SLICE_LIT("lines"), .partitions = &p, .partitions_n = 1};
+    struct kafka_offset_commit_request q;
+    struct kafka_offset_commit_response s;
+
+    kafka_offset_commit_request_init(&q);
+    q.group_id = SLICE_LIT(GROUP);
+    q.member_id = slice_str(member);
+    q.generation_id_or_member_epoch = epoch;
+    q.topics = &t;
+    q.topics_n = 1;
+    dcall(&f->c, 8, offset_commit, version, &q, &s);
+    return s.topics[0].partitions[0].error_code;
+}
+
+static void offsets(void **state)
+{
+    struct kafka_list_groups_response ls;
+    struct kafka_list_groups_request lq;
+    struct slice kind = SLICE_LIT("streams");
+    struct fx *f = *state;
+    struct topology t;
+    request q;
+    response s;
+    int32_t first;
+
+    conf_set(f, "streams.initial.rebalance.delay.ms", "0", 0);
+    joins(&q, &t);
+    beat(f, &q, &s);
+    until_tasks(f, &q, &s);
+    first = s.member_epoch;
+    assert_int_equal(commit(f, 9, first, "m-1"), 0);
+    assert_int_equal(commit(f, 9, first + 1, "m-1"), kafka_code(ERR_STALE_MEMBER_EPOCH));
+    assert_int_equal(commit(f, 9, first, "m-2"), kafka_code(ERR_UNKNOWN_MEMBER));
+    conf_set(f, "streams.num.standby.replicas", "1", 0);
+    goes_on(&q, &s);
+    beat(f, &q, &s);
+    assert_true(s.member_epoch > first); /* a new assignment: the task stays */
+    assert_int_equal(commit(f, 9, first, "m-1"), 0);
+    kafka_list_groups_request_init(&lq);
+    lq.types_filter = &kind;
+    lq.types_filter_n = 1;
+    dcall(&f->c, 16, list_groups, 5, &lq, &ls);
+    assert_int_equal(ls.groups_n, 1);
+    assert_slice(ls.groups[0].group_type, "streams");
+    assert_slice(ls.groups[0].protocol_type, "streams");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(members, setup, teardown),
+        cmocka_unit_test_setup_teardown(refusals, setup, teardown),
+        cmocka_unit_test_setup_teardown(offsets, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
