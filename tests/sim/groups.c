@@ -218,9 +218,8 @@ static enum err commit(struct who *k)
     static char meta[LIMIT_GROUP_METADATA];
     struct world *w = k->w;
     int g = k->group, p = (int)rnd(&w->seed, PARTS);
-    struct group_member m = {.group = slice_str(group_name[g]),
-                             .member_id = slice_str(k->id),
-                             .generation = k->epoch};
+    struct group_member m = {
+        .group = slice_str(group_name[g]), .member_id = slice_str(k->id), .generation = k->epoch};
     struct commit *c;
     enum err e;
 

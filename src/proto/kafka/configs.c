@@ -494,6 +494,10 @@ static enum err group_edit(const struct alter *a, struct share_conf *c, struct e
         else
             e = errinfo_set(info, ERR_CONFIG, "no configuration of a group is a list");
     }
+    if (!e && c->streams_heartbeat_ms >= c->streams_session_timeout_ms)
+        e = errinfo_set(info, ERR_CONFIG,
+                        "streams.heartbeat.interval.ms is to be less than "
+                        "streams.session.timeout.ms");
     return e;
 }
 

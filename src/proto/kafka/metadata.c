@@ -72,11 +72,8 @@ static const struct {
     const char *name;
     int16_t min, max;
 } features[] = {
-    {"group.version", 0, 1},
-    {"metadata.version", 7, 29},
-    {"share.version", 0, 1},
-    {"streams.version", 0, 1},
-    {"transaction.version", 0, 2},
+    {"group.version", 0, 1},   {"metadata.version", 7, 29},   {"share.version", 0, 1},
+    {"streams.version", 0, 1}, {"transaction.version", 0, 2},
 };
 #define FEATURES_N (sizeof features / sizeof *features)
 

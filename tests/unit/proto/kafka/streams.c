@@ -151,7 +151,10 @@ static void members(void **state)
 
     conf_set(f, "streams.initial.rebalance.delay.ms", "0", 0);
     conf_set(f, "streams.heartbeat.interval.ms", "700", 0);
-    conf_set(f, "streams.num.standby.replicas", "99", 40); /* INVALID_CONFIG */
+    conf_set(f, "streams.num.standby.replicas", "99", KE_INVALID_CONFIG);
+    conf_set(f, "streams.session.timeout.ms", "1000", 0);
+    conf_set(f, "streams.heartbeat.interval.ms", "1000", KE_INVALID_CONFIG);
+    conf_set(f, "streams.session.timeout.ms", "45000", 0);
     joins(&q, &t);
     beat(f, &q, &s);
     assert_int_equal(s.error_code, 0);
