@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "broker/broker_int.h"
 #include "broker/notices.h"
+#include "broker/streams.h"
 
 struct goffset {
     struct ordered_node node; /* in group.offsets; key: topic id and partition, big-endian */
@@ -247,6 +248,7 @@ void group_apply_offset(struct broker *b, const struct entry_group_offset *en)
 
 void group_apply_delete(struct broker *b, struct slice name)
 {
+    struct entry_kv topology = {.ns = SLICE_LIT(STREAMS_TOPOLOGY_NS), .key = name};
     struct group *g;
 
     io_mutex_lock(&b->items_lock);
@@ -261,6 +263,7 @@ void group_apply_delete(struct broker *b, struct slice name)
     }
     io_mutex_unlock(&b->items_lock);
     cursor_apply_group_delete(b, name);
+    kv_apply(b, &topology);
 }
 
 void group_apply_state(struct broker *b, const struct entry_group_state *en)

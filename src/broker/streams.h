@@ -124,6 +124,10 @@ void group_streams_heartbeat(struct broker *b, const struct group_streams_heartb
                              int64_t now_ms, struct group_wait *w, group_streams_fn done,
                              void *arg);
 
+/* Of a group without members only this is known: a small item (kv_put), by the group's name, that goes
+ * with the group. What it says is the protocol's. */
+#define STREAMS_TOPOLOGY_NS "group.topology"
+
 /* ---- looking: what group_describe says of a streams group besides ---- */
 
 struct streams_member_description {

@@ -409,6 +409,11 @@ def test_kafka_streams_group():
                       "--describe", "--group", "word-count", "--state")
         assert "Stable" in listed, listed
         w.stop("three")
+        until("no members", lambda: not group()["members"])
+        reset = tool(w.java, "org.apache.kafka.tools.streams.StreamsGroupCommand", "--bootstrap-server", s.kafka,
+                     "--reset-offsets", "--group", "word-count", "--input-topic", "lines", "--to-earliest", "--dry-run")
+        assert [line.split() for line in reset.splitlines() if " lines " in line] == [
+            ["word-count", "lines", str(n), "0"] for n in range(3)], reset
 
 
 @beside_others

@@ -25,6 +25,7 @@ struct kafka_wait {
     struct group_wait w;
     void (*reply)(struct kreq *q); /* on the loop */
     void (*drop)(void *copy);      /* NULL: free */
+    const void *of;                /* the handler's own */
     atomic_bool answered;          /* copy is there, reply posted */
     void *copy;                    /* heap; the rest of the answer behind a struct of its own */
 };
@@ -36,5 +37,7 @@ void kafka_wait_copied(struct kreq *q, void *copy);
 /* May the client see every topic that the members speak of: that they subscribe to, have, or are to
  * have? */
 bool kafka_group_topics_allowed(struct kreq *q, const struct group_description *d);
+/* What is kept of the topology of a streams group without members; NULL: nothing. */
+const struct streams_description *kafka_streams_kept(struct kreq *q, struct slice group);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "base/tbl/limits.h"
 #include "base/topic_name.h"
@@ -221,7 +222,7 @@ static void beat_refuse(struct kreq *q, int16_t code, const char *text)
 
 static void made(void *arg, enum err e, const struct errinfo *info)
 {
-    /* who asks again is told whether it is there */
+    /* who asks or joins again finds out whether it is there */
 }
 
 static bool create_allowed(struct kreq *q, struct slice name)
@@ -267,6 +268,66 @@ static void topics_make(struct kreq *q, struct group_streams_result *r)
             r->status[i].text = kreq_printf(q, "%.*s; %.*s", (int)r->status[i].text.len,
                                             (const char *)r->status[i].text.ptr, (int)wrong.len,
                                             (const char *)wrong.ptr);
+}
+
+/* ---- the topology, as it is kept for when there are no members ---- */
+
+struct said {
+    struct slice group, topology; /* topology: a request that says nothing else */
+};
+
+/* NULL: there is no topology, or it is too large to be kept. */
+static struct said *topology_said(struct kreq *q, const request *m)
+{
+    struct said *s = m->topology ? kreq_alloc(q, 1, sizeof *s) : NULL;
+    struct kwriter w;
+    struct buf b;
+    request only;
+
+    if (!s)
+        return NULL;
+    kafka_streams_group_heartbeat_request_init(&only);
+    only.topology = m->topology;
+    kwriter_init(&w, LIMIT_KV_VALUE);
+    buf_init(&b, LIMIT_KV_VALUE);
+    if (kafka_streams_group_heartbeat_request_encode(&w, 0, &only) == ERR_OK &&
+        kwriter_flatten(&w, &b) == ERR_OK)
+        *s = (struct said){m->group_id, kreq_keep(q, buf_slice(&b))};
+    buf_fini(&b);
+    kwriter_fini(&w);
+    return s->topology.len ? s : NULL;
+}
+
+static void topology_keep(struct kreq *q, const struct said *s)
+{
+    struct errinfo info = {0};
+    struct buf was;
+
+    buf_init(&was, LIMIT_KV_VALUE);
+    if (kv_get(q->b, STREAMS_TOPOLOGY_NS, s->group, &was) ||
+        !slice_eq(buf_slice(&was), s->topology))
+        kv_put(q->b, STREAMS_TOPOLOGY_NS, s->group, s->topology, 0, made, NULL, &info);
+    buf_fini(&was);
+}
+
+const struct streams_description *kafka_streams_kept(struct kreq *q, struct slice group)
+{
+    struct streams_description *d = NULL;
+    struct streams_topology *tp;
+    struct kreader r;
+    struct buf kept;
+    request m;
+
+    buf_init(&kept, LIMIT_KV_VALUE);
+    if (kv_get(q->b, STREAMS_TOPOLOGY_NS, group, &kept) == ERR_OK) {
+        kreader_init(&r, kreq_keep(q, buf_slice(&kept)), LIMIT_KAFKA_ARENA);
+        if (q->state != KREQ_DONE &&
+            kafka_streams_group_heartbeat_request_decode(&r, 0, &q->arena, &m) == ERR_OK &&
+            m.topology && (tp = topology_read(q, &m)) && (d = kreq_alloc(q, 1, sizeof *d)))
+            *d = (struct streams_description){true, *tp};
+    }
+    buf_fini(&kept);
+    return d;
 }
 
 /* ---- the answer ---- */
@@ -369,6 +430,8 @@ static void beat_reply(struct kreq *q)
     }
     kafka_streams_group_heartbeat_response_init(&s);
     topics_make(q, r);
+    if (w->of && !(r->status_n && r->status[0].code == STREAMS_STALE_TOPOLOGY))
+        topology_keep(q, w->of);
     s.member_id = r->member_id;
     s.member_epoch = r->member_epoch;
     s.heartbeat_interval_ms = r->heartbeat_ms;
@@ -407,5 +470,8 @@ void kafka_on_streams_group_heartbeat(struct kreq *q)
     if (!beat_fill(q, &m, &h) || !(w = kafka_wait_new(q, beat_reply)))
         return;
     w->drop = answer_drop;
+    w->of = topology_said(q, &m);
+    if (q->state == KREQ_DONE)
+        return;
     group_streams_heartbeat(q->b, &h, kafka_groups_now(q), &w->w, beat_done, q);
 }

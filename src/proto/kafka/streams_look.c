@@ -156,14 +156,15 @@ static bool topology_allowed(struct kreq *q, const struct streams_description *d
     return true;
 }
 
-static void group_fill(struct kreq *q, const struct group_description *d, described *s)
+static void group_fill(struct kreq *q, const struct group_description *d,
+                       const struct streams_description *topology, described *s)
 {
     unsigned i;
 
     s->group_state = slice_str(group_state_text(d->state));
     s->group_epoch = d->generation;
     s->assignment_epoch = d->assignment_epoch;
-    topology_fill(q, d->streams, s);
+    topology_fill(q, topology, s);
     if (q->state == KREQ_DONE || !(s->members = kreq_alloc(q, d->members_n, sizeof *s->members)))
         return;
     s->members_n = d->members_n;
@@ -174,6 +175,7 @@ static void group_fill(struct kreq *q, const struct group_description *d, descri
 
 static void describe_one(struct kreq *q, struct slice group, bool operations, described *s)
 {
+    const struct streams_description *topology;
     struct group_description d;
     enum err e;
 
@@ -187,20 +189,23 @@ static void describe_one(struct kreq *q, struct slice group, bool operations, de
         s->error_code = kafka_group_code(e);
         return;
     }
+    topology = d.state == GROUP_EMPTY ? kafka_streams_kept(q, group) : d.streams;
     if (d.state == GROUP_DEAD || d.kind != GROUP_STREAMS) {
         s->error_code = kafka_code(ERR_GROUP_NOT_FOUND);
         s->error_message = kreq_printf(q,
                                        d.state == GROUP_DEAD ? "Group %.*s not found."
                                                              : "Group %.*s is not a streams group.",
                                        (int)group.len, (const char *)group.ptr);
-    } else if (!topology_allowed(q, d.streams)) {
+    } else if (!topology_allowed(q, topology)) {
         s->error_code = KE_TOPIC_AUTHORIZATION_FAILED;
         s->error_message = SLICE_LIT("The described group uses topics that the client is not "
                                      "authorized to describe.");
     } else {
-        group_fill(q, &d, s);
+        group_fill(q, &d, topology, s);
     }
     group_description_fini(&d);
+    if (q->state == KREQ_DONE)
+        return;
     if (operations && !s->error_code)
         s->authorized_operations = kafka_operations(q, KRES_GROUP, group);
 }

@@ -1,4 +1,5 @@
 /* Streams groups by Kafka's requests: members, internal topics, configuration, descriptions, commits. */
+#include "base/tbl/limits.h"
 #include "broker/coordinator.h"
 
 #include "detached.h"
@@ -139,6 +140,12 @@ static void described(struct fx *f, const char *group,
     assert_slice(s->groups[0].group_id, group);
 }
 
+static void removed(void *arg, enum err e, const struct errinfo *info)
+{
+    assert_int_equal(e, ERR_OK);
+    atomic_store((atomic_bool *)arg, true);
+}
+
 static void members(void **state)
 {
     struct kafka_streams_group_describe_response ds;
@@ -146,9 +153,13 @@ static void members(void **state)
     struct topic_conf conf;
     struct topology t;
     struct topic *made;
+    atomic_bool gone = false;
+    struct buf kept;
+    unsigned i;
     request q;
     response s;
 
+    buf_init(&kept, LIMIT_KV_VALUE);
     conf_set(f, "streams.initial.rebalance.delay.ms", "0", 0);
     conf_set(f, "streams.heartbeat.interval.ms", "700", 0);
     conf_set(f, "streams.num.standby.replicas", "99", KE_INVALID_CONFIG);
@@ -191,7 +202,18 @@ static void members(void **state)
     assert_int_equal(s.member_epoch, -1);
     described(f, GROUP, &ds);
     assert_slice(ds.groups[0].group_state, "Empty");
-    assert_non_null(ds.groups[0].topology);
+    assert_int_equal(ds.groups[0].topology->epoch, 3); /* it is kept, without members */
+    assert_int_equal(ds.groups[0].topology->subtopologies_n, 2);
+    assert_slice(ds.groups[0].topology->subtopologies[0].source_topics[0], "lines");
+    assert_slice(ds.groups[0].topology->subtopologies[1].state_changelog_topics[0].name,
+                 "app-counts-changelog");
+    assert_int_equal(group_remove(f->d.b, SLICE_LIT(GROUP), removed, &gone, NULL), ERR_OK);
+    for (i = 0; !atomic_load(&gone); i++) {
+        assert_true(i < 20000);
+        usleep(1000);
+    }
+    assert_int_equal(kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept), ERR_NOT_FOUND);
+    buf_fini(&kept);
     described(f, "nobody", &ds);
     assert_int_equal(ds.groups[0].error_code, kafka_code(ERR_GROUP_NOT_FOUND));
 }
