@@ -110,7 +110,7 @@ def test_nats_streams():
         assert js.good("INFO")["streams"] == 0
         made = js.create("ORDERS", metadata={"a": "b"})
         assert made["did_create"] and made["config"]["subjects"] == ["orders.>"] and made["state"]["messages"] == 0, made
-        assert "did_create" not in js.create("ORDERS", metadata={"a": "b"})
+        assert js.create("ORDERS", metadata={"a": "b"})["did_create"]
         js.bad("STREAM.CREATE.ORDERS", {"name": "ORDERS", "subjects": ["other"]}, 10058)
         js.bad("STREAM.CREATE.X", {"name": "X", "subjects": ["orders.*"]}, 10065)
         js.bad("STREAM.CREATE.X", {"name": "Y", "subjects": ["x"]}, 10056)

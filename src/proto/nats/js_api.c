@@ -86,6 +86,13 @@ void js_answer(struct jreq *r, const char *type, json_t *o)
     jreq_free(r);
 }
 
+void js_nobody(struct jreq *r)
+{
+    if (r->reply.len)
+        js_send_status(r->l, r->account, r->reply, NHEADER_LINE " 503", NULL);
+    jreq_free(r);
+}
+
 json_t *js_text(struct slice s)
 {
     json_t *o = json_stringn((const char *)s.ptr, s.len);
@@ -270,33 +277,34 @@ static const struct call {
     const char *prefix, *type;
     unsigned stream;
     void (*run)(struct jreq *r);
+    enum { BODY, NO_BODY, ANY_BODY } body; /* NO_BODY: refused; ANY_BODY: not looked at */
 } calls[] = {
-    {"INFO", "account_info", 0, js_account_info},
-    {"STREAM.CREATE.", "stream_create", 0, js_stream_create},
-    {"STREAM.NAMES", "stream_names", 0, js_stream_names},
-    {"STREAM.LIST", "stream_list", 0, js_stream_list},
-    {"STREAM.UPDATE.", "stream_update", 2, jstream_request},
-    {"STREAM.INFO.", "stream_info", 2, jstream_request},
-    {"STREAM.DELETE.", "stream_delete", 2, jstream_request},
-    {"STREAM.PURGE.", "stream_purge", 2, jstream_request},
-    {"STREAM.SNAPSHOT.", "stream_snapshot", 2, jstream_request},
-    {"STREAM.RESTORE.", "stream_restore", 0, js_stream_restore_request},
-    {"STREAM.MSG.GET.", "stream_msg_get", 3, jstream_request},
-    {"STREAM.MSG.DELETE.", "stream_msg_delete", 3, jstream_request},
-    {"STREAM.PEER.REMOVE.", "stream_remove_peer", 3, jstream_request},
-    {"STREAM.LEADER.STEPDOWN.", "stream_leader_stepdown", 3, jstream_request},
-    {"DIRECT.GET.", NULL, 2, jstream_request},
-    {"CONSUMER.DURABLE.CREATE.", "consumer_create", 3, jconsumer_request},
-    {"CONSUMER.CREATE.", "consumer_create", 2, jconsumer_request},
-    {"CONSUMER.NAMES.", "consumer_names", 2, jconsumer_request},
-    {"CONSUMER.LIST.", "consumer_list", 2, jconsumer_request},
-    {"CONSUMER.INFO.", "consumer_info", 2, jconsumer_request},
-    {"CONSUMER.DELETE.", "consumer_delete", 2, jconsumer_request},
-    {"CONSUMER.MSG.NEXT.", NULL, 3, jconsumer_request},
-    {"CONSUMER.PAUSE.", "consumer_pause", 2, jconsumer_request},
-    {"CONSUMER.RESET.", "consumer_reset", 2, jconsumer_request},
-    {"CONSUMER.UNPIN.", "consumer_unpin", 2, jconsumer_request},
-    {"CONSUMER.LEADER.STEPDOWN.", "consumer_leader_stepdown", 3, jconsumer_request},
+    {"INFO", "account_info", 0, js_account_info, ANY_BODY},
+    {"STREAM.CREATE.", "stream_create", 0, js_stream_create, BODY},
+    {"STREAM.NAMES", "stream_names", 0, js_stream_names, BODY},
+    {"STREAM.LIST", "stream_list", 0, js_stream_list, BODY},
+    {"STREAM.UPDATE.", "stream_update", 2, jstream_request, BODY},
+    {"STREAM.INFO.", "stream_info", 2, jstream_request, BODY},
+    {"STREAM.DELETE.", "stream_delete", 2, jstream_request, NO_BODY},
+    {"STREAM.PURGE.", "stream_purge", 2, jstream_request, BODY},
+    {"STREAM.SNAPSHOT.", "stream_snapshot", 2, jstream_request, BODY},
+    {"STREAM.RESTORE.", "stream_restore", 0, js_stream_restore_request, BODY},
+    {"STREAM.MSG.GET.", "stream_msg_get", 3, jstream_request, BODY},
+    {"STREAM.MSG.DELETE.", "stream_msg_delete", 3, jstream_request, BODY},
+    {"STREAM.PEER.REMOVE.", "stream_remove_peer", 3, jstream_request, BODY},
+    {"STREAM.LEADER.STEPDOWN.", "stream_leader_stepdown", 3, jstream_request, BODY},
+    {"DIRECT.GET.", NULL, 2, jstream_request, BODY},
+    {"CONSUMER.DURABLE.CREATE.", "consumer_create", 3, jconsumer_request, BODY},
+    {"CONSUMER.CREATE.", "consumer_create", 2, jconsumer_request, BODY},
+    {"CONSUMER.NAMES.", "consumer_names", 2, jconsumer_request, BODY},
+    {"CONSUMER.LIST.", "consumer_list", 2, jconsumer_request, BODY},
+    {"CONSUMER.INFO.", "consumer_info", 2, jconsumer_request, NO_BODY},
+    {"CONSUMER.DELETE.", "consumer_delete", 2, jconsumer_request, NO_BODY},
+    {"CONSUMER.MSG.NEXT.", NULL, 3, jconsumer_request, ANY_BODY}, /* see jpull_body_read */
+    {"CONSUMER.PAUSE.", "consumer_pause", 2, jconsumer_request, BODY},
+    {"CONSUMER.RESET.", "consumer_reset", 2, jconsumer_request, BODY},
+    {"CONSUMER.UNPIN.", "consumer_unpin", 2, jconsumer_request, BODY},
+    {"CONSUMER.LEADER.STEPDOWN.", "consumer_leader_stepdown", 3, jconsumer_request, BODY},
 };
 
 static const struct call *call_of(struct slice subject)
@@ -363,7 +371,7 @@ static void stream_run(struct jreq *r)
     } else if (c->type) {
         js_fail(r, c->type, JSE_STREAM_NOT_FOUND, NULL);
     } else {
-        jreq_free(r);
+        js_nobody(r);
     }
 }
 
@@ -401,13 +409,31 @@ static void stream_named(struct jreq *r)
     else if (c->type)
         js_fault(r, c->type, &f);
     else
-        jreq_free(r);
+        js_nobody(r);
+}
+
+/* False: it was refused. */
+static bool body_read(struct jreq *r, const struct call *c)
+{
+    json_error_t why;
+
+    if (!r->body.len || c->body == ANY_BODY)
+        return true;
+    r->json = json_loadb((const char *)r->body.ptr, r->body.len, 0, &why);
+    if (c->body == NO_BODY && (!json_is_object(r->json) || json_object_size(r->json))) {
+        js_fail(r, c->type, JSE_NOT_EMPTY_REQUEST, NULL);
+        return false;
+    }
+    if (!r->json && c->type) { /* those without a type answer for themselves */
+        js_fail(r, c->type, JSE_INVALID_JSON, "%s", why.text);
+        return false;
+    }
+    return true;
 }
 
 static void dispatch(struct jreq *r)
 {
     const struct call *c = call_of(r->subject);
-    json_error_t why;
 
     if (!c) { /* nobody there answers */
         jreq_free(r);
@@ -418,14 +444,8 @@ static void dispatch(struct jreq *r)
         js_fail(r, c->type, JSE_REQUIRED_API_LEVEL, NULL);
         return;
     }
-    if (r->body.len) {
-        r->json = json_loadb((const char *)r->body.ptr, r->body.len, 0, &why);
-        /* MSG.NEXT takes a plain number, too: it looks at the body itself */
-        if (!r->json && c->type) {
-            js_fail(r, c->type, JSE_INVALID_JSON, "%s", why.text);
-            return;
-        }
-    }
+    if (!body_read(r, c))
+        return;
     if (c->stream)
         stream_named(r);
     else

@@ -57,6 +57,11 @@ void jconsumer_unref(struct jconsumer *c)
 
 /* ---- turns ---- */
 
+bool jconsumer_paused(const struct jconsumer *c)
+{
+    return c->conf.pause_until_ns != JTIME_NONE && c->conf.pause_until_ns > js_now_ns(c->js);
+}
+
 uint64_t jconsumer_now_ms(const struct jconsumer *c)
 {
     return loop_now_ms(c->l->loop);
@@ -513,7 +518,7 @@ json_t *jconsumer_info(struct jconsumer *c)
     int64_t now = js_now_ns(c->js), left = 0;
     json_t *o = json_object();
 
-    if (c->conf.pause_until_ns != JTIME_NONE && c->conf.pause_until_ns > now)
+    if (jconsumer_paused(c))
         left = c->conf.pause_until_ns - now;
     json_object_set_new(o, "stream_name", json_string(c->s->conf.name));
     json_object_set_new(o, "name", json_string(c->conf.name));

@@ -227,8 +227,7 @@ static void changed(struct jdone *d)
 
 static void advise_pause(struct jconsumer *c)
 {
-    bool paused = c->conf.pause_until_ns != JTIME_NONE && c->conf.pause_until_ns > js_now_ns(c->js);
-    json_t *o = json_pack("{s:b}", "paused", paused);
+    json_t *o = json_pack("{s:b}", "paused", jconsumer_paused(c));
 
     if (c->conf.pause_until_ns != JTIME_NONE)
         jtime_put(o, "pause_until", c->conf.pause_until_ns);

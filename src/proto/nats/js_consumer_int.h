@@ -189,6 +189,8 @@ struct jfloor jconsumer_floor(const struct jconsumer *c);
 /* The deadline of its timer comes no later than this. */
 void jconsumer_due(struct jconsumer *c, uint64_t at_ms);
 uint64_t jconsumer_now_ms(const struct jconsumer *c);
+/* Nothing is delivered until pause_until. */
+bool jconsumer_paused(const struct jconsumer *c);
 /* Its stream's and its own name are put in and behind the subject. */
 void jconsumer_advise(struct jconsumer *c, const char *subject, const char *type, json_t *o);
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/subject.h"
 #include "proto/nats/js_consumer_int.h"
+#include "proto/nats/js_header.h"
 #include "proto/nats/js_source.h"
 
 /* Subscriptions of a stream's consumers. */
@@ -63,7 +64,7 @@ static void nobody_say(struct jlater *j)
 {
     struct jnobody *x = list_entry(j, struct jnobody, later);
 
-    js_send_status(x->s->l, x->s->account, slice_of(x->to, x->len), "NATS/1.0 503", NULL);
+    js_send_status(x->s->l, x->s->account, slice_of(x->to, x->len), NHEADER_LINE " 503", NULL);
     jstream_unref(x->s);
     free(x);
 }

@@ -548,7 +548,7 @@ static bool may_deliver(struct jconsumer *c)
     if (c->reading || c->refusing || (c->acked && !c->cursor) ||
         jconsumer_now_ms(c) < c->not_before_ms)
         return false;
-    if (c->conf.pause_until_ns != JTIME_NONE && c->conf.pause_until_ns > js_now_ns(c->js))
+    if (jconsumer_paused(c))
         return false;
     if (!jconsumer_push(c))
         return c->pulls_n > 0;
@@ -582,8 +582,8 @@ static enum found deliver_one(struct jconsumer *c, int64_t now_ns, size_t *bytes
         return FOUND_FULL;
     compose(c, &g, subject);
     sent = jconsumer_push(c) ? to_subject(c, &g, now_ns) : to_pull(c, &g, now_ns);
-    if (!sent)
-        return FOUND_FULL;
+    if (!sent) /* there is nobody for it; so whoever does not wait gets nothing */
+        return FOUND_NOTHING;
     c->replayed_ns = g.m.time_ns;
     *bytes += g.size;
     if (!c->acked && c->s->conf.retention != JRETENTION_LIMITS)
@@ -607,7 +607,7 @@ void jdeliver(struct jconsumer *c)
     if (bytes)
         jconsumer_moved(c);
     if (!jconsumer_push(c) && c->pulls_n)
-        jpulls_look(c, f == FOUND_NOTHING);
+        jpulls_look(c, f == FOUND_NOTHING || jconsumer_paused(c));
     if (c->not_before_ms > jconsumer_now_ms(c))
         jconsumer_due(c, c->not_before_ms);
     else if (f == FOUND && may_deliver(c))

@@ -85,6 +85,15 @@ static void wish_schedule(struct jwish *w, struct slice name, struct slice value
         schedule_header(&w->facts.schedule, name, value);
 }
 
+/* A sequence that is expected. What is no number is none that a stream has: the message is refused, for
+ * whoever sent it meant to guard it. */
+static bool expected_read(struct slice value, uint64_t *out)
+{
+    if (value.len && !nats_u64(value, out))
+        *out = UINT64_MAX;
+    return value.len > 0;
+}
+
 static void wish_header(struct jwish *w, struct slice name, struct slice value)
 {
     if (slice_has_prefix(name, SLICE_LIT("Nats-Schedule")))
@@ -100,9 +109,9 @@ static void wish_header(struct jwish *w, struct slice name, struct slice value)
     else if (slice_eq_str(name, "Nats-Expected-Last-Msg-Id"))
         w->expect_id = value;
     else if (slice_eq_str(name, "Nats-Expected-Last-Sequence"))
-        w->has_last_seq = nats_u64(value, &w->last_seq);
+        w->has_last_seq = expected_read(value, &w->last_seq);
     else if (slice_eq_str(name, "Nats-Expected-Last-Subject-Sequence"))
-        w->has_subject_seq = nats_u64(value, &w->subject_seq);
+        w->has_subject_seq = expected_read(value, &w->subject_seq);
     else if (slice_eq_str(name, "Nats-Expected-Last-Subject-Sequence-Subject"))
         w->expect_for = value;
     else if (slice_eq_str(name, "Nats-Batch-Id"))

@@ -667,7 +667,7 @@ void jget_direct(struct jreq *r)
         return;
     }
     if (!s->conf.allow_direct) { /* as if nobody listened there */
-        status(r, NHEADER_LINE " 503");
+        js_nobody(r);
         return;
     }
     if ((why = direct_read(r, &w))) {

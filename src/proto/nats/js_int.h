@@ -245,6 +245,8 @@ struct jreq {
 /* All take r. type: "stream_info", for io.nats.jetstream.api.v1.stream_info_response. o: taken, may
  * be NULL. fmt replaces what stands in braces in the error's text; NULL: nothing. */
 void js_answer(struct jreq *r, const char *type, json_t *o);
+/* Takes a request that is asked where nobody is: 503, as for any subject without subscribers. */
+void js_nobody(struct jreq *r);
 void js_fail(struct jreq *r, const char *type, enum js_error e, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 void js_fault(struct jreq *r, const char *type, const struct js_fault *f);

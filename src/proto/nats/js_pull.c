@@ -181,7 +181,7 @@ static void wait_for(struct jconsumer *c, struct slice reply, const struct jpull
 
     p->left = b->batch;
     p->bytes = b->max_bytes;
-    p->expires_ms = b->expires_ns > 0 ? now + ms_of(b->expires_ns) : 0;
+    p->expires_ms = b->expires_ns ? now + ms_of(b->expires_ns) : 0; /* below 0: it has */
     p->heartbeat_ms = ms_of(b->heartbeat_ns);
     p->beat_ms = p->heartbeat_ms ? now + p->heartbeat_ms : 0;
     p->min_pending = b->min_pending;

@@ -230,7 +230,7 @@ static void again_run(struct jreq *r)
     if (!jstream_conf_check(&c, false, &f))
         js_fault(r, "stream_create", &f);
     else if (jstream_conf_equal(&c, &s->conf))
-        jstream_answer(r, "stream_create", false);
+        jstream_answer(r, "stream_create", true);
     else
         js_fail(r, "stream_create", JSE_STREAM_NAME_EXIST, NULL);
     jstream_conf_fini(&c);
