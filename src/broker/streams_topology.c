@@ -73,10 +73,62 @@ static enum err sub_check(const struct streams_subtopology *s, size_t *topics, s
     return ERR_OK;
 }
 
+static int slice_order(const void *x, const void *y)
+{
+    return ordered_compare(*(const struct slice *)x, *(const struct slice *)y);
+}
+
+/* One of them that is there twice; null: none is. Sorts them. */
+static struct slice twice(struct slice *names, unsigned n)
+{
+    unsigned i;
+
+    if (n)
+        qsort(names, n, sizeof *names, slice_order);
+    for (i = 1; i < n; i++)
+        if (slice_eq(names[i - 1], names[i]))
+            return names[i];
+    return SLICE_NULL;
+}
+
+/* What a subtopology reads it reads once: else it would be told to every member that often. */
+static enum err reads_check(const struct streams_subtopology *s, struct errinfo *info)
+{
+    unsigned i, n = s->sources_n + s->repartitions_n;
+    struct slice *names, more;
+
+    if (n == 0)
+        return errinfo_set(info, ERR_STREAMS_TOPOLOGY,
+                           "No source topics found for subtopology %.*s", CLIP(s->id));
+    names = xcalloc(n, sizeof *names);
+    for (i = 0; i < n; i++)
+        names[i] = i < s->sources_n ? s->sources[i] : s->repartitions[i - s->sources_n].name;
+    more = twice(names, n);
+    free(names);
+    return slice_is_null(more)
+               ? ERR_OK
+               : errinfo_set(info, ERR_STREAMS_TOPOLOGY, "subtopology %.*s reads topic %.*s twice",
+                             CLIP(s->id), CLIP(more));
+}
+
+static enum err ids_check(const struct streams_topology *tp, struct errinfo *info)
+{
+    struct slice *ids = xcalloc(tp->n + 1, sizeof *ids), more;
+    unsigned i;
+
+    for (i = 0; i < tp->n; i++)
+        ids[i] = tp->subs[i].id.len ? tp->subs[i].id : slice_of("", 0);
+    more = twice(ids, tp->n);
+    free(ids);
+    return slice_is_null(more) ? ERR_OK
+                               : errinfo_set(info, ERR_STREAMS_TOPOLOGY,
+                                             "there are two subtopologies %.*s", CLIP(more));
+}
+
 enum err streams_topology_check(const struct streams_topology *tp, struct errinfo *info)
 {
     size_t topics = 0, bytes = 0;
-    enum err e;
+    enum err e = ERR_OK;
     unsigned i;
 
     if (tp->n > LIMIT_STREAMS_SUBTOPOLOGIES)
@@ -90,7 +142,9 @@ enum err streams_topology_check(const struct streams_topology *tp, struct errinf
                                "a topology names at most %u topics, in %u bytes",
                                LIMIT_STREAMS_TOPICS, LIMIT_STREAMS_BYTES);
     }
-    return ERR_OK;
+    for (i = 0; i < tp->n && !e; i++)
+        e = reads_check(&tp->subs[i], info);
+    return e ? e : ids_check(tp, info);
 }
 
 /* ---- the copy ---- */

@@ -713,6 +713,7 @@ static void test_repartition_numbers(void **state)
 
 static void test_bad_topologies(void **state)
 {
+    static const struct slice again[] = {S("lines"), S("names"), S("lines")};
     static const int16_t far[] = {1}, below[] = {-1};
     struct streams_copartition wild = {far, first, 1, 1};
     struct streams_topic fixed[] = {{.name = SLICE_LIT("app-counts-changelog"), .partitions = 2}};
@@ -738,6 +739,25 @@ static void test_bad_topologies(void **state)
     assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_STREAMS_TOPOLOGY);
     wild.sources = below;
     assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_STREAMS_TOPOLOGY);
+    two_subs(subs, false);
+    subs[0].sources = again; /* it reads "lines" twice */
+    subs[0].sources_n = 3;
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_STREAMS_TOPOLOGY);
+    assert_string_equal(a.text, "subtopology 0 reads topic lines twice");
+    two_subs(subs, false);
+    subs[1].sources = sinks; /* and what it reads as a repartition topic */
+    subs[1].sources_n = 1;
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_STREAMS_TOPOLOGY);
+    two_subs(subs, false);
+    subs[1].id = subs[0].id;
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_STREAMS_TOPOLOGY);
+    assert_string_equal(a.text, "there are two subtopologies 0");
+    subs[0].id = subs[1].id = SLICE_NULL;
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_STREAMS_TOPOLOGY);
+    two_subs(subs, false);
+    subs[0].sources_n = 0;
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_STREAMS_TOPOLOGY);
+    assert_string_equal(a.text, "No source topics found for subtopology 0");
     tp.n = LIMIT_STREAMS_SUBTOPOLOGIES + 1;
     assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_TOO_LARGE);
     assert_int_equal(app_state(&x), GROUP_DEAD); /* nothing of it stayed */
