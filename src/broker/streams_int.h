@@ -135,6 +135,7 @@ enum err streams_images(const struct live_group *g, struct buf *members, struct 
 /* Fills what an answer says of tasks and of endpoints. */
 void streams__tasks(struct arena *a, const struct streams_group *sg, const struct task_sets *sets,
                     const struct streams_tasks *out[STREAMS_ROLES], unsigned n[STREAMS_ROLES]);
+/* Nothing of endpoints, when they take more than LIMIT_STREAMS_ENDPOINTS. */
 void streams__endpoints(struct arena *a, const struct live_group *g,
                         struct group_streams_result *r);
 /* The topics that are missing, as they are to be made. */

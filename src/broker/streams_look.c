@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/json_write.h"
+#include "base/tbl/limits.h"
 #include "broker/streams_int.h"
 
 /* ---- answers ---- */
@@ -46,12 +47,45 @@ void streams__tasks(struct arena *a, const struct streams_group *sg, const struc
         out[r] = tasks_of(a, sg, &sets->of[r], &n[r]);
 }
 
-/* The partitions that tasks of the set read. */
+/* The partitions that tasks of one subtopology read, topic by topic: each has the first of the tasks,
+ * in one list for all. False: no room. */
+static bool sub_reads(struct arena *a, const struct streams_group *sg, const struct part_set *set,
+                      uint32_t from, uint32_t end, size_t *room,
+                      struct streams_topic_partitions *out, unsigned *n)
+{
+    const struct streams_sub *s = &sg->subs[set->v[from].topic];
+    int32_t *p = arena_alloc(a, (end - from) * sizeof *p);
+    uint32_t i, k;
+
+    for (i = from; p && i < end; i++)
+        p[i - from] = set->v[i].partition;
+    for (k = 0; p && k < s->reads_n; k++) {
+        const struct streams_name *name = &sg->names[s->reads[k]];
+        struct streams_topic_partitions *tp = &out[*n];
+        size_t bytes;
+
+        for (i = end - from; i > 0 && p[i - 1] >= name->there; i--)
+            ;
+        if (i == 0)
+            continue;
+        bytes = sizeof *tp + name->name.len + i * sizeof *p;
+        *tp = (struct streams_topic_partitions){arena_dup(a, name->name), p, i};
+        if (!tp->topic.ptr || bytes > *room)
+            return false;
+        *room -= bytes;
+        ++*n;
+    }
+    return p != NULL;
+}
+
+/* The partitions that tasks of the set read, in at most *room bytes, as they are to be written, and
+ * those are taken off. NULL: no room. */
 static struct streams_topic_partitions *reads_of(struct arena *a, const struct streams_group *sg,
-                                                 const struct part_set *set, unsigned *n)
+                                                 const struct part_set *set, size_t *room,
+                                                 unsigned *n)
 {
     struct streams_topic_partitions *out;
-    uint32_t i, k, end, most = 0;
+    uint32_t i, end, most = 0;
 
     for (i = 0; i < set->n; i++)
         if (i == 0 || set->v[i].topic != set->v[i - 1].topic)
@@ -59,45 +93,52 @@ static struct streams_topic_partitions *reads_of(struct arena *a, const struct s
     out = arena_zalloc(a, most + 1, sizeof *out);
     *n = 0;
     for (i = 0; out && i < set->n; i = end) {
-        const struct streams_sub *s = &sg->subs[set->v[i].topic];
-
         for (end = i; end < set->n && set->v[end].topic == set->v[i].topic; end++)
             ;
-        for (k = 0; k < s->reads_n; k++) {
-            const struct streams_name *name = &sg->names[s->reads[k]];
-            int32_t *p = arena_alloc(a, (end - i) * sizeof *p);
-            uint32_t j;
-
-            if (!p)
-                return out;
-            out[*n] = (struct streams_topic_partitions){arena_dup(a, name->name), p, 0};
-            for (j = i; j < end; j++)
-                if (set->v[j].partition < name->there)
-                    p[out[*n].n++] = set->v[j].partition;
-            *n += out[*n].n > 0;
+        if (!sub_reads(a, sg, set, i, end, room, out, n)) {
+            *n = 0;
+            return NULL;
         }
     }
     return out;
 }
 
-void streams__endpoints(struct arena *a, const struct live_group *g, struct group_streams_result *r)
+static bool endpoints_fill(struct arena *a, const struct live_group *g,
+                           struct streams_endpoint *out, unsigned *n)
 {
-    struct streams_endpoint *out = arena_zalloc(a, g->members.n + 1, sizeof *out), *o;
     const struct streams_member *m;
+    struct streams_endpoint *o;
+    size_t room = LIMIT_STREAMS_ENDPOINTS;
 
-    if (!out)
-        return;
-    r->has_endpoints = true;
-    r->endpoints = out;
-    for (m = streams_first(g); m; m = streams_next(g, m)) {
+    for (m = streams_first(g); out && m; m = streams_next(g, m)) {
         if (slice_is_null(m->host))
             continue;
-        o = &out[r->endpoints_n++];
+        o = &out[(*n)++];
         o->host = m->host.len ? arena_dup(a, m->host) : slice_of("", 0);
         o->port = m->port;
-        o->active = reads_of(a, g->streams, &m->assigned.of[STREAMS_ACTIVE], &o->active_n);
-        o->standby = reads_of(a, g->streams, &m->assigned.of[STREAMS_STANDBY], &o->standby_n);
+        o->active = reads_of(a, g->streams, &m->assigned.of[STREAMS_ACTIVE], &room, &o->active_n);
+        o->standby =
+            reads_of(a, g->streams, &m->assigned.of[STREAMS_STANDBY], &room, &o->standby_n);
+        if (!o->host.ptr || !o->active || !o->standby)
+            return false;
     }
+    return out != NULL;
+}
+
+void streams__endpoints(struct arena *a, const struct live_group *g, struct group_streams_result *r)
+{
+    struct streams_endpoint *out;
+    size_t max = a->max;
+    unsigned n = 0;
+
+    a->max = a->total + LIMIT_STREAMS_ENDPOINTS;
+    out = arena_zalloc(a, g->members.n + 1, sizeof *out);
+    if (endpoints_fill(a, g, out, &n)) {
+        r->has_endpoints = true;
+        r->endpoints = out;
+        r->endpoints_n = n;
+    }
+    a->max = max;
 }
 
 static struct streams_pair *pairs_copy(struct arena *a, const struct streams_pair *in, unsigned n)
@@ -235,12 +276,13 @@ static void describe_streams(const struct streams_member *m, struct streams_memb
     streams__tasks(a, sg, &m->target, d->target, d->target_n);
 }
 
-/* What its active tasks read, as members of other groups have partitions. */
+/* What its active tasks read, as members of other groups have partitions. NULL: no room. */
 static struct group_topic_partitions *parts_of(struct arena *a, const struct streams_group *sg,
-                                               const struct part_set *set, unsigned *n)
+                                               const struct part_set *set, size_t *room,
+                                               unsigned *n)
 {
-    const struct streams_topic_partitions *tp = reads_of(a, sg, set, n);
-    struct group_topic_partitions *out = arena_zalloc(a, *n + 1, sizeof *out);
+    const struct streams_topic_partitions *tp = reads_of(a, sg, set, room, n);
+    struct group_topic_partitions *out = tp ? arena_zalloc(a, *n + 1, sizeof *out) : NULL;
     unsigned i;
 
     if (!out)
@@ -252,7 +294,7 @@ static struct group_topic_partitions *parts_of(struct arena *a, const struct str
 }
 
 static void describe_member(const struct streams_member *m, struct group_description_member *d,
-                            struct arena *a)
+                            size_t *room, struct arena *a)
 {
     const struct streams_group *sg = m->group->streams;
     struct streams_member_description *s = arena_zalloc(a, 1, sizeof *s);
@@ -263,8 +305,8 @@ static void describe_member(const struct streams_member *m, struct group_descrip
     d->client_host = text(a, m->client_host);
     d->rack_id = m->rack ? text(a, blob_slice(m->rack)) : SLICE_NULL;
     d->epoch = m->epoch;
-    d->assigned = parts_of(a, sg, &m->assigned.of[STREAMS_ACTIVE], &d->assigned_n);
-    d->target = parts_of(a, sg, &m->target.of[STREAMS_ACTIVE], &d->target_n);
+    d->assigned = parts_of(a, sg, &m->assigned.of[STREAMS_ACTIVE], room, &d->assigned_n);
+    d->target = parts_of(a, sg, &m->target.of[STREAMS_ACTIVE], room, &d->target_n);
     if (s)
         describe_streams(m, s, a);
     d->streams = s;
@@ -273,6 +315,7 @@ static void describe_member(const struct streams_member *m, struct group_descrip
 void streams_describe(const struct live_group *g, struct group_description *d, struct arena *a)
 {
     const struct streams_member *m;
+    size_t room = LIMIT_STREAMS_ENDPOINTS;
 
     d->kind = g->kind;
     d->state = streams_state(g);
@@ -283,17 +326,18 @@ void streams_describe(const struct live_group *g, struct group_description *d, s
     d->streams = topology_copy(a, g->streams);
     d->members = arena_zalloc(a, g->members.n + 1, sizeof *d->members);
     for (m = streams_first(g); m && d->members; m = streams_next(g, m))
-        describe_member(m, &d->members[d->members_n++], a);
+        describe_member(m, &d->members[d->members_n++], &room, a);
 }
 
 /* ---- published texts ---- */
 
 static enum err image_parts(const struct streams_member *m, struct arena *a, struct buf *b)
 {
+    size_t room = LIMIT_STREAMS_BYTES;
     unsigned n, i, k;
     const struct group_topic_partitions *tp =
-        parts_of(a, m->group->streams, &m->assigned.of[STREAMS_ACTIVE], &n);
-    enum err e = buf_append_u8(b, '{');
+        parts_of(a, m->group->streams, &m->assigned.of[STREAMS_ACTIVE], &room, &n);
+    enum err e = tp ? buf_append_u8(b, '{') : ERR_TOO_LARGE;
 
     for (i = 0; i < n && !e; i++) {
         if (i)

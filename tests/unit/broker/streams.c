@@ -3,6 +3,7 @@
 #include "broker/streams.h"
 
 #include "base/buf.h"
+#include "base/tbl/limits.h"
 #include "broker/streams_int.h"
 #include "members_fixture.h"
 
@@ -819,6 +820,47 @@ static void test_endpoints(void **state)
     fx_end(&x.f);
 }
 
+/* Topics that are read by the same tasks share their partitions, and what is told has an end. */
+static void test_endpoints_many(void **state)
+{
+    static uint32_t reads[500];
+    struct streams_name *topics = test_calloc(500, sizeof *topics);
+    struct streams_sub sub = {.reads = reads, .reads_n = 400};
+    struct streams_group sg = {.names = topics, .names_n = 500, .subs = &sub};
+    struct live_group g = {.streams = &sg};
+    struct streams_member m = {.group = &g, .host = SLICE_LIT("h")};
+    struct group_streams_result r = {0};
+    struct arena a;
+    int32_t i;
+
+    list_init(&g.list);
+    list_push_back(&g.list, &m.link);
+    g.members.n = 1;
+    for (i = 0; i < 500; i++) {
+        reads[i] = (uint32_t)i;
+        topics[i] = (struct streams_name){.name = SLICE_LIT("in"), .there = i == 1 ? 7 : 10000};
+    }
+    for (i = 0; i < 10000; i++)
+        part_set_add(&m.assigned.of[STREAMS_ACTIVE], (struct topic_part){0, i});
+    arena_init(&a, 512, SIZE_MAX / 2);
+    streams__endpoints(&a, &g, &r);
+    assert_true(r.has_endpoints && r.endpoints_n == 1 && r.endpoints[0].active_n == 400);
+    assert_int_equal(r.endpoints[0].active[0].n, 10000);
+    assert_int_equal(r.endpoints[0].active[1].n, 7); /* as many as the topic has */
+    assert_ptr_equal(r.endpoints[0].active[1].partitions, r.endpoints[0].active[2].partitions);
+    assert_int_equal(r.endpoints[0].active[399].partitions[9999], 9999);
+    assert_true(a.total < 1 << 20);
+    arena_reset(&a);
+    r = (struct group_streams_result){0};
+    sub.reads_n = 500; /* 20 MB, as they are written */
+    streams__endpoints(&a, &g, &r);
+    assert_false(r.has_endpoints || r.endpoints_n);
+    assert_true(a.max == SIZE_MAX / 2);
+    arena_fini(&a);
+    task_sets_fini(&m.assigned);
+    test_free(topics);
+}
+
 static void test_shutdown(void **state)
 {
     struct runner a, b;
@@ -966,6 +1008,7 @@ int main(void)
         cmocka_unit_test(test_bad_topologies),
         cmocka_unit_test(test_topology_epochs),
         cmocka_unit_test(test_endpoints),
+        cmocka_unit_test(test_endpoints_many),
         cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_describe),
         cmocka_unit_test(test_commits),
