@@ -485,17 +485,19 @@ static enum err repartitions_decide(struct streams_group *sg, struct errinfo *in
                 sg->subs[i].def->repartitions[k].partitions;
     while (more && open) {
         more = open = false;
-        for (i = 0; i < sg->topology.n; i++)
+        for (i = 0; i < sg->topology.n; i++) {
+            int32_t most = -1; /* looked for once, not for every sink */
+
             for (k = 0; k < sg->subs[i].def->sinks_n; k++) {
                 struct streams_name *name = &sg->names[sg->subs[i].sinks[k]];
 
                 if (name->decided)
                     continue;
-                if ((name->decided = reads_most(sg, &sg->subs[i], true)))
-                    more = true;
-                else
-                    open = true;
+                most = most < 0 ? reads_most(sg, &sg->subs[i], true) : most;
+                name->decided = most;
+                *(most ? &more : &open) = true;
             }
+        }
     }
     if (open)
         return errinfo_set(

@@ -193,7 +193,7 @@ struct runner {
     enum err e;
     bool told, endpoints_told;
     unsigned status; /* bits */
-    char text[256], detail[512], tasks[STREAMS_ROLES][128], endpoints[256], missing[256];
+    char text[256], detail[512], tasks[STREAMS_ROLES][128], endpoints[256], missing[2048];
 };
 
 static void parts_text(struct buf *b, const int32_t *p, unsigned n)
@@ -712,6 +712,54 @@ static void test_repartition_numbers(void **state)
     fx_end(&x.f);
 }
 
+/* A chain of subtopologies that comes in the wrong order: each passes its number on to the next. */
+static void test_repartition_chain(void **state)
+{
+    enum { LONG = 30, WIDE = 2 };
+    static char text[LONG][WIDE][32], ids[LONG][8];
+    struct streams_topic links[LONG][WIDE] = {0};
+    struct slice sinks_of[LONG][WIDE];
+    struct streams_subtopology subs[LONG] = {0};
+    struct streams_topology tp = {0, subs, LONG};
+    struct runner a;
+    struct mx x;
+    unsigned i, k;
+
+    mx_start(&x);
+    make(&x, "lines", 3);
+    for (i = 0; i < LONG; i++) {
+        snprintf(ids[i], sizeof ids[i], "%02u", LONG - i);
+        subs[i].id = slice_str(ids[i]);
+        for (k = 0; k < WIDE; k++) {
+            snprintf(text[i][k], sizeof text[i][k], "app-%02u-%u-repartition", i, k);
+            sinks_of[i][k] = links[i][k].name = slice_str(text[i][k]);
+        }
+        if (i + 1 < LONG) {
+            subs[i].sinks = sinks_of[i];
+            subs[i].sinks_n = WIDE;
+        }
+        if (i > 0) {
+            subs[i].repartitions = links[i - 1];
+            subs[i].repartitions_n = WIDE;
+        } else {
+            subs[i].sources = lines;
+            subs[i].sources_n = 1;
+        }
+    }
+    a = join_as(&x, "a", &tp);
+    assert_int_equal(a.status, 1u << STREAMS_MISSING_INTERNAL);
+    assert_non_null(strstr(a.missing, "app-00-1-repartition 3, app-01-0-repartition 3"));
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_LEAVE), ERR_OK);
+    subs[0].sources_n = 0; /* it bites its tail */
+    subs[0].repartitions = links[LONG - 1];
+    subs[0].repartitions_n = WIDE;
+    subs[LONG - 1].sinks = sinks_of[LONG - 1];
+    subs[LONG - 1].sinks_n = WIDE;
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_STREAMS_TOPOLOGY);
+    assert_non_null(strstr(a.text, "loops"));
+    fx_end(&x.f);
+}
+
 static void test_bad_topologies(void **state)
 {
     static const struct slice again[] = {S("lines"), S("names"), S("lines")};
@@ -1005,6 +1053,7 @@ int main(void)
         cmocka_unit_test(test_initial_delay),
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_repartition_numbers),
+        cmocka_unit_test(test_repartition_chain),
         cmocka_unit_test(test_bad_topologies),
         cmocka_unit_test(test_topology_epochs),
         cmocka_unit_test(test_endpoints),
