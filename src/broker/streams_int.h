@@ -45,6 +45,7 @@ struct streams_name {
     int32_t there;                    /* partitions it has; 0: not there */
     int32_t decided;                  /* that it is to have; 0: not known, or nobody's to decide */
     const struct streams_topic *made; /* made for the group; NULL: not */
+    uint32_t *readers, readers_n;     /* subtopologies that read it, ascending */
 };
 
 struct streams_sub {
@@ -158,7 +159,7 @@ void streams_topology_fini(struct live_group *g);
 int32_t streams_sub_find(const struct streams_group *sg, struct slice id);
 /* Does a task read the topic? */
 bool streams_reads(const struct live_group *g, struct slice topic);
-/* The first task from *at on that reads the partition; *at moves behind it. */
+/* The *at-th task that reads the partition; *at grows. */
 bool streams_task_of(const struct streams_group *sg, struct slice topic, int32_t partition,
                      uint32_t *at, struct topic_part *out);
 static inline bool streams_stateful(const struct streams_sub *s)

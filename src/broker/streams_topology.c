@@ -6,7 +6,8 @@
  *     to it, which have as many as the largest topic that they read
  *   - topics that are joined (a copartition group) must have equally many: the others, and repartition
  *     topics that say a number, decide; those that say none are given it
- *   - a changelog has a partition for each task of its subtopology
+ *   - a changelog has a partition for each task of its subtopology, and is made if it is not what that
+ *     reads anyway
  *   - a subtopology has as many tasks as the largest topic that it reads has partitions
  *
  * Facts: Apache Kafka 4.2 (InternalTopicManager, RepartitionTopics, CopartitionedTopicsEnforcer,
@@ -231,7 +232,7 @@ static void name_add(struct streams_group *sg, struct slice name, const struct s
     sg->names[sg->names_n++] = (struct streams_name){.name = name, .made = made};
 }
 
-/* Every name once; one that the group makes is so wherever it is named. */
+/* Every name once; a repartition topic is so wherever it is named. */
 static void names_make(struct streams_group *sg)
 {
     uint32_t i, k, n = 0, total = 0;
@@ -250,7 +251,7 @@ static void names_make(struct streams_group *sg)
         for (k = 0; k < s->sinks_n; k++)
             name_add(sg, s->sinks[k], NULL);
         for (k = 0; k < s->changelogs_n; k++)
-            name_add(sg, s->changelogs[k].name, &s->changelogs[k]);
+            name_add(sg, s->changelogs[k].name, NULL);
         for (k = 0; k < s->repartitions_n; k++)
             name_add(sg, s->repartitions[k].name, &s->repartitions[k]);
     }
@@ -268,6 +269,47 @@ static void names_make(struct streams_group *sg)
 static uint32_t place_of(const struct streams_group *sg, struct slice name)
 {
     return (uint32_t)(name_find(sg, name) - sg->names);
+}
+
+/* Changelogs are made, but for those that are what their subtopology reads anyway: a table's source,
+ * which an optimized topology restores the table from, is the user's. */
+static void changelogs_make(struct streams_group *sg)
+{
+    uint32_t *seen = xcalloc(sg->names_n + 1, sizeof *seen), i, k; /* a source of subs[seen - 1] */
+
+    for (i = 0; i < sg->topology.n; i++) {
+        const struct streams_sub *s = &sg->subs[i];
+
+        for (k = 0; k < s->def->sources_n; k++)
+            seen[s->reads[k]] = i + 1;
+        for (k = 0; k < s->def->changelogs_n; k++) {
+            struct streams_name *name = &sg->names[s->changelogs[k]];
+
+            if (seen[s->changelogs[k]] != i + 1 && !name->made)
+                name->made = &s->def->changelogs[k];
+        }
+    }
+    free(seen);
+}
+
+/* Who reads each topic. */
+static void readers_make(struct streams_group *sg)
+{
+    uint32_t i, k, *at;
+
+    for (i = 0; i < sg->topology.n; i++)
+        for (k = 0; k < sg->subs[i].reads_n; k++)
+            sg->names[sg->subs[i].reads[k]].readers_n++;
+    for (i = 0; i < sg->names_n; i++) {
+        sg->names[i].readers = arena_alloc(&sg->memory, (sg->names[i].readers_n + 1) * sizeof *at);
+        sg->names[i].readers_n = 0;
+    }
+    for (i = 0; i < sg->topology.n; i++)
+        for (k = 0; k < sg->subs[i].reads_n; k++) {
+            struct streams_name *name = &sg->names[sg->subs[i].reads[k]];
+
+            name->readers[name->readers_n++] = i;
+        }
 }
 
 static void subs_make(struct streams_group *sg)
@@ -295,6 +337,8 @@ static void subs_make(struct streams_group *sg)
                                            .sinks = sinks,
                                            .reads_n = s->sources_n + s->repartitions_n};
     }
+    changelogs_make(sg);
+    readers_make(sg);
     sg->missing = arena_zalloc(&sg->memory, sg->names_n + 1, sizeof(struct streams_name *));
 }
 
@@ -463,7 +507,7 @@ static bool sources_there(struct streams_group *sg)
         for (k = 0; k < sg->subs[i].def->sources_n; k++) {
             const struct streams_name *name = &sg->names[sg->subs[i].reads[k]];
 
-            if (name->there || name->made || n++ >= 5)
+            if (name->there || n++ >= 5)
                 continue;
             at += (size_t)snprintf(list + at, sizeof list - at, "%s%.*s", at ? ", " : "",
                                    (int)(name->name.len < 40 ? name->name.len : 40),
@@ -709,13 +753,9 @@ bool streams_task_of(const struct streams_group *sg, struct slice topic, int32_t
                      uint32_t *at, struct topic_part *out)
 {
     const struct streams_name *name = name_find(sg, topic);
-    uint32_t place = name ? (uint32_t)(name - sg->names) : UINT32_MAX, k;
 
-    for (; name && *at < sg->topology.n; ++*at)
-        for (k = 0; k < sg->subs[*at].reads_n; k++)
-            if (sg->subs[*at].reads[k] == place) {
-                *out = (struct topic_part){(*at)++, partition};
-                return true;
-            }
-    return false;
+    if (!name || *at >= name->readers_n)
+        return false;
+    *out = (struct topic_part){name->readers[(*at)++], partition};
+    return true;
 }

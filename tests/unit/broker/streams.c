@@ -615,6 +615,7 @@ static void test_initial_delay(void **state)
 
 /* lines -> (repartition) -> counts; the second joins the repartition topic with "names". */
 static const struct slice sinks[] = {S("app-words-repartition")}, names[] = {S("names")};
+static const struct slice both[] = {S("lines"), S("wide")};
 static const struct streams_pair compact[] = {{S("cleanup.policy"), S("compact")}};
 static const struct streams_topic words[] = {{.name = S("app-words-repartition")}};
 static const struct streams_topic counts[] = {
@@ -709,6 +710,90 @@ static void test_repartition_numbers(void **state)
     a = join_as(&x, "a", &tp); /* but it is to be joined */
     assert_int_equal(a.status, 1u << STREAMS_WRONG_PARTITIONS);
     assert_non_null(strstr(a.detail, "names has 2"));
+    fx_end(&x.f);
+}
+
+/* A table whose source topic is its changelog too: the topic is the user's. */
+static void test_source_changelog(void **state)
+{
+    static const struct streams_topic itself[] = {{.name = S("lines")}};
+    struct streams_subtopology subs[2];
+    struct streams_topology tp = {0, subs, 2};
+    struct runner a;
+    struct mx x;
+
+    mx_start(&x);
+    two_subs(subs, true);
+    subs[0].changelogs = itself;
+    subs[0].changelogs_n = 1;
+    make(&x, "names", 2);
+    a = join_as(&x, "a", &tp);
+    assert_int_equal(a.status, 1u << STREAMS_MISSING_SOURCES);
+    assert_string_equal(a.detail, "Source topics lines are missing.");
+    assert_string_equal(a.missing, "");
+    make(&x, "lines", 3);
+    beat(&a);
+    assert_int_equal(a.status, 1u << STREAMS_MISSING_INTERNAL);
+    assert_string_equal(a.missing, "app-counts-changelog 2, app-words-repartition 2");
+    make(&x, "app-counts-changelog", 2);
+    make(&x, "app-words-repartition", 2);
+    beat(&a);
+    assert_int_equal(a.status, 0);
+    has(a, "0:0,1,2 1:0,1");
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_LEAVE), ERR_OK);
+    /* it has fewer partitions than another source of the subtopology, and is as it should be */
+    two_subs(subs, true);
+    subs[1].changelogs = itself;
+    subs[1].sources = both;
+    subs[1].sources_n = 2;
+    subs[1].copartitions_n = 0;
+    make(&x, "wide", 5);
+    a = join_as(&x, "a", &tp);
+    assert_string_equal(a.detail, "Existing topic app-words-repartition has different number of "
+                                  "partitions: expected 3, found 2");
+    subs[1].repartitions_n = 0;
+    subs[0].sinks_n = 0;
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_LEAVE), ERR_OK);
+    a = join_as(&x, "a", &tp);
+    assert_int_equal(a.status, 0);
+    has(a, "0:0,1,2 1:0,1,2,3,4");
+    fx_end(&x.f);
+}
+
+/* A topic that several subtopologies read: who has any of its tasks may commit what it read before. */
+static void test_readers(void **state)
+{
+    struct streams_subtopology subs[3] = {one_sub[0], one_sub[0], one_sub[0]};
+    struct streams_topology tp = {1, subs, 3};
+    struct streams_group *sg;
+    struct live_group g = {0};
+    struct topic_part p;
+    uint32_t at = 0;
+    struct mx x;
+
+    subs[1].id = SLICE_LIT("1");
+    subs[1].sources = names;
+    subs[2].id = SLICE_LIT("2");
+    subs[2].sources = both;
+    subs[2].sources_n = 2;
+    mx_start(&x);
+    sg = g.streams = test_calloc(1, sizeof *sg);
+    g.broker = x.f.b;
+    assert_int_equal(streams_topology_take(&g, &tp), ERR_OK);
+    assert_true(streams_task_of(sg, SLICE_LIT("lines"), 4, &at, &p));
+    assert_true(p.topic == 0 && p.partition == 4);
+    assert_true(streams_task_of(sg, SLICE_LIT("lines"), 4, &at, &p));
+    assert_true(p.topic == 2 && p.partition == 4);
+    assert_false(streams_task_of(sg, SLICE_LIT("lines"), 4, &at, &p));
+    at = 0;
+    assert_true(streams_task_of(sg, SLICE_LIT("names"), 0, &at, &p));
+    assert_int_equal(p.topic, 1);
+    assert_false(streams_task_of(sg, SLICE_LIT("names"), 0, &at, &p));
+    assert_false(streams_reads(&g, SLICE_LIT("app-store-changelog")));
+    assert_false(streams_reads(&g, SLICE_LIT("other")));
+    assert_true(streams_reads(&g, SLICE_LIT("wide")));
+    streams_topology_fini(&g);
+    test_free(sg);
     fx_end(&x.f);
 }
 
@@ -1053,6 +1138,8 @@ int main(void)
         cmocka_unit_test(test_initial_delay),
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_repartition_numbers),
+        cmocka_unit_test(test_source_changelog),
+        cmocka_unit_test(test_readers),
         cmocka_unit_test(test_repartition_chain),
         cmocka_unit_test(test_bad_topologies),
         cmocka_unit_test(test_topology_epochs),
