@@ -112,8 +112,8 @@ struct group_streams_result {
     bool has_endpoints; /* the member knows others, by endpoint_epoch */
     const struct streams_endpoint *endpoints;
     unsigned endpoints_n;
-    /* Topics that are to be made for the group, with their numbers of partitions; a heartbeat that
-     * comes later finds them. */
+    /* Topics that are to be made for the group, with their numbers of partitions, at most
+     * LIMIT_STREAMS_MAKES; a heartbeat that comes later finds them, and has the next. */
     const struct streams_topic *missing;
     unsigned missing_n;
     /* What all this points to. The callback may move it out, and leave an empty one. */

@@ -164,19 +164,17 @@ static void topic_copy(struct arena *a, const struct streams_topic *in, struct s
 void streams__missing(struct arena *a, const struct streams_group *sg,
                       struct group_streams_result *r)
 {
+    uint32_t i, n = sg->missing_n < LIMIT_STREAMS_MAKES ? sg->missing_n : LIMIT_STREAMS_MAKES;
     struct streams_topic *out;
-    uint32_t i;
 
-    if (sg->missing_n == 0)
+    if (n == 0 || !(out = arena_zalloc(a, n, sizeof *out)))
         return;
-    if (!(out = arena_zalloc(a, sg->missing_n, sizeof *out)))
-        return;
-    for (i = 0; i < sg->missing_n; i++) {
+    for (i = 0; i < n; i++) {
         topic_copy(a, sg->missing[i]->made, &out[i]);
         out[i].partitions = sg->missing[i]->decided;
     }
     r->missing = out;
-    r->missing_n = sg->missing_n;
+    r->missing_n = n;
 }
 
 /* ---- descriptions ---- */

@@ -41,6 +41,7 @@
 #define LIMIT_STREAMS_BYTES (4u << 20)       /* of a topology, in memory */
 #define LIMIT_STREAMS_TASKS 20000u           /* of a group, without their standbys */
 #define LIMIT_STREAMS_ENDPOINTS (16u << 20)  /* bytes that say who reads what; else it is not told */
+#define LIMIT_STREAMS_MAKES 100u             /* topics that a heartbeat makes; later ones the rest */
 #define LIMIT_STREAMS_STANDBYS 16            /* of a task */
 #define LIMIT_STREAMS_TAGS 64u               /* of a member */
 #define LIMIT_GROUPS_LIVE 100000u            /* groups that have members */

@@ -185,6 +185,21 @@ static int16_t sub_check(struct kreq *q,
     return code;
 }
 
+/* More than a topology may name: the coordinator would refuse it, but after each name is looked at. */
+static bool too_many(const struct kafka_streams_group_heartbeat_request_topology *tp)
+{
+    uint64_t names = 0;
+    uint32_t i;
+
+    for (i = 0; i < tp->subtopologies_n; i++) {
+        const struct kafka_streams_group_heartbeat_request_subtopology *s = &tp->subtopologies[i];
+
+        names += (uint64_t)s->source_topics_n + s->repartition_sink_topics_n +
+                 s->repartition_source_topics_n + s->state_changelog_topics_n;
+    }
+    return names > LIMIT_STREAMS_TOPICS || tp->subtopologies_n > LIMIT_STREAMS_SUBTOPOLOGIES;
+}
+
 static int16_t beat_check(struct kreq *q, const request *m, const char **text)
 {
     int16_t code = KE_NONE;
@@ -201,6 +216,8 @@ static int16_t beat_check(struct kreq *q, const request *m, const char **text)
         *text = "TaskEndOffsets are not supported yet.";
     else if (m->warmup_tasks_n)
         *text = "WarmupTasks are not supported yet.";
+    else if (m->topology && too_many(m->topology))
+        *text = "The topology has too many subtopologies or topics.";
     if (*text)
         return KE_INVALID_REQUEST;
     for (i = 0; m->topology && i < m->topology->subtopologies_n && !code; i++)

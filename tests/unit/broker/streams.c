@@ -760,6 +760,41 @@ static void test_source_changelog(void **state)
     fx_end(&x.f);
 }
 
+/* Of very many topics that are to be made a heartbeat has some, and a later one the next. */
+static void test_missing_many(void **state)
+{
+    enum { MANY = LIMIT_STREAMS_MAKES + 5 };
+    static char text[MANY][8];
+    struct streams_topic logs[MANY] = {0};
+    struct streams_subtopology sub = one_sub[0];
+    struct streams_topology tp = {1, &sub, 1};
+    struct runner a;
+    struct mx x;
+    unsigned i;
+
+    begin(&x, 1, false);
+    for (i = 0; i < MANY; i++) {
+        snprintf(text[i], sizeof text[i], "log-%03u", i);
+        logs[i].name = slice_str(text[i]);
+    }
+    sub.changelogs = logs;
+    sub.changelogs_n = MANY;
+    a = join_as(&x, "a", &tp);
+    assert_int_equal(a.status, 1u << STREAMS_MISSING_INTERNAL);
+    assert_string_equal(strrchr(a.missing, ','), ", log-099 1");
+    for (i = 0; i < LIMIT_STREAMS_MAKES; i++)
+        make(&x, text[i], 1);
+    beat(&a);
+    assert_int_equal(a.status, 1u << STREAMS_MISSING_INTERNAL);
+    assert_string_equal(a.missing, "log-100 1, log-101 1, log-102 1, log-103 1, log-104 1");
+    for (; i < MANY; i++)
+        make(&x, text[i], 1);
+    beat(&a);
+    assert_int_equal(a.status, 0);
+    has(a, "0:0");
+    fx_end(&x.f);
+}
+
 /* A topic that several subtopologies read: who has any of its tasks may commit what it read before. */
 static void test_readers(void **state)
 {
@@ -1139,6 +1174,7 @@ int main(void)
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_repartition_numbers),
         cmocka_unit_test(test_source_changelog),
+        cmocka_unit_test(test_missing_many),
         cmocka_unit_test(test_readers),
         cmocka_unit_test(test_repartition_chain),
         cmocka_unit_test(test_bad_topologies),

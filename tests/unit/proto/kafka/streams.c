@@ -231,9 +231,10 @@ static void refused(struct fx *f, const request *q, int16_t code)
 static void refusals(void **state)
 {
     struct kafka_streams_group_heartbeat_request_task_offset offset = {SLICE_LIT("0"), 0, 1};
-    struct slice regex = SLICE_LIT("l.*");
+    struct slice regex = SLICE_LIT("l.*"), *many;
     struct fx *f = *state;
     struct topology t;
+    unsigned i;
     request q;
 
     joins(&q, &t);
@@ -260,6 +261,18 @@ static void refusals(void **state)
     joins(&q, &t);
     t.changelog.partitions = 2;
     refused(f, &q, 130);
+    joins(&q, &t);
+    many =
+        calloc(LIMIT_STREAMS_TOPICS, sizeof *many); /* refused for their number, not for a name */
+    assert_non_null(many);
+    for (i = 0; i < LIMIT_STREAMS_TOPICS; i++)
+        many[i] = SLICE_LIT("/");
+    t.subs[0].repartition_sink_topics = many;
+    t.subs[0].repartition_sink_topics_n = LIMIT_STREAMS_TOPICS - 4;
+    refused(f, &q, 130);
+    t.subs[0].repartition_sink_topics_n = LIMIT_STREAMS_TOPICS - 2;
+    refused(f, &q, KE_INVALID_REQUEST);
+    free(many);
     joins(&q, &t);
     q.member_epoch = 5;
     q.topology = NULL;
