@@ -290,10 +290,11 @@ static void topics_make(struct kreq *q, struct group_streams_result *r)
 /* ---- the topology, as it is kept for when there are no members ---- */
 
 struct said {
-    struct slice group, topology; /* topology: a request that says nothing else */
+    /* topology: a request that says nothing else; null: it is too large to be kept */
+    struct slice group, topology;
 };
 
-/* NULL: there is no topology, or it is too large to be kept. */
+/* NULL: no topology is said. */
 static struct said *topology_said(struct kreq *q, const request *m)
 {
     struct said *s = m->topology ? kreq_alloc(q, 1, sizeof *s) : NULL;
@@ -305,24 +306,27 @@ static struct said *topology_said(struct kreq *q, const request *m)
         return NULL;
     kafka_streams_group_heartbeat_request_init(&only);
     only.topology = m->topology;
+    *s = (struct said){m->group_id, SLICE_NULL};
     kwriter_init(&w, LIMIT_KV_VALUE);
     buf_init(&b, LIMIT_KV_VALUE);
     if (kafka_streams_group_heartbeat_request_encode(&w, 0, &only) == ERR_OK &&
         kwriter_flatten(&w, &b) == ERR_OK)
-        *s = (struct said){m->group_id, kreq_keep(q, buf_slice(&b))};
+        s->topology = kreq_keep(q, buf_slice(&b));
     buf_fini(&b);
     kwriter_fini(&w);
-    return s->topology.len ? s : NULL;
+    return s;
 }
 
+/* One that cannot be kept ends the one before: that is no longer what the group runs. */
 static void topology_keep(struct kreq *q, const struct said *s)
 {
     struct errinfo info = {0};
     struct buf was;
+    bool known;
 
     buf_init(&was, LIMIT_KV_VALUE);
-    if (kv_get(q->b, STREAMS_TOPOLOGY_NS, s->group, &was) ||
-        !slice_eq(buf_slice(&was), s->topology))
+    known = kv_get(q->b, STREAMS_TOPOLOGY_NS, s->group, &was) == ERR_OK;
+    if (known ? !slice_eq(buf_slice(&was), s->topology) : s->topology.len > 0)
         kv_put(q->b, STREAMS_TOPOLOGY_NS, s->group, s->topology, 0, made, NULL, &info);
     buf_fini(&was);
 }

@@ -218,6 +218,49 @@ static void members(void **state)
     assert_int_equal(ds.groups[0].error_code, kafka_code(ERR_GROUP_NOT_FOUND));
 }
 
+/* A topology too large to be kept: the one before it is not what an empty group is said to have. */
+static void kept_no_more(void **state)
+{
+    enum { MANY = 400 };
+    static char text[MANY][200];
+    struct kafka_streams_group_heartbeat_request_topic_info logs[MANY];
+    struct fx *f = *state;
+    struct topology t;
+    struct buf kept;
+    unsigned i;
+    request q;
+    response s;
+
+    buf_init(&kept, LIMIT_KV_VALUE);
+    conf_set(f, "streams.initial.rebalance.delay.ms", "0", 0);
+    joins(&q, &t);
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    goes_on(&q, &s);
+    q.member_epoch = -1;
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    for (i = 0; kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept); i++) {
+        assert_true(i < 20000);
+        usleep(1000);
+    }
+    for (i = 0; i < MANY; i++) {
+        snprintf(text[i], sizeof text[i], "app-%0180u-changelog", i);
+        logs[i] = t.changelog;
+        logs[i].name = slice_str(text[i]);
+    }
+    joins(&q, &t);
+    t.subs[1].state_changelog_topics = logs;
+    t.subs[1].state_changelog_topics_n = MANY;
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    for (i = 0; kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept) != ERR_NOT_FOUND; i++) {
+        assert_true(i < 20000);
+        usleep(1000);
+    }
+    buf_fini(&kept);
+}
+
 static void refused(struct fx *f, const request *q, int16_t code)
 {
     response s;
@@ -334,6 +377,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(members, setup, teardown),
+        cmocka_unit_test_setup_teardown(kept_no_more, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(offsets, setup, teardown),
     };
