@@ -206,8 +206,8 @@ static enum err header_check(const struct batch_info *bi, bool log_time, struct 
 }
 
 /* Not one batch that says the truth about its length. ERR_CORRUPT_INPUT: it may have been damaged on
- * its way. */
-static enum err not_a_batch(struct slice batch, enum err parsed, struct errinfo *info)
+ * its way; of more bytes than a batch may have, nobody asks. */
+static enum err not_a_batch(struct slice batch, uint32_t max, enum err parsed, struct errinfo *info)
 {
     bool old = batch.len > BATCH_MAGIC_AT && batch.ptr[BATCH_MAGIC_AT] < 2;
     bool cut = parsed == ERR_EOF && batch.len >= BATCH_HEADER;
@@ -215,7 +215,9 @@ static enum err not_a_batch(struct slice batch, enum err parsed, struct errinfo 
     if (old)
         return errinfo_set(info, ERR_RECORD,
                            "message sets of the formats before version 2 are not taken");
-    return errinfo_set(info, !parsed || cut || batch_crc_ok(batch) ? ERR_RECORD : ERR_CORRUPT_INPUT,
+    return errinfo_set(info,
+                       !parsed || cut || batch.len > max || batch_crc_ok(batch) ? ERR_RECORD
+                                                                                : ERR_CORRUPT_INPUT,
                        "not one record batch of version 2");
 }
 
@@ -228,7 +230,7 @@ enum err batch_check(struct topic *t, struct slice batch, bool quick, struct buf
 
     out->bad_n = 0;
     if (e || out->info.length != batch.len)
-        return not_a_batch(batch, e, info);
+        return not_a_batch(batch, (uint32_t)t->max_message_bytes, e, info);
     if (batch.len > (uint32_t)t->max_message_bytes)
         return batch_too_large(batch.len, t, info);
     if (quick && batch.len > (out->info.attributes & BATCH_CODEC_MASK ? LIMIT_CHECK_QUICK_PACKED

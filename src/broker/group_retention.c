@@ -15,6 +15,7 @@
  * meanwhile wins. The tick's thread; locks as in coordinator_int.h. */
 #include "broker/consumer_int.h"
 #include "broker/coordinator_int.h"
+#include "broker/streams_int.h"
 
 #define OFFSETS_AT_ONCE 64u
 
@@ -52,8 +53,9 @@ static bool subscribed(struct turn *t, uint32_t topic)
     tp = topic_find_id(t->b, topic);
     if (!tp)
         return true;
-    yes = t->g->kind == GROUP_CLASSIC ? classic_subscribes(t->g, slice_str(topic_name(tp)))
-                                      : consumer_subscribes(t->g, topic);
+    yes = t->g->kind == GROUP_CLASSIC   ? classic_subscribes(t->g, slice_str(topic_name(tp)))
+          : t->g->kind == GROUP_STREAMS ? streams_reads(t->g, slice_str(topic_name(tp)))
+                                        : consumer_subscribes(t->g, topic);
     topic_unref(&tp);
     return yes;
 }

@@ -127,9 +127,7 @@ static enum err batch_end(struct tier_pass *s, int16_t attributes, struct tier_b
     if (n == 0)
         return ERR_OK;
     /* one that is too large by itself came compressed, whatever the topic says */
-    s->builder.codec =
-        s->codec == CODEC_NONE && batch_builder_bytes(&s->builder) > LIMIT_BATCH_BYTES ? CODEC_ZSTD
-                                                                                       : s->codec;
+    s->builder.codec = batch_builder_bytes(&s->builder) > LIMIT_BATCH_BYTES ? CODEC_ZSTD : s->codec;
     e = batch_builder_finish(&s->builder, attributes, -1, -1, -1, &bytes);
     if (!e)
         e = buf_append_slice(&out->bytes, bytes);

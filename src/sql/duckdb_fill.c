@@ -335,12 +335,11 @@ static bool fill_fields(struct fill *f, struct scan *s, const struct scan_rows *
         d[c] = ddb.vector_get_data(f->columns[c].vector);
     for (i = 0; fits && i < rows->n; i++) {
         field_set_scan(&f->set, rows->rec[i].value, f->values);
-        for (c = 0; fits && c < f->columns_n; c++) {
+        for (c = 0; c < f->columns_n; c++) { /* all of a row: each may be a column to learn */
             const struct fill_column *fc = &f->columns[c];
 
-            if (fc->field == UINT32_MAX || fill_field(f, fc, s, d[c], i))
-                continue;
-            fits = misfit_passes(f, fc);
+            if (fc->field != UINT32_MAX && !fill_field(f, fc, s, d[c], i))
+                fits = misfit_passes(f, fc) && fits;
         }
     }
     if (d != data)

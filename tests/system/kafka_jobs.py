@@ -416,6 +416,13 @@ def test_kafka_streams_group():
             ["word-count", "lines", str(n), "0"] for n in range(3)], reset
 
 
+def properties(path, **kw):
+    with open(path, "w") as f:
+        for key, value in kw.items():
+            f.write("%s=%s\n" % (key.replace("_", "."), value))
+    return path
+
+
 @beside_others
 def test_kafka_connect():
     """Connect, standalone: a file becomes a topic becomes a file; goes on where it was when it is started again."""

@@ -157,12 +157,13 @@ static int16_t request_fits(const struct kreq *q, const struct produce *pr,
     return KE_NONE;
 }
 
-/* Tells which records the batch was refused for (KIP-467): a client drops those, and not all. */
+/* Tells which records the batch was refused for (KIP-467), if there is room to: the request goes on
+ * without. */
 static void part_bad(struct kreq *q, const struct batch_checked *is, struct part *o)
 {
     uint32_t i;
 
-    if (is->bad_n == 0 || !(o->bad = kreq_alloc(q, is->bad_n, sizeof *o->bad)))
+    if (is->bad_n == 0 || !(o->bad = arena_zalloc(&q->arena, is->bad_n, sizeof *o->bad)))
         return;
     for (i = 0; i < is->bad_n; i++) {
         kafka_produce_response_record_error_init(&o->bad[i]);

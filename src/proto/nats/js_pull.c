@@ -171,7 +171,7 @@ static bool no_wait_keep(struct jconsumer *c, struct slice reply, const struct j
 
 static uint64_t ms_of(int64_t ns)
 {
-    return ns > 0 ? (uint64_t)((ns + MS_NS - 1) / MS_NS) : 0;
+    return ns > 0 ? (uint64_t)(ns / MS_NS + (ns % MS_NS != 0)) : 0;
 }
 
 static void wait_for(struct jconsumer *c, struct slice reply, const struct jpull_body *b)

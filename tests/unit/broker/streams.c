@@ -1136,6 +1136,38 @@ static void test_commits(void **state)
     fx_end(&x.f);
 }
 
+/* Offsets of what the application reads stay, however old; others expire. */
+static void test_retention(void **state)
+{
+    const int64_t day = 86400000;
+    struct group_offset o;
+    struct topic *t, *u;
+    struct runner a;
+    int64_t wall;
+    struct mx x;
+    enum err e;
+
+    begin(&x, 2, true);
+    a = join_as(&x, "a", &one);
+    t = topic_find(x.f.b, SLICE_LIT("lines"));
+    u = fx_topic(&x.f, "else", 1);
+    assert_int_equal(
+        group_commit_wait(x.f.b, SLICE_LIT(G), topic_partition(t, 0), 1, SLICE_NULL, NULL), ERR_OK);
+    assert_int_equal(
+        group_commit_wait(x.f.b, SLICE_LIT(G), topic_partition(u, 0), 1, SLICE_NULL, NULL), ERR_OK);
+    wall = journal_wall_ms(broker_journal(x.f.b));
+    groups_retention(x.f.b, wall + 8 * day);
+    broker_step(x.f.b);
+    e = group_offset_get(x.f.b, SLICE_LIT(G), topic_partition(t, 0), &o);
+    assert_int_equal(e, ERR_OK);
+    e = group_offset_get(x.f.b, SLICE_LIT(G), topic_partition(u, 0), &o);
+    assert_int_equal(e, ERR_NOT_FOUND);
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_LEAVE), ERR_OK);
+    topic_unref(&t);
+    topic_unref(&u);
+    fx_end(&x.f);
+}
+
 static void test_kinds(void **state)
 {
     struct client c;
@@ -1184,6 +1216,7 @@ int main(void)
         cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_describe),
         cmocka_unit_test(test_commits),
+        cmocka_unit_test(test_retention),
         cmocka_unit_test(test_kinds),
     };
 
