@@ -134,9 +134,10 @@ static void bench_lone(void)
         *took = calloc(200000, sizeof *took);
     struct weir *w = fresh("lone", NULL);
     struct weir_record r = {.value = "0123456789012345678901234567890123456789", .value_len = 40};
-    int i, n;
+    uint32_t i;
+    int n;
 
-    for (i = 0; i < (int)rounds; i++) {
+    for (i = 0; i < rounds; i++) {
         double start = now();
 
         floor_of(4096, &floor[i]);
@@ -229,16 +230,16 @@ static void bench_many(const char *name, size_t size)
     double rate[ROUNDS_MAX], floor[ROUNDS_MAX], ignored;
     struct weir *w = fresh(name, NULL);
     char topic[32];
-    int i;
+    uint32_t i;
 
     for (i = 0; i < 16; i++) {
-        snprintf(topic, sizeof topic, "t%d", i);
+        snprintf(topic, sizeof topic, "t%u", i);
         if (weir_topic_create(w, topic, 1, keep, 1, &e))
             die("topic", e.text);
     }
     many(w, size); /* until retention recycles files */
     many(w, size);
-    for (i = 0; i < (int)rounds; i++) {
+    for (i = 0; i < rounds; i++) {
         rate[i] = many(w, size);
         floor[i] = floor_of(1u << 20, &ignored);
     }
@@ -287,7 +288,8 @@ static void *run_spread(void *arg)
 
 static void bench_topics(void)
 {
-    int counts[] = {1, 1000, 10000}, c, i, k;
+    int counts[] = {1, 1000, 10000}, c, i;
+    uint32_t k;
     double base = 0, rate[ROUNDS_MAX];
 
     for (c = 0; c < 3; c++) {
@@ -301,7 +303,7 @@ static void bench_topics(void)
             if (weir_topic_create(w, name, 1, NULL, 0, &e))
                 die("topic", e.text);
         }
-        for (k = 0; k < (int)rounds; k++) {
+        for (k = 0; k < rounds; k++) {
             double start = now();
             uint64_t n = 0;
 
@@ -402,7 +404,8 @@ static void bench_recovery(void)
     struct weir_error e;
     struct weir *w;
     double t, took[ROUNDS_MAX];
-    int i, k;
+    uint32_t k;
+    int i;
 
     memset(value, 'z', sizeof value);
     for (i = 0; i < 100; i++) {
@@ -410,7 +413,7 @@ static void bench_recovery(void)
         r[i].value_len = sizeof value;
     }
     path_of(path, "recovery");
-    for (k = 0; k < (int)rounds; k++) {
+    for (k = 0; k < rounds; k++) {
         wipe(path);
         if (fork() == 0) { /* fills most of a journal file, then is gone without a word */
             if (weir_open(path, NULL, &w, &e))
@@ -431,7 +434,7 @@ static void bench_recovery(void)
            median(took, rounds) * 1e3);
     t = now();
     wipe(path);
-    for (k = 0; k < (int)rounds; k++) {
+    for (k = 0; k < rounds; k++) {
         wipe(path);
         t = now();
         if (weir_open(path, NULL, &w, &e))

@@ -416,9 +416,9 @@ static void start_rows(void)
     double ms[ROUNDS_MAX], kib[ROUNDS_MAX];
     struct timespec quiet = {0, 300000000};
     struct server s;
-    int i;
+    uint32_t i;
 
-    for (i = 0; i < (int)rounds; i++) {
+    for (i = 0; i < rounds; i++) {
         uint64_t t = now_ns();
 
         server_start(&s);

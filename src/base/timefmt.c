@@ -2,8 +2,6 @@
 #include "base/timefmt.h"
 
 #define DAY_MS    86400000ll
-#define MAX_MS    253402300799999ll     /* 9999-12-31T23:59:59.999Z */
-#define MIN_MS    (-62167219200000ll)   /* 0000-01-01 */
 #define US_MAX_MS 9223372036854775ll    /* as microseconds in 64 bits */
 #define US_MIN_MS (-9223372022400000ll) /* a whole day, which DuckDB asks for */
 
@@ -53,7 +51,7 @@ int time_format(int64_t ms, char out[TIME_TEXT_LEN + 1])
     int m, d;
     char *p = out;
 
-    ms = ms > MAX_MS ? MAX_MS : ms < MIN_MS ? MIN_MS : ms;
+    ms = ms > TIME_MS_MAX ? TIME_MS_MAX : ms < TIME_MS_MIN ? TIME_MS_MIN : ms;
     days = ms / DAY_MS;
     rest = ms % DAY_MS;
     if (rest < 0) {

@@ -7,6 +7,8 @@
 
 #include "base/slice.h"
 
+#define TIME_MS_MIN   (-62167219200000ll) /* 0000-01-01 */
+#define TIME_MS_MAX   253402300799999ll   /* 9999-12-31T23:59:59.999Z */
 #define TIME_TEXT_LEN 24
 /* "2026-01-02T03:04:05.678Z"; years 0 to 9999, others are clamped. Returns TIME_TEXT_LEN. */
 int time_format(int64_t ms, char out[TIME_TEXT_LEN + 1]);

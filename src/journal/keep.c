@@ -50,10 +50,10 @@ static void share_out(struct journal *j, uint64_t more)
 /* A slab was made. Beside writers that takes a ninth of a processor's time, however long one takes. */
 static void rest(struct journal *j, uint64_t began)
 {
-    uint64_t now = io_mono_ns(j->io);
+    uint64_t now = io_mono_ns(j->io), cost = now - began;
 
-    j->keep_cost_ns = (3 * j->keep_cost_ns + now - began) / 4;
-    j->keep_rest_ns = writers_about(j) ? now + (now - began) * REST_TIMES : 0;
+    j->keep_cost_ns = j->keep_cost_ns ? (3 * j->keep_cost_ns + cost) / 4 : cost;
+    j->keep_rest_ns = writers_about(j) ? now + cost * REST_TIMES : 0;
 }
 
 /* Have writers who are at it written enough for another slab? */

@@ -17,8 +17,8 @@
 #include "lake/jsonl.h"
 
 #define DAY_MS        86400000
-#define FIRST_DAY_END (-62167219200000 + DAY_MS) /* of the days that have names */
-#define LAST_DAY_END  253402300800000
+#define FIRST_DAY_END (TIME_MS_MIN + DAY_MS) /* of the days that have names */
+#define LAST_DAY_END  (TIME_MS_MAX + 1)
 #define TRIES_MAX     100u
 
 bool jsonl_name_parse(const char *path, struct jsonl_name *out)

@@ -17,8 +17,7 @@
 
 #define DOC_FIELD  "value field: "
 #define DOC_MISFIT "misfits of value field: "
-#define FIELD_MAX  255u /* bytes of a field's name that are in its column's */
-#define NAME_MAX_  (FIELD_MAX + sizeof "value__text_4294967295")
+#define NAME_MAX_  (LIMIT_SQL_FIELD_NAME + sizeof "value__text_4294967295")
 
 static const struct own {
     int32_t id;
@@ -259,32 +258,18 @@ static bool name_taken(const struct schema *s, const char *name)
     return strcasecmp(name, "topic") == 0; /* a column that queries have besides */
 }
 
-/* How much of a field's name is in its column's: whole characters, or readers and DuckDB refuse the
- * table. */
-static int name_cut(const char *field)
-{
-    size_t len = strlen(field), at = FIELD_MAX;
-
-    if (len <= FIELD_MAX)
-        return (int)len;
-    while (at && ((unsigned char)field[at] & 0xc0) == 0x80)
-        at--;
-    return (int)at;
-}
-
 /* A name that no column has in any case, as SQL's names do not differ by case. */
 static void name_make(const struct schema *s, const char *field, const char *suffix,
                       char out[NAME_MAX_])
 {
-    int len = name_cut(field);
     unsigned n;
 
-    snprintf(out, NAME_MAX_, "%.*s%s", len, field, suffix);
+    snprintf(out, NAME_MAX_, "%s%s", field, suffix);
     if (field[0] && !name_taken(s, out))
         return;
-    snprintf(out, NAME_MAX_, "value_%.*s%s", len, field, suffix);
+    snprintf(out, NAME_MAX_, "value_%s%s", field, suffix);
     for (n = 2; name_taken(s, out); n++)
-        snprintf(out, NAME_MAX_, "value_%.*s%s_%u", len, field, suffix, n);
+        snprintf(out, NAME_MAX_, "value_%s%s_%u", field, suffix, n);
 }
 
 static enum ice_kind kind_for(unsigned seen)
@@ -325,7 +310,7 @@ static bool fits(enum ice_kind k, unsigned seen)
 static void field_add(struct evolution *ev, const char *field, const char *suffix,
                       const char *doc_start, enum ice_kind kind)
 {
-    char name[NAME_MAX_], doc[sizeof DOC_MISFIT + 65536];
+    char name[NAME_MAX_], doc[sizeof DOC_MISFIT + LIMIT_SQL_FIELD_NAME];
     struct schema_field *f;
 
     name_make(ev->s, field, suffix, name);
@@ -340,7 +325,8 @@ static void on_field(void *arg, const char *name, unsigned seen)
     struct evolution *ev = arg;
     const struct schema_field *f = field_find(ev->s, name, false);
 
-    if (seen == 0 || strlen(name) > 60000 || (uint32_t)*ev->last_id + 2 > LIMIT_LAKE_COLUMNS)
+    ASSERT(strlen(name) <= LIMIT_SQL_FIELD_NAME); /* longer ones are not learnt */
+    if (seen == 0 || (uint32_t)*ev->last_id + 2 > LIMIT_LAKE_COLUMNS)
         return; /* only null so far, or beyond the limit: the value has it all the same */
     if (!f)
         field_add(ev, name, "", DOC_FIELD, kind_for(seen));

@@ -115,6 +115,17 @@ static enum err pass_open(void *arg, struct partition *p, int64_t from, int64_t 
     return e;
 }
 
+/* For the next batch. Room that only a huge record needed is given back. */
+static void builder_clear(struct tier_pass *s)
+{
+    if (batch_builder_bytes(&s->builder) <= LIMIT_BATCH_BYTES) {
+        batch_builder_reset(&s->builder);
+        return;
+    }
+    batch_builder_fini(&s->builder);
+    batch_builder_init(&s->builder, s->codec, BATCH_HEADER + LIMIT_BATCH_INFLATED);
+}
+
 /* The batch being built, if it has records, into out. */
 static enum err batch_end(struct tier_pass *s, int16_t attributes, struct tier_block *out,
                           struct errinfo *info)
@@ -148,7 +159,7 @@ static enum err batch_end(struct tier_pass *s, int16_t attributes, struct tier_b
     batch_set_base_offset(out->bytes.ptr + b->at, b->base_offset);
     batch_set_leader_epoch(out->bytes.ptr + b->at, 0);
     out->next = b->last_offset + 1;
-    batch_builder_reset(&s->builder);
+    builder_clear(s);
     return ERR_OK;
 }
 

@@ -345,7 +345,7 @@ static bool has_field(const struct sql_column *c, uint32_t n, enum sql_source so
  * for their text, the query has one. */
 static void columns_misfit(struct sql_column *c, uint32_t *n, const struct infer *f)
 {
-    char field[LIMIT_SQL_FIELD_NAME + 8], name[SQL_COLUMN_NAME_MAX + 1];
+    char field[LIMIT_SQL_FIELD_NAME + sizeof "_text"], name[SQL_COLUMN_NAME_MAX + 1];
     uint32_t i, at, end = *n;
 
     for (i = RECORD_COLUMNS; i < end; i++) {
@@ -355,7 +355,8 @@ static void columns_misfit(struct sql_column *c, uint32_t *n, const struct infer
             (at = infer_find(f, slice_str(c[i].field))) == UINT32_MAX ||
             seen_fits(c[i].type, f->fields[at].seen))
             continue;
-        snprintf(field, sizeof field, "%s_text", f->fields[at].name);
+        snprintf(field, sizeof field, "%s%s_text", f->fields[at].name_len ? "" : "value_",
+                 f->fields[at].name);
         infer_column_name(slice_str(field), column_taken, &t, name);
         c[*n] = (struct sql_column){
             .source = SQL_FROM_MISFIT, .type = SQL_VARCHAR, .type_of = c[i].type};

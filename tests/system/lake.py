@@ -129,7 +129,7 @@ def test_lake_names():
     long, h = "x" + "é" * 127, {"h": 1, "h0": 2, "topic": "mine"}
     with served() as s:
         weir("topics", "create", "names", "--set", "lake.enable=true", "--set", "lake.max.seconds=3600", server=s)
-        post(s, "names", [dict(h, **{long: 3, "n": 1})])
+        post(s, "names", [dict(h, **{long: 3, "n": 1, "": 1})])
         weir("lake", "flush", "names", server=s)
         post(s, "names", [{"n": "one"}, {"n": 2.5}])
         what = 'SELECT h, h0, value_topic, topic, "%s", n, n_text, headers[1].key FROM names ORDER BY position' % long
@@ -139,6 +139,10 @@ def test_lake_names():
             got = ask(s, what)
             assert [r[:7] for r in got] == want and all(r[7].startswith("ce_") for r in got), got
             assert len(ask(s, "SELECT * FROM names")) == 3
+            weir("lake", "flush", "names", server=s)
+        post(s, "names", [{"": "no number"}])
+        for _ in range(2):
+            assert ask(s, "SELECT value_, value__text FROM names ORDER BY position")[2:] == [(None, None), (None, "no number")]
             weir("lake", "flush", "names", server=s)
 
 
