@@ -40,6 +40,11 @@ static bool name_fits(struct slice name)
     return jname_valid(name) && topic_name_valid(name) && !slice_has_prefix(name, SLICE_LIT("__"));
 }
 
+static bool is_stream(struct topic *t)
+{
+    return !topic_deleted(t) && topic_partitions(t) == 1;
+}
+
 /* Numbers of topics that have streams that were made, in any account. */
 static bool note_made(void *arg, struct jstream *s)
 {
@@ -100,6 +105,8 @@ static void open_run(struct loop_task *t)
     struct jstream *s = o->s;
 
     js_end(s->js);
+    if (!s->gone && !is_stream(s->topic)) /* on_topic looked for it before it was in the table */
+        jstream_close(s);
     if (!s->gone) {
         jstream_open(s);
     } else {
@@ -195,7 +202,7 @@ static void on_topic(struct topics_watch *w, struct topic *t)
     struct jstream *s;
     struct opening *o;
 
-    if (!topic_deleted(t) && topic_partitions(t) == 1)
+    if (is_stream(t))
         return;
     s = js_stream_find(m->js, m->account, slice_str(topic_name(t)));
     if (!s)

@@ -158,6 +158,10 @@ static void open_run(struct work *w)
         }
     }
     plog_read_release(&st->read);
+    if (e == ERR_TOPIC_NOT_FOUND) { /* others deleted it: nothing comes back by waiting */
+        log_begins(st, st->to);
+        e = ERR_OK;
+    }
     st->e = e;
     loop_post(st->s->l->loop, &st->task);
 }
