@@ -94,11 +94,14 @@ static enum err order_wanted(const char *text, const struct schema *s, json_t **
     return e;
 }
 
-static enum err order_commit(struct lake *l, struct table *t, const json_t *order,
-                             const char *applied, struct errinfo *info)
+static enum err order_commit(struct lake *l, struct table *t, json_t *order, const char *applied,
+                             struct errinfo *info)
 {
+    int32_t id = metadata_next_id(t->md, "sort-orders", "order-id");
     json_t *requirements, *updates;
 
+    if (json_array_size(json_object_get(order, "fields"))) /* 0 is: unsorted */
+        json_object_set_new(order, "order-id", json_integer(id < 1 ? 1 : id));
     requirements = json_pack("[{s:s, s:s}, {s:s, s:I}]", "type", "assert-table-uuid", "uuid",
                              metadata_uuid(t->md), "type", "assert-default-sort-order-id",
                              "default-sort-order-id",

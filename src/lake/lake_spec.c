@@ -121,6 +121,7 @@ static enum err spec_commit(struct lake *l, struct table *t, struct spec *spec, 
     json_t *requirements, *updates;
 
     ids_reuse(t->md, spec);
+    spec->id = metadata_next_id(t->md, "partition-specs", "spec-id");
     requirements = json_pack(
         "[{s:s, s:s}, {s:s, s:i}, {s:s, s:I}]", "type", "assert-table-uuid", "uuid",
         metadata_uuid(t->md), "type", "assert-default-spec-id", "default-spec-id", (int)t->spec->id,

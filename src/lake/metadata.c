@@ -192,6 +192,25 @@ int64_t metadata_property_int(const struct metadata *md, const char *key, int64_
     return *end ? def : v;
 }
 
+static int64_t max_member(const json_t *doc, const char *list, const char *key)
+{
+    json_t *one;
+    int64_t most = -1;
+    size_t i;
+
+    json_array_foreach(json_object_get(doc, list), i, one)
+    {
+        if (json_int_or(one, key, -1) > most)
+            most = json_int_or(one, key, -1);
+    }
+    return most;
+}
+
+int32_t metadata_next_id(const struct metadata *md, const char *list, const char *member)
+{
+    return (int32_t)(max_member(md->doc, list, member) + 1);
+}
+
 int64_t metadata_last_sequence(const struct metadata *md)
 {
     return json_int_or(md->doc, "last-sequence-number", 0);
@@ -376,20 +395,6 @@ struct applying {
 static enum err invalid(struct applying *a, const char *what)
 {
     return errinfo_set(a->info, ERR_INVALID, "%s", what);
-}
-
-static int64_t max_member(const json_t *doc, const char *list, const char *key)
-{
-    json_t *one;
-    int64_t most = -1;
-    size_t i;
-
-    json_array_foreach(json_object_get(doc, list), i, one)
-    {
-        if (json_int_or(one, key, -1) > most)
-            most = json_int_or(one, key, -1);
-    }
-    return most;
 }
 
 static void set_int(json_t *o, const char *key, int64_t v)

@@ -54,6 +54,9 @@ const char *metadata_property(const struct metadata *md, const char *key); /* NU
 int64_t metadata_property_int(const struct metadata *md, const char *key, int64_t def);
 int64_t metadata_last_sequence(const struct metadata *md);
 int32_t metadata_last_column(const struct metadata *md);
+/* What the next of "schemas" (by "schema-id"), "partition-specs" or "sort-orders" is numbered. A
+ * catalog numbers what a commit adds by itself; some refuse a number that is taken. */
+int32_t metadata_next_id(const struct metadata *md, const char *list, const char *member);
 /* The snapshot with this id, or the current one; NULL if there is none. Borrowed. */
 const json_t *metadata_snapshot(const struct metadata *md, int64_t id);
 const json_t *metadata_current(const struct metadata *md);

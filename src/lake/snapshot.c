@@ -502,7 +502,7 @@ static void schema_updates(const struct preparing *p, json_t *updates, json_t *r
                                     (json_int_t)json_int_or(p->md->doc, "current-schema-id", 0)));
     json_array_append_new(updates,
                           json_pack("{s:s, s:o, s:i}", "action", "add-schema", "schema",
-                                    schema_json(c->schema), "last-column-id", (int)c->last_column));
+                                    schema_json(p->schema), "last-column-id", (int)c->last_column));
     json_array_append_new(updates,
                           json_pack("{s:s, s:i}", "action", "set-current-schema", "schema-id", -1));
 }
