@@ -13,7 +13,8 @@
 #include "lake/catalog.h"
 #include "lake/lake_int.h"
 
-#define PROPERTY_TOPIC "weir.topic-id"
+#define PROPERTY_TOPIC   "weir.topic-id"
+#define PROPERTY_MAPPING "schema.name-mapping.default"
 
 struct table_name table_name_of(const struct lake *l, const struct table *t)
 {
@@ -43,6 +44,31 @@ void table_unload(struct table *t)
 
 /* ---- making ---- */
 
+/* A catalog may number the columns in another way than it was asked to: then so must the mapping of
+ * names, by which files without ids are read. */
+static enum err mapping_follow(struct lake *l, struct table *t, struct errinfo *info)
+{
+    const char *was = metadata_property(t->md, PROPERTY_MAPPING);
+    struct table_name name = table_name_of(l, t);
+    struct schema *s = NULL;
+    json_t *updates;
+    enum err e = metadata_schema(t->md, -1, &s, info);
+    char *is = e ? NULL : schema_name_mapping(s);
+
+    schema_free(&s);
+    if (!e && was && strcmp(was, is) != 0) {
+        updates = json_pack("[{s:s, s:{s:s}}]", "action", "set-properties", "updates",
+                            PROPERTY_MAPPING, is);
+        e = catalog_commit(l->catalog, &name, NULL, updates, NULL, info);
+        json_decref(updates);
+        metadata_free(&t->md);
+        if (!e) /* what a commit answers need not say how to reach the storage */
+            e = catalog_load(l->catalog, &name, &t->md, info);
+    }
+    free(is);
+    return e;
+}
+
 static enum err table_make(struct lake *l, struct table *t, struct topic *topic,
                            struct errinfo *info)
 {
@@ -58,11 +84,11 @@ static enum err table_make(struct lake *l, struct table *t, struct topic *topic,
     hex_encode(topic_uuid(topic), 16, id);
     topic_conf_get(topic, &c);
     e = spec_wanted(c.lake_partition, s, &spec, applied, info);
-    request = json_pack("{s:o, s:o, s:{s:s, s:s, s:s, s:s, s:s}}", "schema", schema_json(s),
-                        "partition-spec", spec ? spec_json(spec) : json_null(), "properties",
-                        PROPERTY_TOPIC, id, PROPERTY_PARTITION, applied, "write.format.default",
-                        "parquet", "write.parquet.compression-codec", "zstd",
-                        "schema.name-mapping.default", mapping);
+    request =
+        json_pack("{s:o, s:o, s:{s:s, s:s, s:s, s:s, s:s}}", "schema", schema_json(s),
+                  "partition-spec", spec ? spec_json(spec) : json_null(), "properties",
+                  PROPERTY_TOPIC, id, PROPERTY_PARTITION, applied, "write.format.default",
+                  "parquet", "write.parquet.compression-codec", "zstd", PROPERTY_MAPPING, mapping);
     free(mapping);
     spec_free(&spec);
     schema_free(&s);
@@ -74,9 +100,14 @@ static enum err table_make(struct lake *l, struct table *t, struct topic *topic,
             e = catalog_create(l->catalog, &name, request, &t->md, info);
     }
     json_decref(request);
-    if (e == ERR_EXISTS || e == ERR_UNCERTAIN) /* an attempt of our own, or another server's */
-        e = catalog_load(l->catalog, &name, &t->md, info);
-    return e;
+    if (e == ERR_EXISTS || e == ERR_UNCERTAIN) { /* an attempt of our own, or another server's */
+        enum err was = e;
+
+        e = catalog_load(l->catalog, &name, &t->md, NULL);
+        if (e) /* what failed first tells more than that it is not there */
+            e = was;
+    }
+    return e ? e : mapping_follow(l, t, info);
 }
 
 /* ---- loading ---- */
