@@ -44,13 +44,18 @@ struct catalog_rest_conf {
     const char *client_id, *client_secret, *oauth2_uri, *scope; /* OAuth 2 client credentials */
     const char *token_file;      /* has the token; read again when it is refused */
     const char *credential_file; /* has ID:SECRET, the client's; read for each token */
-    bool vended;                 /* ask for credentials of the tables' storage */
+    const char *delegation;      /* how to reach the tables' storage: "vended-credentials",
+                                    "remote-signing" or both; NULL: by keys of our own */
     const char *ca_file;
     uint32_t timeout_ms; /* of a request; 0: 30 s */
     const _Atomic bool *stop;
 };
 enum err catalog_rest_open(const struct catalog_rest_conf *conf, struct io *io,
                            struct catalog **out, struct errinfo *info);
+/* Asks a service that such a catalog named, with the catalog's token; what is asked may be sent more
+ * than once. *keep: whether the answer may be kept for oneself (Cache-Control: private). */
+enum err catalog_rest_post(struct catalog *c, const char *url, const json_t *body, json_t **out,
+                           bool *keep, struct errinfo *info);
 /* No call may be under way. */
 void catalog_close(struct catalog **c);
 

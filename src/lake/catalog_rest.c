@@ -1,4 +1,4 @@
-/* A catalog that is a server of Iceberg's REST protocol: Polaris, Lakekeeper, R2 Data Catalog, another
+/* A catalog that is a server of Iceberg's REST protocol: Nessie, Polaris, R2 Data Catalog, another
  * Weir. See catalog.h.
  *
  * Outcomes: what only reads is tried again after failures of the network, 429 and 5xx, with growing
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <curl/curl.h>
 
@@ -53,6 +54,7 @@ struct answer {
     long status; /* 0: none came */
     struct buf body;
     CURLcode failed;
+    bool private; /* Cache-Control: private */
     unsigned
         sends; /* libcurl sends again by itself when a kept connection turns out to be closed */
 };
@@ -83,6 +85,17 @@ static int watch(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t
     return r->conf.stop && *r->conf.stop;
 }
 
+static size_t take_header(char *p, size_t size, size_t n, void *arg)
+{
+    static const char name[] = "cache-control:";
+    char line[256];
+
+    snprintf(line, sizeof line, "%.*s", (int)(size * n), p);
+    if (strncasecmp(line, name, sizeof name - 1) == 0)
+        ((struct answer *)arg)->private = strcasestr(line, "private") && !strcasestr(line, "no-");
+    return size * n;
+}
+
 static int on_send(void *arg, char *ip, char *local_ip, int port, int local_port)
 {
     ((struct answer *)arg)->sends++;
@@ -109,6 +122,8 @@ static void send_once(struct catalog_rest *r, const struct sending *s, struct an
     curl_easy_setopt(r->curl, CURLOPT_CONNECTTIMEOUT_MS, 10000L);
     curl_easy_setopt(r->curl, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(r->curl, CURLOPT_WRITEDATA, a);
+    curl_easy_setopt(r->curl, CURLOPT_HEADERFUNCTION, take_header);
+    curl_easy_setopt(r->curl, CURLOPT_HEADERDATA, a);
     curl_easy_setopt(r->curl, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(r->curl, CURLOPT_XFERINFOFUNCTION, watch);
     curl_easy_setopt(r->curl, CURLOPT_XFERINFODATA, r);
@@ -128,11 +143,14 @@ static void send_once(struct catalog_rest *r, const struct sending *s, struct an
         snprintf(line, sizeof line, "Authorization: Bearer %s", r->token);
         h = curl_slist_append(h, line);
     }
-    if (s->authorized && r->conf.vended)
-        h = curl_slist_append(h, "X-Iceberg-Access-Delegation: vended-credentials");
+    if (s->authorized && r->conf.delegation) {
+        snprintf(line, sizeof line, "X-Iceberg-Access-Delegation: %s", r->conf.delegation);
+        h = curl_slist_append(h, line);
+    }
     curl_easy_setopt(r->curl, CURLOPT_HTTPHEADER, h);
     a->status = 0;
     a->sends = 0;
+    a->private = false;
     buf_clear(&a->body);
     a->failed = curl_easy_perform(r->curl);
     curl_easy_getinfo(r->curl, CURLINFO_RESPONSE_CODE, &a->status);
@@ -335,9 +353,11 @@ static enum err token_ready(struct catalog_rest *r, bool anew, struct errinfo *i
 
 /* ---- requests with all attempts ---- */
 
-/* changes: it may be sent again only where nothing can have happened. *out may be NULL. */
-static enum err request_url(struct catalog_rest *r, const char *method, const char *url,
-                            const json_t *body, bool changes, json_t **out, struct errinfo *info)
+/* changes: it may be sent again only where nothing can have happened. *out and *keep (whether the
+ * answer may be kept) may be NULL. */
+static enum err request_kept(struct catalog_rest *r, const char *method, const char *url,
+                             const json_t *body, bool changes, json_t **out, bool *keep,
+                             struct errinfo *info)
 {
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     struct sending s = {.method = method,
@@ -367,9 +387,17 @@ static enum err request_url(struct catalog_rest *r, const char *method, const ch
             e = errinfo_set(info, changes ? ERR_UNCERTAIN : ERR_CORRUPT,
                             "%s: the answer is not JSON", url);
     }
+    if (keep)
+        *keep = a.private;
     buf_fini(&a.body);
     free(text);
     return e;
+}
+
+static enum err request_url(struct catalog_rest *r, const char *method, const char *url,
+                            const json_t *body, bool changes, json_t **out, struct errinfo *info)
+{
+    return request_kept(r, method, url, body, changes, out, NULL, info);
 }
 
 /* ---- configuration ---- */
@@ -455,10 +483,29 @@ static enum err request(struct catalog *c, const char *method, const char *path,
     io_mutex_lock(&r->lock);
     e = ready(r, info);
     if (!e) {
-        snprintf(url, sizeof url, "%s/v1/%s%s%s", r->uri, r->prefix ? r->prefix : "",
-                 r->prefix ? "/" : "", path);
-        e = request_url(r, method, url, body, changes, out, info);
+        int n = snprintf(url, sizeof url, "%s/v1/%s%s%s", r->uri, r->prefix ? r->prefix : "",
+                         r->prefix ? "/" : "", path);
+
+        e = n < 0 || (size_t)n >= sizeof url
+                ? errinfo_set(info, ERR_TOO_LARGE, "a path of the catalog is too long: %.100s",
+                              path)
+                : request_url(r, method, url, body, changes, out, info);
     }
+    io_mutex_unlock(&r->lock);
+    return e;
+}
+
+enum err catalog_rest_post(struct catalog *c, const char *url, const json_t *body, json_t **out,
+                           bool *keep, struct errinfo *info)
+{
+    struct catalog_rest *r = rest_of(c);
+    enum err e;
+
+    *out = NULL;
+    io_mutex_lock(&r->lock);
+    e = ready(r, info); /* config may say where tokens are given */
+    if (!e)
+        e = request_kept(r, "POST", url, body, false, out, keep, info);
     io_mutex_unlock(&r->lock);
     return e;
 }
@@ -492,8 +539,12 @@ static const json_t *credentials_of(const json_t *answer, const char *base)
     return best;
 }
 
+/* What the catalog says of the table's storage, and where it is itself. Keys and signers only if
+ * they were asked for: Nessie, for one, gives them to those who say nothing. */
 static json_t *config_of(const struct catalog_rest *r, const json_t *answer, const char *base)
 {
+    static const char *const delegated[] = {"s3.access-key-id", "s3.secret-access-key",
+                                            "s3.session-token", "s3.remote-signing-enabled"};
     const json_t *const layers[] = {r->defaults, json_object_get(answer, "config"),
                                     credentials_of(answer, base), r->overrides};
     json_t *o = json_object();
@@ -501,6 +552,9 @@ static json_t *config_of(const struct catalog_rest *r, const json_t *answer, con
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
         if (json_is_object(layers[i]))
             json_object_update(o, (json_t *)(uintptr_t)layers[i]);
+    for (size_t i = 0; !r->conf.delegation && i < sizeof delegated / sizeof delegated[0]; i++)
+        json_object_del(o, delegated[i]);
+    json_object_set_new(o, "uri", json_string(r->uri));
     return o;
 }
 
@@ -544,10 +598,12 @@ static enum err rest_create(struct catalog *c, const struct table_name *t, const
     space_segment(t->space, space);
     snprintf(path, sizeof path, "namespaces/%s/tables", space);
     json_object_set_new(body, "name", json_string(t->name));
+    if (!json_object_get(body, "stage-create")) /* optional, but Nessie refuses to guess */
+        json_object_set_new(body, "stage-create", json_false());
     e = request(c, "POST", path, body, true, &o, info);
     json_decref(body);
     if (e == ERR_UNCERTAIN) /* whoever made it, there it is, or it can be made again */
-        return rest_load(c, t, out, info) == ERR_OK ? ERR_OK : ERR_UNCERTAIN;
+        return rest_load(c, t, out, NULL) == ERR_OK ? ERR_OK : ERR_UNCERTAIN;
     if (e == ERR_CONFLICT)
         e = ERR_EXISTS;
     return e ? e : table_take(c, o, out, info);
@@ -579,6 +635,45 @@ static enum err has_snapshot(struct catalog *c, const struct table_name *t, int6
     return e;
 }
 
+/* The snapshot that the requirements want to be current; -1: none, or they do not say. */
+static int64_t parent_of(const json_t *requirements)
+{
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(requirements, i, one)
+    {
+        const char *type = json_get_text(one, "type");
+
+        if (type && strcmp(type, "assert-ref-snapshot-id") == 0)
+            return json_int_or(one, "snapshot-id", -1);
+    }
+    return -1;
+}
+
+/* A commit was refused, and sent before with no answer: *yes if that one came to be; then *out is the
+ * table. A table that tells no snapshots but the current one (Nessie's) does not tell ours either, if
+ * somebody has committed on top of it: what it is made of must not be removed. */
+static enum err refused_after(struct catalog *c, const struct table_name *t,
+                              const json_t *requirements, int64_t id, struct metadata **out,
+                              bool *yes)
+{
+    int64_t parent = parent_of(requirements);
+    enum err e = rest_load(c, t, out, NULL);
+    bool whole;
+
+    if (e)
+        return ERR_UNCERTAIN;
+    *yes = id >= 0 && metadata_snapshot(*out, id);
+    if (*yes)
+        return ERR_OK;
+    whole = parent >= 0 ? metadata_snapshot(*out, parent) != NULL
+                        : (int64_t)json_array_size(json_object_get((*out)->doc, "snapshots")) >=
+                              metadata_last_sequence(*out);
+    metadata_free(out);
+    return whole ? ERR_CONFLICT : ERR_UNCERTAIN;
+}
+
 static enum err rest_commit(struct catalog *c, const struct table_name *t,
                             const json_t *requirements, const json_t *updates,
                             struct metadata **out, struct errinfo *info)
@@ -598,10 +693,7 @@ static enum err rest_commit(struct catalog *c, const struct table_name *t,
     for (unsigned i = 0; i < COMMIT_TRIES; i++) {
         e = request(c, "POST", path, body, true, &o, info);
         if (e == ERR_CONFLICT && sent) { /* perhaps by the attempt before */
-            if (has_snapshot(c, t, id, out, &yes))
-                e = ERR_UNCERTAIN;
-            else if (yes)
-                e = ERR_OK;
+            e = refused_after(c, t, requirements, id, out, &yes);
             break;
         }
         if (e != ERR_UNCERTAIN || id < 0)
@@ -773,10 +865,10 @@ static enum err rest_space_drop(struct catalog *c, const char *space, struct err
 static void rest_close(struct catalog *c)
 {
     struct catalog_rest *r = rest_of(c);
-    const char *const texts[] = {r->conf.uri,        r->conf.warehouse,      r->conf.prefix,
-                                 r->conf.token,      r->conf.client_id,      r->conf.client_secret,
-                                 r->conf.oauth2_uri, r->conf.scope,          r->conf.ca_file,
-                                 r->conf.token_file, r->conf.credential_file};
+    const char *const texts[] = {r->conf.uri,        r->conf.warehouse,       r->conf.prefix,
+                                 r->conf.token,      r->conf.client_id,       r->conf.client_secret,
+                                 r->conf.oauth2_uri, r->conf.scope,           r->conf.ca_file,
+                                 r->conf.token_file, r->conf.credential_file, r->conf.delegation};
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         free((void *)(uintptr_t)texts[i]);
@@ -831,6 +923,7 @@ enum err catalog_rest_open(const struct catalog_rest_conf *conf, struct io *io,
     r->conf.ca_file = dup_or_null(conf->ca_file);
     r->conf.token_file = dup_or_null(conf->token_file);
     r->conf.credential_file = dup_or_null(conf->credential_file);
+    r->conf.delegation = dup_or_null(conf->delegation);
     r->uri = xstrdup(conf->uri);
     while (*r->uri && r->uri[strlen(r->uri) - 1] == '/')
         r->uri[strlen(r->uri) - 1] = 0;

@@ -468,6 +468,7 @@ void lake_close(struct lake **lp)
     }
     lake_cache_fini(l);
     places_fini(l);
+    catalog_close(&l->signing);
     catalog_close(&l->catalog);
     store_close(&l->store);
     io_event_fini(&l->wake);

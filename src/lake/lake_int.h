@@ -80,6 +80,7 @@ struct place {
     json_t *said;        /* the catalog, of its storage */
     struct store *store; /* whose URL is base */
     int64_t until_ms;    /* when its credentials end; 0: they do not */
+    bool signs;          /* the catalog signs requests to it */
 };
 /* Where the table lies; *out is to be unreferenced, and NULL if it is the lake's own store.
  * ERR_UNSUPPORTED: out of reach. */
@@ -89,6 +90,9 @@ enum err place_get(struct lake *l, const struct metadata *md, struct place **out
 struct place *place_of(struct lake *l, const char *location);
 struct place *place_ref(struct place *p);
 void place_unref(struct place **p); /* *p may be NULL */
+/* A catalog that signs may sign nothing but what names an object of the table: then what there is
+ * cannot be listed. That error becomes ERR_OK. p may be NULL. */
+enum err place_unlisted(const struct place *p, enum err e);
 /* Whether its table should be loaded anew, for other credentials. p may be NULL. */
 bool place_old(const struct place *p);
 struct store *place_store(const struct lake *l, const struct place *p);
@@ -145,6 +149,7 @@ struct lake {
     struct lake_conf conf;
     struct store *store; /* the lake's thread opens it; then constant */
     struct catalog *catalog;
+    struct catalog *signing; /* ready_lock: to the same catalog, for signers; NULL: none yet */
     struct io_thread *thread;
     struct io_event wake;
     _Atomic bool stop;

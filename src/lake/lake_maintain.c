@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/hex.h"
 #include "lake/catalog.h"
@@ -565,6 +566,15 @@ static enum err files_archive(struct lake *l, struct table *t, int64_t before_ms
     return e;
 }
 
+/* A table with gc.enabled=false shares files with what its metadata does not tell of (the branches,
+ * tags and history of Nessie): who keeps that removes files and snapshots, nobody else may. */
+static bool garbage_ours(const struct metadata *md)
+{
+    const char *on = metadata_property(md, "gc.enabled");
+
+    return !on || strcasecmp(on, "false") != 0;
+}
+
 enum err table_expire(struct lake *l, struct table *t, struct topic *topic, struct errinfo *info)
 {
     struct table_name name = table_name_of(l, t);
@@ -584,8 +594,10 @@ enum err table_expire(struct lake *l, struct table *t, struct topic *topic, stru
         e = lake_trim(l, t, topic, info);
     if (!e && c.lake_archive_ms >= 0)
         e = files_archive(l, t, now - c.lake_archive_ms, info);
-    env = table_env(l, t);
     if (!e)
+        e = table_load(l, t, topic, info); /* if that let go of it */
+    env = table_env(l, t);
+    if (!e && garbage_ours(t->md))
         e = snapshot_expire(&env, l->catalog, &name, now - c.lake_snapshots_ms, KEEP, &r, info);
     atomic_fetch_add(&l->expired, r.snapshots);
     table_changed(l, t);
@@ -593,10 +605,11 @@ enum err table_expire(struct lake *l, struct table *t, struct topic *topic, stru
     if (!e)
         e = table_load(l, t, topic, info);
     env = table_env(l, t);
-    if (!e)
+    if (!e && garbage_ours(t->md))
         e = snapshot_orphans(&env, t->md, now - l->conf.orphan_age_ms, &n, info);
     atomic_fetch_add(&l->orphans, n);
+    e = place_unlisted(t->place, e);
     if (!e)
         e = store_sweep(env.store, now - l->conf.orphan_age_ms, &n, info);
-    return e;
+    return place_unlisted(t->place, e);
 }

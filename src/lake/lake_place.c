@@ -2,9 +2,10 @@
  *
  * A table of a folder or bucket of ours lies below lake.url, in the lake's own store; its place is
  * NULL. A catalog of others says itself where a table lies, and may give credentials that hold for a
- * while (vended credentials): then the table has a store of its own, whose URL is the table's
- * location. When credentials are about to end the place is old: the table is loaded anew, and the
- * catalog gives others. Who still uses the old place keeps it, by reference.
+ * while (vended credentials), or sign each request (signer.h): then the table has a store of its own,
+ * whose URL is the table's location. When credentials are about to end, or the catalog should be asked
+ * again for its signer, the place is old: the table is loaded anew, and the catalog gives others. Who
+ * still uses the old place keeps it, by reference.
  *
  * Settings of lake.s3 come before what the catalog says, but for keys: those that it gives are
  * for its table. Files are only read and written below lake.url, whatever a catalog says.
@@ -16,9 +17,11 @@
 
 #include "lake/json.h"
 #include "lake/lake_int.h"
+#include "lake/signer.h"
 
 #define EARLY_MS  60000
 #define UNTOLD_MS 900000 /* credentials whose end is not told are asked for again after it */
+#define SIGN_MS   10000  /* to sign one request; it is asked again */
 
 bool place_old(const struct place *p)
 {
@@ -82,7 +85,29 @@ struct store *place_store(const struct lake *l, const struct place *p)
     return p ? p->store : l->store;
 }
 
+enum err place_unlisted(const struct place *p, enum err e)
+{
+    return p && p->signs && e == ERR_FORBIDDEN ? ERR_OK : e;
+}
+
 /* ---- making one ---- */
+
+/* The connection is the signers' own: what they wait for holds up no commit, nor the other way round. */
+static enum err place_signer(struct lake *l, const json_t *said, struct signer **out,
+                             struct errinfo *info)
+{
+    struct catalog_rest_conf cc = l->conf.catalog;
+    enum err e = ERR_OK;
+
+    cc.stop = &l->stop;
+    cc.delegation = NULL;
+    cc.timeout_ms = SIGN_MS;
+    io_mutex_lock(&l->ready_lock);
+    if (!l->signing)
+        e = catalog_rest_open(&cc, io_real(), &l->signing, info);
+    io_mutex_unlock(&l->ready_lock);
+    return e ? e : signer_new(l->signing, said, out, info);
+}
 
 static enum err place_open(struct lake *l, const char *base, json_t *said, struct place **out,
                            struct errinfo *info)
@@ -105,6 +130,8 @@ static enum err place_open(struct lake *l, const char *base, json_t *said, struc
     sc.session_token = json_get_text(said, "s3.session-token");
     if (sc.path_style == STORE_AUTO && style && strcmp(style, "true") == 0)
         sc.path_style = STORE_ON;
+    if (!sc.access_key && signer_wanted(said) && (e = place_signer(l, said, &sc.signer, info)))
+        return e;
     p = xcalloc(1, sizeof *p);
     e = store_open(&sc, &p->store, info);
     if (e) {
@@ -114,7 +141,8 @@ static enum err place_open(struct lake *l, const char *base, json_t *said, struc
     atomic_init(&p->refs, 1);
     p->base = xstrdup(base);
     p->said = json_incref(said);
-    if (sc.access_key)
+    p->signs = sc.signer != NULL;
+    if (sc.access_key || p->signs)
         p->until_ms = until ? strtoll(until, NULL, 10) : io_wall_ms(io_real()) + UNTOLD_MS;
     *out = p;
     return ERR_OK;
@@ -154,8 +182,7 @@ enum err place_get(struct lake *l, const struct metadata *md, struct place **out
 {
     json_t *said = md->config;
     char base[STORE_LOCATION_MAX + 1];
-    bool keys = json_get_text(said, "s3.access-key-id") != NULL;
-    const char *signs = json_get_text(said, "s3.remote-signing-enabled");
+    bool given = json_get_text(said, "s3.access-key-id") || signer_wanted(said);
     size_t n;
     enum err e;
 
@@ -163,13 +190,7 @@ enum err place_get(struct lake *l, const struct metadata *md, struct place **out
     snprintf(base, sizeof base, "%s", metadata_base(md));
     for (n = strlen(base); n && base[n - 1] == '/';)
         base[--n] = 0;
-    if (!keys && signs && strcmp(signs, "true") == 0)
-        return errinfo_set(info, ERR_UNSUPPORTED,
-                           "the catalog wants to sign requests for %.100s itself, which Weir does "
-                           "not ask for: have it vend credentials, or set lake.catalog.access to "
-                           "own",
-                           base);
-    if (!keys && store_key(l->store, base))
+    if (!given && store_key(l->store, base))
         return ERR_OK;
     if (!said || strncmp(base, "s3", 2) != 0 || !strstr(base, "://"))
         return errinfo_set(info, ERR_UNSUPPORTED, "the table lies at %.100s, outside of %.80s",

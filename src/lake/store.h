@@ -28,6 +28,7 @@
 #include "base/err.h"
 #include "base/slice.h"
 
+struct signer;
 struct store;
 
 #define STORE_KEY_MAX      900u /* bytes, with the URL's prefix 1,024 as S3 has it */
@@ -47,6 +48,8 @@ struct store_conf {
     const char *session_token;              /* AWS_SESSION_TOKEN; else the file: */
     const char *credentials_file, *profile; /* else AWS_SHARED_CREDENTIALS_FILE,
                                                 ~/.aws/credentials; AWS_PROFILE, default */
+    struct signer *signer;                  /* signs instead of keys; the store's from then on,
+                                               whether it opens or not. NULL: none */
     bool anonymous;                         /* requests are not signed */
     enum store_switch path_style;           /* auto: ENDPOINT/BUCKET/KEY if an endpoint is given */
     enum store_switch checksums;            /* auto, on: x-amz-checksum-crc32c with each put */

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/timefmt.h"
 #include "io/io.h"
+#include "lake/signer.h"
 #include "lake/sigv4.h"
 #include "lake/store_s3_int.h"
 
@@ -633,11 +634,25 @@ static enum err delete_some(struct s3_store *s, const char *const *keys, size_t 
     return e;
 }
 
+static enum err delete_one(struct s3_store *s, const char *key, struct errinfo *info)
+{
+    struct s3_request r = {.method = "DELETE", .key = key, .fd = -1};
+    struct s3_answer a;
+    enum err e = s3_call(s, &r, &a, info);
+
+    return e == ERR_NOT_FOUND ? ERR_OK : e;
+}
+
 static enum err s3_remove(struct store *st, const char *const *keys, size_t n, struct errinfo *info)
 {
     enum err e = ERR_OK;
     size_t at, some;
 
+    /* A signer looks whether the URL is one of its table's: a removal of many names only the bucket. */
+    for (at = 0; s3_of(st)->signer && !e && at < n; at++)
+        e = delete_one(s3_of(st), keys[at], info);
+    if (s3_of(st)->signer)
+        return e;
     for (at = 0; !e && at < n; at += some) {
         some = n - at < DELETE_MAX ? n - at : DELETE_MAX;
         e = delete_some(s3_of(st), keys + at, some, info);
@@ -720,6 +735,7 @@ static void s3_close(struct store *st)
     while (s->idle_n)
         curl_easy_cleanup(s->idle[--s->idle_n]);
     io_mutex_fini(&s->lock);
+    signer_free(&s->signer);
     store_creds_fini(&s->creds);
     free(s->scheme_host);
     free(s->host);
@@ -834,7 +850,7 @@ static enum err options_set(struct s3_store *s, const struct store_conf *c, stru
     s->storage_class = c->storage_class ? xstrdup(c->storage_class) : NULL;
     if (!e && s->part_bytes < PART_BYTES_MIN)
         e = errinfo_set(info, ERR_CONFIG, "a part is %u bytes at least", PART_BYTES_MIN);
-    if (!e && !s->anonymous)
+    if (!e && !s->anonymous && !s->signer)
         e = store_creds_find(c, &s->creds, info);
     return e;
 }
@@ -845,6 +861,7 @@ enum err store_s3_open(const struct store_conf *conf, struct store **out, struct
     enum err e;
 
     s->base.ops = &s3_ops;
+    s->signer = conf->signer;
     io_mutex_init(&s->lock);
     if (curl_global_init(CURL_GLOBAL_DEFAULT))
         e = errinfo_set(info, ERR_INTERNAL, "libcurl does not start");

@@ -19,6 +19,7 @@
 #include "base/hex.h"
 #include "base/mem.h"
 #include "io/io.h"
+#include "lake/signer.h"
 #include "lake/sigv4.h"
 #include "lake/store_s3_int.h"
 
@@ -42,6 +43,8 @@ struct attempt {
         sends; /* libcurl sends again by itself when a kept connection turns out to be closed */
     size_t out_len; /* of r->out in front of this attempt */
     enum err sink;  /* why taking the answer failed */
+    bool kept;      /* signed by a signer for an earlier request */
+    bool anew;      /* and refused: the signer is to be asked */
     char why[CURL_ERROR_SIZE];
 };
 
@@ -142,7 +145,7 @@ static enum err body_digest(struct s3_store *s, const struct s3_request *r,
         memcpy(hash, SIGV4_EMPTY_HASH, sizeof SIGV4_EMPTY_HASH);
     else
         memcpy(hash, SIGV4_UNSIGNED, sizeof SIGV4_UNSIGNED);
-    if (r->has_body && body_len(r) && s->sign_payload && !s->anonymous) {
+    if (r->has_body && body_len(r) && s->sign_payload && !s->anonymous && !s->signer) {
         d.sha = EVP_MD_CTX_new();
         if (!d.sha || !EVP_DigestInit_ex(d.sha, EVP_sha256(), NULL))
             e = errinfo_set(info, ERR_INTERNAL, "SHA-256 is not to be had");
@@ -207,14 +210,26 @@ static void header_send(struct attempt *t, const char *name, const char *value)
     t->headers = curl_slist_append(t->headers, line);
 }
 
+/* The request's own headers, without what a signature adds. */
+static unsigned headers_own(const struct attempt *t, const char *crc, struct sigv4_header *h)
+{
+    unsigned n = 0;
+
+    if (crc[0])
+        h[n++] = (struct sigv4_header){"x-amz-checksum-crc32c", crc};
+    for (unsigned i = 0; i < t->r->header_n; i++)
+        h[n++] = (struct sigv4_header){t->r->header[i].name, t->r->header[i].value};
+    return n;
+}
+
 /* All headers; those of AWS's own and the host are signed. */
-static enum err sign(struct attempt *t, const char *path, const char *query, const char *hash,
-                     const char *crc)
+static enum err sign_here(struct attempt *t, const char *path, const char *query, const char *hash,
+                          const char *crc)
 {
     struct sigv4_header h[S3_HEADERS_MAX + 6];
     struct s3_store *s = t->s;
     char date[SIGV4_DATE_LEN + 1];
-    unsigned n = 0, i;
+    unsigned n = headers_own(t, crc, h), i;
     struct buf auth;
     enum err e;
 
@@ -224,10 +239,6 @@ static enum err sign(struct attempt *t, const char *path, const char *query, con
     h[n++] = (struct sigv4_header){"x-amz-date", date};
     if (s->creds.session_token)
         h[n++] = (struct sigv4_header){"x-amz-security-token", s->creds.session_token};
-    if (crc[0])
-        h[n++] = (struct sigv4_header){"x-amz-checksum-crc32c", crc};
-    for (i = 0; i < t->r->header_n; i++)
-        h[n++] = (struct sigv4_header){t->r->header[i].name, t->r->header[i].value};
     qsort(h, n, sizeof *h, header_order);
     for (i = 0; i < n; i++)
         if (strcmp(h[i].name, "host") != 0)
@@ -253,6 +264,52 @@ static enum err sign(struct attempt *t, const char *path, const char *query, con
         header_send(t, "Authorization", (const char *)auth.ptr);
     buf_fini(&auth);
     return e;
+}
+
+/* What the signer is asked; h has room for all of the request's own headers. */
+static struct signer_request signing_of(const struct attempt *t, const char *url, const char *crc,
+                                        struct sigv4_header *own, struct signer_header *h)
+{
+    unsigned n = headers_own(t, crc, own);
+
+    qsort(own, n, sizeof *own, header_order);
+    for (unsigned i = 0; i < n; i++)
+        h[i] = (struct signer_header){own[i].name, own[i].value};
+    return (struct signer_request){t->r->method, url, t->s->region, h, n};
+}
+
+static bool answer_has(const struct signer_answer *a, const char *name)
+{
+    for (unsigned i = 0; i < a->header_n; i++)
+        if (strcasecmp(a->header[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* The signer's headers, and those of ours that it did not give back. url: becomes the signer's. */
+static enum err sign_there(struct attempt *t, char url[URL_MAX], const char *crc,
+                           struct errinfo *info)
+{
+    struct sigv4_header own[S3_HEADERS_MAX + 6];
+    struct signer_header h[S3_HEADERS_MAX + 6];
+    struct signer_request q = signing_of(t, url, crc, own, h);
+    struct signer_answer a;
+    enum err e;
+
+    if (t->anew)
+        signer_forget(t->s->signer, &q);
+    t->anew = false;
+    if ((e = signer_sign(t->s->signer, &q, &a, info)))
+        return e;
+    for (unsigned i = 0; i < q.header_n; i++)
+        if (!answer_has(&a, h[i].name))
+            header_send(t, h[i].name, h[i].value);
+    for (unsigned i = 0; i < a.header_n; i++)
+        header_send(t, a.header[i].name, a.header[i].value);
+    snprintf(url, URL_MAX, "%s", a.url);
+    t->kept = a.kept;
+    signer_answer_fini(&a);
+    return ERR_OK;
 }
 
 static size_t on_read(char *to, size_t size, size_t n, void *arg)
@@ -466,12 +523,15 @@ static enum err attempt_prepare(struct attempt *t, const char *hash, const char 
     if (!e) {
         snprintf(url, sizeof url, "%s%s%s%s", t->s->scheme_host, (const char *)path.ptr,
                  query.len > 1 ? "?" : "", (const char *)query.ptr);
-        e = sign(t, (const char *)path.ptr, (const char *)query.ptr, hash, crc);
+        if (!t->s->signer)
+            e = sign_here(t, (const char *)path.ptr, (const char *)query.ptr, hash, crc);
     }
     buf_fini(&path);
     buf_fini(&query);
     if (e)
         return errinfo_set(info, e, "signing a request to %s: %s", t->s->base.url, err_text(e));
+    if (t->s->signer && (e = sign_there(t, url, crc, info)))
+        return e;
     if ((e = body_open(t, info)))
         return e;
     options(t, url);
@@ -606,7 +666,8 @@ static enum err judge(struct attempt *t, CURLcode rc, struct errinfo *info)
         later = true;
     } else if (rc == CURLE_OK) {
         e = s3_error(t->s, t->r, t->a, info);
-        later = status_later(t->a);
+        t->anew = t->kept && (t->a->status == 400 || t->a->status == 401 || t->a->status == 403);
+        later = status_later(t->a) || t->anew;
         t->a->lost = t->a->lost || (later && t->a->status >= 500 && t->r->change);
     } else {
         e = rc_error(t, rc, info);

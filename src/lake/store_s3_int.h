@@ -25,6 +25,7 @@ struct s3_store {
     char *prefix;      /* of all keys: "" or "a/b/" */
     char *endpoint, *bucket, *region, *ca_file, *storage_class;
     struct store_creds creds;
+    struct signer *signer; /* in the place of creds; NULL: none */
     bool anonymous, tls, path_style, checksums, sign_payload;
     uint32_t connect_timeout_ms, stall_timeout_ms, deadline_ms, part_bytes;
     const _Atomic bool *stop;

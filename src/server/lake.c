@@ -41,6 +41,10 @@ static struct store_conf store_of(const struct config *c, const struct server_la
 
 static struct catalog_rest_conf catalog_of(const struct config *c)
 {
+    /* by lake.catalog.access; a catalog that can do both decides */
+    static const char *const delegation[] = {"vended-credentials,remote-signing", "remote-signing",
+                                             NULL};
+
     return (struct catalog_rest_conf){.uri = text_or_null(&c->lake_catalog_uri),
                                       .warehouse = text_or_null(&c->lake_catalog_warehouse),
                                       .prefix = text_or_null(&c->lake_catalog_prefix),
@@ -48,7 +52,7 @@ static struct catalog_rest_conf catalog_of(const struct config *c)
                                       .credential_file = text_or_null(&c->lake_catalog_credential),
                                       .oauth2_uri = text_or_null(&c->lake_catalog_oauth2),
                                       .scope = text_or_null(&c->lake_catalog_scope),
-                                      .vended = c->lake_catalog_access.n == 0,
+                                      .delegation = delegation[c->lake_catalog_access.n],
                                       .ca_file = text_or_null(&c->lake_catalog_ca)};
 }
 

@@ -123,6 +123,30 @@ def test_lake_evolution():
         assert b"weir_lake_compactions_total 1" in body and b'weir_lake_lag_records{topic="ev"} 0' in body, body[-3000:]
 
 
+def test_lake_gc():
+    """With gc.enabled=false snapshots and files are somebody else's to remove."""
+    with served("--set", "lake.orphan_age=1s") as s, scratch() as d:
+        place = iceberg.Folder(os.path.join(s.data, "lake"))
+        weir("topics", "create", "gc", *ENABLE, "--set", "lake.snapshot.retention.ms=60000", server=s)
+        for i in range(5):
+            post(s, "gc", [{"a": i}])
+            weir("lake", "flush", "gc", server=s)
+        weir("lake", "compact", "gc", server=s)
+        stray = os.path.join(place.root, "weir", "gc", "data", "stray.parquet")
+        with open(stray, "w") as f:
+            f.write("nothing names me")
+        os.utime(stray, (time.time() - 100,) * 2)
+        for on in ("FALSE", "true"):
+            status, _, body = s.call("POST", "/iceberg/v1/namespaces/weir/tables/gc", json.dumps(
+                {"requirements": [], "updates": [{"action": "set-properties", "updates": {"gc.enabled": on}}]}))
+            assert status == 200, body
+            before = set(place.names("weir/gc/data"))
+            weir("lake", "expire", "gc", server=s)
+            kept = on == "FALSE"
+            assert (set(place.names("weir/gc/data")) == before) == kept == os.path.exists(stray), on
+        assert iceberg.exactly_once(iceberg.Duck(), iceberg.Table(place, "gc"), d) == 5
+
+
 def test_lake_names():
     """Fields with any name become columns: one as long as can be, of several bytes a character; names that queries use
     themselves. What does not fit a column is there as text before the table has a column for it, and after."""

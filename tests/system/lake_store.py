@@ -9,10 +9,13 @@ PROGRAM = os.path.join(BUILD, "tests", "unit", "lake", "test_lake_store")
 
 
 def run(endpoint, prefix, **env):
+    program(dict(s3.environment(endpoint), WEIR_TEST_STORE="s3://bucket/" + prefix, **env))
+
+
+def program(env):
     if not os.path.exists(PROGRAM):
         raise Skip("%s was not built" % PROGRAM)
-    e = dict(os.environ, WEIR_TEST_STORE="s3://bucket/" + prefix, **s3.environment(endpoint), **env)
-    p = subprocess.run([PROGRAM], capture_output=True, env=e, timeout=500)
+    p = subprocess.run([PROGRAM], capture_output=True, env=dict(os.environ, **env), timeout=500)
     assert p.returncode == 0, (p.stdout + p.stderr).decode()[-3000:]
 
 

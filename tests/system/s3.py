@@ -61,6 +61,7 @@ def crc32c(data):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # an answer in one piece: the second would wait for the first one's acknowledgement
 
     def log_message(self, *args):
         pass
@@ -219,9 +220,9 @@ class Quiet(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def small():
+def small(handler=Handler):
     """The small server; yields its endpoint."""
-    s = Quiet(("127.0.0.1", 0), Handler)
+    s = Quiet(("127.0.0.1", 0), handler)
     s.objects, s.uploads, s.lock = {}, {}, threading.RLock()
     threading.Thread(target=s.serve_forever, daemon=True).start()
     try:
@@ -310,10 +311,24 @@ def bucket_make(endpoint, process, d):
 def signed(endpoint, method, path, body=b""):
     """One request, signed here: to set things up, and to look past Weir. -> status, headers, body."""
     host = endpoint.split("//")[1]
+    payload = hashlib.sha256(body).hexdigest()
+    head = signed_headers(method, host, path, {"x-amz-content-sha256": payload})
+    c = http.client.HTTPConnection(host, timeout=20)
+    try:
+        c.request(method, path, body, head)
+        r = c.getresponse()
+        return r.status, dict(r.getheaders()), r.read()
+    finally:
+        c.close()
+
+
+def signed_headers(method, host, path, headers):
+    """Headers of a request that has those given (with x-amz-content-sha256), signed."""
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path, _, query = path.partition("?")
-    payload = hashlib.sha256(body).hexdigest()
-    head = {"host": host, "x-amz-content-sha256": payload, "x-amz-date": now}
+    query = "&".join(sorted(p if "=" in p else p + "=" for p in query.split("&") if p))
+    head = dict(headers, host=host, **{"x-amz-date": now})
+    payload = head["x-amz-content-sha256"]
     names = ";".join(sorted(head))
     canonical = "\n".join([method, path, query] + ["%s:%s" % (k, head[k]) for k in sorted(head)] + ["", names, payload])
     text = "\n".join(["AWS4-HMAC-SHA256", now, "%s/%s/s3/aws4_request" % (now[:8], REGION),
@@ -323,13 +338,7 @@ def signed(endpoint, method, path, body=b""):
         key = hmac256(key, part)
     head["authorization"] = "AWS4-HMAC-SHA256 Credential=%s/%s/%s/s3/aws4_request,SignedHeaders=%s,Signature=%s" % (
         ACCESS, now[:8], REGION, names, hmac.new(key, text.encode(), hashlib.sha256).hexdigest())
-    c = http.client.HTTPConnection(host, timeout=20)
-    try:
-        c.request(method, path + ("?" + query if query else ""), body, head)
-        r = c.getresponse()
-        return r.status, dict(r.getheaders()), r.read()
-    finally:
-        c.close()
+    return head
 
 
 # ---- faults --------------------------------------------------------------------------------------------
@@ -339,6 +348,7 @@ FAULTS = ("503", "500 after", "reset before", "reset after", "lost answer", "tru
 
 class Spoiler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
 
     def log_message(self, *args):
         pass
@@ -402,7 +412,7 @@ class Spoiler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
-            self.wfile.flush()
+        self.wfile.flush()
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = one
 

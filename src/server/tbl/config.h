@@ -122,8 +122,8 @@ CONFIG(lake_catalog_token, "lake.catalog.token_file", TEXT, "", 0, 400, "path", 
 CONFIG(lake_catalog_credential, "lake.catalog.credential_file", TEXT, "", 0, 400, "path", "File with ID:SECRET, for which OAuth 2 gives tokens (client credentials). Read for each token.")
 CONFIG(lake_catalog_oauth2, "lake.catalog.oauth2_uri", TEXT, "", 0, 400, "url", "Token endpoint. Empty: v1/oauth/tokens of the catalog.")
 CONFIG(lake_catalog_scope, "lake.catalog.scope", TEXT, "", 0, 200, "text", "Scope of the tokens asked for. Empty: catalog.")
-CONFIG(lake_catalog_access, "lake.catalog.access", CHOICE, "vended", 0, 0, "vended|own",
-       "Credentials for the tables' storage: those that the catalog gives (if it gives none: own), or those of lake.s3.")
+CONFIG(lake_catalog_access, "lake.catalog.access", CHOICE, "vended", 0, 0, "vended|signed|own",
+       "How the tables' storage is reached: by keys that the catalog gives, else by requests that it signs, else by own ones; only by what it signs, else by own ones; or by those of lake.s3.")
 CONFIG(lake_catalog_ca, "lake.catalog.ca", TEXT, "", 0, 400, "path", "PEM file with authorities that sign the catalog's certificate. Empty: the system's.")
 CONFIG(lake_endpoint, "lake.s3.endpoint", TEXT, "", 0, 255, "url",
        "https://HOST[:PORT] of S3-compatible storage. Empty: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS of the region.")

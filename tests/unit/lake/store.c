@@ -1,6 +1,7 @@
 /* What every object store keeps, tried on a folder; and on the store of WEIR_TEST_STORE (a URL), for
  * which tests/system/lake_store.py runs this program: in front of a server that is real, or spoilt.
- * WEIR_TEST_STORE_ROUNDS: how often; WEIR_TEST_STORE_SPOILT: a call may answer that it does not know.
+ * WEIR_TEST_STORE_ROUNDS: how often; WEIR_TEST_STORE_SPOILT: a call may answer that it does not know;
+ * WEIR_TEST_STORE_SIGNER: the URI of a catalog that signs requests.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,8 @@
 #include "base/mem.h"
 #include "io/io.h"
 #include "io/thread.h"
+#include "lake/catalog.h"
+#include "lake/signer.h"
 #include "lake/store.h"
 #include "lake/store_int.h"
 
@@ -28,6 +31,27 @@ static const char *store_env(void)
     return getenv("WEIR_TEST_STORE");
 }
 
+static struct catalog *signing; /* connection to the catalog that signs; NULL: none does */
+
+static struct signer *signer_opened(void)
+{
+    struct catalog_rest_conf c = {.uri = getenv("WEIR_TEST_STORE_SIGNER"), .timeout_ms = 5000};
+    struct errinfo info = {0};
+    struct signer *s = NULL;
+    json_t *said;
+
+    if (!c.uri)
+        return NULL;
+    if (!signing && catalog_rest_open(&c, io_real(), &signing, &info))
+        fail_msg("%s", info.text);
+    said = json_pack("{s:s, s:s}", "s3.remote-signing-enabled", "true", "uri", c.uri);
+    assert_true(signer_wanted(said));
+    if (signer_new(signing, said, &s, &info))
+        fail_msg("%s", info.text);
+    json_decref(said);
+    return s;
+}
+
 static struct store *opened(void)
 {
     char url[300];
@@ -37,6 +61,7 @@ static struct store *opened(void)
 
     snprintf(url, sizeof url, "file://%s/objects", tmp);
     c.url = store_env() ? store_env() : url;
+    c.signer = signer_opened();
     if (store_open(&c, &s, &info))
         fail_msg("%s", info.text);
     return s;
@@ -410,6 +435,80 @@ static void test_sweep(void **state)
     }
 }
 
+/* What a signer refuses, or answers with what cannot be sent, tells nothing of the object. */
+static void test_signer_refuses(void **state)
+{
+    static const struct {
+        const char *key;
+        enum err e;
+    } rows[] = {{"refused/404", ERR_FORBIDDEN},       {"refused/409", ERR_FORBIDDEN},
+                {"refused/400", ERR_FORBIDDEN},       {"refused/403", ERR_FORBIDDEN},
+                {"refused/401", ERR_UNAUTHENTICATED}, {"refused/empty", ERR_FORBIDDEN},
+                {"refused/line", ERR_FORBIDDEN},      {"refused/name", ERR_FORBIDDEN},
+                {"refused/many", ERR_FORBIDDEN},      {"refused/long", ERR_FORBIDDEN},
+                {"refused/file", ERR_FORBIDDEN},      {"refused/list", ERR_FORBIDDEN}};
+    struct store_put none = {.condition = STORE_IF_NONE};
+    struct store_source src = text("x");
+    struct errinfo info = {0};
+    struct store_stat st;
+
+    if (!signing)
+        skip();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        enum err e = store_head(*state, rows[i].key, &st, &info);
+
+        if (e != rows[i].e)
+            fail_msg("%s: %s: %s", rows[i].key, err_code(e), info.text);
+        assert_int_equal(store_put(*state, rows[i].key, &src, &none, &st, &info), rows[i].e);
+    }
+}
+
+/* An answer is used again where the signer allows it; lake_sign.py counts how often it is asked. */
+static void test_signer_again(void **state)
+{
+    struct store_source src = text("again");
+    struct errinfo info = {0};
+
+    if (!signing)
+        skip();
+    ok(store_put(*state, "again", &src, NULL, NULL, &info), &info);
+    for (unsigned i = 0; i < 10; i++)
+        expect(*state, "again", SLICE_LIT("again"));
+}
+
+static void test_signer_urls(void **state)
+{
+    static const struct {
+        const char *said;
+        enum err e;
+    } rows[] = {
+        {"{'uri':'http://a/c/'}", ERR_OK},
+        {"{'uri':'http://a/c','s3.signer.uri':'https://b','s3.signer.endpoint':'/x?y=1'}", ERR_OK},
+        {"{'uri':'http://a','signer.endpoint':'https://b/sign'}", ERR_OK},
+        {"{'uri':'https://a','s3.signer.uri':'http://b'}", ERR_UNSUPPORTED},
+        {"{'s3.signer.endpoint':'v1/sign'}", ERR_UNSUPPORTED},
+        {"{'uri':'https://a','s3.signer.uri':'file:///b'}", ERR_UNSUPPORTED},
+        {"{}", ERR_UNSUPPORTED},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *json = xstrdup(rows[i].said);
+        struct signer *s = NULL;
+        json_t *said;
+
+        for (char *p = json; *p; p++)
+            *p = *p == '\'' ? '"' : *p;
+        said = json_loads(json, 0, NULL);
+        assert_non_null(said);
+        assert_false(signer_wanted(said));
+        assert_int_equal(signer_new(NULL, said, &s, NULL), rows[i].e);
+        assert_true(!s == (rows[i].e != ERR_OK));
+        signer_free(&s);
+        json_decref(said);
+        free(json);
+    }
+}
+
 /* ---- without a server ---- */
 
 static void count_text(void *arg, const char *path, struct slice t)
@@ -532,6 +631,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_list, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sweep, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_signer_refuses, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_signer_again, setup, teardown),
+        cmocka_unit_test(test_signer_urls),
         cmocka_unit_test(test_xml),
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_credentials),
@@ -547,6 +649,7 @@ int main(void)
         return 1;
     for (i = 0; !rc && i < n; i++)
         rc = cmocka_run_group_tests(tests, NULL, NULL);
+    catalog_close(&signing);
     snprintf(command, sizeof command, "rm -rf '%s'", tmp);
     return system(command) || rc;
 }
