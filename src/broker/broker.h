@@ -96,8 +96,9 @@ struct topic_conf {
     int32_t gzip_level, lz4_level, zstd_level;
     uint8_t preallocate, unclean_election, remote_storage, remote_copy_disable;
     uint8_t remote_delete_on_disable, leader_throttled, follower_throttled;
-    uint64_t
-        given; /* bits by code: set for this topic, so that it stays when the default changes */
+    /* A bit for each item, by its code: it was set for this topic, and stays as it is when the
+     * default changes. */
+    uint64_t given;
 };
 void topic_conf_default(struct broker *b, struct topic_conf *out);
 /* Sets one item by its published name, e.g. ("retention.ms", "3600000"). Spaces around the value
@@ -274,17 +275,18 @@ enum err append_record(struct append *a, struct topic *t, int32_t partition,
  * `duplicate` with the offset where it was written first. */
 enum err append_batch(struct append *a, struct partition *p, struct slice batch,
                       struct append_slot *slot, struct errinfo *info);
-/* The same in two steps, of which the first may take long, needs no append, and may be taken by any
- * thread. quick: ERR_AGAIN, instead of looking at more than LIMIT_CHECK_QUICK bytes of records. What
- * a batch inflates to is put into scratch, whose maximum is set. */
-#define BATCH_BAD_MAX 32u
+#define BATCH_BAD_MAX 32u /* records that a refusal names */
 struct batch_checked {
     struct batch_info info;
     int64_t max_ts; /* greatest timestamp of the records, or -1 */
-    int32_t
-        bad[BATCH_BAD_MAX]; /* refused with ERR_RECORD or ERR_TIMESTAMP: the first records, by */
-    uint32_t bad_n;         /* their index, for which; 0: it is for the batch as a whole */
+    /* Refused with ERR_RECORD or ERR_TIMESTAMP: the indexes of the first records for which; none: it
+     * is for the batch as a whole. */
+    int32_t bad[BATCH_BAD_MAX];
+    uint32_t bad_n;
 };
+/* The same in two steps, of which the first may take long, needs no append, and may be taken by any
+ * thread. quick: ERR_AGAIN, instead of looking at more than LIMIT_CHECK_QUICK bytes of records. What
+ * a batch inflates to is put into scratch, whose maximum is set. */
 enum err batch_check(struct topic *t, struct slice batch, bool quick, struct buf *scratch,
                      struct batch_checked *out, struct errinfo *info);
 enum err append_checked_batch(struct append *a, struct partition *p, struct slice batch,

@@ -385,8 +385,9 @@ enum err txn_get(struct broker *b, struct slice name, struct txn_info *out,
 
 /* ---- upkeep ---- */
 
-/* Ends those that took too long, raising their epochs: nothing more of them is taken. Their producers
- * may go on: one that aborts, or asks for its next epoch, is told the new one (KIP-588, KIP-890). */
+/* Ends those that took too long, raising their epochs: nothing more of them is taken. Their
+ * producers may go on: one that asks for its next epoch is told the new one (KIP-588), and so is one
+ * that aborts, if its EndTxn is of version 5 or later (KIP-890). */
 static unsigned timeouts(struct broker *b, int64_t wall_ms, struct txn_op **out, unsigned max)
 {
     struct txn *t, *next;

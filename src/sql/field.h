@@ -13,8 +13,8 @@
 #include "base/slice.h"
 #include "base/tbl/limits.h"
 
-/* Bytes of a member's name in the value, where each may be written as \u00ab; longer ones that are escaped match
- * nothing. */
+/* Bytes of a member's name in the value, where each may be written as \u00ab; longer ones that are
+ * escaped match nothing. */
 #define FIELD_KEY_MAX (6u * LIMIT_SQL_FIELD_NAME)
 
 enum field_kind {
@@ -65,8 +65,8 @@ void field_set_scan(struct field_set *s, struct slice value, struct field_value 
 bool field_i64(struct slice text, int64_t *out);
 /* Any number of JSON's grammar. Beyond the range: infinite. */
 bool field_f64(struct slice text, double *out);
-/* Writes the text that an escaped string stands for to dst (room for text.len bytes) and returns its
- * length; SIZE_MAX: an escape is wrong. */
+/* Writes the text that an escaped string stands for to dst (room for text.len bytes) and returns
+ * its length; SIZE_MAX: an escape is wrong. */
 size_t field_unescape(struct slice text, uint8_t *dst);
 /* Whether bytes are all ASCII or otherwise valid UTF-8; quick for short ASCII. */
 bool text_valid(struct slice s);

@@ -2,8 +2,8 @@
  *
  * A join, a sync or a consumer's heartbeat may wait. The coordinator's answer comes on any thread and
  * is valid during the call only, the request's arena belongs to its loop: so the answer is copied to
- * the heap, and encoded on the loop (kafka_wait_copied). When the connection ends the wait is cancelled;
- * if the answer was faster it is on its way to the loop, which then throws it away.
+ * the heap, and encoded on the loop (kafka_wait_copied). When the connection ends the wait is
+ * cancelled; if the answer was faster it is on its way to the loop, which then throws it away.
  *
  * Codes by version: KafkaApis and GroupCoordinatorService of Apache Kafka 4.2. */
 #include <stdlib.h>
