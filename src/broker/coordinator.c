@@ -583,6 +583,7 @@ void group_conf_default(struct group_conf *c)
                              .streams_heartbeat_ms = 5000,
                              .streams_size_max = LIMIT_GROUP_MEMBERS,
                              .streams_initial_delay_ms = 3000,
+                             .streams_interval_ms = 1000,
                              .upgrade = true,
                              .downgrade = true,
                              .offsets_retention_minutes = 10080,
@@ -598,7 +599,7 @@ static enum err conf_range(const char *name, int32_t v, int32_t least, int32_t m
                        (int)v);
 }
 
-enum err groups_conf_set(struct broker *b, const struct group_conf *c, struct errinfo *info)
+enum err group_conf_check(const struct group_conf *c, struct errinfo *info)
 {
     const struct {
         const char *name;
@@ -624,16 +625,26 @@ enum err groups_conf_set(struct broker *b, const struct group_conf *c, struct er
         {"group.streams.num.standby.replicas", c->streams_standby_replicas, 0,
          LIMIT_STREAMS_STANDBYS},
         {"group.streams.initial.rebalance.delay.ms", c->streams_initial_delay_ms, 0, INT32_MAX},
+        {"group.streams.assignment.interval.ms", c->streams_interval_ms, 0, INT32_MAX},
         {"offsets.retention.minutes", c->offsets_retention_minutes, 1, INT32_MAX},
         {"offsets.retention.check.interval.ms", c->offsets_retention_check_ms, 1, INT32_MAX},
     };
-    struct coordinator *co = b->coordinator;
+    enum err e = ERR_OK;
     unsigned i;
-    enum err e;
 
-    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if ((e = conf_range(rows[i].name, rows[i].v, rows[i].least, rows[i].most, info)))
-            return e;
+    for (i = 0; i < sizeof rows / sizeof rows[0] && !e; i++)
+        e = conf_range(rows[i].name, rows[i].v, rows[i].least, rows[i].most, info);
+    return e;
+}
+
+enum err groups_conf_set(struct broker *b, const struct group_conf *c, struct errinfo *info)
+{
+    struct coordinator *co = b->coordinator;
+    enum err e = group_conf_check(c, info);
+    unsigned i;
+
+    if (e)
+        return e;
     for (i = 0; i < GROUP_SHARDS; i++)
         io_mutex_lock(&co->shard[i].lock);
     co->conf = *c;

@@ -60,6 +60,7 @@ struct group_conf {
     int32_t streams_size_max;           /* group.streams.max.size: LIMIT_GROUP_MEMBERS */
     int32_t streams_standby_replicas;   /* group.streams.num.standby.replicas: 0 */
     int32_t streams_initial_delay_ms;   /* group.streams.initial.rebalance.delay.ms: 3,000 */
+    int32_t streams_interval_ms; /* group.streams.assignment.interval.ms: 1,000, as Kafka 4.3 */
     /* group.consumer.migration.policy (bidirectional): a classic group of consumers becomes a
      * consumer group when one joins by that protocol, and the other way when the last such goes */
     bool upgrade, downgrade;
@@ -67,7 +68,9 @@ struct group_conf {
     int32_t offsets_retention_check_ms; /* offsets.retention.check.interval.ms: 600,000 */
 };
 void group_conf_default(struct group_conf *c);
-/* ERR_CONFIG, naming the item. Takes effect for what happens from then on. */
+/* ERR_CONFIG, naming the item. */
+enum err group_conf_check(const struct group_conf *c, struct errinfo *info);
+/* The same; takes effect for what happens from then on. */
 enum err groups_conf_set(struct broker *b, const struct group_conf *c, struct errinfo *info);
 void groups_conf_get(struct broker *b, struct group_conf *out);
 

@@ -671,6 +671,11 @@ int32_t group_generation(struct broker *b, struct slice name)
     return n;
 }
 
+bool groups_have(struct broker *b, struct slice name)
+{
+    return ordered_find(&b->groups.by_name, name) != NULL;
+}
+
 int group_kind_get(struct broker *b, struct slice name)
 {
     struct group *g;

@@ -45,6 +45,7 @@ struct group_published {
 bool group_published_next(struct broker *b, struct slice after, struct group_published *out);
 int32_t group_generation(struct broker *b, struct slice name); /* 0: none */
 int group_kind_get(struct broker *b, struct slice name);       /* enum group_kind; -1: none */
+bool groups_have(struct broker *b, struct slice name);         /* items_lock held */
 /* Groups of this kind, and their generations that began since the log was opened. */
 void group_kind_counts(struct broker *b, uint8_t kind, uint64_t *groups, uint64_t *generations);
 

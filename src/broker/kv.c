@@ -3,8 +3,13 @@
  * An item lives in one ordered index under the key "ns NUL key". A deleted or expired item stays
  * there without a value (a tombstone) until a checkpoint has deleted its row; then it goes. Expiry
  * is a function of the item and the clock, so it is not journalled: kv_get does not see an expired
- * item, and the tick drops it by way of a heap. Guarded by b->items_lock. Changed on the writer
- * thread (commit), by recovery, and by the tick. */
+ * item, and the tick drops it by way of a heap.
+ *
+ * Topologies of streams groups (STREAMS_TOPOLOGY_NS) are written for whoever may be a member of a
+ * group, so they have a part of the room, and leave the rest to others however many there are. One
+ * belongs to its group: it goes with it, and one that comes after the group's end is nothing.
+ *
+ * Guarded by b->items_lock. Changed on the writer thread (commit), by recovery, and by the tick. */
 #include "broker/kv.h"
 
 #include <sqlite3.h>
@@ -14,6 +19,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "broker/broker_int.h"
+#include "broker/streams.h"
 
 #define NO_HEAP UINT32_MAX
 
@@ -23,6 +29,7 @@ struct kv_item {
     enum dirty dirty;
     uint32_t heap_at; /* in kvs.expiry, or NO_HEAP */
     uint8_t ns_len;
+    bool topology;      /* in STREAMS_TOPOLOGY_NS */
     int64_t expires_ms; /* 0: never */
     uint8_t *value;     /* NULL: tombstone */
     size_t value_len;
@@ -122,6 +129,24 @@ static void item_dirty(struct kvs *k, struct kv_item *it)
     list_push_back(&k->dirty, &it->dirty_link);
 }
 
+static bool is_topology(struct slice ns)
+{
+    return slice_eq_str(ns, STREAMS_TOPOLOGY_NS);
+}
+
+static void part_add(struct kv_part *p, size_t bytes)
+{
+    p->n++;
+    p->bytes += bytes;
+}
+
+static void part_take(struct kv_part *p, size_t bytes)
+{
+    ASSERT(p->n && p->bytes >= bytes);
+    p->n--;
+    p->bytes -= bytes;
+}
+
 static void item_clear(struct kvs *k, struct kv_item *it)
 {
     heap_remove(k, it);
@@ -129,6 +154,8 @@ static void item_clear(struct kvs *k, struct kv_item *it)
         return;
     k->live--;
     k->bytes -= it->node.key.len + it->value_len;
+    if (it->topology)
+        part_take(&k->topologies, it->node.key.len + it->value_len);
     free(it->value);
     it->value = NULL;
     it->value_len = 0;
@@ -145,6 +172,8 @@ static void item_set(struct kvs *k, struct kv_item *it, struct slice value, int6
     it->expires_ms = expires_ms;
     k->live++;
     k->bytes += it->node.key.len + value.len;
+    if (it->topology)
+        part_add(&k->topologies, it->node.key.len + value.len);
     if (expires_ms)
         heap_add(k, it);
 }
@@ -156,6 +185,7 @@ static struct kv_item *item_add(struct kvs *k, struct slice full, size_t ns_len)
     memcpy(it->key, full.ptr, full.len);
     it->node.key = slice_of(it->key, full.len);
     it->ns_len = (uint8_t)ns_len;
+    it->topology = is_topology(slice_of(full.ptr, ns_len));
     it->heap_at = NO_HEAP;
     ordered_insert(&k->items, &it->node);
     return it;
@@ -191,7 +221,9 @@ void kv_apply(struct broker *b, const struct entry_kv *en)
 
     io_mutex_lock(&b->items_lock);
     it = item_of(ordered_find(&k->items, full));
-    if (!it && !slice_is_null(en->value))
+    if (!slice_is_null(en->value) && is_topology(en->ns) && !groups_have(b, en->key))
+        it = NULL;
+    else if (!it && !slice_is_null(en->value))
         it = item_add(k, full, en->ns.len);
     if (it) {
         if (slice_is_null(en->value))
@@ -239,15 +271,46 @@ enum err kv_check(struct broker *b, const char *ns, struct slice key, struct sli
     return e;
 }
 
+/* Of what is on its way, both at most; false: there is no room for it. */
+static bool topology_comes(struct broker *b, size_t bytes)
+{
+    const struct kv_part *is = &b->kvs.topologies, *comes = &b->kvs.topologies_coming;
+    bool room;
+
+    io_mutex_lock(&b->items_lock);
+    room = is->n + comes->n < LIMIT_STREAMS_KEPT &&
+           is->bytes + comes->bytes + bytes <= LIMIT_STREAMS_KEPT_BYTES;
+    if (room)
+        part_add(&b->kvs.topologies_coming, bytes);
+    io_mutex_unlock(&b->items_lock);
+    return room;
+}
+
+static void topology_came(struct broker *b, size_t bytes)
+{
+    io_mutex_lock(&b->items_lock);
+    part_take(&b->kvs.topologies_coming, bytes);
+    io_mutex_unlock(&b->items_lock);
+}
+
+/* What topology_comes counted for it; 0: it was not asked. */
+static size_t coming_bytes(const struct entry_kv *en)
+{
+    return !slice_is_null(en->value) && is_topology(en->ns)
+               ? en->ns.len + 1 + en->key.len + en->value.len
+               : 0;
+}
+
 static void put_commit(struct change *c, enum err e)
 {
     struct entry_kv en;
+    enum err bad = entry_kv_read(slice_of(c->data, c->entry.data.len), &en);
 
-    if (e)
-        return;
-    e = entry_kv_read(slice_of(c->data, c->entry.data.len), &en);
-    ASSERT(!e);
-    kv_apply(c->b, &en);
+    ASSERT(!bad);
+    if (coming_bytes(&en))
+        topology_came(c->b, coming_bytes(&en));
+    if (!e)
+        kv_apply(c->b, &en);
 }
 
 static enum err put(struct broker *b, const char *ns, struct slice key, struct slice value,
@@ -260,10 +323,14 @@ static enum err put(struct broker *b, const char *ns, struct slice key, struct s
 
     if (e)
         return e;
+    if (coming_bytes(&en) && !topology_comes(b, coming_bytes(&en)))
+        return errinfo_set(info, ERR_LIMIT, "there is no room for more topologies");
     c = change_new(b, ENTRY_KV, entry_kv_size(&en), done, arg);
     c->entry.data.len = entry_kv_write(c->data, &en);
     c->commit = put_commit;
-    return change_submit(c, block, info);
+    if ((e = change_submit(c, block, info)) && coming_bytes(&en))
+        topology_came(b, coming_bytes(&en));
+    return e;
 }
 
 enum err kv_put(struct broker *b, const char *ns, struct slice key, struct slice value,

@@ -9,6 +9,12 @@
 
 struct kv_item;
 
+/* Items of one namespace. */
+struct kv_part {
+    uint32_t n;
+    uint64_t bytes;
+};
+
 struct kvs {
     struct ordered items;
     struct list_head dirty, sent;
@@ -16,13 +22,16 @@ struct kvs {
     uint32_t expiry_n, expiry_cap;
     uint32_t live;
     uint64_t bytes; /* of keys and values of live items */
+    /* Of STREAMS_TOPOLOGY_NS, counted in those: what is there, and what is on its way. */
+    struct kv_part topologies, topologies_coming;
 };
 
 void kvs_init(struct broker *b);
 void kvs_fini(struct broker *b);
 enum err kv_check(struct broker *b, const char *ns, struct slice key, struct slice value,
                   struct errinfo *info);
-/* Makes an item's after-image so. Writer thread or recovery. */
+/* Makes an item's after-image so, but for a topology of a group that is not there: that says
+ * nothing. Writer thread or recovery. */
 void kv_apply(struct broker *b, const struct entry_kv *en);
 enum err kvs_load(struct broker *b, struct sqlite3 *db, struct errinfo *info);
 enum err kvs_save(struct broker *b, struct sqlite3 *db, struct errinfo *info);

@@ -13,11 +13,14 @@
  *      is removed, and its tasks are free.
  *   4. While topics are missing or wrong, nobody's target has tasks.
  *   5. The first members of a group get no tasks for the initial delay; then all do at once.
+ *   6. Tasks are assigned once in the assignment interval at most, whatever members say meanwhile:
+ *      they go on towards the assignment before. The group's epoch grows as often, and no more.
  *
  * The topology is that of the first member; others must bring the same one. It ends with the last
  * member. A member with an older epoch of it is told so. No warm-up tasks are given out: as in Apache
  * Kafka 4.2, whose facts these are (GroupMetadataManager, CurrentAssignmentBuilder, StreamsGroup),
- * except that static members are possible. Under the lock of the group's shard. */
+ * except that static members are possible. The interval is Kafka 4.3's (KIP-1263). Under the lock
+ * of the group's shard. */
 #include "broker/streams.h"
 
 #include <stdio.h>
@@ -205,9 +208,10 @@ void streams_drop_first(struct turn *t)
     member_drop(t, streams_first(t->g));
 }
 
+/* Something is new. One epoch takes all that is until there is an assignment for it. */
 static void bump(struct live_group *g)
 {
-    if (g->generation < INT32_MAX)
+    if (g->generation < INT32_MAX && g->generation == g->streams->assignment_epoch)
         g->generation += g->generation == 0 ? 2 : 1; /* 1 is told during the initial delay */
 }
 
@@ -476,46 +480,48 @@ static void assign(struct live_group *g)
 }
 
 /* Computes every member's target for the present epoch. */
-static void target_make(struct live_group *g)
+static void target_make(struct turn *t)
 {
-    struct streams_group *sg = g->streams;
+    struct streams_group *sg = t->g->streams;
     struct streams_member *m;
 
-    if (sg->ready)
-        assign(g);
-    else
-        for (m = streams_first(g); m; m = streams_next(g, m))
+    if (sg->ready) {
+        assign(t->g);
+        if (sg->interval_ms > 0)
+            group_timer_set(&sg->pause, t->now_ms + sg->interval_ms);
+    } else {
+        for (m = streams_first(t->g); m; m = streams_next(t->g, m))
             task_sets_fini(&m->target);
-    sg->assignment_epoch = g->generation;
+    }
+    sg->assignment_epoch = t->g->generation;
 }
 
-static void initial_fire(struct turn *t, struct group_timer *tm)
+static bool timer_on(const struct group_timer *tm)
 {
-    if (t->g->generation > t->g->streams->assignment_epoch)
-        target_make(t->g);
+    return tm->heap_at != TIMER_OFF;
 }
 
+/* That nobody is to have tasks costs nothing to compute, and waits for no interval. */
 static bool delayed(const struct streams_group *sg)
 {
-    return sg->initial.heap_at != TIMER_OFF;
+    return timer_on(&sg->initial) || (sg->ready && timer_on(&sg->pause));
 }
 
-/* The member's target, and the epoch that it is for. */
+static void delay_fire(struct turn *t, struct group_timer *tm)
+{
+    if (t->g->generation > t->g->streams->assignment_epoch && !delayed(t->g->streams))
+        target_make(t);
+}
+
+/* Towards the last assignment: of the present epoch, or, while the next is delayed, the one before.
+ * Nobody has a target before the first. */
 static void target_follow(struct turn *t, struct streams_member *m, const struct owned *o)
 {
-    static const struct task_sets none;
     struct streams_group *sg = t->g->streams;
-    const struct task_sets *target = &m->target;
-    int32_t epoch;
 
     if (t->g->generation > sg->assignment_epoch && !delayed(sg))
-        target_make(t->g);
-    epoch = sg->assignment_epoch;
-    if (t->g->generation > epoch) {
-        target = &none;
-        epoch = epoch < 1 ? 1 : epoch;
-    }
-    reconcile(t, m, target, epoch, o);
+        target_make(t);
+    reconcile(t, m, &m->target, sg->assignment_epoch ? sg->assignment_epoch : 1, o);
 }
 
 /* ---- heartbeats: what is asked ---- */
@@ -604,7 +610,8 @@ static void group_init(struct live_group *g)
     sg->assignment_epoch = g->generation;
     sg->validated_epoch = -1;
     sg->topics_seen = UINT64_MAX;
-    group_timer_init(&sg->initial, g, initial_fire);
+    group_timer_init(&sg->initial, g, delay_fire);
+    group_timer_init(&sg->pause, g, delay_fire);
     u64map_init(&sg->active, UINT32_MAX >> 2, g->broker->hash_seed_word);
     map_init(&sg->processes, LIMIT_GROUP_MEMBERS, g->broker->hash_seed);
     g->streams = sg;
@@ -618,6 +625,7 @@ void streams_fini(struct live_group *g)
         return;
     ASSERT(sg->active.n == 0 && sg->processes.n == 0);
     group_timer_clear(&sg->initial);
+    group_timer_clear(&sg->pause);
     streams_topology_fini(g);
     u64map_fini(&sg->active);
     map_fini(&sg->processes);
@@ -805,7 +813,9 @@ static void statuses(const struct streams_group *sg, const struct streams_member
     }
     if (m->group->generation > sg->assignment_epoch)
         status_add(s, STREAMS_DELAYED,
-                   "Assignment delayed due to the configured initial rebalance delay.");
+                   timer_on(&sg->initial)
+                       ? "Assignment delayed due to the configured initial rebalance delay."
+                       : "Assignment delayed due to the configured assignment interval.");
     if (sg->has_status)
         status_add(s, sg->status, sg->detail);
     if (!slice_is_null(sg->shutdown_by)) {
@@ -899,6 +909,7 @@ static enum err beat(struct turn *t, const struct group_streams_heartbeat *h,
     shutdown_note(t->g, h);
     if (first && h->initial_delay_ms > 0)
         group_timer_set(&t->g->streams->initial, t->now_ms + h->initial_delay_ms);
+    t->g->streams->interval_ms = h->interval_ms;
     epoch_follow(t->g, h, said_new);
     target_follow(t, m, o);
     if (m->epoch != was)
@@ -940,28 +951,49 @@ static enum err leave(struct turn *t, const struct group_streams_heartbeat *h,
     return ERR_OK;
 }
 
-void streams_heartbeat(struct turn *t, const struct group_streams_heartbeat *h,
+/* What the group has not configured is the server's. */
+static void conf_fill(const struct group_conf *server, struct group_streams_heartbeat *h)
+{
+    bool session = h->session_timeout_ms < 0, interval = h->heartbeat_ms < 0;
+
+    if (session)
+        h->session_timeout_ms = server->streams_session_timeout_ms;
+    if (interval)
+        h->heartbeat_ms = server->streams_heartbeat_ms;
+    if (session != interval && h->heartbeat_ms >= h->session_timeout_ms)
+        h->heartbeat_ms = (h->session_timeout_ms + 2) / 3; /* the two do not know of each other */
+    if (h->standby_replicas < 0)
+        h->standby_replicas = server->streams_standby_replicas;
+    if (h->initial_delay_ms < 0)
+        h->initial_delay_ms = server->streams_initial_delay_ms;
+    if (h->interval_ms < 0)
+        h->interval_ms = server->streams_interval_ms;
+}
+
+void streams_heartbeat(struct turn *t, const struct group_streams_heartbeat *asked,
                        struct group_wait_state *s)
 {
+    struct group_streams_heartbeat h = *asked;
     struct slice text = SLICE_NULL;
     struct errinfo info = {0};
     struct owned o;
-    enum err e = heartbeat_check(h, &info);
+    enum err e = heartbeat_check(&h, &info);
 
+    conf_fill(&t->c->conf, &h);
     if (!e)
-        e = group_find(t, h, &info);
-    if (!e && h->member_epoch < 0) {
-        e = leave(t, h, s, &info);
+        e = group_find(t, &h, &info);
+    if (!e && h.member_epoch < 0) {
+        e = leave(t, &h, s, &info);
     } else if (!e) {
-        owned_read(t->g->streams, h, &o);
-        e = beat(t, h, s, &o, &info);
+        owned_read(t->g->streams, &h, &o);
+        e = beat(t, &h, s, &o, &info);
         task_sets_fini(&o.sets);
     }
     if (!e)
         return;
     if (info.text[0])
         text = wait_dup(s, slice_of(info.text, strlen(info.text) + 1));
-    turn_answer_error(t, s, e, h->member_id, (const char *)text.ptr);
+    turn_answer_error(t, s, e, h.member_id, (const char *)text.ptr);
 }
 
 /* ---- offsets ---- */

@@ -67,8 +67,9 @@ struct group_streams_heartbeat {
     const struct streams_pair *tags; /* NULL: as before */
     unsigned tags_n;
     bool shutdown; /* every member is to stop */
-    /* the group's configuration as it is now */
+    /* the group's configuration as it is now; -1: as the server has it (struct group_conf) */
     int32_t session_timeout_ms, heartbeat_ms, standby_replicas, initial_delay_ms;
+    int32_t interval_ms; /* between two assignments, at least */
 };
 
 /* As the protocol numbers them. */
@@ -78,7 +79,7 @@ enum streams_status_code {
     STREAMS_WRONG_PARTITIONS,
     STREAMS_MISSING_INTERNAL,
     STREAMS_SHUTDOWN,
-    STREAMS_DELAYED /* no tasks yet: the initial delay */
+    STREAMS_DELAYED /* no assignment yet: the initial delay, the interval */
 };
 #define STREAMS_STATUS_MAX 4u
 struct streams_status {
@@ -125,7 +126,8 @@ void group_streams_heartbeat(struct broker *b, const struct group_streams_heartb
                              void *arg);
 
 /* Of a group without members only this is known: a small item (kv_put), by the group's name, that goes
- * with the group. What it says is the protocol's. */
+ * with the group, and is not put for one that is not there. What it says is the protocol's. All
+ * together have LIMIT_STREAMS_KEPT_BYTES; beyond that putting one is ERR_LIMIT. */
 #define STREAMS_TOPOLOGY_NS "group.topology"
 
 /* ---- looking: what group_describe says of a streams group besides ---- */

@@ -90,8 +90,10 @@ struct streams_group {
     int32_t assignment_epoch, validated_epoch, endpoint_epoch;
     int32_t standbys;         /* of the last assignment */
     struct slice shutdown_by; /* own memory; null: nobody */
+    int32_t interval_ms;      /* as the last heartbeat had it */
     struct group_timer initial;
-    struct u64map active; /* task_key -> struct streams_owner */
+    struct group_timer pause; /* set by an assignment: none before it */
+    struct u64map active;     /* task_key -> struct streams_owner */
     struct map processes;
 };
 

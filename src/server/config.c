@@ -11,6 +11,7 @@
 #include <yaml.h>
 
 #include "base/mem.h"
+#include "broker/coordinator.h"
 
 #define KEY_MAX   128
 #define DEPTH_MAX 8
@@ -499,8 +500,36 @@ enum err config_env(struct config *c, struct errinfo *info)
     return ERR_OK;
 }
 
+void config_groups(const struct config *c, struct group_conf *out)
+{
+    enum { UPGRADE = 1, DOWNGRADE = 2 }; /* the choices' order: neither, one, the other, both */
+
+    *out = (struct group_conf){.initial_rebalance_delay_ms = (int32_t)c->group_delay_ms.n,
+                               .session_timeout_ms_min = (int32_t)c->group_session_least_ms.n,
+                               .session_timeout_ms_max = (int32_t)c->group_session_most_ms.n,
+                               .size_max = (int32_t)c->group_size.n,
+                               .consumer_session_timeout_ms = (int32_t)c->consumer_session_ms.n,
+                               .consumer_heartbeat_ms = (int32_t)c->consumer_heartbeat_ms.n,
+                               .consumer_size_max = (int32_t)c->consumer_size.n,
+                               .share_session_timeout_ms = (int32_t)c->share_session_ms.n,
+                               .share_heartbeat_ms = (int32_t)c->share_heartbeat_ms.n,
+                               .share_size_max = (int32_t)c->share_size.n,
+                               .streams_session_timeout_ms = (int32_t)c->streams_session_ms.n,
+                               .streams_heartbeat_ms = (int32_t)c->streams_heartbeat_ms.n,
+                               .streams_size_max = (int32_t)c->streams_size.n,
+                               .streams_standby_replicas = (int32_t)c->streams_standbys.n,
+                               .streams_initial_delay_ms = (int32_t)c->streams_delay_ms.n,
+                               .streams_interval_ms = (int32_t)c->streams_interval_ms.n,
+                               .upgrade = c->consumer_migration.n & UPGRADE,
+                               .downgrade = c->consumer_migration.n & DOWNGRADE,
+                               .offsets_retention_minutes = (int32_t)c->offsets_retention.n,
+                               .offsets_retention_check_ms = (int32_t)c->offsets_check_ms.n};
+}
+
 enum err config_check(const struct config *c, struct errinfo *info)
 {
+    struct group_conf groups;
+
     if ((c->tls_cert.n == 0) != (c->tls_key.n == 0))
         return errinfo_set(info, ERR_CONFIG,
                            "http.tls.cert and http.tls.key go together: %s is not set",
@@ -521,5 +550,6 @@ enum err config_check(const struct config *c, struct errinfo *info)
                            "nats.tls.client_ca needs nats.tls.cert and nats.tls.key");
     if (c->file_bytes.n % 4096)
         return errinfo_set(info, ERR_CONFIG, "journal.file_bytes must be a multiple of 4 KiB");
-    return ERR_OK;
+    config_groups(c, &groups);
+    return group_conf_check(&groups, info);
 }

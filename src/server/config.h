@@ -46,6 +46,10 @@ enum err config_env(struct config *c, struct errinfo *info);
 /* Settings that contradict each other. */
 enum err config_check(const struct config *c, struct errinfo *info);
 
+/* What the keys group.… and offsets.… say. */
+struct group_conf;
+void config_groups(const struct config *c, struct group_conf *out);
+
 struct config_row {
     const char *key, *kind, *def, *unit, *prose, *env;
     int64_t least, most;

@@ -29,6 +29,7 @@
 #include "base/mem.h"
 #include "base/timefmt.h"
 #include "broker/broker.h"
+#include "broker/coordinator.h"
 #include "io/io.h"
 #include "io/thread.h"
 #include "lake/lake.h"
@@ -326,8 +327,13 @@ static enum err broker_start(struct server *s, struct errinfo *info)
                              .topics_max = (uint32_t)c->topics_max.n,
                              .notices = (unsigned)c->events_publish.n, /* the choices' order */
                              .notices_topic = c->events_topic.text};
+    struct group_conf groups;
+    enum err e = broker_open(&bc, &s->broker, info);
 
-    return broker_open(&bc, &s->broker, info);
+    if (e)
+        return e;
+    config_groups(c, &groups);
+    return groups_conf_set(s->broker, &groups, info);
 }
 
 static enum err http_start(struct server *s, bool open_without, struct errinfo *info)

@@ -380,7 +380,9 @@ def test_kafka_streams():
 def test_kafka_streams_group():
     """The same by the protocol of streams groups: one joins, one leaves, one is killed; who goes on has their state."""
     kafka_clients.need_kcat()
-    with served(kafka=0) as s, scratch() as tmp, WordCounts(s, tmp, "streams") as w:
+    ours = {"group.streams.heartbeat.interval.ms": "1500", "group.streams.initial.rebalance.delay.ms": "500"}
+    with served(*("--set=%s=%s" % c for c in ours.items()), kafka=0) as s, scratch() as tmp, WordCounts(
+            s, tmp, "streams") as w:
         def group():
             return json.loads(s.call("GET", "/groups/word-count")[2])
 
@@ -390,6 +392,10 @@ def test_kafka_streams_group():
             return g["type"] == "streams" and g["state"] == "Stable" and len(g["members"]) == n and all(
                 m["assignment"] for m in g["members"])
 
+        told = tool(w.java, "kafka.admin.ConfigCommand", "--bootstrap-server", s.kafka, "--describe", "--all",
+                    "--entity-type", "brokers", "--entity-name", "1")
+        for key, value in ours.items():
+            assert "%s=%s " % (key, value) in told, told
         w.start("one")
         w.put(1000)
         until("the first counts", lambda: len(w.counted()) >= 2000)

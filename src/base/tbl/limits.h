@@ -44,6 +44,8 @@
 #define LIMIT_STREAMS_MAKES 100u             /* topics that a heartbeat makes; later ones the rest */
 #define LIMIT_STREAMS_STANDBYS 16            /* of a task */
 #define LIMIT_STREAMS_TAGS 64u               /* of a member */
+#define LIMIT_STREAMS_KEPT 100000u           /* topologies kept for groups without members: of the */
+#define LIMIT_STREAMS_KEPT_BYTES (64u << 20) /* room of items (LIMIT_KV_…); more are not kept */
 #define LIMIT_GROUPS_LIVE 100000u            /* groups that have members */
 #define LIMIT_GROUPS_BYTES (512ull << 20)    /* what all members and their groups take in memory */
 #define LIMIT_GROUP_IMAGE (256u << 10)       /* published text of members or assignment; else none */
@@ -153,6 +155,8 @@
 #define LIMIT_JS_ACK_PENDING 65536            /* messages that a consumer waits for, whatever it says */
 #define LIMIT_JS_REPLIES (16u << 20)         /* bytes of subjects that wait for one settlement */
 
+_Static_assert(LIMIT_STREAMS_KEPT * 2 <= LIMIT_KV_ITEMS && LIMIT_STREAMS_KEPT_BYTES * 2 <= LIMIT_KV_BYTES,
+               "topologies leave most of the room to other items");
 _Static_assert(LIMIT_MESSAGE_BYTES_DEFAULT < LIMIT_BATCH_BYTES, "a default message fits a batch");
 _Static_assert(LIMIT_TOPIC_MESSAGE_BYTES <= LIMIT_APPEND_BYTES, "any topic's batch fits an append");
 _Static_assert(LIMIT_APPEND_BYTES < LIMIT_BATCH_BYTES, "an append fits a unit of the journal");

@@ -109,6 +109,7 @@ static void group_items(struct kreq *q, struct slice group, struct items *s)
     item_add(s, "share.heartbeat.interval.ms", TOPIC_CONF_INT, true,
              number(q, g.share_heartbeat_ms), "group.share.heartbeat.interval.ms");
     share_conf_get(q->b, group, &conf);
+    share_conf_fill(&conf, &g);
     for (i = 0; share_conf_item_at(&conf, i, &it); i++) {
         item_add(s, it.name, (int8_t)it.type, it.is_default,
                  arena_dup(&q->arena, slice_str(it.value)), it.prose);
@@ -481,6 +482,8 @@ static void alter_broker(struct alter *a)
 
 static enum err group_edit(const struct alter *a, struct share_conf *c, struct errinfo *info)
 {
+    struct share_conf whole;
+    struct group_conf g;
     enum err e = ERR_OK;
     uint32_t i;
 
@@ -494,7 +497,10 @@ static enum err group_edit(const struct alter *a, struct share_conf *c, struct e
         else
             e = errinfo_set(info, ERR_CONFIG, "no configuration of a group is a list");
     }
-    if (!e && c->streams_heartbeat_ms >= c->streams_session_timeout_ms)
+    groups_conf_get(a->q->b, &g);
+    whole = *c;
+    share_conf_fill(&whole, &g);
+    if (!e && whole.streams_heartbeat_ms >= whole.streams_session_timeout_ms)
         e = errinfo_set(info, ERR_CONFIG,
                         "streams.heartbeat.interval.ms is to be less than "
                         "streams.session.timeout.ms");

@@ -8,21 +8,29 @@
 
 #include "base/assert.h"
 #include "base/buf.h"
-#include "broker/coordinator.h"
 
 void share_conf_default(struct share_conf *c)
 {
-    struct group_conf g;
-
     memset(c, 0, sizeof *c);
     cursor_conf_default(&c->cursor);
     snprintf(c->reset_text, sizeof c->reset_text, "latest");
     c->renew = true;
-    group_conf_default(&g);
-    c->streams_session_timeout_ms = g.streams_session_timeout_ms;
-    c->streams_heartbeat_ms = g.streams_heartbeat_ms;
-    c->streams_standby_replicas = g.streams_standby_replicas;
-    c->streams_initial_delay_ms = g.streams_initial_delay_ms;
+    c->streams_session_timeout_ms = c->streams_heartbeat_ms = c->streams_standby_replicas =
+        c->streams_initial_delay_ms = c->streams_interval_ms = -1;
+}
+
+void share_conf_fill(struct share_conf *c, const struct group_conf *server)
+{
+    if (c->streams_session_timeout_ms < 0)
+        c->streams_session_timeout_ms = server->streams_session_timeout_ms;
+    if (c->streams_heartbeat_ms < 0)
+        c->streams_heartbeat_ms = server->streams_heartbeat_ms;
+    if (c->streams_standby_replicas < 0)
+        c->streams_standby_replicas = server->streams_standby_replicas;
+    if (c->streams_initial_delay_ms < 0)
+        c->streams_initial_delay_ms = server->streams_initial_delay_ms;
+    if (c->streams_interval_ms < 0)
+        c->streams_interval_ms = server->streams_interval_ms;
 }
 
 /* ---- values ---- */
@@ -156,8 +164,8 @@ static bool bool_set(bool *field, struct slice v)
 
 /* ---- items ---- */
 
-/* 1 set, 0 not a value for it, -1 there is no such item. */
-static int item_set(struct share_conf *c, struct slice name, struct slice v)
+/* False: not a value for it. */
+static bool item_set(struct share_conf *c, struct slice name, struct slice v)
 {
 #define GROUP_INT(item, field, least, most, prose) \
     if (slice_eq_str(name, item))                  \
@@ -172,7 +180,7 @@ static int item_set(struct share_conf *c, struct slice name, struct slice v)
 #undef GROUP_INT
 #undef GROUP_BOOL
 #undef GROUP_TEXT
-    return -1;
+    return false;
 }
 
 static bool item_at(const struct share_conf *c, unsigned i, struct share_conf_item *out)
@@ -201,39 +209,74 @@ static bool item_at(const struct share_conf *c, unsigned i, struct share_conf_it
 
 bool share_conf_item_at(const struct share_conf *c, unsigned i, struct share_conf_item *out)
 {
-    struct share_conf_item fallback;
-    struct share_conf d;
-
-    share_conf_default(&d);
     if (!item_at(c, i, out))
         return false;
-    item_at(&d, i, &fallback);
-    out->is_default = strcmp(out->value, fallback.value) == 0;
+    ASSERT(i < 8 * sizeof c->set);
+    out->is_default = !(c->set >> i & 1);
     return true;
+}
+
+/* Item number i is again as if nobody had set it. */
+static void item_clear(struct share_conf *c, unsigned i)
+{
+    struct share_conf d;
+    unsigned n = 0;
+
+    share_conf_default(&d);
+#define GROUP_INT(item, field, least, most, prose) \
+    if (i == n++)                                  \
+        c->field = d.field;
+#define GROUP_BOOL(item, field, prose) \
+    if (i == n++)                      \
+        c->field = d.field;
+#define GROUP_TEXT(item, prose) \
+    if (i == n++)               \
+        text_set(c, SLICE_LIT(item), slice_str(text_of(&d, item)));
+#include "proto/kafka/tbl/group_configs.h"
+#undef GROUP_INT
+#undef GROUP_BOOL
+#undef GROUP_TEXT
+    c->set &= ~(1u << i);
+}
+
+/* -1: there is no such item. */
+static int item_find(struct slice name)
+{
+    int n = 0;
+
+#define ITEM(item)                \
+    if (slice_eq_str(name, item)) \
+        return n;                 \
+    n++;
+#define GROUP_INT(item, field, least, most, prose) ITEM(item)
+#define GROUP_BOOL(item, field, prose)             ITEM(item)
+#define GROUP_TEXT(item, prose)                    ITEM(item)
+#include "proto/kafka/tbl/group_configs.h"
+#undef GROUP_INT
+#undef GROUP_BOOL
+#undef GROUP_TEXT
+#undef ITEM
+    return -1;
 }
 
 enum err share_conf_set(struct share_conf *c, struct slice name, struct slice value,
                         struct errinfo *info)
 {
-    int len = (int)(name.len < 80 ? name.len : 80);
-    struct share_conf_item it;
-    struct share_conf d;
-    unsigned i;
-    int r;
+    int i = item_find(name), len = (int)(name.len < 80 ? name.len : 80);
 
-    share_conf_default(&d);
-    for (i = 0; slice_is_null(value) && item_at(&d, i, &it); i++)
-        if (slice_eq_str(name, it.name))
-            value = slice_str(it.value);
-    r = item_set(c, name, value);
-    if (r > 0)
-        return ERR_OK;
-    if (r < 0)
+    if (i < 0)
         return errinfo_set(info, ERR_CONFIG, "Unknown group config name: %.*s", len,
                            (const char *)name.ptr);
-    return errinfo_set(info, ERR_CONFIG, "Invalid value %.*s for configuration %.*s",
-                       (int)(value.len < 80 ? value.len : 80), (const char *)value.ptr, len,
-                       (const char *)name.ptr);
+    if (slice_is_null(value)) {
+        item_clear(c, (unsigned)i);
+        return ERR_OK;
+    }
+    if (!item_set(c, name, value))
+        return errinfo_set(info, ERR_CONFIG, "Invalid value %.*s for configuration %.*s",
+                           (int)(value.len < 80 ? value.len : 80), (const char *)value.ptr, len,
+                           (const char *)name.ptr);
+    c->set |= 1u << i;
+    return ERR_OK;
 }
 
 struct slice share_conf_text(const struct share_conf *c, char out[SHARE_CONF_TEXT_MAX])

@@ -1,8 +1,10 @@
 /* Members of streams groups: StreamsGroupHeartbeat (KIP-1071).
  *
  * The coordinator's answer says, besides, which internal topics of the application are missing. Here
- * they are made, if the client may create topics; the answer does not wait for them, later heartbeats
- * find them. What may be said is checked as by Apache Kafka 4.2 (KafkaApis, GroupCoordinatorService). */
+ * they are made, if the client may create topics; the answer does not wait for them, later
+ * heartbeats find them. What may be said is checked as by Apache Kafka 4.2 (KafkaApis,
+ * GroupCoordinatorService). */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,7 +128,8 @@ static bool beat_fill(struct kreq *q, const request *m, struct group_streams_hea
                                           .session_timeout_ms = conf.streams_session_timeout_ms,
                                           .heartbeat_ms = conf.streams_heartbeat_ms,
                                           .standby_replicas = conf.streams_standby_replicas,
-                                          .initial_delay_ms = conf.streams_initial_delay_ms};
+                                          .initial_delay_ms = conf.streams_initial_delay_ms,
+                                          .interval_ms = conf.streams_interval_ms};
     if (m->user_endpoint) {
         h->endpoint_host = m->user_endpoint->host;
         h->endpoint_port = m->user_endpoint->port;
@@ -151,11 +154,75 @@ static bool beat_fill(struct kreq *q, const request *m, struct group_streams_hea
 
 /* ---- what is refused before the group is asked ---- */
 
-static int16_t topic_check(struct kreq *q, struct slice name, bool internal, const char **text)
+typedef int16_t (*name_fn)(struct kreq *q, struct slice name, bool made, void *arg);
+
+/* Calls back for each topic that the subtopology names, until one is not KE_NONE. made: the group
+ * makes it, if it is not there. */
+static int16_t names_each(struct kreq *q,
+                          const struct kafka_streams_group_heartbeat_request_subtopology *s,
+                          name_fn fn, void *arg)
 {
+    int16_t code = KE_NONE;
+    uint32_t i;
+
+    for (i = 0; i < s->source_topics_n && !code; i++)
+        code = fn(q, s->source_topics[i], false, arg);
+    for (i = 0; i < s->repartition_sink_topics_n && !code; i++)
+        code = fn(q, s->repartition_sink_topics[i], true, arg);
+    for (i = 0; i < s->repartition_source_topics_n && !code; i++)
+        code = fn(q, s->repartition_source_topics[i].name, true, arg);
+    for (i = 0; i < s->state_changelog_topics_n && !code; i++)
+        code = fn(q, s->state_changelog_topics[i].name, true, arg);
+    return code;
+}
+
+static const char *const kafka_internal[] = {"__consumer_offsets", "__transaction_state",
+                                             "__share_group_state"};
+#define KAFKA_INTERNAL (sizeof kafka_internal / sizeof *kafka_internal)
+
+/* Notes which of them the topology names. */
+static int16_t internal_note(struct kreq *q, struct slice name, bool made, void *arg)
+{
+    bool *named = arg;
+    unsigned i;
+
+    for (i = 0; i < KAFKA_INTERNAL; i++)
+        named[i] |= slice_eq_str(name, kafka_internal[i]);
+    return KE_NONE;
+}
+
+/* What Kafka keeps in topics of these names is not in topics here; but a client that names them is
+ * told what Kafka tells it, not that they are missing. */
+static int16_t internal_check(struct kreq *q,
+                              const struct kafka_streams_group_heartbeat_request_topology *tp,
+                              struct slice *text)
+{
+    bool named[KAFKA_INTERNAL] = {false};
+    char list[80] = "";
+    unsigned k;
+    size_t n = 0;
+    uint32_t i;
+
+    for (i = 0; i < tp->subtopologies_n; i++)
+        names_each(q, &tp->subtopologies[i], internal_note, named);
+    for (k = 0; k < KAFKA_INTERNAL; k++)
+        if (named[k])
+            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? "," : "",
+                                  kafka_internal[k]);
+    if (n == 0)
+        return KE_NONE;
+    *text = kreq_printf(
+        q, "Use of Kafka internal topics %s in a Kafka Streams topology is prohibited.", list);
+    return kafka_code(ERR_STREAMS_TOPOLOGY);
+}
+
+static int16_t topic_check(struct kreq *q, struct slice name, bool made, void *arg)
+{
+    struct slice *text = arg;
+
     if (!topic_name_valid(name)) {
-        *text = internal ? "Some internal topic names of the topology are invalid."
-                         : "Some topic names of the topology are invalid.";
+        *text = made ? SLICE_LIT("Some internal topic names of the topology are invalid.")
+                     : SLICE_LIT("Some topic names of the topology are invalid.");
         return kafka_code(ERR_STREAMS_TOPOLOGY);
     }
     if (kafka_allowed(q, KOP_DESCRIBE, KRES_TOPIC, name))
@@ -163,25 +230,21 @@ static int16_t topic_check(struct kreq *q, struct slice name, bool internal, con
     return KE_TOPIC_AUTHORIZATION_FAILED;
 }
 
-static int16_t sub_check(struct kreq *q,
-                         const struct kafka_streams_group_heartbeat_request_subtopology *s,
-                         const char **text)
+static int16_t topology_check(struct kreq *q,
+                              const struct kafka_streams_group_heartbeat_request_topology *tp,
+                              struct slice *text)
 {
     int16_t code = KE_NONE;
     uint32_t i;
 
-    if (s->source_topic_regex_n) {
-        *text = "Regular expressions for source topics are not supported yet.";
-        return KE_INVALID_REQUEST;
-    }
-    for (i = 0; i < s->source_topics_n && !code; i++)
-        code = topic_check(q, s->source_topics[i], false, text);
-    for (i = 0; i < s->repartition_sink_topics_n && !code; i++)
-        code = topic_check(q, s->repartition_sink_topics[i], true, text);
-    for (i = 0; i < s->repartition_source_topics_n && !code; i++)
-        code = topic_check(q, s->repartition_source_topics[i].name, true, text);
-    for (i = 0; i < s->state_changelog_topics_n && !code; i++)
-        code = topic_check(q, s->state_changelog_topics[i].name, true, text);
+    for (i = 0; i < tp->subtopologies_n; i++)
+        if (tp->subtopologies[i].source_topic_regex_n) {
+            *text = SLICE_LIT("Regular expressions for source topics are not supported yet.");
+            return KE_INVALID_REQUEST;
+        }
+    code = internal_check(q, tp, text);
+    for (i = 0; i < tp->subtopologies_n && !code; i++)
+        code = names_each(q, &tp->subtopologies[i], topic_check, text);
     return code;
 }
 
@@ -200,38 +263,33 @@ static bool too_many(const struct kafka_streams_group_heartbeat_request_topology
     return names > LIMIT_STREAMS_TOPICS || tp->subtopologies_n > LIMIT_STREAMS_SUBTOPOLOGIES;
 }
 
-static int16_t beat_check(struct kreq *q, const request *m, const char **text)
+static int16_t beat_check(struct kreq *q, const request *m, struct slice *text)
 {
-    int16_t code = KE_NONE;
-    uint32_t i;
-
-    *text = NULL;
+    *text = SLICE_NULL;
     if (!kafka_allowed(q, KOP_READ, KRES_GROUP, m->group_id))
         return KE_GROUP_AUTHORIZATION_FAILED;
     if (m->group_id.len == 0)
-        *text = "GroupId can't be empty.";
+        *text = SLICE_LIT("GroupId can't be empty.");
     else if (!m->task_offsets_null)
-        *text = "TaskOffsets are not supported yet.";
+        *text = SLICE_LIT("TaskOffsets are not supported yet.");
     else if (!m->task_end_offsets_null)
-        *text = "TaskEndOffsets are not supported yet.";
+        *text = SLICE_LIT("TaskEndOffsets are not supported yet.");
     else if (m->warmup_tasks_n)
-        *text = "WarmupTasks are not supported yet.";
+        *text = SLICE_LIT("WarmupTasks are not supported yet.");
     else if (m->topology && too_many(m->topology))
-        *text = "The topology has too many subtopologies or topics.";
-    if (*text)
+        *text = SLICE_LIT("The topology has too many subtopologies or topics.");
+    if (!slice_is_null(*text))
         return KE_INVALID_REQUEST;
-    for (i = 0; m->topology && i < m->topology->subtopologies_n && !code; i++)
-        code = sub_check(q, &m->topology->subtopologies[i], text);
-    return code;
+    return m->topology ? topology_check(q, m->topology, text) : KE_NONE;
 }
 
-static void beat_refuse(struct kreq *q, int16_t code, const char *text)
+static void beat_refuse(struct kreq *q, int16_t code, struct slice text)
 {
     response s;
 
     kafka_streams_group_heartbeat_response_init(&s);
     s.error_code = code;
-    s.error_message = slice_str(text);
+    s.error_message = text;
     KREQ_REPLY(q, streams_group_heartbeat, &s);
 }
 
@@ -317,7 +375,8 @@ static struct said *topology_said(struct kreq *q, const request *m)
     return s;
 }
 
-/* One that cannot be kept ends the one before: that is no longer what the group runs. */
+/* One that cannot be kept, for its size or because there is no room for more, ends the one before:
+ * that is no longer what the group runs. */
 static void topology_keep(struct kreq *q, const struct said *s)
 {
     struct errinfo info = {0};
@@ -326,8 +385,11 @@ static void topology_keep(struct kreq *q, const struct said *s)
 
     buf_init(&was, LIMIT_KV_VALUE);
     known = kv_get(q->b, STREAMS_TOPOLOGY_NS, s->group, &was) == ERR_OK;
-    if (known ? !slice_eq(buf_slice(&was), s->topology) : s->topology.len > 0)
-        kv_put(q->b, STREAMS_TOPOLOGY_NS, s->group, s->topology, 0, made, NULL, &info);
+    if ((known ? !slice_eq(buf_slice(&was), s->topology) : s->topology.len > 0) &&
+        kv_put(q->b, STREAMS_TOPOLOGY_NS, s->group, s->topology, 0, made, NULL, &info) ==
+            ERR_LIMIT &&
+        known)
+        kv_put(q->b, STREAMS_TOPOLOGY_NS, s->group, SLICE_NULL, 0, made, NULL, &info);
     buf_fini(&was);
 }
 
@@ -446,7 +508,7 @@ static void beat_reply(struct kreq *q)
 
     if (r->e) {
         beat_refuse(q, r->e == ERR_TOO_LARGE ? KE_INVALID_REQUEST : kafka_group_code(r->e),
-                    r->text);
+                    slice_str(r->text));
         return;
     }
     kafka_streams_group_heartbeat_response_init(&s);
@@ -478,7 +540,7 @@ void kafka_on_streams_group_heartbeat(struct kreq *q)
 {
     struct group_streams_heartbeat h;
     struct kafka_wait *w;
-    const char *text;
+    struct slice text;
     request m;
     int16_t code;
 

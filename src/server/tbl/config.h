@@ -49,6 +49,38 @@ CONFIG(kafka_acls_everyone, "kafka.acl.else_everyone", BOOL, "false", 0, 0, "",
        "Where there is no rule at all about a resource everybody may do everything.")
 CONFIG(kafka_supers, "kafka.acl.super_users", TEXT, "", 0, 2000, "names",
        "User:NAME, several with semicolons: they may do everything. A certificate's name is its subject: User:CN=ann,O=Weir.")
+CONFIG(group_delay_ms, "group.initial.rebalance.delay.ms", TIME, "3s", 0, 2147483647, "time",
+       "What the first rebalance of an empty classic group waits for more members.")
+CONFIG(group_session_least_ms, "group.min.session.timeout.ms", TIME, "6s", 1, 2147483647, "time",
+       "Shortest session timeout that members of the classic protocol may ask for.")
+CONFIG(group_session_most_ms, "group.max.session.timeout.ms", TIME, "30m", 1, 2147483647, "time", "And the longest.")
+CONFIG(group_size, "group.max.size", NUMBER, "10000", 1, 10000, "members", "Of a classic group.")
+CONFIG(consumer_session_ms, "group.consumer.session.timeout.ms", TIME, "45s", 1, 2147483647, "time",
+       "A member of a consumer group (KIP-848) that is silent for it is out.")
+CONFIG(consumer_heartbeat_ms, "group.consumer.heartbeat.interval.ms", TIME, "5s", 1, 2147483647, "time",
+       "How often members of consumer groups are to send heartbeats.")
+CONFIG(consumer_size, "group.consumer.max.size", NUMBER, "10000", 1, 10000, "members", "Of a consumer group.")
+CONFIG(consumer_migration, "group.consumer.migration.policy", CHOICE, "bidirectional", 0, 0, "disabled|upgrade|downgrade|bidirectional",
+       "Whether a classic group becomes a consumer group when a member joins by that protocol (upgrade), and the other way when the last such leaves (downgrade).")
+CONFIG(share_session_ms, "group.share.session.timeout.ms", TIME, "45s", 1, 2147483647, "time",
+       "A member of a share group that is silent for it is out.")
+CONFIG(share_heartbeat_ms, "group.share.heartbeat.interval.ms", TIME, "5s", 1, 2147483647, "time",
+       "How often members of share groups are to send heartbeats.")
+CONFIG(share_size, "group.share.max.size", NUMBER, "200", 1, 10000, "members", "Of a share group.")
+CONFIG(streams_session_ms, "group.streams.session.timeout.ms", TIME, "45s", 1, 2147483647, "time",
+       "A member of a streams group (KIP-1071) that is silent for it is out. This and the next ones but the size hold for groups without a configuration of their own, such as streams.session.timeout.ms.")
+CONFIG(streams_heartbeat_ms, "group.streams.heartbeat.interval.ms", TIME, "5s", 1, 2147483647, "time",
+       "How often members of streams groups are to send heartbeats.")
+CONFIG(streams_size, "group.streams.max.size", NUMBER, "10000", 1, 10000, "members", "Of a streams group.")
+CONFIG(streams_standbys, "group.streams.num.standby.replicas", NUMBER, "0", 0, 16, "members",
+       "That keep the state of a task besides the one that runs it.")
+CONFIG(streams_delay_ms, "group.streams.initial.rebalance.delay.ms", TIME, "3s", 0, 2147483647, "time",
+       "What the first assignment of an empty streams group waits for more members.")
+CONFIG(streams_interval_ms, "group.streams.assignment.interval.ms", TIME, "1s", 0, 2147483647, "time",
+       "Between two assignments of a streams group, at least; changes in between are taken together. 0: each change is an assignment.")
+CONFIG(offsets_retention, "offsets.retention.minutes", NUMBER, "10080", 1, 2147483647, "minutes",
+       "A group without members keeps its offsets for it, if it ever had members.")
+CONFIG(offsets_check_ms, "offsets.retention.check.interval.ms", TIME, "10m", 1, 2147483647, "time", "How often that is looked at.")
 CONFIG(pgwire, "pgwire.listen", TEXT, "", 0, 1000, "addresses",
        "Where PostgreSQL's protocol is served, for SQL: HOST:PORT, several with commas; port 0 asks the system. Empty: nowhere.")
 CONFIG(pgwire_tls_cert, "pgwire.tls.cert", TEXT, "", 0, 400, "path",

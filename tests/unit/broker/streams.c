@@ -187,12 +187,15 @@ struct runner {
     const char *id, *instance, *process, *host;
     const struct streams_topology *topology;
     struct group_wait wait;
-    int32_t epoch, endpoint_epoch, standbys, delay;
+    int32_t epoch, endpoint_epoch, standbys, delay, interval;
+    /* the group has no configuration of its own; but for this */
+    bool server_conf, own_session;
     bool shutdown;
     /* answers */
     enum err e;
     bool told, endpoints_told;
     unsigned status; /* bits */
+    int32_t heartbeat_ms;
     char text[256], detail[512], tasks[STREAMS_ROLES][128], endpoints[256], missing[2048];
 };
 
@@ -251,6 +254,7 @@ static void on_beat(void *arg, struct group_streams_result *r)
     unsigned i;
 
     m->e = r->e;
+    m->heartbeat_ms = r->heartbeat_ms;
     snprintf(m->text, sizeof m->text, "%s", r->text ? r->text : "");
     if (r->e)
         return;
@@ -318,9 +322,15 @@ static enum err beat_with(struct runner *m, int32_t epoch, const char *const own
                                         .session_timeout_ms = SESSION_MS,
                                         .heartbeat_ms = 500,
                                         .standby_replicas = m->standbys,
-                                        .initial_delay_ms = m->delay};
+                                        .initial_delay_ms = m->delay,
+                                        .interval_ms = m->interval};
     unsigned r;
 
+    if (m->server_conf)
+        h.session_timeout_ms = h.heartbeat_ms = h.standby_replicas = h.initial_delay_ms =
+            h.interval_ms = -1;
+    if (m->own_session)
+        h.session_timeout_ms = SESSION_MS;
     for (r = 0; owned && r < STREAMS_ROLES; r++) {
         h.owned_n[r] = owned_of(owned[r], ts[r], parts[r]);
         h.owned[r] = ts[r];
@@ -603,6 +613,219 @@ static void test_initial_delay(void **state)
     has(b, "0:1");
     assert_int_equal(a.status | b.status, 0);
     assert_int_equal(app_state(&x), GROUP_STABLE);
+    fx_end(&x.f);
+}
+
+static int32_t app_epoch(struct mx *x, bool assigned)
+{
+    struct group_description d;
+    int32_t epoch;
+
+    assert_int_equal(group_describe(x->f.b, SLICE_LIT(G), &d), ERR_OK);
+    epoch = assigned ? d.assignment_epoch : d.generation;
+    group_description_fini(&d);
+    return epoch;
+}
+
+/* A member that is another process with each heartbeat makes no more work than one that is so once. */
+static void test_interval(void **state)
+{
+    struct runner a, b;
+    struct mx x;
+    char process[16];
+    int32_t was;
+    int i;
+
+    begin(&x, 4, true);
+    a = (struct runner){.x = &x, .id = "a", .process = process, .topology = &one, .interval = 1000};
+    b = (struct runner){.x = &x, .id = "b", .process = "b", .topology = &one, .interval = 1000};
+    snprintf(process, sizeof process, "p");
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_OK);
+    has(a, "0:0,1,2,3"); /* the first is made at once */
+    was = app_epoch(&x, true);
+    for (i = 0; i < 100; i++) {
+        snprintf(process, sizeof process, "p%d", i);
+        mx_pass(&x, 5);
+        obey(&a);
+        assert_int_equal(a.status, 1u << STREAMS_DELAYED);
+        assert_string_equal(a.detail,
+                            "Assignment delayed due to the configured assignment interval.");
+        has(a, "0:0,1,2,3"); /* it goes on with what it has */
+    }
+    assert_int_equal(beat_as(&b, GROUP_EPOCH_JOIN), ERR_OK);
+    has(b, "");
+    assert_int_equal(b.epoch, was);
+    assert_int_equal(app_epoch(&x, true), was);
+    assert_int_equal(app_epoch(&x, false), was + 1);
+    assert_int_equal(app_state(&x), GROUP_ASSIGNING);
+    mx_pass(&x, 499);
+    assert_int_equal(app_epoch(&x, true), was);
+    mx_pass(&x, 1); /* it is over: one assignment for all that changed */
+    assert_int_equal(app_epoch(&x, true), was + 1);
+    beat(&a);
+    has(a, "0:0,1");
+    obey(&a);
+    beat(&b);
+    has(b, "0:2,3");
+    assert_int_equal(a.status | b.status, 0);
+    mx_pass(&x, 1000); /* and who comes when nothing was for so long waits for nothing */
+    assert_int_equal(beat_as(&b, GROUP_EPOCH_LEAVE), ERR_OK);
+    beat(&a);
+    has(a, "0:0,1,2,3");
+    fx_end(&x.f);
+}
+
+/* That tasks are to be given up is told at once: the topics are not there. */
+static void test_interval_unready(void **state)
+{
+    struct runner a;
+    struct mx x;
+
+    begin(&x, 2, true);
+    a = (struct runner){.x = &x, .id = "a", .process = "p", .topology = &one, .interval = 1000};
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_OK);
+    has(a, "0:0,1");
+    assert_int_equal(topic_delete_wait(x.f.b, SLICE_LIT("app-store-changelog"), NULL), ERR_OK);
+    beat(&a);
+    assert_int_equal(a.status, 1u << STREAMS_MISSING_INTERNAL);
+    has(a, "");
+    fx_end(&x.f);
+}
+
+/* What the server has holds for groups that have nothing of their own. */
+static void test_server_conf(void **state)
+{
+    struct group_conf conf;
+    struct runner a, b;
+    struct mx x;
+
+    begin(&x, 2, true);
+    groups_conf_get(x.f.b, &conf);
+    conf.streams_session_timeout_ms = 20000;
+    conf.streams_heartbeat_ms = 7000;
+    conf.streams_standby_replicas = 1;
+    conf.streams_initial_delay_ms = 2000;
+    conf.streams_interval_ms = 0;
+    conf.streams_size_max = 2;
+    assert_int_equal(groups_conf_set(x.f.b, &conf, NULL), ERR_OK);
+    a = (struct runner){.x = &x, .id = "a", .process = "p", .topology = &one, .server_conf = true};
+    b = a;
+    b.id = "b";
+    b.process = "q";
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_OK);
+    assert_int_equal(a.heartbeat_ms, 7000);
+    assert_int_equal(a.status, 1u << STREAMS_DELAYED);
+    assert_int_equal(beat_as(&b, GROUP_EPOCH_JOIN), ERR_OK);
+    mx_pass(&x, 2000);
+    beat(&a);
+    has(a, "0:0");
+    assert_string_equal(a.tasks[STREAMS_STANDBY], "0:1");
+    beat(&b);
+    mx_pass(&x, 19000);
+    beat(&a); /* b is silent */
+    mx_pass(&x, 999);
+    assert_int_equal(beat_as(&b, b.epoch), ERR_OK);
+    b.id = "c";
+    assert_int_equal(beat_as(&b, GROUP_EPOCH_JOIN), ERR_GROUP_MAX_SIZE);
+    mx_pass(&x, 20000);
+    assert_int_equal(beat_as(&a, a.epoch), ERR_UNKNOWN_MEMBER);
+    /* the server's interval, where the group's own timeout is shorter than that */
+    conf.streams_heartbeat_ms = SESSION_MS;
+    assert_int_equal(groups_conf_set(x.f.b, &conf, NULL), ERR_OK);
+    a.own_session = true;
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_OK);
+    assert_int_equal(a.heartbeat_ms, (SESSION_MS + 2) / 3);
+    conf.streams_heartbeat_ms = conf.streams_session_timeout_ms + 1;
+    assert_int_equal(groups_conf_set(x.f.b, &conf, NULL), ERR_CONFIG);
+    fx_end(&x.f);
+}
+
+/* ---- topologies that are kept ---- */
+
+static void put_done(void *arg, enum err e, const struct errinfo *info)
+{
+    *(enum err *)arg = e;
+}
+
+/* One that comes when the group is no more is nothing; so it is after a restart. */
+static void test_kept_late(void **state)
+{
+    enum err deleted = ERR_AGAIN, kept = ERR_AGAIN;
+    struct slice topology = SLICE_LIT("topology");
+    struct runner a;
+    struct buf b;
+    struct mx x;
+    int i;
+
+    begin(&x, 2, true);
+    buf_init(&b, 100);
+    a = join_as(&x, "a", &one);
+    assert_int_equal(kv_put_wait(x.f.b, STREAMS_TOPOLOGY_NS, SLICE_LIT(G), topology, 0, NULL),
+                     ERR_OK);
+    assert_int_equal(kv_get(x.f.b, STREAMS_TOPOLOGY_NS, SLICE_LIT(G), &b), ERR_OK);
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_LEAVE), ERR_OK);
+    assert_int_equal(group_remove(x.f.b, SLICE_LIT(G), put_done, &deleted, NULL), ERR_OK);
+    assert_int_equal(
+        kv_put(x.f.b, STREAMS_TOPOLOGY_NS, SLICE_LIT(G), topology, 0, put_done, &kept, NULL),
+        ERR_OK); /* an answer was on its way when the group was deleted */
+    broker_step(x.f.b);
+    assert_int_equal(deleted, ERR_OK);
+    assert_int_equal(kept, ERR_OK);
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(kv_get(x.f.b, STREAMS_TOPOLOGY_NS, SLICE_LIT(G), &b), ERR_NOT_FOUND);
+        assert_int_equal(x.f.b->kvs.topologies.n + x.f.b->kvs.topologies_coming.n, 0);
+        fx_reopen(&x.f);
+    }
+    buf_fini(&b);
+    fx_end(&x.f);
+}
+
+static enum err keep_of(struct mx *x, unsigned group, struct slice topology)
+{
+    char name[16];
+
+    snprintf(name, sizeof name, "g%05u", group);
+    return kv_put_wait(x->f.b, STREAMS_TOPOLOGY_NS, slice_str(name), topology, 0, NULL);
+}
+
+/* They fill their part of the room for items, and no more. */
+static void test_kept_room(void **state)
+{
+    static uint8_t bytes[LIMIT_KV_VALUE];
+    struct slice large = slice_of(bytes, sizeof bytes), small = slice_of(bytes, 100);
+    unsigned i, n = LIMIT_STREAMS_KEPT_BYTES / LIMIT_KV_VALUE;
+    struct partition *p;
+    enum err done = ERR_AGAIN;
+    struct topic *t;
+    struct mx x;
+    char name[16];
+
+    mx_start(&x);
+    t = fx_topic(&x.f, "t", 1);
+    p = topic_partition(t, 0);
+    for (i = 0; i <= n; i++) {
+        snprintf(name, sizeof name, "g%05u", i);
+        assert_int_equal(group_commit_wait(x.f.b, slice_str(name), p, 1, SLICE_NULL, NULL), ERR_OK);
+    }
+    for (i = 0; i < n - 1; i++)
+        assert_int_equal(keep_of(&x, i, large), ERR_OK);
+    assert_int_equal(keep_of(&x, i, large), ERR_LIMIT); /* names take room, too */
+    assert_int_equal(keep_of(&x, i, small), ERR_OK);
+    assert_int_equal(x.f.b->kvs.topologies.n, n);
+    assert_int_equal(keep_of(&x, n, large), ERR_LIMIT);
+    for (i = 0; i < 10; i++) { /* others' items are put as ever */
+        snprintf(name, sizeof name, "k%u", i);
+        assert_int_equal(kv_put_wait(x.f.b, "other", slice_str(name), large, 0, NULL), ERR_OK);
+    }
+    assert_int_equal(group_remove(x.f.b, SLICE_LIT("g00000"), put_done, &done, NULL), ERR_OK);
+    broker_step(x.f.b);
+    assert_int_equal(done, ERR_OK);
+    assert_int_equal(keep_of(&x, n, large), ERR_OK);
+    assert_int_equal(x.f.b->kvs.topologies_coming.n, 0);
+    fx_reopen(&x.f);
+    assert_int_equal(x.f.b->kvs.topologies.n, n);
+    assert_int_equal(keep_of(&x, n - 1, large), ERR_LIMIT);
+    topic_unref(&t);
     fx_end(&x.f);
 }
 
@@ -1203,6 +1426,11 @@ int main(void)
         cmocka_unit_test(test_static),
         cmocka_unit_test(test_standbys),
         cmocka_unit_test(test_initial_delay),
+        cmocka_unit_test(test_interval),
+        cmocka_unit_test(test_interval_unready),
+        cmocka_unit_test(test_server_conf),
+        cmocka_unit_test(test_kept_late),
+        cmocka_unit_test(test_kept_room),
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_repartition_numbers),
         cmocka_unit_test(test_source_changelog),

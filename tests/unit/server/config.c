@@ -10,6 +10,7 @@
 
 #include <unistd.h>
 
+#include "broker/coordinator.h"
 #include "server/config.h"
 
 static struct config conf;
@@ -114,6 +115,43 @@ static void test_nul(void **state)
     assert_string_equal(conf.data.text, "weir-data");
 }
 
+/* Keys named as Kafka's are the groups' configuration, and its defaults are theirs. */
+static void test_groups(void **state)
+{
+    struct group_conf g, def;
+
+    config_groups(&conf, &g);
+    group_conf_default(&def);
+    assert_memory_equal(&g, &def, offsetof(struct group_conf, upgrade));
+    assert_int_equal(g.upgrade, def.upgrade);
+    assert_int_equal(g.downgrade, def.downgrade);
+    assert_int_equal(g.offsets_retention_minutes, def.offsets_retention_minutes);
+    assert_int_equal(g.offsets_retention_check_ms, def.offsets_retention_check_ms);
+    assert_int_equal(file("group:\n  streams:\n    session.timeout.ms: 20000\n"
+                          "    heartbeat.interval.ms: 4s\n    max.size: 7\n"
+                          "    num.standby.replicas: 2\n    assignment.interval.ms: 250\n"
+                          "  consumer.migration.policy: upgrade\n"
+                          "group.streams.initial.rebalance.delay.ms: 0\n"
+                          "group.share.max.size: 3\noffsets.retention.minutes: 60\n"),
+                     ERR_OK);
+    config_groups(&conf, &g);
+    assert_int_equal(g.streams_session_timeout_ms, 20000);
+    assert_int_equal(g.streams_heartbeat_ms, 4000);
+    assert_int_equal(g.streams_size_max, 7);
+    assert_int_equal(g.streams_standby_replicas, 2);
+    assert_int_equal(g.streams_interval_ms, 250);
+    assert_int_equal(g.streams_initial_delay_ms, 0);
+    assert_int_equal(g.share_size_max, 3);
+    assert_int_equal(g.offsets_retention_minutes, 60);
+    assert_true(g.upgrade && !g.downgrade);
+    assert_int_equal(config_check(&conf, &info), ERR_OK);
+    refuses("group.streams.max.size: 10001\n", "from 1 to 10000");
+    refuses("group.streams.num.standby.replicas: 17\n", "from 0 to 16");
+    assert_int_equal(file("group.streams.heartbeat.interval.ms: 21s\n"), ERR_OK);
+    assert_int_equal(config_check(&conf, &info), ERR_CONFIG);
+    assert_non_null(strstr(info.text, "group.streams.heartbeat.interval.ms is 1 to 20000"));
+}
+
 static void test_refusals(void **state)
 {
     refuses("- a\n", "settings were expected");
@@ -136,6 +174,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_units_of_limits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_list, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nul, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
     };
 

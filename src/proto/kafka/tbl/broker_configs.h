@@ -59,6 +59,8 @@ BROKER_INT("group.streams.num.standby.replicas", g.streams_standby_replicas, 0,
               "members besides the active one that keep the state of a task")
 BROKER_INT("group.streams.initial.rebalance.delay.ms", g.streams_initial_delay_ms, 3000,
               "what the first assignment of a new streams group waits for more members")
+BROKER_INT("group.streams.assignment.interval.ms", g.streams_interval_ms, 1000,
+              "between two assignments of a streams group, at least; as in Kafka 4.3")
 BROKER_INT("group.consumer.max.size", g.consumer_size_max, INT32_MAX,
               "members of a group of the consumer protocol")
 BROKER_INT("offsets.retention.minutes", g.offsets_retention_minutes, 10080,

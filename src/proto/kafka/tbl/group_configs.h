@@ -1,5 +1,5 @@
 /* The configuration of a group that clients may change, by the names of Apache Kafka 4.2 (GroupConfig;
- * the last two: KIP-1191). Ranges are wider than those that Kafka's server defaults permit. Included
+ * streams.assignment.interval.ms: 4.3, KIP-1263; the last two: KIP-1191). Ranges are wider than those that Kafka's server defaults permit. Included
  * with these defined:
  *   GROUP_INT(name, field, least, most, prose)     GROUP_BOOL(name, field, prose)
  *   GROUP_TEXT(name, prose)                        what share_conf.c reads by itself */
@@ -23,6 +23,8 @@ GROUP_INT("streams.num.standby.replicas", streams_standby_replicas, 0, LIMIT_STR
           "members besides the active one that keep the state of a task")
 GROUP_INT("streams.initial.rebalance.delay.ms", streams_initial_delay_ms, 0, 3600000,
           "what the first assignment of a new group waits for more members")
+GROUP_INT("streams.assignment.interval.ms", streams_interval_ms, 0, 3600000,
+          "between two assignments of a streams group, at least")
 GROUP_TEXT("errors.deadletterqueue.topic.name",
            "the topic of dead letters: records rejected or delivered too often; empty: none")
 GROUP_BOOL("errors.deadletterqueue.copy.record.enable", cursor.dead_letters_copy,

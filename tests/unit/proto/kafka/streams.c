@@ -1,6 +1,7 @@
 /* Streams groups by Kafka's requests: members, internal topics, configuration, descriptions, commits. */
 #include "base/tbl/limits.h"
 #include "broker/coordinator.h"
+#include "proto/kafka/admin_int.h"
 
 #include "detached.h"
 
@@ -94,10 +95,9 @@ static void goes_on(request *q, const response *s)
     q->member_epoch = s->member_epoch;
 }
 
-static void conf_set(struct fx *f, const char *name, const char *value, int16_t code)
+static void conf_alter(struct fx *f, struct kafka_incremental_alter_configs_request_config c,
+                       int16_t code)
 {
-    struct kafka_incremental_alter_configs_request_config c = {.name = slice_str(name),
-                                                               .value = slice_str(value)};
     struct kafka_incremental_alter_configs_request_resource r = {
         .resource_type = 32, .resource_name = SLICE_LIT(GROUP), .configs = &c, .configs_n = 1};
     struct kafka_incremental_alter_configs_request q;
@@ -109,6 +109,22 @@ static void conf_set(struct fx *f, const char *name, const char *value, int16_t 
     dcall(&f->c, 44, incremental_alter_configs, 1, &q, &s);
     assert_int_equal(s.responses_n, 1);
     assert_int_equal(s.responses[0].error_code, code);
+}
+
+static void conf_set(struct fx *f, const char *name, const char *value, int16_t code)
+{
+    conf_alter(f,
+               (struct kafka_incremental_alter_configs_request_config){.name = slice_str(name),
+                                                                       .value = slice_str(value)},
+               code);
+}
+
+static void conf_clear(struct fx *f, const char *name)
+{
+    conf_alter(f,
+               (struct kafka_incremental_alter_configs_request_config){
+                   .name = slice_str(name), .config_operation = 1, .value = SLICE_NULL},
+               0);
 }
 
 /* Beats until it has tasks; the internal topics are made meanwhile. */
@@ -271,6 +287,86 @@ static void refused(struct fx *f, const request *q, int16_t code)
     assert_true(s.active_tasks_null);
 }
 
+/* Names of topics that Kafka has to itself, wherever they are named. */
+static void internal_names(struct fx *f)
+{
+    struct topology t;
+    request q;
+    response s;
+
+    joins(&q, &t);
+    t.lines = SLICE_LIT("__consumer_offsets");
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 130);
+    assert_slice(s.error_message, "Use of Kafka internal topics __consumer_offsets in a Kafka "
+                                  "Streams topology is prohibited.");
+    joins(&q, &t);
+    t.words = t.repartition.name = SLICE_LIT("__share_group_state");
+    t.changelog.name = SLICE_LIT("__transaction_state");
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 130);
+    assert_slice(s.error_message, "Use of Kafka internal topics __transaction_state,"
+                                  "__share_group_state in a Kafka Streams topology is prohibited.");
+    joins(&q, &t);
+    t.lines = SLICE_LIT("__consumer_offsets_"); /* anybody's */
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    q.member_epoch = -1;
+    q.topology = NULL;
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+}
+
+/* An item of the group's configuration, with what it has from where. */
+static void shows(struct fx *f, const char *name, const char *value, int8_t source)
+{
+    struct slice key = slice_str(name);
+    struct kafka_describe_configs_request_resource r = {.resource_type = 32,
+                                                        .resource_name = SLICE_LIT(GROUP),
+                                                        .configuration_keys = &key,
+                                                        .configuration_keys_n = 1};
+    struct kafka_describe_configs_request q;
+    struct kafka_describe_configs_response s;
+
+    kafka_describe_configs_request_init(&q);
+    q.resources = &r;
+    q.resources_n = 1;
+    dcall(&f->c, 32, describe_configs, 4, &q, &s);
+    assert_int_equal(s.results_n, 1);
+    assert_int_equal(s.results[0].configs_n, 1);
+    assert_slice(s.results[0].configs[0].value, value);
+    assert_int_equal(s.results[0].configs[0].config_source, source);
+}
+
+/* A group has what the server has, but for what was set for it: that stays, also where it is the same. */
+static void server_conf(void **state)
+{
+    struct fx *f = *state;
+    struct group_conf conf;
+    struct topology t;
+    request q;
+    response s;
+
+    conf_set(f, "streams.session.timeout.ms", "45000", 0);
+    shows(f, "streams.session.timeout.ms", "45000", KSOURCE_GROUP);
+    shows(f, "streams.heartbeat.interval.ms", "5000", KSOURCE_DEFAULT);
+    groups_conf_get(f->d.b, &conf);
+    conf.streams_session_timeout_ms = 60000;
+    conf.streams_heartbeat_ms = 9000;
+    conf.streams_initial_delay_ms = 0;
+    assert_int_equal(groups_conf_set(f->d.b, &conf, NULL), ERR_OK);
+    shows(f, "streams.session.timeout.ms", "45000", KSOURCE_GROUP);
+    shows(f, "streams.heartbeat.interval.ms", "9000", KSOURCE_DEFAULT);
+    joins(&q, &t);
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    assert_int_equal(s.heartbeat_interval_ms, 9000);
+    conf_set(f, "streams.session.timeout.ms", "8000", KE_INVALID_CONFIG);
+    conf_set(f, "streams.assignment.interval.ms", "3600001", KE_INVALID_CONFIG);
+    conf_clear(f, "streams.session.timeout.ms");
+    shows(f, "streams.session.timeout.ms", "60000", KSOURCE_DEFAULT);
+}
+
 static void refusals(void **state)
 {
     struct kafka_streams_group_heartbeat_request_task_offset offset = {SLICE_LIT("0"), 0, 1};
@@ -320,6 +416,7 @@ static void refusals(void **state)
     q.member_epoch = 5;
     q.topology = NULL;
     refused(f, &q, kafka_code(ERR_GROUP_NOT_FOUND));
+    internal_names(f);
 }
 
 static int16_t commit(struct fx *f, int16_t version, int32_t epoch, const char *member)
@@ -352,6 +449,7 @@ static void offsets(void **state)
     int32_t first;
 
     conf_set(f, "streams.initial.rebalance.delay.ms", "0", 0);
+    conf_set(f, "streams.assignment.interval.ms", "0", 0);
     joins(&q, &t);
     beat(f, &q, &s);
     until_tasks(f, &q, &s);
@@ -378,6 +476,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(members, setup, teardown),
         cmocka_unit_test_setup_teardown(kept_no_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(server_conf, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(offsets, setup, teardown),
     };
