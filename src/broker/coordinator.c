@@ -17,6 +17,7 @@
 #include "broker/streams_int.h"
 
 #define IMAGE_MS 1000 /* between the published texts of a consumer group, at least */
+#define STILL_MS 250  /* until what was due while the log stood still is looked at again */
 
 /* ---- shared bytes ---- */
 
@@ -769,9 +770,13 @@ struct slice member_id_make(struct broker *b, struct slice prefix, char out[MEMB
 
 /* ---- time ---- */
 
+/* While the log stands still nobody is silent: members wait for answers that wait for it, and their
+ * heartbeats for commits in front of them. What is due then comes later, so that a disk's pause does
+ * not take groups apart. */
 void groups_tick(struct broker *b, int64_t now_ms)
 {
     struct coordinator *c = b->coordinator;
+    bool still = journal_still(b->journal);
     unsigned i;
 
     for (i = 0; i < GROUP_SHARDS; i++) {
@@ -787,6 +792,11 @@ void groups_tick(struct broker *b, int64_t now_ms)
                 break;
             }
             tm = sh->heap[0];
+            if (still) {
+                group_timer_set(tm, now_ms + STILL_MS);
+                io_mutex_unlock(&sh->lock);
+                continue;
+            }
             group_timer_clear(tm);
             turn_on(&t, b, sh, tm->group, now_ms);
             tm->fire(&t, tm);

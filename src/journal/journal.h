@@ -175,6 +175,10 @@ uint64_t journal_giveups(const struct journal *j);
 /* Bytes sequenced but not yet durable, and whether new work should be held back (half full). */
 uint64_t journal_inflight(struct journal *j);
 bool journal_pressure(struct journal *j);
+/* Does the log stand still? A frame has been on its way to the disk for half a second, or one that took
+ * so long came there just now: no longer ago than it took, and 5 s. What waits for the log, and what
+ * comes behind it on the same connection, was not heard meanwhile. Any thread. */
+bool journal_still(struct journal *j);
 
 /* Simulation: one turn of the writer (false: nothing to do); one turn of the background worker. */
 bool journal_step(struct journal *j);

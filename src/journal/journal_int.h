@@ -36,6 +36,8 @@
 #define REWRITE_AGE_NS         30000000000ull /* younger files may soon be dead as a whole */
 #define STAMP_IDLE_NS          50000000ull
 #define NO_SPACE_RETRY_NS      200000000ull
+#define STILL_NS               500000000ull
+#define STILL_AFTER_MAX_NS     5000000000ull
 #define WRITERS_NS             20000000ull
 #define REWRITE_BYTES_MAX      (256ull << 20)
 
@@ -269,6 +271,10 @@ struct journal {
     uint32_t compact_keys_max;
     uint64_t compact_segment_bytes;
     struct compact_stats compact_stats; /* journal lock */
+
+    /* journal_still: since when a frame is on its way to the disk (0: none is), how long the last one
+     * took that took long, and when it came there */
+    _Atomic uint64_t put_since_ns, still_ns, still_end_ns;
 
     _Atomic uint64_t st_frames, st_entries, st_records, st_used, st_written, st_sync_last,
         st_sync_max;

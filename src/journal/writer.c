@@ -587,6 +587,29 @@ static void writer_fail(struct journal *j, struct frame *f, enum err e, struct e
     }
 }
 
+bool journal_still(struct journal *j)
+{
+    uint64_t since = atomic_load(&j->put_since_ns), after = atomic_load(&j->still_ns),
+             now = io_mono_ns(j->io);
+
+    if (after > STILL_AFTER_MAX_NS)
+        after = STILL_AFTER_MAX_NS;
+    return (since && now - since >= STILL_NS) ||
+           (after && now - atomic_load(&j->still_end_ns) < after);
+}
+
+/* The frame is no longer on its way. */
+static void put_ended(struct journal *j)
+{
+    uint64_t now = io_mono_ns(j->io), took = now - atomic_load(&j->put_since_ns);
+
+    if (took >= STILL_NS) {
+        atomic_store(&j->still_end_ns, now);
+        atomic_store(&j->still_ns, took);
+    }
+    atomic_store(&j->put_since_ns, 0);
+}
+
 bool writer_step(struct journal *j)
 {
     struct frame *f = writer_take(j);
@@ -596,7 +619,9 @@ bool writer_step(struct journal *j)
 
     if (!f)
         return false;
+    atomic_store(&j->put_since_ns, io_mono_ns(j->io));
     e = frame_write(j, f, &tried, &info);
+    put_ended(j);
     if (e) {
         if (e == ERR_NO_SPACE && tried)
             e = ERR_IO; /* the write itself: what is on disk is unknown */

@@ -18,9 +18,9 @@ started = []  # (data, process) of every server: scratch stops those that a fail
 
 class Server:
     """weir serve on a directory; .port, .url, with kafka=PORT (0: any) .kafka, with pgwire=PORT .pgwire (a
-    port), with nats=PORT .nats (host and port); loops=N; stop() or kill()."""
+    port), with nats=PORT .nats (host and port); loops=N; env= besides the usual; stop() or kill()."""
 
-    def __init__(self, data, *args, expect_fail=False, kafka=None, pgwire=None, nats=None, loops=None):
+    def __init__(self, data, *args, expect_fail=False, kafka=None, pgwire=None, nats=None, loops=None, env=None):
         self.data = data
         self.kafka = self.pgwire = self.nats = None
         if loops is not None:
@@ -34,7 +34,7 @@ class Server:
         self.log = open(data + ".log", "ab")
         self.p = subprocess.Popen(
             [WEIR, "serve", "--data", data, "--http", "127.0.0.1:0", *args],
-            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
+            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, env=dict(os.environ, **(env or {})))
         started.append((os.path.abspath(data), self.p))
         line = self.p.stdout.readline().decode()
         m = re.match(r"http listening on (https?)://127\.0\.0\.1:(\d+)$", line.strip())

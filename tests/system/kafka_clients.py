@@ -11,7 +11,7 @@ whose names begin with PREFIX. It prints a line for each of its steps: `ok STEP`
 import base64, glob, gzip, hashlib, json, os, re, shutil, signal, struct, subprocess, sys, tempfile, time
 
 import kafka_hostile
-from harness import ROOT, Skip, alone, beside_others, npm_modules, scratch, served, weir
+from harness import ROOT, Skip, alone, beside_others, npm_modules, scratch, served, wait_for, weir
 
 HERE = os.path.join(ROOT, "tests", "system", "kafka")
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -306,6 +306,38 @@ def test_kafka_kcat_group():
             assert sorted(values) == sorted(["v%d" % i for i in range(sent - 1)] + ["late"]), "each record once"
         finally:
             for m in everyone:
+                m.p.kill()
+                m.p.wait()
+
+
+def preload(d):
+    """The library that lets a server's disk pause, compiled into folder d."""
+    lib = os.path.join(d, "stall.so")
+    p = subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-o", lib,
+                        os.path.join(HERE, "stall.c"), "-ldl"], capture_output=True)
+    assert p.returncode == 0, p.stderr.decode()
+    return lib
+
+
+@beside_others
+def test_kafka_disk_pause():
+    """The disk pauses for longer than a session while a member waits to have joined: it is one, of the first generation."""
+    need_kcat()
+    with scratch() as d:
+        stall = os.path.join(d, "stall")
+        with served(kafka=0, env={"LD_PRELOAD": preload(d), "WEIR_STALL": stall}) as s:
+            weir("topics", "create", "paused", server=s)
+            with open(stall, "w") as f:
+                f.write("." * 12)  # the first rebalance waits for 3 s, then the session of 6 s begins
+            m = Balanced(s, d, "g", "paused", "kcat")
+            try:
+                wait_for(m.parts)
+                assert not os.path.exists(stall), "the disk did not pause"
+                kcat(s, "-P", "-t", "paused", stdin=b"a\nb")
+                wait_for(lambda: len(m.lines()) == 2)
+                group = json.loads(weir("groups", "describe", "g", "--json", server=s).stdout)
+                assert group["generation"] == 1, group
+            finally:
                 m.p.kill()
                 m.p.wait()
 

@@ -1,4 +1,5 @@
 /* Classic groups with members, by scenario, on a clock that the test moves. */
+#include "journal/journal_int.h"
 #include "members_fixture.h"
 
 static void test_three_members(void **state)
@@ -819,6 +820,35 @@ static void test_durable_first(void **state)
     mx_end(&x);
 }
 
+/* Members are not silent while the log stands still: it is what they wait for. */
+static void test_log_stands_still(void **state)
+{
+    struct journal *j;
+    struct client c;
+    struct mx x;
+
+    mx_start(&x);
+    j = x.f.b->journal;
+    c = client_of(&x, "g");
+    join(&c);
+    sync_ask(&c);
+    assert_int_equal(c.e, ERR_OK);
+    atomic_store(&j->put_since_ns, io_mono_ns(j->io) - STILL_NS);
+    mx_pass(&x, 3 * SESSION_MS);
+    assert_true(groups_deadline_ms(x.f.b) > x.now);
+    atomic_store(&j->still_ns, STILL_AFTER_MAX_NS);
+    atomic_store(&j->still_end_ns, io_mono_ns(j->io));
+    atomic_store(&j->put_since_ns, 0);
+    mx_pass(&x, SESSION_MS);
+    assert_int_equal(beat(&c), ERR_OK);
+    atomic_store(&j->still_ns, 0);
+    mx_pass(&x, SESSION_MS - 1);
+    assert_int_equal(beat(&c), ERR_OK);
+    mx_pass(&x, SESSION_MS + 1);
+    assert_int_equal(beat(&c), ERR_UNKNOWN_MEMBER);
+    mx_end(&x);
+}
+
 static void list_add(void *arg, const struct group_listing *g)
 {
     char one[96];
@@ -1161,6 +1191,7 @@ int main(void)
         cmocka_unit_test(test_long_wait),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_durable_first),
+        cmocka_unit_test(test_log_stands_still),
         cmocka_unit_test(test_list_describe_delete),
         cmocka_unit_test(test_offset_delete),
         cmocka_unit_test(test_retention),

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "fixture.h"
+#include "io/io_int.h"
 
 #define BIG 20000
 
@@ -419,6 +420,72 @@ static void failed_write(void **state)
     end(&f);
 }
 
+/* A disk that takes its time: each write so long. */
+static const struct io_ops *quick;
+static struct io_ops slow_ops;
+static struct fx *slow_of;
+static uint64_t slow_ns;
+static bool slow_seen; /* the log stood still while it was written */
+
+static enum err slow_pwrite(struct io_file *f, const void *buf, size_t n, uint64_t off,
+                            bool durable, struct errinfo *info)
+{
+    if (slow_ns) {
+        io_sim_advance(slow_of->io, slow_ns);
+        slow_seen = journal_still(slow_of->j);
+    }
+    return quick->pwrite(f, buf, n, off, durable, info);
+}
+
+static enum err slow_open(struct io *io, const char *path, unsigned flags, struct io_file **out,
+                          struct errinfo *info)
+{
+    enum err e = quick->open(io, path, flags, out, info);
+
+    if (!e)
+        (*out)->ops = &slow_ops;
+    return e;
+}
+
+static void standing_still(void **state)
+{
+    static const struct {
+        uint64_t took_ms, after_ms; /* so long behind it stands still */
+    } rows[] = {{0, 0}, {400, 0}, {600, 600}, {3000, 3000}, {60000, 5000}};
+    const struct io_ops *ops;
+    struct fx f;
+    size_t i;
+
+    start(&f);
+    fx_close(&f);
+    ops = f.io->ops;
+    quick = ops;
+    slow_ops = *ops;
+    slow_ops.open = slow_open;
+    slow_ops.pwrite = slow_pwrite;
+    slow_of = &f;
+    f.io->ops = &slow_ops;
+    fx_open(&f);
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_false(journal_still(f.j));
+        slow_ns = rows[i].took_ms * 1000000;
+        slow_seen = false;
+        put_n(&f, 1, 1, 100);
+        assert_int_equal(slow_seen, rows[i].after_ms > 0);
+        assert_int_equal(journal_still(f.j), rows[i].after_ms > 0);
+        if (rows[i].after_ms) {
+            io_sim_advance(f.io, (rows[i].after_ms - 100) * 1000000);
+            assert_true(journal_still(f.j));
+            io_sim_advance(f.io, 200000000);
+        }
+    }
+    slow_ns = 0;
+    fx_close(&f);
+    f.io->ops = ops;
+    fx_open(&f);
+    end(&f);
+}
+
 #define CONTRACT                                                                                \
     cmocka_unit_test(appends), cmocka_unit_test(units), cmocka_unit_test(group_commit),         \
         cmocka_unit_test(reading), cmocka_unit_test(reading_memory), cmocka_unit_test(seeking), \
@@ -429,7 +496,8 @@ int main(void)
 {
     const struct CMUnitTest real[] = {CONTRACT};
     const struct CMUnitTest sim[] = {CONTRACT, cmocka_unit_test(full_disk),
-                                     cmocka_unit_test(failed_write)};
+                                     cmocka_unit_test(failed_write),
+                                     cmocka_unit_test(standing_still)};
     int failed = cmocka_run_group_tests_name("journal/journal real", real, NULL, NULL);
 
     simulated = true;
