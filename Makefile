@@ -39,6 +39,7 @@ sim: build ## run SEEDS seeds of the simulated disk
 	@build/tests/sim/compaction --seeds $(SEEDS)
 	@build/tests/sim/txn --seeds $(SEEDS)
 	@build/tests/sim/groups --seeds $(SEEDS)
+	@build/tests/sim/streams --seeds $(SEEDS)
 	@build/tests/sim/share --seeds $(SEEDS)
 	@build/tests/sim/jetstream --seeds $(SEEDS)
 

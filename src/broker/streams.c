@@ -13,7 +13,9 @@
  *      is removed, and its tasks are free.
  *   4. While topics are missing or wrong, nobody's target has tasks.
  *   5. The first members of a group get no tasks for the initial delay; then all do at once.
- *   6. Tasks are assigned once in the assignment interval at most, whatever members say meanwhile:
+ *   6. A member is told its tasks when they change, and again when it says that it runs others: the
+ *      answer that told them may have been lost.
+ *   7. Tasks are assigned once in the assignment interval at most, whatever members say meanwhile:
  *      they go on towards the assignment before. The group's epoch grows as often, and no more.
  *
  * The topology is that of the first member; others must bring the same one. It ends with the last
@@ -242,6 +244,15 @@ static void member_rename(struct streams_member *m, struct slice id)
     text_free(&m->id);
     m->id = text_own(id);
     live_index(m->group, m->id, m->instance_id, m);
+}
+
+/* It joins again, and runs nothing: it is given what it may have as if it were new, in the process
+ * that it is in now. */
+static void member_restart(struct streams_member *m)
+{
+    struct task_sets none = {0}, none_too = {0};
+
+    sets_change(m, &none, &none_too, 0);
     m->state = STREAMS_MEMBER_STABLE;
     m->epoch = m->previous_epoch = 0;
     group_timer_clear(&m->rebalance);
@@ -901,6 +912,8 @@ static enum err beat(struct turn *t, const struct group_streams_heartbeat *h,
         return e;
     if (m->epoch == GROUP_EPOCH_LEAVE_STATIC)
         member_rename(m, h->member_id);
+    if (h->member_epoch == GROUP_EPOCH_JOIN)
+        member_restart(m);
     for (r = 0; r < STREAMS_ROLES; r++)
         part_set_copy(&before.of[r], &m->assigned.of[r]);
     was = m->epoch;
@@ -915,7 +928,8 @@ static enum err beat(struct turn *t, const struct group_streams_heartbeat *h,
     if (m->epoch != was)
         turn_image_soon(t);
     answer(t, h, s, m,
-           h->member_epoch == GROUP_EPOCH_JOIN || !task_sets_same(&before, &m->assigned));
+           h->member_epoch == GROUP_EPOCH_JOIN || !task_sets_same(&before, &m->assigned) ||
+               (o->said && !task_sets_same(&o->sets, &m->assigned)));
     task_sets_fini(&before);
     return ERR_OK;
 }

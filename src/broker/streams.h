@@ -107,7 +107,7 @@ struct group_streams_result {
     int32_t member_epoch, heartbeat_ms, endpoint_epoch;
     struct streams_status status[STREAMS_STATUS_MAX];
     unsigned status_n;
-    bool has_tasks; /* they changed, or the member joins */
+    bool has_tasks; /* they changed, or are others than it says; or the member joins */
     const struct streams_tasks *tasks[STREAMS_ROLES];
     unsigned tasks_n[STREAMS_ROLES];
     bool has_endpoints; /* the member knows others, by endpoint_epoch */

@@ -616,6 +616,62 @@ static void test_initial_delay(void **state)
     fx_end(&x.f);
 }
 
+/* The answer that told a task was lost: who says that it runs others is told again. */
+static void test_lost_answer(void **state)
+{
+    static const char *const nothing[STREAMS_ROLES] = {"", "", ""};
+    struct runner a, b;
+    struct mx x;
+
+    begin(&x, 2, true);
+    a = join_as(&x, "a", &one);
+    obey(&a);
+    b = join_as(&x, "b", &one);
+    beat(&a);
+    obey(&a);
+    beat(&b);
+    has(b, "0:1");
+    beat(&b); /* says nothing of what it runs, and is told nothing */
+    assert_false(b.told);
+    assert_int_equal(beat_with(&b, b.epoch, nothing), ERR_OK);
+    assert_true(b.told);
+    has(b, "0:1");
+    obey(&b);
+    assert_false(b.told);
+    fx_end(&x.f);
+}
+
+/* Who joins again, in another process, has there what that process has not. */
+static void test_rejoin_elsewhere(void **state)
+{
+    struct runner a, b;
+    struct mx x;
+
+    begin(&x, 2, true);
+    a = (struct runner){.x = &x, .id = "a", .process = "p", .topology = &one, .standbys = 1};
+    b = (struct runner){.x = &x, .id = "b", .process = "q", .topology = &one, .standbys = 1};
+    assert_int_equal(beat_as(&a, GROUP_EPOCH_JOIN), ERR_OK);
+    assert_int_equal(beat_as(&b, GROUP_EPOCH_JOIN), ERR_OK);
+    beat(&a);
+    obey(&a);
+    obey(&b);
+    obey(&a);
+    has(b, "0:1");
+    assert_string_equal(a.tasks[STREAMS_STANDBY], "0:1");
+    assert_string_equal(b.tasks[STREAMS_STANDBY], "0:0");
+    b.process = "p";
+    assert_int_equal(beat_as(&b, GROUP_EPOCH_JOIN), ERR_OK);
+    has(b, ""); /* p has it as a standby still */
+    assert_string_equal(b.tasks[STREAMS_STANDBY], "");
+    beat(&a);
+    assert_string_equal(a.tasks[STREAMS_STANDBY], "");
+    obey(&a);
+    obey(&b);
+    has(b, "0:1");
+    assert_int_equal(app_state(&x), GROUP_STABLE);
+    fx_end(&x.f);
+}
+
 static int32_t app_epoch(struct mx *x, bool assigned)
 {
     struct group_description d;
@@ -1426,6 +1482,8 @@ int main(void)
         cmocka_unit_test(test_static),
         cmocka_unit_test(test_standbys),
         cmocka_unit_test(test_initial_delay),
+        cmocka_unit_test(test_lost_answer),
+        cmocka_unit_test(test_rejoin_elsewhere),
         cmocka_unit_test(test_interval),
         cmocka_unit_test(test_interval_unready),
         cmocka_unit_test(test_server_conf),
