@@ -12,7 +12,7 @@
 #define STATS_MAX   (16u << 20)
 #define MEMORY      (512ull << 20)
 #define GROUP_BYTES (32u << 20) /* of a row group's records, as the log has them */
-#define GROUP_ROWS  122880u
+#define GROUP_ROWS  61440u
 #define GROUP_LEAST 2048u
 #define LEVEL_FIRST 1u /* of what comes from the log: it is written anew when files are merged */
 #define HEADERS_MAX LIMIT_RECORD_HEADERS

@@ -60,7 +60,7 @@ struct parquet_write {
     uint32_t order_n;
     const char *path;        /* must not be there */
     const char *codec;       /* "zstd" (NULL), "snappy", "uncompressed" */
-    uint32_t row_group_rows; /* 0 = as many as have 32 MiB, at most 122,880 */
+    uint32_t row_group_rows; /* 0 = as many as have 32 MiB, at most 61,440 */
     /* NULL, or a condition in SQL over the columns: only such rows (one value of a partition spec) */
     const char *where;
     const char *schema; /* Iceberg's schema as JSON, for the footer; NULL: none */

@@ -305,7 +305,7 @@ def test_tier_lookups():
                 return ask(query), metric(s, "weir_lake_fetched_bytes_total") - before
 
             size, = ask("SELECT max(bytes) FROM weir.snapshots WHERE topic = 'many'")[0]
-            for n in (0, 5, 122879, 122880, 250000, rows - 1):
+            for n in (0, 5, 61439, 61440, 122879, 122880, 250000, rows - 1):
                 got, most = fetched('SELECT n, noise FROM many WHERE partition = 0 AND "offset" = %d' % n)
                 assert got == [[n, "%016x" % (n * 0x9E3779B97F4A7C15 % 2**64)]], (n, got)
                 assert most < size * 0.6, (n, most, size)
