@@ -849,16 +849,31 @@ static void answer(struct turn *t, const struct group_streams_heartbeat *h,
                                        .heartbeat_ms = h->heartbeat_ms,
                                        .has_tasks = tasks};
     statuses(sg, m, s);
-    if (tasks) {
+    if (tasks)
         streams__tasks(&s->arena, sg, &m->assigned, r->tasks, r->tasks_n);
-        sg->endpoint_epoch += !slice_is_null(m->host);
-    }
     r->endpoint_epoch = sg->endpoint_epoch;
     if (sg->endpoint_epoch != h->endpoint_epoch && sg->configured)
         streams__endpoints(&s->arena, t->g, r);
     streams__missing(&s->arena, sg, r);
     s->generation = m->epoch;
     turn_answer(t, s);
+}
+
+static bool endpoint_new(const struct streams_member *m, const struct group_streams_heartbeat *h)
+{
+    return !slice_is_null(h->endpoint_host) &&
+           (slice_is_null(m->host) || !slice_eq(m->host, h->endpoint_host) ||
+            m->port != h->endpoint_port);
+}
+
+/* Where the member is, or what it has there. All members are told where what is, each with its next
+ * heartbeat; of one without an endpoint they know nothing. */
+static void endpoints_changed(const struct streams_member *m)
+{
+    struct streams_group *sg = m->group->streams;
+
+    if (!slice_is_null(m->host))
+        sg->endpoint_epoch = sg->endpoint_epoch == INT32_MAX ? 0 : sg->endpoint_epoch + 1;
 }
 
 static void shutdown_note(struct live_group *g, const struct group_streams_heartbeat *h)
@@ -890,7 +905,7 @@ static enum err beat(struct turn *t, const struct group_streams_heartbeat *h,
 {
     struct task_sets before = {0};
     struct streams_member *m = NULL;
-    bool first = t->g->members.n == 0, said_new = false;
+    bool first = t->g->members.n == 0, said_new = false, elsewhere, changed;
     int32_t was;
     unsigned r;
     enum err e = member_find(t, h, o, &m, info);
@@ -912,11 +927,12 @@ static enum err beat(struct turn *t, const struct group_streams_heartbeat *h,
         return e;
     if (m->epoch == GROUP_EPOCH_LEAVE_STATIC)
         member_rename(m, h->member_id);
-    if (h->member_epoch == GROUP_EPOCH_JOIN)
-        member_restart(m);
     for (r = 0; r < STREAMS_ROLES; r++)
         part_set_copy(&before.of[r], &m->assigned.of[r]);
     was = m->epoch;
+    if (h->member_epoch == GROUP_EPOCH_JOIN)
+        member_restart(m);
+    elsewhere = endpoint_new(m, h);
     said_new |= member_say(m, h);
     group_timer_set(&m->session, t->now_ms + h->session_timeout_ms);
     shutdown_note(t->g, h);
@@ -927,8 +943,11 @@ static enum err beat(struct turn *t, const struct group_streams_heartbeat *h,
     target_follow(t, m, o);
     if (m->epoch != was)
         turn_image_soon(t);
+    changed = !task_sets_same(&before, &m->assigned);
+    if (elsewhere || changed)
+        endpoints_changed(m);
     answer(t, h, s, m,
-           h->member_epoch == GROUP_EPOCH_JOIN || !task_sets_same(&before, &m->assigned) ||
+           changed || h->member_epoch == GROUP_EPOCH_JOIN ||
                (o->said && !task_sets_same(&o->sets, &m->assigned)));
     task_sets_fini(&before);
     return ERR_OK;

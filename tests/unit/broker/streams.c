@@ -1245,6 +1245,7 @@ static void test_topology_epochs(void **state)
 
 static void test_endpoints(void **state)
 {
+    static const char *const nothing[STREAMS_ROLES] = {"", "", ""};
     struct runner a, b;
     struct mx x;
 
@@ -1264,6 +1265,16 @@ static void test_endpoints(void **state)
     assert_string_equal(a.endpoints, b.endpoints);
     beat(&a);
     assert_false(a.endpoints_told);
+    /* nothing is new: it joins again, or says that it runs what it does not */
+    assert_int_equal(beat_as(&b, GROUP_EPOCH_JOIN), ERR_OK);
+    assert_int_equal(beat_with(&b, b.epoch, nothing), ERR_OK);
+    assert_true(b.told);
+    beat(&a);
+    assert_false(a.endpoints_told);
+    b.host = "hc"; /* it is elsewhere, with the tasks that it had */
+    obey(&b);
+    beat(&a);
+    assert_string_equal(a.endpoints, "ha:7000 lines 0; hc:7000 lines 1");
     fx_end(&x.f);
 }
 
