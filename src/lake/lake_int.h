@@ -80,7 +80,7 @@ struct place {
     json_t *said;        /* the catalog, of its storage */
     struct store *store; /* whose URL is base */
     int64_t until_ms;    /* when its credentials end; 0: they do not */
-    bool signs;          /* the catalog signs requests to it */
+    bool given;          /* the catalog gives keys to it, or signs requests */
 };
 /* Where the table lies; *out is to be unreferenced, and NULL if it is the lake's own store.
  * ERR_UNSUPPORTED: out of reach. */
@@ -90,8 +90,8 @@ enum err place_get(struct lake *l, const struct metadata *md, struct place **out
 struct place *place_of(struct lake *l, const char *location);
 struct place *place_ref(struct place *p);
 void place_unref(struct place **p); /* *p may be NULL */
-/* A catalog that signs may sign nothing but what names an object of the table: then what there is
- * cannot be listed. That error becomes ERR_OK. p may be NULL. */
+/* Whom a catalog lets to a table it may let do nothing but with the table's objects by name: then what
+ * there is cannot be listed, nor uploads in parts. That error becomes ERR_OK. p may be NULL. */
 enum err place_unlisted(const struct place *p, enum err e);
 /* Whether its table should be loaded anew, for other credentials. p may be NULL. */
 bool place_old(const struct place *p);

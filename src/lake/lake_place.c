@@ -87,7 +87,7 @@ struct store *place_store(const struct lake *l, const struct place *p)
 
 enum err place_unlisted(const struct place *p, enum err e)
 {
-    return p && p->signs && e == ERR_FORBIDDEN ? ERR_OK : e;
+    return p && p->given && e == ERR_FORBIDDEN ? ERR_OK : e;
 }
 
 /* ---- making one ---- */
@@ -141,8 +141,8 @@ static enum err place_open(struct lake *l, const char *base, json_t *said, struc
     atomic_init(&p->refs, 1);
     p->base = xstrdup(base);
     p->said = json_incref(said);
-    p->signs = sc.signer != NULL;
-    if (sc.access_key || p->signs)
+    p->given = sc.access_key || sc.signer;
+    if (p->given)
         p->until_ms = until ? strtoll(until, NULL, 10) : io_wall_ms(io_real()) + UNTOLD_MS;
     *out = p;
     return ERR_OK;

@@ -17,7 +17,7 @@ from harness import BUILD, ROOT, WEIR, Server, Skip, metric, npm_modules, scratc
 # Each has functions test_*; they run in this order.
 PARTS = """
     kafka_answers kafka_cli kafka_clients kafka_hostile kafka_jobs kafka_security kafka_share lake lake_archive
-    lake_jsonl lake_rest lake_sign lake_spark lake_store lake_tables lake_tier nats_answers nats_backups nats_batches
+    lake_jsonl lake_nessie lake_rest lake_sign lake_spark lake_store lake_tables lake_tier nats_answers nats_backups nats_batches
     nats_consumers nats_copies nats_core nats_counters nats_cross nats_faults nats_implicit nats_net
     nats_schedules nats_streams nats_suite nats_tool nats_topics sql_clients sql_limits sql_live
     sql_shards sql_tools transforms

@@ -256,16 +256,36 @@ def free_port():
         return s.getsockname()[1]
 
 
+ROLE = "arn:aws:iam::000000000000:role/lake"
+
+
+def iam():
+    """What SeaweedFS is to know of one role, which anybody with keys may assume, and may do everything with the bucket."""
+    allow = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::bucket", "arn:aws:s3:::bucket/*"]}
+    return {"sts": {"tokenDuration": "1h", "maxSessionLength": "12h", "issuer": "weed",
+                    "signingKey": base64.b64encode(os.urandom(32)).decode()},
+            "policy": {"defaultEffect": "Allow", "storeType": "memory"},
+            "policies": [{"name": "all", "document": {"Version": "2012-10-17", "Statement": [allow]}}],
+            "roles": [{"roleName": "lake", "roleArn": ROLE, "attachedPolicies": ["all"], "trustPolicy": {
+                "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
+                                                        "Action": ["sts:AssumeRole"]}]}}]}
+
+
 @contextlib.contextmanager
-def seaweed(tables=None):
+def seaweed(tables=None, roles=False):
     """SeaweedFS with a bucket `bucket`; yields its endpoint. tables: the name of a bucket of Iceberg tables to be
-    made, too; then it yields (endpoint, URI of its catalog)."""
+    made, too; then it yields (endpoint, URI of its catalog). roles: its STS gives keys to who assumes ROLE."""
     weed = weed_binary()
     with scratch() as d:
         conf = os.path.join(d, "s3.json")
         with open(conf, "w") as f:
             json.dump({"identities": [{"name": "t", "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}],
                                        "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}, f)
+        more = ()
+        if roles:
+            with open(os.path.join(d, "iam.json"), "w") as f:
+                json.dump(iam(), f)
+            more = ("-s3.iam.config=" + os.path.join(d, "iam.json"),)
         ports = [free_port() for _ in range(9)]
         log = open(os.path.join(d, "log"), "wb")
         p = subprocess.Popen(
@@ -273,7 +293,7 @@ def seaweed(tables=None):
              "-master.port=%d" % ports[0], "-master.port.grpc=%d" % ports[1], "-volume.port=%d" % ports[2],
              "-volume.port.grpc=%d" % ports[3], "-filer.port=%d" % ports[4], "-filer.port.grpc=%d" % ports[5],
              "-s3.port=%d" % ports[6], "-s3.port.grpc=%d" % ports[7], "-master.volumeSizeLimitMB=64",
-             "-volume.max=40", "-s3.port.iceberg=%d" % (ports[8] if tables else 0), "-s3.port.lance=0"],
+             "-volume.max=40", "-s3.port.iceberg=%d" % (ports[8] if tables else 0), "-s3.port.lance=0", *more],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             endpoint = "http://127.0.0.1:%d" % ports[6]
