@@ -277,6 +277,75 @@ static void kept_no_more(void **state)
     buf_fini(&kept);
 }
 
+/* Others' topologies take all of their room. */
+static void room_fill(struct fx *f)
+{
+    static uint8_t bytes[LIMIT_KV_VALUE];
+    struct topic *t = topic_find(f->d.b, SLICE_LIT("lines"));
+    struct slice value = slice_of(bytes, sizeof bytes);
+    char group[16];
+    unsigned i;
+    enum err e;
+
+    for (i = 0;; i++) {
+        snprintf(group, sizeof group, "other-%u", i);
+        assert_int_equal(
+            group_commit_wait(f->d.b, slice_str(group), topic_partition(t, 0), 1, SLICE_NULL, NULL),
+            ERR_OK);
+        do {
+            e = kv_put_wait(f->d.b, "group.topology", slice_str(group), value, 0, NULL);
+        } while (e == ERR_LIMIT && (value.len /= 2) > 16);
+        if (e == ERR_LIMIT)
+            break;
+        assert_int_equal(e, ERR_OK);
+    }
+    topic_unref(&t);
+}
+
+/* A topology for which there is no room ends the one before it, too; the group works without. */
+static void kept_no_room(void **state)
+{
+    struct kafka_streams_group_describe_response ds;
+    struct fx *f = *state;
+    struct topology t;
+    struct buf kept;
+    unsigned i;
+    request q;
+    response s;
+
+    buf_init(&kept, LIMIT_KV_VALUE);
+    conf_set(f, "streams.initial.rebalance.delay.ms", "0", 0);
+    joins(&q, &t);
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    for (i = 0; kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept); i++) {
+        assert_true(i < 20000);
+        usleep(1000);
+    }
+    goes_on(&q, &s);
+    q.member_epoch = -1;
+    beat(f, &q, &s);
+    room_fill(f);
+    joins(&q, &t);
+    t.t.epoch = 4;
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    for (i = 0; kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept) != ERR_NOT_FOUND; i++) {
+        assert_true(i < 20000);
+        usleep(1000);
+    }
+    until_tasks(f, &q, &s);
+    goes_on(&q, &s);
+    q.member_epoch = -1;
+    beat(f, &q, &s);
+    assert_int_equal(s.error_code, 0);
+    described(f, GROUP, &ds);
+    assert_int_equal(ds.groups[0].error_code, 0);
+    assert_slice(ds.groups[0].group_state, "Empty");
+    assert_int_equal(ds.groups[0].topology->subtopologies_n, 0);
+    buf_fini(&kept);
+}
+
 static void refused(struct fx *f, const request *q, int16_t code)
 {
     response s;
@@ -476,6 +545,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(members, setup, teardown),
         cmocka_unit_test_setup_teardown(kept_no_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(kept_no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(server_conf, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(offsets, setup, teardown),
