@@ -3,7 +3,7 @@
  *
  * Outcomes: what only reads is tried again after failures of the network, 429 and 5xx, with growing
  * pauses. A commit is tried again only where nothing can have happened (no connection, 429, 503).
- * After any other failure it may have, and after a conflict if libcurl sent it twice of itself: then
+ * After any other failure it may have, and after any refusal if libcurl sent it twice of itself: then
  * the table is loaded and the commit's snapshot looked for.
  * If it is not there the commit is sent once more: should the first one come to be after all, the
  * requirements make one of the two fail, and the look after that failure finds the snapshot.
@@ -208,8 +208,8 @@ static enum err judge(const struct answer *a, bool changes, const char *what, st
         return ERR_OK;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         e = rows[i].status == a->status ? rows[i].e : e;
-    if (e == ERR_CONFLICT && changes && a->sends > 1)
-        e = ERR_UNCERTAIN; /* with what was sent first, perhaps */
+    if (changes && a->sends > 1)
+        e = ERR_UNCERTAIN; /* this was said of the last one: another may have done it */
     o = a->body.len ? json_loadb((const char *)a->body.ptr, a->body.len, 0, NULL) : NULL;
     said = json_get_text(json_object_get(o, "error"), "message");
     errinfo_set(info, e, "%s: status %ld: %.150s", what, a->status, said ? said : "");
@@ -366,12 +366,13 @@ static enum err request_kept(struct catalog_rest *r, const char *method, const c
                         .media = "application/json",
                         .authorized = true};
     struct answer a = {0};
-    bool renewed = false;
+    bool renewed = false, twice = false;
     enum err e = token_ready(r, false, info);
 
     buf_init(&a.body, LIMIT_LAKE_METADATA);
     for (unsigned i = 0; !e && i < TRIES; i++) {
         send_once(r, &s, &a);
+        twice = twice || a.sends > 1;
         if (!a.failed && (a.status == 401 || a.status == 419) && renewable(r) && !renewed) {
             renewed = true;
             e = token_ready(r, true, info);
@@ -380,7 +381,11 @@ static enum err request_kept(struct catalog_rest *r, const char *method, const c
         if (!passing(&a) || (changes && !nothing_happened(&a)) || !pause_before(r, i))
             break;
     }
-    e = e ? e : judge(&a, changes, url, info);
+    a.sends = twice ? 2 : a.sends;
+    if (e) /* no token */
+        e = changes && twice ? ERR_UNCERTAIN : e;
+    else
+        e = judge(&a, changes, url, info);
     if (!e && out) {
         *out = json_loadb((const char *)a.body.ptr, a.body.len, 0, NULL);
         if (!*out)
@@ -706,6 +711,8 @@ static enum err rest_commit(struct catalog *c, const struct table_name *t,
             break;
         }
     }
+    if (e && e != ERR_CONFLICT && sent)
+        e = ERR_UNCERTAIN; /* whatever became of the last attempt: one before may have done it */
     json_decref(body);
     if (e || yes)
         return e;
