@@ -141,3 +141,31 @@ int64_t now_ms(struct io *io)
 {
     return (int64_t)(io_mono_ns(io) / 1000000u);
 }
+
+bool seed_cycle_run(const struct seed_cycle *c, struct seed *s, struct io *io, void *world)
+{
+    bool clean = rnd(s, 5) == 0, crash;
+    uint32_t i, n = c->turns_least + (uint32_t)rnd(s, c->turns_more);
+
+    if (rnd(s, 6) == 0)
+        io_sim_crash_at(io, 1 + rnd(s, 80)); /* while it opens */
+    if (c->open(world)) {
+        io_sim_crash_at(io, 0);
+        if (!io_sim_crashed(io)) {
+            c->opened(world);
+            if (!clean)
+                fault_plan(s, io, c->calls_max, c->full_eighths);
+        }
+        for (i = 0; i < n; i++) {
+            c->turn(world);
+            if (i == n / 2 && rnd(s, 2)) /* there is room again */
+                io_sim_capacity(io, UINT64_MAX);
+        }
+        c->close(world);
+    }
+    crash = !clean || io_sim_crashed(io);
+    if (crash)
+        io_sim_crash(io);
+    faults_end(io);
+    return crash;
+}

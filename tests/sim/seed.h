@@ -66,6 +66,19 @@ enum fault fault_plan(struct seed *s, struct io *io, uint64_t calls_max, unsigne
 /* Nothing more will. */
 void faults_end(struct io *io);
 
+/* A broker's life from opening to its end, in which things may go wrong. */
+struct seed_cycle {
+    uint32_t turns_least, turns_more; /* so many, and below so many more */
+    uint64_t calls_max;               /* of fault_plan */
+    unsigned full_eighths;
+    bool (*open)(void *world);   /* false: it does not, as the disk fails */
+    void (*opened)(void *world); /* all calls have worked so far */
+    void (*turn)(void *world);
+    void (*close)(void *world);
+};
+/* True: the power went off in the end. */
+bool seed_cycle_run(const struct seed_cycle *c, struct seed *s, struct io *io, void *world);
+
 /* Of the simulated clock. */
 int64_t now_ms(struct io *io);
 

@@ -1009,8 +1009,9 @@ static void pass(struct world *w, int64_t ms)
         broker_step(w->b);
 }
 
-static void turn(struct world *w)
+static void turn(void *world)
 {
+    struct world *w = world;
     uint64_t what = rnd(&w->seed, 20);
 
     if (w->hurry) {
@@ -1055,8 +1056,9 @@ static void tighten(struct world *w)
             }
 }
 
-static bool open_broker(struct world *w)
+static bool open_broker(void *world)
 {
+    struct world *w = world;
     struct broker_conf c = {.dir = DIR,
                             .io = w->io,
                             .journal_file_bytes = 64u << 10,
@@ -1089,8 +1091,9 @@ static bool open_broker(struct world *w)
     return true;
 }
 
-static void close_broker(struct world *w)
+static void close_broker(void *world)
 {
+    struct world *w = world;
     uint32_t i, k;
 
     groups_drain(w->b);
@@ -1106,35 +1109,28 @@ static void close_broker(struct world *w)
     broker_close(&w->b);
 }
 
-static void cycle(void *world)
+static void opened(void *world)
 {
     struct world *w = world;
-    bool clean = rnd(&w->seed, 5) == 0;
-    uint32_t i, n = 300 + (uint32_t)rnd(&w->seed, 1200);
 
-    if (rnd(&w->seed, 6) == 0)
-        io_sim_crash_at(w->io, 1 + rnd(&w->seed, 80)); /* while it opens */
-    if (open_broker(w)) {
-        io_sim_crash_at(w->io, 0);
-        say(&w->seed, "run %u", w->run);
-        if (!io_sim_crashed(w->io)) {
-            judge(w);
-            tighten(w);
-            if (!clean)
-                fault_plan(&w->seed, w->io, 900, 1);
-        }
-        for (i = 0; i < n; i++) {
-            turn(w);
-            if (i == n / 2 && rnd(&w->seed, 2)) /* there is room again */
-                io_sim_capacity(w->io, UINT64_MAX);
-        }
-        close_broker(w);
-    }
-    if (!clean || io_sim_crashed(w->io)) {
-        io_sim_crash(w->io);
-        w->st_crashes++;
-    }
-    faults_end(w->io);
+    say(&w->seed, "run %u", w->run);
+    judge(w);
+    tighten(w);
+}
+
+static void cycle(void *world)
+{
+    static const struct seed_cycle c = {.turns_least = 300,
+                                        .turns_more = 1200,
+                                        .calls_max = 900,
+                                        .full_eighths = 1,
+                                        .open = open_broker,
+                                        .opened = opened,
+                                        .turn = turn,
+                                        .close = close_broker};
+    struct world *w = world;
+
+    w->st_crashes += seed_cycle_run(&c, &w->seed, w->io, w);
 }
 
 /* ---- the end ---- */

@@ -651,8 +651,10 @@ static void pass(struct world *w, int64_t ms)
                 now_ms(w->io) - w->runner[i].asked_ms);
 }
 
-static void turn(struct world *w)
+static void turn(void *world)
 {
+    struct world *w = world;
+
     switch (rnd(&w->seed, 16)) {
     case 0:
     case 1:
@@ -684,8 +686,9 @@ static void turn(struct world *w)
     judge(w);
 }
 
-static bool open_broker(struct world *w)
+static bool open_broker(void *world)
 {
+    struct world *w = world;
     struct broker_conf c = {.dir = DIR,
                             .io = w->io,
                             .journal_file_bytes = 64u << 10,
@@ -715,8 +718,9 @@ static bool open_broker(struct world *w)
     return true;
 }
 
-static void close_broker(struct world *w)
+static void close_broker(void *world)
 {
+    struct world *w = world;
     uint32_t i;
 
     groups_drain(w->b);
@@ -731,34 +735,27 @@ static void close_broker(struct world *w)
     broker_close(&w->b);
 }
 
-static void cycle(void *world)
+static void opened(void *world)
 {
     struct world *w = world;
-    bool clean = rnd(&w->seed, 5) == 0;
-    uint32_t i, n = 300 + (uint32_t)rnd(&w->seed, 1500);
 
-    if (rnd(&w->seed, 6) == 0)
-        io_sim_crash_at(w->io, 1 + rnd(&w->seed, 80)); /* while it opens */
-    if (open_broker(w)) {
-        io_sim_crash_at(w->io, 0);
-        say(&w->seed, "run %u: epoch %d, version %d", w->run, (int)w->highest, (int)w->version);
-        if (!io_sim_crashed(w->io)) {
-            judge(w);
-            if (!clean)
-                fault_plan(&w->seed, w->io, 700, 2);
-        }
-        for (i = 0; i < n; i++) {
-            turn(w);
-            if (i == n / 2 && rnd(&w->seed, 2)) /* there is room again */
-                io_sim_capacity(w->io, UINT64_MAX);
-        }
-        close_broker(w);
-    }
-    if (!clean || io_sim_crashed(w->io)) {
-        io_sim_crash(w->io);
-        w->st_crashes++;
-    }
-    faults_end(w->io);
+    say(&w->seed, "run %u: epoch %d, version %d", w->run, (int)w->highest, (int)w->version);
+    judge(w);
+}
+
+static void cycle(void *world)
+{
+    static const struct seed_cycle c = {.turns_least = 300,
+                                        .turns_more = 1500,
+                                        .calls_max = 700,
+                                        .full_eighths = 2,
+                                        .open = open_broker,
+                                        .opened = opened,
+                                        .turn = turn,
+                                        .close = close_broker};
+    struct world *w = world;
+
+    w->st_crashes += seed_cycle_run(&c, &w->seed, w->io, w);
 }
 
 /* ---- the end ---- */
