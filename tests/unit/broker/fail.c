@@ -205,7 +205,7 @@ static void test_full_disk(void **state)
     everything_fails(&f, t, ERR_NO_SPACE, no_room_and_step);
     append_free(&a);
     assert_int_equal(broker_writable(f.b, &info), ERR_NO_SPACE);
-    for (i = 0; i < 100 && broker_writable(f.b, NULL); i++) { /* there is room again */
+    for (i = 0; i < 1500 && broker_writable(f.b, NULL); i++) { /* there is room again */
         struct errinfo why;
 
         usleep(20000);

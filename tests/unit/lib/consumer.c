@@ -451,17 +451,23 @@ static void test_resume_race(void **state)
     fx_end(&f);
 }
 
+struct shared {
+    struct weir *w;
+    pthread_barrier_t open; /* both consumers are: who opens later begins at the other's commit */
+};
+
 static void *read_all(void *arg)
 {
     struct weir_consumer_options o = {
         .size = sizeof o, .from = WEIR_FROM_GROUP, .group = "auto", .auto_commit_ms = 2};
-    struct weir *w = arg;
+    struct shared *s = arg;
     struct weir_consumer *c;
     struct weir_message m;
     uint64_t last = 0;
     int n;
 
-    MUST(weir_consumer_new(w, "t", &o, &c, NULL) == WEIR_OK);
+    MUST(weir_consumer_new(s->w, "t", &o, &c, NULL) == WEIR_OK);
+    pthread_barrier_wait(&s->open);
     for (n = 0; n < RACE_RECORDS; n++) {
         MUST(weir_consumer_next(c, -1, &m, NULL) == WEIR_OK);
         MUST(m.position > last);
@@ -475,17 +481,22 @@ static void *read_all(void *arg)
 static void test_threads(void **state)
 {
     pthread_t reader[2], writer;
+    struct shared s;
     struct fx f;
     int i;
 
     fx_start(&f);
     OK(weir_topic_create(f.w, "t", 2, NULL, 0, &err));
+    s.w = f.w;
+    pthread_barrier_init(&s.open, NULL, 3);
     for (i = 0; i < 2; i++)
-        assert_int_equal(pthread_create(&reader[i], NULL, read_all, f.w), 0);
+        assert_int_equal(pthread_create(&reader[i], NULL, read_all, &s), 0);
+    pthread_barrier_wait(&s.open);
     assert_int_equal(pthread_create(&writer, NULL, put_many, f.w), 0);
     pthread_join(writer, NULL);
     for (i = 0; i < 2; i++)
         pthread_join(reader[i], NULL);
+    pthread_barrier_destroy(&s.open);
     begins(OPEN(f.w, "t", .from = WEIR_FROM_GROUP, .group = "auto"), NULL);
     fx_end(&f);
 }

@@ -21,7 +21,7 @@ static bool settles(struct weir_emitter *e, uint64_t durable)
     struct weir_emitter_stats st;
     int i;
 
-    for (i = 0; i < 2000; i++) {
+    for (i = 0; i < 20000; i++) {
         weir_emitter_stats_get(e, &st);
         if (st.durable >= durable)
             return st.durable == durable;

@@ -76,7 +76,7 @@ static void test_full(void **state)
     FAILS(WEIR_ERR_NO_SPACE, weir_topic_create(f.w, "u", 0, NULL, 0, &err));
     assert_int_equal(records(f.w, "t"), n + 1); /* reading goes on */
     atomic_store(&full, 0);
-    for (i = 0; i < 2000 && (e = weir_produce(f.w, "t", &r, NULL, NULL)) == WEIR_ERR_NO_SPACE; i++)
+    for (i = 0; i < 20000 && (e = weir_produce(f.w, "t", &r, NULL, NULL)) == WEIR_ERR_NO_SPACE; i++)
         nap_ms(5);
     assert_int_equal(e, WEIR_OK); /* by itself, once there is room */
     OK(weir_writable(f.w, &err));
@@ -230,7 +230,7 @@ static void test_producer_waits(void **state)
     OK(weir_producer_new(f.w, "t", &o, &s.p, &err));
     gate_set(true);
     assert_int_equal(pthread_create(&s.thread, NULL, send_all, &s), 0);
-    for (i = 0; i < 2000 && atomic_load(&s.sent) < 90; i++)
+    for (i = 0; i < 20000 && atomic_load(&s.sent) < 90; i++)
         nap_ms(5);
     nap_ms(100);
     assert_in_range(atomic_load(&s.sent), 90, 101);

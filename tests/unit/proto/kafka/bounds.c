@@ -104,7 +104,7 @@ static void converse(struct dconn *dc, unsigned n)
              have++)
             at += 4 + be32_load(dc->out.ptr + at);
         usleep(turns > 20 ? 500 : 0);
-        assert_true(turns < 40000);
+        assert_true(turns < DK_TURNS);
     }
 }
 
@@ -176,7 +176,7 @@ static void test_check_elsewhere(void **state)
     for (i = 0; !dcall_answered(&other); i++) {
         loop_turn(d.loop, false);
         usleep(i > 20 ? 500 : 0);
-        assert_true(i < 40000);
+        assert_true(i < DK_TURNS);
     }
     assert_false(dcall_answered(&slow));
     produced(&other, &at, other.id, &s);
@@ -187,7 +187,7 @@ static void test_check_elsewhere(void **state)
         loop_turn(d.loop, false);
         usleep(500);
         plog_info_get(partition_log(topic_partition(t, 0)), &now);
-        assert_true(i < 40000);
+        assert_true(i < DK_TURNS);
     }
     topic_unref(&t);
     dconn_fini(&slow);
@@ -291,7 +291,7 @@ static void test_fetch_pipeline(void **state)
     assert_int_equal(kwriter_flatten(&c.w, &all), ERR_OK);
     conn_sink_set(d.k->conns, count_only, NULL);
     conn_feed(c.c, buf_slice(&all));
-    for (i = 0; i < 40000 && sunk < 60ull * 3 * LARGE; i++) {
+    for (i = 0; i < DK_TURNS && sunk < 60ull * 3 * LARGE; i++) {
         loop_turn(d.loop, false);
         usleep(i > 200 ? 500 : 0);
         assert_int_equal(conn_server_open(d.k->conns), 1);
@@ -356,7 +356,7 @@ static void test_budget_frames(void **state)
         assert_true(d.k->loops[0].in.held < max + 2 * all.len);
         assert_int_equal(conn_server_open(d.k->conns), MANY);
         usleep(500);
-        assert_true(turns < 40000);
+        assert_true(turns < DK_TURNS);
     }
     for (i = 0; i < MANY; i++) {
         arena_reset(&c[i].arena);
@@ -399,13 +399,13 @@ static void test_budget_stalled(void **state)
         feed_part(&stalled, buf_slice(&all), &at, 2u << 20);
         loop_turn(d.loop, false);
         usleep(500);
-        assert_true(turns < 40000);
+        assert_true(turns < DK_TURNS);
     }
     for (turns = 0; !dcall_answered(&good); turns++) {
         feed_part(&good, buf_slice(&all), &sent, all.len);
         loop_turn(d.loop, false);
         usleep(500);
-        assert_true(turns < 40000);
+        assert_true(turns < DK_TURNS);
     }
     arena_reset(&good.arena);
     produced(&good, &zero, good.id, &s);
@@ -450,7 +450,7 @@ static void test_frames_kept(void **state)
     for (i = 0; fs->n; i++) {
         loop_turn(d.loop, false);
         usleep(10000);
-        assert_true(i < 4000);
+        assert_true(i < DK_TURNS);
     }
     assert_int_equal(fs->bytes, 0);
     batch_builder_fini(&bb);

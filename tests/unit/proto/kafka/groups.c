@@ -835,7 +835,7 @@ static void consumer_until(struct fx *f, struct kafka_consumer_group_heartbeat_r
     for (i = 0; !s->assignment || !s->assignment->topic_partitions_n ||
                 s->assignment->topic_partitions[0].partitions_n != want;
          i++) {
-        assert_true(i < 2000);
+        assert_true(i < DK_TURNS);
         usleep(1000);
         q->subscribed_topic_names_null = q->topic_partitions_null = true;
         q->rebalance_timeout_ms = -1;

@@ -133,7 +133,7 @@ static void until_tasks(struct fx *f, request *q, response *s)
     unsigned i;
 
     for (i = 0; s->active_tasks_n < 2; i++) {
-        assert_true(i < 5000);
+        assert_true(i < DK_TURNS);
         usleep(1000);
         goes_on(q, s);
         beat(f, q, s);
@@ -225,7 +225,7 @@ static void members(void **state)
                  "app-counts-changelog");
     assert_int_equal(group_remove(f->d.b, SLICE_LIT(GROUP), removed, &gone, NULL), ERR_OK);
     for (i = 0; !atomic_load(&gone); i++) {
-        assert_true(i < 20000);
+        assert_true(i < DK_TURNS);
         usleep(1000);
     }
     assert_int_equal(kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept), ERR_NOT_FOUND);
@@ -257,7 +257,7 @@ static void kept_no_more(void **state)
     beat(f, &q, &s);
     assert_int_equal(s.error_code, 0);
     for (i = 0; kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept); i++) {
-        assert_true(i < 20000);
+        assert_true(i < DK_TURNS);
         usleep(1000);
     }
     for (i = 0; i < MANY; i++) {
@@ -271,7 +271,7 @@ static void kept_no_more(void **state)
     beat(f, &q, &s);
     assert_int_equal(s.error_code, 0);
     for (i = 0; kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept) != ERR_NOT_FOUND; i++) {
-        assert_true(i < 20000);
+        assert_true(i < DK_TURNS);
         usleep(1000);
     }
     buf_fini(&kept);
@@ -319,7 +319,7 @@ static void kept_no_room(void **state)
     beat(f, &q, &s);
     assert_int_equal(s.error_code, 0);
     for (i = 0; kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept); i++) {
-        assert_true(i < 20000);
+        assert_true(i < DK_TURNS);
         usleep(1000);
     }
     goes_on(&q, &s);
@@ -331,7 +331,7 @@ static void kept_no_room(void **state)
     beat(f, &q, &s);
     assert_int_equal(s.error_code, 0);
     for (i = 0; kv_get(f->d.b, "group.topology", SLICE_LIT(GROUP), &kept) != ERR_NOT_FOUND; i++) {
-        assert_true(i < 20000);
+        assert_true(i < DK_TURNS);
         usleep(1000);
     }
     until_tasks(f, &q, &s);
