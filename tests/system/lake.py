@@ -341,19 +341,23 @@ def feed(s, stop, sent):
         time.sleep(0.005)
 
 
-def killed(place, d, rounds, wait, settings=(), every=10):
+def killed(place, d, rounds, wait, settings=(), every=10, enough=lambda: True):
+    """Kills `rounds` times, and on a slow machine up to six times as often, until enough has happened."""
     data = os.path.join(d, "data")
     opts = ("--set", "lake.url=" + place.url(), "--set", "topics.retention=-1", "--set", "lake.s3.stall=1s", *settings)
-    s = Server(data, *opts)
+    s, kills = Server(data, *opts), 0
     weir("topics", "create", "kill", "--partitions", "3", "--set", "lake.enable=true", "--set", "lake.max.seconds=1",
          "--set", "lake.max.bytes=1024", server=s)
     sent, duck = [0], iceberg.Duck()
-    for r in range(rounds):
+    for r in range(6 * rounds):
+        if r >= rounds and enough():
+            break
         stop = threading.Event()
         t = threading.Thread(target=feed, args=(s, stop, sent))
         t.start()
         time.sleep(random.uniform(*wait))
         s.kill()
+        kills += 1
         stop.set()
         t.join()
         if r % every == every - 1:
@@ -378,14 +382,14 @@ def killed(place, d, rounds, wait, settings=(), every=10):
     assert not have
     s.stop()
     duck.close()
-    return n, len(table.md["snapshots"])
+    return n, len(table.md["snapshots"]), kills
 
 
 def test_lake_kill9():
     """kill -9 in the middle of flushes and commits: each record is in the table once."""
     rounds = int(os.environ.get("WEIR_KILL_ROUNDS", "50"))
     with scratch() as d:
-        n, commits = killed(iceberg.Folder(os.path.join(d, "lake")), d, rounds, (0.1, 0.9))
+        n, commits, _ = killed(iceberg.Folder(os.path.join(d, "lake")), d, rounds, (0.1, 0.9))
         print("figure: lake: %d kills, %d records, each once in the table; %d commits" % (rounds, n, commits))
 
 
@@ -394,7 +398,8 @@ def s3_killed(endpoint, seed, rounds, name):
     with scratch() as d, s3.spoilt(endpoint, 0.15, seed) as (proxied, proxy):
         os.environ.update(s3.environment(proxied))
         try:
-            n, commits = killed(iceberg.Bucket(endpoint, "lake"), d, rounds, (0.5, 2.0), every=3)
+            n, commits, rounds = killed(iceberg.Bucket(endpoint, "lake"), d, rounds, (0.5, 2.0), every=3,
+                                enough=lambda: len(proxy.counts) >= 4)
         finally:
             os.environ.clear()
             os.environ.update(old)

@@ -258,9 +258,11 @@ def through(access, roles=False, branch=None):
             host, path = uri[:uri.index("/iceberg")], uri[uri.index("/iceberg"):]
             with s3.spoilt(endpoint, 0.08, 21) as (spoilt, one), s3.spoilt(host, 0.12, 22) as (catalog, two):
                 rounds = int(os.environ.get("WEIR_KILL_ROUNDS", "5"))
-                killed_n, _ = killed(place, d, rounds, (1.0, 2.5), (
-                    *opts, "--set", "lake.catalog.uri=" + catalog + path, "--set", "lake.s3.endpoint=" + spoilt), every=2)
-                assert two.counts and one.seen > 5 and two.seen > 15, (one.seen, two.counts, two.seen)
+                enough = lambda: two.counts and one.seen > 5 and two.seen > 15
+                killed_n, _, rounds = killed(place, d, rounds, (1.0, 2.5), (
+                    *opts, "--set", "lake.catalog.uri=" + catalog + path, "--set", "lake.s3.endpoint=" + spoilt),
+                    every=2, enough=enough)
+                assert enough(), (one.seen, two.counts, two.seen)
         print("figure: lake in Nessie (%s): %d kills, %d records, each once in the table; spoilt: S3 %d of %d, Nessie %d of %d" % (
             access, rounds, killed_n, sum(one.counts.values()), one.seen, sum(two.counts.values()), two.seen))
 

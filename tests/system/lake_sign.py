@@ -114,6 +114,10 @@ def test_store_signed_spoilt():
 class SigningDoor(Door):
     """It signs what names an object of the table that the signer is for, and no removal of its current metadata."""
 
+    @staticmethod
+    def enough(s):
+        return Door.enough(s) and s.asked.get("PUT", 0) > 10 and s.asked.get("GET", 0) > 2
+
     def other(self, body):
         s = self.server
         if not self.path.startswith("/sign/"):
@@ -142,5 +146,4 @@ class SigningDoor(Door):
 def test_lake_catalog_signed():
     """Exactly once without keys: the door signs, with tokens that end, and fails; the server is killed."""
     door, told = through(SigningDoor, Worn, left=60)
-    assert door.asked["PUT"] > 10 and door.asked["GET"] > 2, door.asked
     print("figure: lake in a catalog that signs: %s; signed: %s" % (told, dict(sorted(door.asked.items()))))
