@@ -613,6 +613,77 @@ static void count_find(const json_t *statement, struct plan_tree *out)
     out->count_as = xstrdup(*as ? as : "count_star()");
 }
 
+/* ---- are there few rows? ---- */
+
+static bool limit_few(const json_t *n)
+{
+    const json_t *m, *value;
+    size_t i;
+
+    json_array_foreach(json_object_get(n, "modifiers"), i, m)
+    {
+        value = json_object_get(json_object_get(json_object_get(m, "limit"), "value"), "value");
+        if (tree_is(m, "type", "LIMIT_MODIFIER") && json_is_integer(value) &&
+            json_integer_value(value) >= 0 && json_integer_value(value) <= PLAN_FEW_ROWS)
+            return true;
+    }
+    return false;
+}
+
+/* Does it make rows out of a value, anywhere? */
+static bool has_unnest(const json_t *n, int depth)
+{
+    const char *name = tree_str(n, "function_name"), *key;
+    const json_t *v;
+    size_t i;
+
+    if (depth > DEPTH_MAX || !strcmp(name, "unnest") || !strcmp(name, "unlist"))
+        return true;
+    json_array_foreach(n, i, v) if (has_unnest(v, depth + 1)) return true;
+    json_object_foreach((json_t *)(uintptr_t)n, key, v) if (has_unnest(v, depth + 1)) return true;
+    return false;
+}
+
+/* Is it made of an aggregate? */
+static bool has_aggregate(const json_t *n, int depth)
+{
+    static const char *const names[] = {"count",  "count_star",    "sum",
+                                        "avg",    "min",           "max",
+                                        "median", "quantile_cont", "approx_count_distinct"};
+    const json_t *v;
+    size_t i;
+
+    if (depth > DEPTH_MAX)
+        return false;
+    if (tree_is(n, "class", "CAST"))
+        return has_aggregate(json_object_get(n, "child"), depth + 1);
+    if (!tree_is(n, "class", "FUNCTION"))
+        return false;
+    for (i = 0; i < sizeof names / sizeof *names; i++)
+        if (tree_is(n, "function_name", names[i]) && !*tree_str(n, "schema"))
+            return true;
+    json_array_foreach(json_object_get(n, "children"), i,
+                       v) if (has_aggregate(v, depth + 1)) return true;
+    return false;
+}
+
+/* A small LIMIT, or aggregates and no groups. */
+static bool few_rows(const json_t *statement)
+{
+    const json_t *n = json_object_get(statement, "node"), *list = json_object_get(n, "select_list"),
+                 *item;
+    size_t i;
+
+    if (limit_few(n))
+        return true;
+    if (!tree_is(n, "type", "SELECT_NODE") || !tree_none(n, "group_expressions") ||
+        !tree_none(n, "group_sets") || !tree_is(n, "aggregate_handling", "STANDARD_HANDLING"))
+        return false;
+    json_array_foreach(list, i,
+                       item) if (!has_aggregate(item, 0) || has_unnest(item, 0)) return false;
+    return json_array_size(list) > 0;
+}
+
 /* ---- the whole ---- */
 
 /* It has the largest uint64 for "no place", and may have numbers that no int64 holds: those
@@ -674,6 +745,7 @@ void plan_tree_read(struct plan *p, struct slice json, int64_t now_ms, struct pl
         selects_walk(&w, statements, 0);
         mentions_count(&w, statements, 0);
         count_find(json_array_get(statements, 0), out);
+        out->few = few_rows(json_array_get(statements, 0));
     }
     json_decref(root);
 }

@@ -12,6 +12,7 @@
 #include "sql/coordinator.h"
 #include "sql/duckdb_int.h"
 #include "sql/point.h"
+#include "sql/trees.h"
 
 #define TRIES_MAX      20u
 #define POINT_ROWS_MAX 32768u /* as many records as one task of a scan has at least */
@@ -29,6 +30,8 @@ struct run {
     bool has_result, given; /* columns were told to the sink */
     bool stopped;           /* by the sink */
     bool thoroughly;
+    struct buf tree;  /* of the statement */
+    bool tree_known;  /* it was run before */
     const char *name; /* what statement_name gave last */
     struct sql_stats stats;
 };
@@ -187,12 +190,17 @@ static bool unknown_column(const struct run *r)
 /* ---- parsing ---- */
 
 /* The statement's tree as JSON; false: fault is set. */
-static bool tree_get(struct run *r, struct buf *out)
+static bool tree_get(struct run *r)
 {
+    struct slice text = slice_of(r->text.text, r->text.len);
     char *error;
-    enum err e = engine_ask(r->c, "SELECT json_serialize_sql($1::VARCHAR)",
-                            slice_of(r->text.text, r->text.len), out, &error);
+    enum err e;
 
+    buf_clear(&r->tree);
+    r->tree_known = trees_get(&r->q->sql->trees, text, &r->tree);
+    if (r->tree_known)
+        return true;
+    e = engine_ask(r->c, "SELECT json_serialize_sql($1::VARCHAR)", text, &r->tree, &error);
     if (e == ERR_TOO_LARGE)
         fault_set(&r->fault, ERR_TOO_LARGE, "54000", "the statement is too large");
     else if (e)
@@ -226,18 +234,18 @@ static bool parse_failed(struct run *r, const struct plan_tree *t)
 /* Sees what the statement is and wants; plan_tree_fini in any case. */
 static bool parse(struct run *r, struct plan_tree *tree)
 {
-    struct buf b;
-    bool ok;
-
     memset(tree, 0, sizeof *tree);
-    buf_init(&b, 256u << 20);
-    ok = tree_get(r, &b);
-    if (ok) {
-        plan_tree_read(&r->plan, buf_slice(&b), io_wall_ms(r->q->sql->io), tree);
-        ok = !parse_failed(r, tree);
-    }
-    buf_fini(&b);
-    return ok;
+    if (!tree_get(r))
+        return false;
+    plan_tree_read(&r->plan, buf_slice(&r->tree), io_wall_ms(r->q->sql->io), tree);
+    return !parse_failed(r, tree);
+}
+
+/* DuckDB has run it. EXPLAIN is not the SELECT in it. */
+static void tree_keep(struct run *r)
+{
+    if (!r->tree_known && r->text.text == r->text.full && !r->fan)
+        trees_put(&r->q->sql->trees, slice_of(r->text.text, r->text.len), buf_slice(&r->tree));
 }
 
 /* ---- preparing ---- */
@@ -657,6 +665,34 @@ static bool execute(struct run *r)
     return ok;
 }
 
+/* A statement that is prepared is planned twice, for over files and functions DuckDB plans it anew when
+ * it runs. One that need not be prepared, for it has no parameters and is known to be a SELECT, is
+ * planned once; but then DuckDB makes all rows before it gives the first, so there must be few. */
+static bool at_once_can(const struct run *r, const struct plan_tree *tree)
+{
+    const struct sql_request *rq = &r->q->rq;
+
+    return r->tree_known && tree->few && r->text.text == r->text.full && !r->fan && !r->q->merge &&
+           !r->q->described && !rq->params_n && !rq->inputs_n;
+}
+
+static bool execute_at_once(struct run *r)
+{
+    duckdb_result res;
+    bool ok = false;
+
+    memset(&res, 0, sizeof res);
+    if (over(r->q))
+        fault_over(r->q, &r->fault);
+    else if (ddb.query(r->c, r->text.full, &res) == DuckDBError)
+        fault_duckdb(r, ddb.result_error(&res));
+    else
+        ok = rows_give(r, &res);
+    r->q->result = NULL;
+    ddb.destroy_result(&res);
+    return ok;
+}
+
 /* ---- look-ups: see point.h ---- */
 
 static bool point_of(struct run *r, struct point *p)
@@ -857,14 +893,18 @@ static bool attempt_duckdb(struct run *r, uint64_t from)
 {
     struct sql_merge *merge = r->q->merge;
     struct plan_tree tree;
-    bool ok;
+    bool ok, at_once;
 
     engine_plan_set(&r->plan);
-    ok = parse(r, &tree) && (!merge || merge_begin(r, merge)) &&
-         ((!merge && count_prepare(r, &tree)) || prepare(r, merge ? merge->final : r->text.full));
+    ok = parse(r, &tree) && (!merge || merge_begin(r, merge));
+    at_once = ok && !tree.count_of && at_once_can(r, &tree);
+    if (ok && !at_once)
+        ok = (!merge && count_prepare(r, &tree)) || prepare(r, merge ? merge->final : r->text.full);
     plan_tree_fini(&tree);
     r->stats.planned_ns = io_mono_ns(r->q->sql->io) - from;
-    if (ok && r->q->described)
+    if (at_once)
+        ok = execute_at_once(r);
+    else if (ok && r->q->described)
         ok = describe(r);
     else if (ok)
         ok = bind_params(r) && ((merge && (merge->silent || merge->dry)) || execute(r)) &&
@@ -873,6 +913,8 @@ static bool attempt_duckdb(struct run *r, uint64_t from)
         ddb.destroy_prepare(&r->st);
     engine_quiet(r->c);
     engine_plan_set(NULL);
+    if (ok)
+        tree_keep(r);
     return ok;
 }
 
@@ -985,6 +1027,7 @@ void query_run(struct sql_query *q)
     enum err e;
 
     r->q = q;
+    buf_init(&r->tree, 256u << 20);
     q->started_ns = io_mono_ns(s->io);
     r->stats.queued_ns = q->started_ns - q->queued_ns;
     e = engine_get(r, &why);
@@ -1016,5 +1059,6 @@ void query_run(struct sql_query *q)
     if (r->has_result)
         result_fini(&r->result);
     fault_clear(&r->fault);
+    buf_fini(&r->tree);
     free(r);
 }

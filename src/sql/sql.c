@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "sql/point.h"
 #include "sql/sql_int.h"
+#include "sql/trees.h"
 
 #define WORKERS_DEFAULT 16u
 #define WORKERS_MOST    1024u
@@ -72,6 +73,7 @@ enum err sql_open(const struct sql_conf *conf, struct sql **out, struct errinfo 
     schemas_init(s);
     io_random(s->io, seed, sizeof seed);
     shapes_init(&s->shapes, seed);
+    trees_init(&s->trees, seed);
     s->zones = zones_new(s->io);
     *out = s;
     return ERR_OK;
@@ -108,6 +110,7 @@ void sql_close(struct sql **sp)
     engine_close(&s->engine);
     schemas_fini(s);
     shapes_fini(&s->shapes);
+    trees_fini(&s->trees);
     zones_free(&s->zones);
     for (i = 0; i < s->conf.dirs_n; i++)
         free((char *)(uintptr_t)s->conf.dirs[i]);

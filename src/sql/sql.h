@@ -105,8 +105,8 @@ struct sql_stats {
     uint64_t rows, bytes;   /* given to the sink; bytes as sql_request.bytes_max counts */
     uint64_t rows_scanned;  /* records looked at in the local log */
     uint64_t bytes_scanned; /* of batches there */
-    uint64_t queued_ns, planned_ns, ran_ns;
-    bool truncated; /* rows_max or bytes_max ended it: there was more */
+    uint64_t queued_ns, planned_ns, ran_ns; /* planned: as far as it is known apart */
+    bool truncated;                         /* rows_max or bytes_max ended it: there was more */
 };
 
 struct sql_sink {

@@ -43,6 +43,13 @@ struct shapes {
     struct map map;
 };
 
+/* What statements that were run before are made of: trees.h. */
+struct trees {
+    struct io_mutex lock;
+    struct map map;
+    size_t bytes;
+};
+
 struct sql {
     uint32_t magic;
     struct sql_conf conf; /* strings are copies */
@@ -64,6 +71,7 @@ struct sql {
     struct map schemas; /* struct schema by uuid */
 
     struct shapes shapes;
+    struct trees trees;
     struct zones *zones;
 
     struct io_mutex engine_lock;
@@ -217,6 +225,8 @@ struct plan {
 
 void plan_init(struct plan *p, struct sql *s, const struct sql_request *rq);
 void plan_fini(struct plan *p);
+/* As many as DuckDB gives at once. */
+#define PLAN_FEW_ROWS 2048
 /* What json_serialize_sql says of a statement. */
 enum plan_tree_error {
     PLAN_TREE_OK,
@@ -233,6 +243,7 @@ struct plan_tree {
     /* Heap; not NULL: the statement asks for nothing but how many rows this table has, and calls the
      * answer so. */
     char *count_of, *count_as;
+    bool few; /* the answer has PLAN_FEW_ROWS at most, whatever the tables have */
 };
 /* Checks the statement and finds what it demands of each table (p->bounds); what is not understood
  * narrows nothing. bounds.c */
