@@ -174,12 +174,35 @@ static void test_again(void **state)
     fx_end(&f);
 }
 
+/* What was quick, and is known, ends by its time like any other. */
+static void test_time(void **state)
+{
+    static const char text[] = "SELECT sum(a.a + b.a + c.a) AS s FROM t a, t b, t c";
+    struct sql_request rq = {.text = slice_str(text), .timeout_ms = 300};
+    struct answer a;
+    struct topic *t;
+    struct fx f;
+
+    fx_start(&f);
+    t = fx_topic(&f, "t", 1);
+    fx_fill(&f, t, 0, 2, 2, "{\"a\":%lld}");
+    fx_expect(&f, text, "12\n");
+    fx_fill(&f, t, 0, 10000, 1000, "{\"a\":%lld}");
+    answer_init(&a);
+    fx_ask(&f, &rq, &a);
+    assert_int_equal(a.code, ERR_TIMEOUT);
+    assert_string_equal(a.sqlstate, "57014");
+    answer_fini(&a);
+    topic_unref(&t);
+    fx_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kept),         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_what_is_kept), cmocka_unit_test(test_few),
-        cmocka_unit_test(test_again),
+        cmocka_unit_test(test_again),        cmocka_unit_test(test_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
