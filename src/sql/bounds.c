@@ -72,8 +72,8 @@ static bool function_banned(const char *name)
     return !strncasecmp(name, "__internal", 10);
 }
 
-/* The first banned function in the tree; NULL: none. */
-static const char *banned_find(const json_t *n, int depth)
+/* The first such function in the tree; NULL: none. */
+static const char *function_find(const json_t *n, bool (*is)(const char *name), int depth)
 {
     const char *name, *hit = NULL, *key;
     const json_t *v;
@@ -82,16 +82,16 @@ static const char *banned_find(const json_t *n, int depth)
     if (depth > DEPTH_MAX)
         return "(too deep)";
     if (json_is_array(n)) {
-        json_array_foreach(n, i, v) if ((hit = banned_find(v, depth + 1))) return hit;
+        json_array_foreach(n, i, v) if ((hit = function_find(v, is, depth + 1))) return hit;
         return NULL;
     }
     if (!json_is_object(n))
         return NULL;
     name = json_string_value(json_object_get(n, "function_name"));
-    if (name && function_banned(name))
+    if (name && is(name))
         return name;
     json_object_foreach((json_t *)(uintptr_t)n, key,
-                        v) if ((hit = banned_find(v, depth + 1))) return hit;
+                        v) if ((hit = function_find(v, is, depth + 1))) return hit;
     return NULL;
 }
 
@@ -630,18 +630,10 @@ static bool limit_few(const json_t *n)
     return false;
 }
 
-/* Does it make rows out of a value, anywhere? */
-static bool has_unnest(const json_t *n, int depth)
+/* One that makes rows out of a value. */
+static bool function_unnests(const char *name)
 {
-    const char *name = tree_str(n, "function_name"), *key;
-    const json_t *v;
-    size_t i;
-
-    if (depth > DEPTH_MAX || !strcmp(name, "unnest") || !strcmp(name, "unlist"))
-        return true;
-    json_array_foreach(n, i, v) if (has_unnest(v, depth + 1)) return true;
-    json_object_foreach((json_t *)(uintptr_t)n, key, v) if (has_unnest(v, depth + 1)) return true;
-    return false;
+    return !strcmp(name, "unnest") || !strcmp(name, "unlist");
 }
 
 /* Is it made of an aggregate? */
@@ -679,8 +671,8 @@ static bool few_rows(const json_t *statement)
     if (!tree_is(n, "type", "SELECT_NODE") || !tree_none(n, "group_expressions") ||
         !tree_none(n, "group_sets") || !tree_is(n, "aggregate_handling", "STANDARD_HANDLING"))
         return false;
-    json_array_foreach(list, i,
-                       item) if (!has_aggregate(item, 0) || has_unnest(item, 0)) return false;
+    json_array_foreach(list, i, item) if (!has_aggregate(item, 0) ||
+                                          function_find(item, function_unnests, 0)) return false;
     return json_array_size(list) > 0;
 }
 
@@ -739,7 +731,7 @@ void plan_tree_read(struct plan *p, struct slice json, int64_t now_ms, struct pl
         tree_failed(root, out);
     else if (json_array_size(statements) != 1)
         tree_error(out, PLAN_TREE_MANY, "");
-    else if ((banned = banned_find(statements, 0)))
+    else if ((banned = function_find(statements, function_banned, 0)))
         tree_error(out, PLAN_TREE_FUNCTION, banned);
     else {
         selects_walk(&w, statements, 0);

@@ -241,10 +241,16 @@ static bool parse(struct run *r, struct plan_tree *tree)
     return !parse_failed(r, tree);
 }
 
-/* DuckDB has run it. EXPLAIN is not the SELECT in it. */
+/* Is what DuckDB runs the statement that was asked? EXPLAIN is not the SELECT in it. */
+static bool is_plain(const struct run *r)
+{
+    return r->text.text == r->text.full && !r->fan;
+}
+
+/* DuckDB has run it. */
 static void tree_keep(struct run *r)
 {
-    if (!r->tree_known && r->text.text == r->text.full && !r->fan)
+    if (!r->tree_known && is_plain(r))
         trees_put(&r->q->sql->trees, slice_of(r->text.text, r->text.len), buf_slice(&r->tree));
 }
 
@@ -310,7 +316,7 @@ static bool count_prepare(struct run *r, const struct plan_tree *tree)
     uint32_t index;
     bool ok;
 
-    if (!tree->count_of || r->fan || r->text.text != r->text.full || r->q->rq.params_n ||
+    if (!tree->count_of || !is_plain(r) || r->q->rq.params_n ||
         !strcasecmp(tree->count_of, "stream_messages"))
         return false;
     if (plan_table_find(&r->plan, tree->count_of, &t, &index))
@@ -643,6 +649,7 @@ static bool rows_give(struct run *r, duckdb_result *res)
     return result_give(r, res);
 }
 
+/* What was prepared, or the text: see at_once_can. */
 static bool execute(struct run *r)
 {
     duckdb_pending_result pending = NULL;
@@ -652,9 +659,10 @@ static bool execute(struct run *r)
     memset(&res, 0, sizeof res);
     if (over(r->q))
         fault_over(r->q, &r->fault);
-    else if (ddb.pending_prepared_streaming(r->st, &pending) == DuckDBError)
+    else if (r->st && ddb.pending_prepared_streaming(r->st, &pending) == DuckDBError)
         fault_duckdb(r, ddb.pending_error(pending));
-    else if (ddb.execute_pending(pending, &res) == DuckDBError)
+    else if ((r->st ? ddb.execute_pending(pending, &res) : ddb.query(r->c, r->text.full, &res)) ==
+             DuckDBError)
         fault_duckdb(r, ddb.result_error(&res));
     else
         ok = rows_give(r, &res);
@@ -672,25 +680,8 @@ static bool at_once_can(const struct run *r, const struct plan_tree *tree)
 {
     const struct sql_request *rq = &r->q->rq;
 
-    return r->tree_known && tree->few && r->text.text == r->text.full && !r->fan && !r->q->merge &&
+    return r->tree_known && tree->few && !tree->count_of && is_plain(r) && !r->q->merge &&
            !r->q->described && !rq->params_n && !rq->inputs_n;
-}
-
-static bool execute_at_once(struct run *r)
-{
-    duckdb_result res;
-    bool ok = false;
-
-    memset(&res, 0, sizeof res);
-    if (over(r->q))
-        fault_over(r->q, &r->fault);
-    else if (ddb.query(r->c, r->text.full, &res) == DuckDBError)
-        fault_duckdb(r, ddb.result_error(&res));
-    else
-        ok = rows_give(r, &res);
-    r->q->result = NULL;
-    ddb.destroy_result(&res);
-    return ok;
 }
 
 /* ---- look-ups: see point.h ---- */
@@ -893,21 +884,19 @@ static bool attempt_duckdb(struct run *r, uint64_t from)
 {
     struct sql_merge *merge = r->q->merge;
     struct plan_tree tree;
-    bool ok, at_once;
+    bool ok;
 
     engine_plan_set(&r->plan);
-    ok = parse(r, &tree) && (!merge || merge_begin(r, merge));
-    at_once = ok && !tree.count_of && at_once_can(r, &tree);
-    if (ok && !at_once)
-        ok = (!merge && count_prepare(r, &tree)) || prepare(r, merge ? merge->final : r->text.full);
+    ok = parse(r, &tree) && (!merge || merge_begin(r, merge)) &&
+         (at_once_can(r, &tree) || (!merge && count_prepare(r, &tree)) ||
+          prepare(r, merge ? merge->final : r->text.full));
     plan_tree_fini(&tree);
     r->stats.planned_ns = io_mono_ns(r->q->sql->io) - from;
-    if (at_once)
-        ok = execute_at_once(r);
-    else if (ok && r->q->described)
+    if (ok && r->q->described)
         ok = describe(r);
     else if (ok)
-        ok = bind_params(r) && ((merge && (merge->silent || merge->dry)) || execute(r)) &&
+        ok = (!r->st || bind_params(r)) &&
+             ((merge && (merge->silent || merge->dry)) || execute(r)) &&
              (!merge || merge->dry || merge_finish(r));
     if (r->st)
         ddb.destroy_prepare(&r->st);

@@ -39,7 +39,7 @@ def test_sql_hostile():
             over = threading.Event()
 
             def ask(i):
-                answers[i] = s.call("POST", "/sql", json.dumps({"query": HOSTILE[i], "timeout_ms": 6000, "max_rows": 10}))
+                answers[i] = s.call("POST", "/sql", json.dumps({"query": HOSTILE[i], "timeout_ms": 12000, "max_rows": 10}))
 
             def produce():
                 while not over.is_set() and post(acked[0]) == 201:
@@ -64,7 +64,7 @@ def test_sql_hostile():
             producer.join()
             assert at_end > 10, at_end
             failed = [json.loads(a[2]).get("code") for a in answers if a[0] != 200]
-            assert failed.count("no_memory") >= 3, failed  # on a busy machine more run out of time
+            assert failed.count("no_memory") >= 5, failed
             status, _, body = s.call("POST", "/sql", "SELECT count(*) FROM orders", {"content-type": "text/plain"})
             assert status == 200 and json.loads(body)["rows"] == [[acked[0] + 1]], (body, acked)
             assert peak_mib(s) < RSS_MAX, "%d MiB, at most %d" % (peak_mib(s), RSS_MAX)

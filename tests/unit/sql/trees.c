@@ -85,7 +85,7 @@ static bool kept(struct fx *f, const char *text, struct plan_tree *out)
 
 static void test_what_is_kept(void **state)
 {
-    static const char *const not [] = {
+    static const char *const refused[] = {
         "SELECT nothing FROM t", "SELECT 1; SELECT 2",          "CREATE TABLE x (a INT)",
         "SELECT checkpoint()",   "EXPLAIN SELECT value FROM t", "DROP TABLE t",
     };
@@ -95,8 +95,8 @@ static void test_what_is_kept(void **state)
 
     fx_start(&f);
     topic_unref(&(struct topic *){fx_topic(&f, "t", 1)});
-    for (i = 0; i < sizeof not / sizeof *not ; i++)
-        assert_false(kept(&f, not [i], &tree));
+    for (i = 0; i < sizeof refused / sizeof *refused; i++)
+        assert_false(kept(&f, refused[i], &tree));
     assert_int_equal(f.sql->trees.map.n, 0);
     assert_true(kept(&f, "SELECT value FROM t", &tree));
     assert_int_equal(tree.error, PLAN_TREE_OK);
