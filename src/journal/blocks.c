@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "journal/turns.h"
 
 #define SLAB_BLOCKS 2u
 #define SLAB_BYTES  (SLAB_BLOCKS * BLOCK_BYTES)
@@ -26,7 +27,9 @@
 #define WANT_EACH   (BLOCK_BYTES / 4) /* four batches are worth a block, … */
 #define WANT_TIMES  8u                /* … or an eighth of its bytes */
 #define DIRECT      4096u
-#define PIECE       (256u << 10)
+#define PIECE       (512u << 10)
+#define AT_ONCE     4u /* blocks that are read; */
+#define AT_ONCE_SHY 1u /* while there are writers */
 #define FIRST_SLABS (BLOCKS_FIRST_BYTES / SLAB_BYTES)
 #define GONE        4096u /* blocks that went, of which it is known; a power of two */
 
@@ -52,6 +55,7 @@ struct blocks {
     struct io_event *hungry; /* or NULL */
     struct io_mutex lock;    /* of all below */
     struct io_cond loaded;
+    struct turns *turns;
     struct block *v;  /* SLAB_BLOCKS of each slab in a row */
     uint32_t n, most; /* of them; that may have memory now */
     struct block **buckets;
@@ -82,6 +86,7 @@ struct blocks *blocks_new(struct io *io, uint64_t bytes_max, struct io_event *hu
     c->chance = 88172645463325252u;
     io_mutex_init(&c->lock);
     io_cond_init(&c->loaded);
+    c->turns = turns_new();
     return c;
 }
 
@@ -95,6 +100,7 @@ void blocks_free(struct blocks **cp)
     ASSERT(c->held == 0);
     for (i = 0; i < c->n; i += SLAB_BLOCKS)
         huge_free(c->v[i].mem, SLAB_BYTES);
+    turns_free(&c->turns);
     io_cond_fini(&c->loaded);
     io_mutex_fini(&c->lock);
     free(c->buckets);
@@ -261,26 +267,21 @@ static struct block *room(struct blocks *c)
 
 /* ---- reading ---- */
 
-/* Reads [from, to) of the block. While there are writers, in pieces and one block at a time, so that a
- * write waits behind one piece at most: disks may do one thing after the other, and behind a read of a
- * MiB a write of 0.1 ms takes 0.7. */
+/* Reads [from, to) of the block; while there are writers, in pieces, so that a write waits behind one
+ * piece at most: disks may do one thing after the other, and behind a read of a MiB a write of 0.1 ms
+ * takes 0.7. */
 static enum err load_pieces(struct jfile *f, struct io_file *fd, struct block *b, size_t from,
                             size_t to, size_t *got, struct errinfo *info)
 {
     uint64_t start = (uint64_t)b->no * BLOCK_BYTES;
     size_t n, part = 0;
-    bool turns = f->j->conf.threads && writers_about(f->j);
     enum err e = ERR_OK;
 
-    if (turns)
-        io_mutex_lock(&f->j->read_turn);
     for (*got = 0, n = 0; !e && from < to && part == n; from += n) {
-        n = turns && to - from > PIECE ? PIECE : to - from;
+        n = to - from > PIECE && writers_about(f->j) ? PIECE : to - from;
         e = io_pread(fd, b->mem + from, n, start + from, &part, info);
         *got += part;
     }
-    if (turns)
-        io_mutex_unlock(&f->j->read_turn);
     return e;
 }
 
@@ -310,6 +311,26 @@ static enum err load(struct blocks *c, struct jfile *f, struct block *b, uint32_
     return ERR_OK;
 }
 
+static unsigned at_once(const struct jfile *f)
+{
+    return writers_about(f->j) ? AT_ONCE_SHY : AT_ONCE;
+}
+
+/* In its turn (turns.h); without threads there is nobody to wait for. */
+static enum err load_in_turn(struct blocks *c, struct jfile *f, struct block *b, uint32_t from,
+                             uint32_t *valid, struct errinfo *info)
+{
+    bool turns = f->j->conf.threads;
+    enum err e;
+
+    if (turns)
+        turns_take(c->turns, f->id << 32 | b->no, at_once(f));
+    e = load(c, f, b, from, valid, info);
+    if (turns)
+        turns_pass(c->turns, at_once(f));
+    return e;
+}
+
 /* b is the caller's; the lock is held, but not while it is read. */
 static enum err fill(struct blocks *c, struct jfile *f, struct block *b, struct errinfo *info)
 {
@@ -320,7 +341,7 @@ static enum err fill(struct blocks *c, struct jfile *f, struct block *b, struct 
     b->loading = true;
     c->loads++;
     io_mutex_unlock(&c->lock);
-    e = load(c, f, b, from, &valid, info);
+    e = load_in_turn(c, f, b, from, &valid, info);
     io_mutex_lock(&c->lock);
     c->load_ns = (7 * c->load_ns + io_mono_ns(c->io) - began) / 8;
     b->loading = false;

@@ -63,7 +63,6 @@ static struct journal *journal_new(const struct journal_conf *conf)
     io_mutex_init(&j->tail_lock);
     io_mutex_init(&j->cache_lock);
     io_mutex_init(&j->ckpt_lock);
-    io_mutex_init(&j->read_turn);
     io_cond_init(&j->room);
     for (i = 0; i < SHARDS; i++)
         io_mutex_init(&j->shard[i]);
@@ -136,7 +135,6 @@ static void journal_delete(struct journal *j)
     io_mutex_fini(&j->tail_lock);
     io_mutex_fini(&j->cache_lock);
     io_mutex_fini(&j->ckpt_lock);
-    io_mutex_fini(&j->read_turn);
     io_cond_fini(&j->room);
     for (i = 0; i < SHARDS; i++)
         io_mutex_fini(&j->shard[i]);

@@ -239,8 +239,6 @@ struct journal {
     _Atomic uint64_t evicted_bytes; /* frames that left the tail, but whose slabs are still held */
     struct blocks *blocks;
 
-    struct io_mutex read_turn; /* held by the one that reads a block while there are writers */
-
     struct io_event keep_event;    /* keep.c, and the next six */
     _Atomic uint64_t keep_read_ns; /* when somebody read */
     uint64_t keep_grown_ns;        /* the keeper's: when it made the last slab, */

@@ -89,7 +89,7 @@
 #define LIMIT_KAFKA_FREE_READS 256u          /* as the next two: kept by a loop for reuse */
 #define LIMIT_KAFKA_FREE_READ_BUFFERS 32u    /* of those reads that keep their buffers */
 #define LIMIT_KAFKA_FREE_APPENDS 64u
-#define LIMIT_KAFKA_READ_THREADS 4u          /* that read files for fetches */
+#define LIMIT_KAFKA_READ_THREADS 12u         /* that read files for fetches, most of them waiting for others */
 #define LIMIT_KAFKA_READ_AHEADS 16u          /* pieces of work that read what will be asked for */
 #define LIMIT_KAFKA_FREE_FRAMES 64u          /* buffers of large requests, and their bytes, */
 #define LIMIT_KAFKA_FREE_FRAME_BYTES (16u << 20) /* kept by a loop while large requests come */
