@@ -82,6 +82,8 @@ static struct conn *conns;
 static unsigned conns_n;
 static struct wire_produce *shared;
 static uint32_t shared_n;
+static bool *touched; /* of those requests: answered once */
+static uint32_t untouched;
 static struct counts counts;
 static struct meter meter;
 static struct buf request; /* a Fetch that is being sent */
@@ -305,6 +307,14 @@ static void code_check(int code)
     exit(1);
 }
 
+static void touched_note(const struct wire_produce *w)
+{
+    if (!shared || touched[w - shared])
+        return;
+    touched[w - shared] = true;
+    untouched--;
+}
+
 static void writer_answer(struct conn *c, struct slice frame)
 {
     uint64_t now = now_ns(), due = c->due[c->head];
@@ -315,6 +325,7 @@ static void writer_answer(struct conn *c, struct slice frame)
     counts.out_bytes += c->what[c->head]->payload;
     counts.out_records += c->what[c->head]->records;
     counts.out_requests++;
+    touched_note(c->what[c->head]);
     hist_add(&counts.ack, now > due ? now - due : 0);
     c->head = (c->head + 1) % DEPTH_MAX;
     c->n--;
@@ -419,6 +430,8 @@ static void requests_make(void)
     shared_n = all / o.spread;
     if (shared_n == 0)
         die("spread", "more partitions than there are");
+    untouched = shared_n;
+    touched = xcalloc(shared_n, sizeof *touched);
     shared = xcalloc(shared_n, sizeof *shared);
     for (i = 0; i < shared_n; i++)
         wire_produce_init(&shared[i], &o.topics, i * o.spread, o.spread, o.batch, o.record);
@@ -515,7 +528,7 @@ static void turn(void)
 /* While partitions are left to be written to for the first time, warming up is not over. */
 static void touch(uint64_t until)
 {
-    if (meter.warm && counts.out_requests < shared_n && now_ns() < until)
+    if (meter.warm && untouched && now_ns() < until)
         meter.next_ns = now_ns() + (uint64_t)(o.warm_s * 1e9);
 }
 
@@ -549,6 +562,7 @@ static void end(void)
     for (i = 0; i < shared_n; i++)
         wire_produce_fini(&shared[i]);
     free(shared);
+    free(touched);
     free(conns);
     buf_fini(&request);
     close(poller);
