@@ -12,7 +12,6 @@
 #include "sql/coordinator.h"
 #include "sql/duckdb_int.h"
 #include "sql/point.h"
-#include "sql/trees.h"
 
 #define TRIES_MAX      20u
 #define POINT_ROWS_MAX 32768u /* as many records as one task of a scan has at least */
@@ -197,7 +196,7 @@ static bool tree_get(struct run *r)
     enum err e;
 
     buf_clear(&r->tree);
-    r->tree_known = trees_get(&r->q->sql->trees, text, &r->tree);
+    r->tree_known = kept_get(&r->q->sql->trees, text, &r->tree);
     if (r->tree_known)
         return true;
     e = engine_ask(r->c, "SELECT json_serialize_sql($1::VARCHAR)", text, &r->tree, &error);
@@ -251,7 +250,7 @@ static bool is_plain(const struct run *r)
 static void tree_keep(struct run *r)
 {
     if (!r->tree_known && is_plain(r))
-        trees_put(&r->q->sql->trees, slice_of(r->text.text, r->text.len), buf_slice(&r->tree));
+        kept_put(&r->q->sql->trees, slice_of(r->text.text, r->text.len), buf_slice(&r->tree));
 }
 
 /* ---- preparing ---- */
@@ -701,7 +700,7 @@ static struct plan_table *point_table(struct run *r, const struct point *p)
     struct plan_table *t = NULL;
     uint32_t index;
 
-    if (!shapes_has(&r->q->sql->shapes, buf_slice(&p->shape)))
+    if (!kept_get(&r->q->sql->shapes, buf_slice(&p->shape), NULL))
         return NULL;
     plan_bounds_put(&r->plan, p->table, &p->b);
     if (plan_table_find(&r->plan, p->table, &t, &index))
@@ -765,7 +764,7 @@ static void point_trust(struct run *r, const struct point *p)
 
     for (i = 0; i < r->plan.tables_n; i++)
         if (r->plan.tables[i]->asked && !strcmp(r->plan.tables[i]->name, p->table))
-            shapes_add(&r->q->sql->shapes, buf_slice(&p->shape));
+            kept_put(&r->q->sql->shapes, buf_slice(&p->shape), SLICE_NULL);
 }
 
 /* ---- describing ---- */

@@ -13,8 +13,7 @@
 #include "base/mem.h"
 #include "sql/token.h"
 
-#define SHAPES_MAX 1024u /* and as many as that are of no use */
-#define SHAPE_MAX  4096u /* bytes */
+#define SHAPE_MAX 4096u /* bytes; as many are kept (kept.h) */
 
 struct reader {
     struct slice text;
@@ -304,56 +303,4 @@ bool point_columns(const struct point *p, const struct plan_table *t, uint32_t *
             return false;
     }
     return true;
-}
-
-/* ---- shapes ---- */
-
-void shapes_init(struct shapes *s, const uint8_t seed[16])
-{
-    io_mutex_init(&s->lock);
-    map_init(&s->map, SHAPES_MAX, seed);
-}
-
-static void shapes_clear(struct shapes *s)
-{
-    uint32_t at = 0;
-    void *v;
-
-    while (map_next(&s->map, &at, NULL, &v))
-        free(v);
-    map_fini(&s->map);
-}
-
-void shapes_fini(struct shapes *s)
-{
-    shapes_clear(s);
-    io_mutex_fini(&s->lock);
-}
-
-bool shapes_has(struct shapes *s, struct slice shape)
-{
-    bool has;
-
-    io_mutex_lock(&s->lock);
-    has = map_find(&s->map, shape) != NULL;
-    io_mutex_unlock(&s->lock);
-    return has;
-}
-
-void shapes_add(struct shapes *s, struct slice shape)
-{
-    uint8_t seed[16];
-    char *own;
-
-    io_mutex_lock(&s->lock);
-    if (s->map.n == SHAPES_MAX) {
-        memcpy(seed, s->map.seed, sizeof seed);
-        shapes_clear(s);
-        map_init(&s->map, SHAPES_MAX, seed);
-    }
-    if (!map_find(&s->map, shape)) {
-        own = xmemdup(shape.ptr, shape.len);
-        map_put(&s->map, slice_of(own, shape.len), own);
-    }
-    io_mutex_unlock(&s->lock);
 }

@@ -35,11 +35,4 @@ void point_fini(struct point *p);
 /* The numbers of its columns in the table; false: one of them is not there. */
 bool point_columns(const struct point *p, const struct plan_table *t, uint32_t *out, uint32_t *n);
 
-/* ---- shapes that DuckDB has taken ---- */
-
-void shapes_init(struct shapes *s, const uint8_t seed[16]);
-void shapes_fini(struct shapes *s);
-bool shapes_has(struct shapes *s, struct slice shape);
-void shapes_add(struct shapes *s, struct slice shape);
-
 #endif

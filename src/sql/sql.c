@@ -11,9 +11,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "sql/point.h"
 #include "sql/sql_int.h"
-#include "sql/trees.h"
 
 #define WORKERS_DEFAULT 16u
 #define WORKERS_MOST    1024u
@@ -72,8 +70,8 @@ enum err sql_open(const struct sql_conf *conf, struct sql **out, struct errinfo 
     io_mutex_init(&s->engine_lock);
     schemas_init(s);
     io_random(s->io, seed, sizeof seed);
-    shapes_init(&s->shapes, seed);
-    trees_init(&s->trees, seed);
+    kept_init(&s->shapes, &kept_shapes, seed);
+    kept_init(&s->trees, &kept_trees, seed);
     s->zones = zones_new(s->io);
     *out = s;
     return ERR_OK;
@@ -109,8 +107,8 @@ void sql_close(struct sql **sp)
         io_thread_join(&s->watch);
     engine_close(&s->engine);
     schemas_fini(s);
-    shapes_fini(&s->shapes);
-    trees_fini(&s->trees);
+    kept_fini(&s->shapes);
+    kept_fini(&s->trees);
     zones_free(&s->zones);
     for (i = 0; i < s->conf.dirs_n; i++)
         free((char *)(uintptr_t)s->conf.dirs[i]);

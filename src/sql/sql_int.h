@@ -18,6 +18,7 @@
 #include "io/thread.h"
 #include "sql/cold.h"
 #include "sql/infer.h"
+#include "sql/kept.h"
 #include "sql/scan.h"
 #include "sql/sql.h"
 
@@ -35,19 +36,6 @@ struct schema {
     int64_t *seen; /* by partition: records below it were looked at or passed by */
     uint32_t seen_n;
     uint64_t looked_ns; /* when, 0: never */
-};
-
-/* Statements that may be answered without DuckDB: point.h. */
-struct shapes {
-    struct io_mutex lock;
-    struct map map;
-};
-
-/* What statements that were run before are made of: trees.h. */
-struct trees {
-    struct io_mutex lock;
-    struct map map;
-    size_t bytes;
 };
 
 struct sql {
@@ -70,8 +58,7 @@ struct sql {
     struct io_mutex schemas_lock;
     struct map schemas; /* struct schema by uuid */
 
-    struct shapes shapes;
-    struct trees trees;
+    struct kept shapes, trees; /* of statements that were run */
     struct zones *zones;
 
     struct io_mutex engine_lock;

@@ -1,10 +1,10 @@
 /* What is kept of statements that were run: their trees, within bounds, and what is known by them. */
 #include "fixture.h"
 
+#include "sql/kept.h"
 #include "sql/sql_int.h"
-#include "sql/trees.h"
 
-static struct trees trees;
+static struct kept trees;
 static const uint8_t seed[16] = {1};
 
 static void assert_tree(const char *text, const char *want)
@@ -12,7 +12,7 @@ static void assert_tree(const char *text, const char *want)
     struct buf b;
 
     buf_init(&b, 1u << 20);
-    assert_int_equal(trees_get(&trees, slice_str(text), &b), want != NULL);
+    assert_int_equal(kept_get(&trees, slice_str(text), &b), want != NULL);
     if (want)
         assert_string_equal(text_of(&b), want);
     buf_fini(&b);
@@ -20,44 +20,49 @@ static void assert_tree(const char *text, const char *want)
 
 static void test_kept(void **state)
 {
-    trees_init(&trees, seed);
+    kept_init(&trees, &kept_trees, seed);
     assert_tree("a", NULL);
-    trees_put(&trees, slice_str("a"), slice_str("tree of a"));
-    trees_put(&trees, slice_str("ab"), slice_str("tree of ab"));
-    trees_put(&trees, slice_str("a"), slice_str("another"));
+    kept_put(&trees, slice_str("a"), slice_str("tree of a"));
+    kept_put(&trees, slice_str("ab"), slice_str("tree of ab"));
+    kept_put(&trees, slice_str("a"), slice_str("another"));
     assert_tree("a", "tree of a");
     assert_tree("ab", "tree of ab");
     assert_tree("abt", NULL); /* the tree stands behind the text */
     assert_int_equal(trees.bytes, 1 + 9 + 2 + 10);
-    trees_fini(&trees);
+    assert_true(kept_get(&trees, SLICE_LIT("a"), NULL));
+    assert_false(kept_get(&trees, SLICE_LIT("b"), NULL));
+    kept_put(&trees, SLICE_LIT("b"), SLICE_NULL); /* a key alone */
+    assert_true(kept_get(&trees, SLICE_LIT("b"), NULL));
+    assert_tree("b", "");
+    kept_fini(&trees);
 }
 
 static void test_bounds(void **state)
 {
-    static char large[TREES_BYTES_EACH];
+    static char large[64u << 10];
     char text[16];
     unsigned i;
 
-    trees_init(&trees, seed);
+    kept_init(&trees, &kept_trees, seed);
     memset(large, 'x', sizeof large);
-    trees_put(&trees, slice_str("a"), slice_of(large, sizeof large));
+    kept_put(&trees, slice_str("a"), slice_of(large, sizeof large));
     assert_tree("a", NULL);
-    for (i = 0; i < TREES_MAX; i++) {
+    for (i = 0; i < kept_trees.entries; i++) {
         snprintf(text, sizeof text, "n%u", i);
-        trees_put(&trees, slice_str(text), slice_str("t"));
+        kept_put(&trees, slice_str(text), slice_str("t"));
     }
-    assert_int_equal(trees.map.n, TREES_MAX);
+    assert_int_equal(trees.map.n, kept_trees.entries);
     assert_tree("n0", "t");
-    trees_put(&trees, slice_str("one more"), slice_str("t"));
+    kept_put(&trees, slice_str("one more"), slice_str("t"));
     assert_int_equal(trees.map.n, 1);
     assert_tree("n0", NULL);
     assert_tree("one more", "t");
     for (i = 0; i < 1000; i++) {
         snprintf(text, sizeof text, "m%u", i);
-        trees_put(&trees, slice_str(text), slice_of(large, sizeof large - 10));
-        assert_true(trees.bytes <= TREES_BYTES && trees.map.n > 0);
+        kept_put(&trees, slice_str(text), slice_of(large, sizeof large - 10));
+        assert_true(trees.bytes <= kept_trees.bytes && trees.map.n > 0);
     }
-    trees_fini(&trees);
+    kept_fini(&trees);
 }
 
 /* The tree that was kept when the statement was run; false: it was not kept. */
@@ -75,7 +80,7 @@ static bool kept(struct fx *f, const char *text, struct plan_tree *out)
     answer_fini(&a);
     buf_init(&b, 1u << 20);
     plan_init(&plan, f->sql, &rq);
-    found = trees_get(&f->sql->trees, slice_str(text), &b);
+    found = kept_get(&f->sql->trees, slice_str(text), &b);
     if (found)
         plan_tree_read(&plan, buf_slice(&b), 0, out);
     plan_fini(&plan);
