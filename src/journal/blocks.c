@@ -53,9 +53,9 @@ struct want {
 struct blocks {
     struct io *io;
     struct io_event *hungry; /* or NULL */
+    struct turns *turns;     /* at the disk */
     struct io_mutex lock;    /* of all below */
     struct io_cond loaded;
-    struct turns *turns;
     struct block *v;  /* SLAB_BLOCKS of each slab in a row */
     uint32_t n, most; /* of them; that may have memory now */
     struct block **buckets;
