@@ -391,7 +391,7 @@ static bool overdue(const struct world *w, const struct client *k)
     if (!k->c || k->raw || k->sent_n == 0 || k->sent[0].maybe || w->throttled)
         return false;
     key = k->sent[0].response->key;
-    return key != 1 && key != 11 && key != 14;
+    return key != 1 && key != 11 && key != 14 && key != 78;
 }
 
 static void finish(struct world *w)
