@@ -524,7 +524,7 @@ static void turn(void)
         writer_go(&conns[k]);
 }
 
-/* While partitions are left to be written to for the first time, warming up is not over. */
+/* While partitions are left that had fewer than TOUCHES writes, warming up is not over. */
 static void touch(uint64_t until)
 {
     if (meter.warm && untouched && now_ns() < until)

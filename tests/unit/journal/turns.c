@@ -32,23 +32,34 @@ static void wait_for(void *arg)
     turns_pass(w->t, w->at_once);
 }
 
-/* Those that want `at`, one behind the other, while somebody has the only turn. */
-static void all_wait(struct waiting w[WAITING], struct io_thread *threads[WAITING])
+/* Those that want `at` come one behind the other, while others have all turns. */
+static void all_wait(struct turns *t, const uint64_t at[WAITING], atomic_uint *had,
+                     struct waiting w[WAITING], struct io_thread *threads[WAITING])
 {
     unsigned i;
 
     for (i = 0; i < WAITING; i++) {
+        w[i] = (struct waiting){t, at[i], 1, had, 0};
         assert_int_equal(
             io_thread_start("waiting", IO_PRIO_NORMAL, wait_for, &w[i], &threads[i], NULL), 0);
-        while (turns_waiting(w[i].t) <= i)
+        while (turns_waiting(t) <= i)
             sched_yield();
     }
 }
 
+static void all_end(struct io_thread *threads[WAITING])
+{
+    unsigned i;
+
+    for (i = 0; i < WAITING; i++)
+        io_thread_join(&threads[i]);
+}
+
+static const uint64_t places[WAITING] = {60, 50, 40, 30, 20, 10};
+
 /* The one furthest behind comes first, and each fourth time the one who has waited longest. */
 static void order(void **state)
 {
-    static const uint64_t at[WAITING] = {60, 50, 40, 30, 20, 10};
     static const unsigned nth[WAITING] = {4, 6, 5, 3, 2, 1};
     struct io_thread *threads[WAITING];
     struct turns *t = turns_new();
@@ -57,14 +68,11 @@ static void order(void **state)
     unsigned i;
 
     (void)state;
-    for (i = 0; i < WAITING; i++)
-        w[i] = (struct waiting){t, at[i], 1, &had, 0};
     turns_take(t, 70, 1);
-    all_wait(w, threads);
+    all_wait(t, places, &had, w, threads);
     assert_int_equal(atomic_load(&had), 0);
     turns_pass(t, 1);
-    for (i = 0; i < WAITING; i++)
-        io_thread_join(&threads[i]);
+    all_end(threads);
     for (i = 0; i < WAITING; i++)
         assert_int_equal(w[i].nth, nth[i]);
     assert_int_equal(turns_waiting(t), 0);
@@ -79,20 +87,16 @@ static void more_at_once(void **state)
     struct turns *t = turns_new();
     struct waiting w[WAITING];
     atomic_uint had = 0;
-    unsigned i;
 
     (void)state;
-    for (i = 0; i < WAITING; i++)
-        w[i] = (struct waiting){t, i, 1, &had, 0};
     turns_take(t, 0, 2);
     turns_take(t, 0, 2);
-    all_wait(w, threads);
+    all_wait(t, places, &had, w, threads);
     turns_pass(t, 1); /* fewer: one still reads */
     assert_int_equal(turns_waiting(t), WAITING);
     turns_take(t, 0, 2); /* with room, nobody waits */
     turns_pass(t, WAITING + 1);
-    for (i = 0; i < WAITING; i++)
-        io_thread_join(&threads[i]);
+    all_end(threads);
     assert_int_equal(atomic_load(&had), WAITING);
     turns_pass(t, 1);
     turns_free(&t);
